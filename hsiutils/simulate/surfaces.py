@@ -1,0 +1,63 @@
+"""The meeting point of geometry and light: what each ray through the lens meets.
+
+Geometry (scene, rays, shadows) fills a `Surfaces`; radiometry (materials, illumination, camera) turns it into a frame
+and needs to know nothing else about the scene.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One painted, paved or grown part of one object: where its spectrum comes from.
+
+    Attributes
+    ----------
+    material : name of a material family of `hsiutils.simulate.materials`.
+    blend : second family that `Surfaces.mix` mixes in (dirt on paint, asphalt under worn paint, bark among leaves).
+    sample : non-negative number that picks one physical sample of the family, and one of the blend.
+    """
+
+    material: str
+    blend: str | None
+    sample: int
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What each ray meets; every array is (rows, columns) of rays unless said otherwise.
+
+    World axes are metres: x to the right of the car, y ahead, z up. Rays that leave the scene meet the sky.
+
+    Attributes
+    ----------
+    slot : int32, index into `slots`; -1 for sky.
+    label : uint8, HSI-Drive label code 1..10 of the true class.
+    object_id : int32, one number for each thing that a person would label as one; 0 for sky, 1 for the ground.
+    depth_m : distance along the ray, metres; inf for sky.
+    direction : (3, rows, columns) unit vector of the ray, away from the camera.
+    normal : (3, rows, columns) unit surface normal, facing the camera; zero for sky.
+    sun_visible : share of the sun's disc that the point sees, 0..1, whether or not it faces the sun.
+    sky_view : share of the sky dome's diffuse light that reaches the point (cosine weighted), 0..1.
+    brightness : factor on reflectance from texture, about 1.
+    mix : share of the slot's blend, 0..1.
+    water : 0 dry .. 1 standing water.
+    """
+
+    slots: tuple[Slot, ...]
+    slot: NDArray[np.int32]
+    label: NDArray[np.uint8]
+    object_id: NDArray[np.int32]
+    depth_m: Image
+    direction: Image
+    normal: Image
+    sun_visible: Image
+    sky_view: Image
+    brightness: Image
+    mix: Image
+    water: Image
