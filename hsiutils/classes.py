@@ -63,7 +63,7 @@ def merge(labels: ArrayLike) -> NDArray[np.uint8]:
     if codes.size and (codes.min() < 0 or codes.max() >= len(LABELS)):
         unknown = sorted({int(code) for code in np.unique(codes)} - set(range(len(LABELS))))
         raise ValueError(f"unknown label codes {unknown}: HSI-Drive uses 0..{len(LABELS) - 1}")
-    return _CLASS_OF_CODE[codes]
+    return np.asarray(_CLASS_OF_CODE[codes])
 
 
 def inverse_frequency_weights(frequencies: ArrayLike = FREQUENCIES) -> NDArray[np.float64]:

@@ -61,7 +61,8 @@ class Sensor:
 
     def __post_init__(self) -> None:
         if len(self.bands) != self.mosaic[0] * self.mosaic[1]:
-            raise ValueError(f"{self.name}: a {self.mosaic} mosaic has {np.prod(self.mosaic)} bands, got {len(self.bands)}")
+            wanted = self.mosaic[0] * self.mosaic[1]
+            raise ValueError(f"{self.name}: a {self.mosaic} mosaic has {wanted} bands, got {len(self.bands)}")
         for axis, what in enumerate(("rows", "columns")):
             needed = self.active_origin[axis] + self.active_shape[axis]
             if self.tiles[axis] < 1 or needed > self.frame_shape[axis]:
@@ -93,7 +94,7 @@ class Sensor:
     @property
     def saturation_dn(self) -> int:
         """Largest digital number."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def mosaic_position(self, band: int) -> tuple[int, int]:
         """(row, column) of a band inside its tile."""
