@@ -1,0 +1,49 @@
+# make book    the whole book, from nothing          make test    lint, types, tests, every chapter
+# make lint    style, types and import layers only   make clean   forget everything that was made
+PYTHON ?= python3
+SEED ?= 0
+DATA_ROOT ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := $(BIN)/python -m hsiutils
+OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
+
+.PHONY: help setup book test lint clean
+.DEFAULT_GOAL := help
+
+help:  ## say what can be made
+	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
+	@echo "make test    set up, lint, types, tests, and every chapter under nbval"
+	@echo "make lint    style, types, import layers"
+	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
+	@echo
+	@echo "PROFILE=smoke|quick|paper   size of everything; make book: quick, make test: smoke"
+	@echo "SEED=0                    every random choice follows from it"
+	@echo "DATA_ROOT=/path/to/HSI-Drive   the real data set; without it, simulated scenes"
+
+setup: $(READY)  ## the environment, from pinned versions
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
+	@touch $@
+
+book: PROFILE ?= quick
+book: $(READY)
+	@$(RUN) book $(OPTIONS)
+
+test: PROFILE ?= smoke
+test: lint
+	@$(BIN)/python -m pytest --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=90
+	@$(RUN) validate $(OPTIONS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) _build data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

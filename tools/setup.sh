@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Build the environment from requirements.lock: with uv (seconds), or with pip where uv cannot be had (minutes).
+set -euo pipefail
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "hsiutils needs Python 3.11 or later; '$PYTHON' is $("$PYTHON" --version 2>&1). Try: make PYTHON=python3.11 ..." >&2
+    exit 1
+}
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+pip=("$VENV/bin/python" -m pip --disable-pip-version-check)
+uv=$(command -v uv || true)
+if [ -z "$uv" ] && { [ -x "$VENV/bin/uv" ] || "${pip[@]}" install --quiet uv==0.13.9; }; then uv="$VENV/bin/uv"; fi
+
+if [ -n "$uv" ]; then
+    echo "Setting up $VENV with uv ..."
+    # uv does not read pip's settings: pass on a folder of local wheels, where there is one.
+    [ -n "${PIP_FIND_LINKS:-}" ] && export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"
+    install=("$uv" pip install --python "$VENV/bin/python" --compile-bytecode)
+else
+    echo "Setting up $VENV with pip (uv is not available; this takes a few minutes) ..."
+    install=("${pip[@]}" install --progress-bar on)
+fi
+"${install[@]}" -r requirements.lock
+"${install[@]}" --no-deps --editable .
+echo "The environment is ready."
