@@ -100,15 +100,20 @@ def normalise(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
         If alpha is outside 0..1 or the array is no cube.
     """
     require_cube(cube)
+    pixels = normalise_pixels(cube.values, alpha)
+    return with_step(cube, pixels, f"PN alpha={alpha:g}", units="normalised reflectance")
+
+
+def normalise_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
+    """`normalise` for a plain array whose first axis is the bands: (bands, ...) to the same shape."""
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
-    values = np.asarray(cube.values, dtype=np.float64)
-    finite = np.isfinite(values).all(axis=0)
-    values = np.where(finite, values, 0.0)
-    total = values.sum(axis=0)
-    lit = total > _CANCELLED * np.abs(values).sum(axis=0)
+    pixels = np.asarray(values, dtype=np.float64)
+    pixels = np.where(np.isfinite(pixels).all(axis=0), pixels, 0.0)
+    total = pixels.sum(axis=0)
+    lit = total > _CANCELLED * np.abs(pixels).sum(axis=0)
     divisor = np.where(lit, total, 1.0) ** alpha
-    return with_step(cube, np.where(lit, values / divisor, 0.0), f"PN alpha={alpha:g}", units="normalised reflectance")
+    return np.where(lit, pixels / divisor, 0.0).astype(np.float32)
 
 
 def to_unit_range(values: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float32]:
