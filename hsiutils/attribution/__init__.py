@@ -1,0 +1,1 @@
+"""Which inputs and activations speak for a logit, and whether what a method says adds up."""
