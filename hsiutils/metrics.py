@@ -143,38 +143,59 @@ def accuracy(confusion: xr.DataArray) -> xr.DataArray:
     return (correct.sum("class") / total.where(total > 0)).rename("accuracy")
 
 
+def global_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
+    """Mean of the classes' IoU, weighted by their frequencies: (..., truth, predicted) -> (...).
+
+    Parameters
+    ----------
+    confusion : counts.
+    frequencies : (class) share of each class; None for that of the counted pixels themselves.
+    """
+    return iou(confusion).weighted(_shares(confusion, frequencies)).mean("class").rename("global_iou")
+
+
+def weighted_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
+    """Mean of the classes' IoU, weighted by the inverse of their frequencies; parameters as in `global_iou`.
+
+    A class of frequency zero weighs nothing, as in `hsiutils.classes.inverse_frequency_weights`.
+    """
+    share = _shares(confusion, frequencies)
+    inverse = (1 / share.where(share > 0)).fillna(0.0)
+    return iou(confusion).weighted(inverse).mean("class").rename("weighted_iou")
+
+
 def scores(counts: xr.Dataset, frequencies: ArrayLike | None = None) -> xr.Dataset:
     """Every figure of merit; counts are first summed over the dimension `scene`, if there is one.
 
     Parameters
     ----------
     counts : of `scene_counts`, or several of them along further dimensions (scene, seed, variant...).
-    frequencies : (class) share of each class, which weights "global" and "weighted" IoU; None for that of the counted
-        pixels themselves. Give the same to regions or data sets that are to be compared.
+    frequencies : as in `global_iou`. Give the same to regions or data sets that are to be compared.
 
     Returns
     -------
-    Dataset of iou and boundary_iou (..., class), and over the classes mean_iou, mean_boundary_iou, global_iou
-    (frequency-weighted mean), weighted_iou (inverse-frequency-weighted mean; both as the authors of HSI-Drive define
-    them) and accuracy. A class that is predicted but never true has IoU 0 and weighs in mean_iou only, unless
-    `frequencies` says otherwise.
+    Dataset of iou and boundary_iou (..., class), and over the classes mean_iou, mean_boundary_iou, global_iou,
+    weighted_iou (both as the authors of HSI-Drive define them) and accuracy. A class that is predicted but never true
+    has IoU 0; it weighs in mean_iou only, unless `frequencies` says otherwise.
     """
     total = counts.sum("scene") if "scene" in counts.dims else counts
     matrix, per_class, edges = total["confusion"], iou(total["confusion"]), boundary_iou(total)
-    true = _marginals(matrix)[1]
-    share = true if frequencies is None else xr.DataArray(np.asarray(frequencies, float), {"class": true["class"]})
-    inverse = (1 / share.where(share > 0)).fillna(0.0)
     return xr.Dataset(
         {
             "iou": per_class,
             "boundary_iou": edges,
             "mean_iou": per_class.mean("class"),
             "mean_boundary_iou": edges.mean("class"),
-            "global_iou": per_class.weighted(share).mean("class"),
-            "weighted_iou": per_class.weighted(inverse).mean("class"),
+            "global_iou": global_iou(matrix, frequencies),
+            "weighted_iou": weighted_iou(matrix, frequencies),
             "accuracy": accuracy(matrix),
         }
     )
+
+
+def _shares(confusion: xr.DataArray, frequencies: ArrayLike | None) -> xr.DataArray:
+    true = _marginals(confusion)[1]
+    return true if frequencies is None else xr.DataArray(np.asarray(frequencies, float), {"class": true["class"]})
 
 
 def _marginals(confusion: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
