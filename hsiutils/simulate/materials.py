@@ -174,7 +174,8 @@ def _blocks(table: pd.DataFrame) -> NDArray[np.str_]:
     groups = [table["LEVEL_3"], names.str[:4].where(numbered, "")]
     run = order.groupby(groups)
     place = (run.rank(method="first") - 0.5) / run.transform("size")
-    return np.asarray(SPLITS)[np.searchsorted(np.cumsum(_SHARES)[:-1], place.to_numpy())].astype(str)
+    which = np.searchsorted(np.cumsum(_SHARES)[:-1], place.to_numpy())
+    return np.array([SPLITS[index] for index in which])
 
 
 def _select(groups: str, start: str) -> pd.DataFrame:
@@ -207,7 +208,7 @@ _TRAITS: Final = r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-"
 
 
 def _canopies(name: str) -> pd.DataFrame:
-    """Conifer: thick green needles (a substitute: PROSAIL has no shoots); grass: thin, open; leaves: the closed rest."""
+    """Conifer: thick green needles (PROSAIL has no shoots, so a substitute); grass: thin, open; leaves: the rest."""
     rows = _select("canopy", "v-LAI")
     traits = rows.index.str.extract(_TRAITS).astype(float).set_axis(rows.index)
     conifer = (traits["mass"] >= 0.016) & (traits["green"] >= 30) & (traits["area"] >= 2)

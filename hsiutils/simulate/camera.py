@@ -1,0 +1,173 @@
+"""The camera: lens, exposure, noise and converter, from electrons per second to a raw frame.
+
+Electronic figures are those of the CMV2000 data sheet (ams): read noise 13 e-, dark current 125 e-/s, response
+non-uniformity below 1 %. Photon noise is Poisson on the electrons; the converter reaches its end at full well.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsiutils.sensor import HSI_DRIVE, Sensor
+from hsiutils.simulate.illumination import GRID_NM
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+FIELD_OF_VIEW = np.deg2rad(40.0)
+
+_PLANCK_TIMES_C = 1.98644586e-25  # J m
+_PIXEL_M = 5.5e-6
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Lens, sensor and electronics.
+
+    Attributes
+    ----------
+    long_pass_nm : edge of a filter before the chip, nm; None for the bare sensor.
+    field_of_view : horizontal, edge to edge, radians.
+    f_number, transmission : of the lens.
+    blur_px : standard deviation of the lens's point spread, in sensor pixels. It is the same number for a resized
+        sensor: a lens is bought to match its pixels, and edges then span as many pixels as on the real chip.
+    dark_dn : what the converter reads without light.
+    dark_current_e : per second.
+    metering : mean signal that the exposure aims at, as a share of full well. Not published; about a quarter brings the
+        mean reflectance near the released one (a factor for the whole set, the same in every band).
+    longest_s, shortest_s : limits of the exposure time; the longest fits 11 frames per second.
+    non_uniformity : standard deviation of the pixels' gain.
+    """
+
+    sensor: Sensor = HSI_DRIVE
+    long_pass_nm: float | None = None
+    field_of_view: float = FIELD_OF_VIEW
+    f_number: float = 2.8
+    transmission: float = 0.9
+    blur_px: float = 0.55
+    read_noise_e: float = 13.0
+    dark_dn: float = 64.0
+    dark_current_e: float = 125.0
+    metering: float = 0.26
+    longest_s: float = 0.09
+    shortest_s: float = 1e-5
+    non_uniformity: float = 0.008
+
+    @property
+    def dn_per_electron(self) -> float:
+        """Gain: the converter's range above dark over the full well."""
+        return (self.sensor.saturation_dn - self.dark_dn) / self.sensor.full_well_e
+
+    @cached_property
+    def weights(self) -> Array:
+        """(bands, wavelengths) electrons per second for a radiance of 1 W m-2 nm-1 sr-1 over 1 nm, on `GRID_NM`.
+
+        Irradiance behind a lens of f-number N is pi T L / (4 N^2); a photon carries h c / wavelength.
+        """
+        pitch = _PIXEL_M * HSI_DRIVE.active_shape[0] / self.sensor.active_shape[0]
+        photons = GRID_NM * 1e-9 / _PLANCK_TIMES_C
+        behind_lens = np.pi * self.transmission / (4 * self.f_number**2) * pitch**2
+        return np.asarray(self.sensor.responses(GRID_NM, self.long_pass_nm) * photons * behind_lens)
+
+    @cached_property
+    def point_spread(self) -> Array:
+        """(3, 3) or larger: the lens's Gaussian, widened by the pixel's own square aperture, sum 1."""
+        # A ray samples a point; the pixel averages over its area, whose variance is 1/12.
+        sigma = np.sqrt(self.blur_px**2 + 1 / 12)
+        reach = int(np.ceil(2 * sigma - 0.5))
+        profile = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
+        kernel = np.outer(profile, profile)
+        return np.asarray(kernel / kernel.sum())
+
+    @cached_property
+    def vignetting(self) -> Array:
+        """(rows, columns) share of light that the lens passes: cos^4 of the field angle, and mild shading."""
+        rows, columns = self.sensor.active_shape
+        focal = columns / 2 / np.tan(self.field_of_view / 2)
+        down, right = np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2
+        off_axis = (down[:, None] ** 2 + right[None, :] ** 2) / focal**2  # tangent squared
+        cosine_squared = 1 / (1 + off_axis)
+        return np.asarray(cosine_squared**2 * (1 - 0.15 * (1 - cosine_squared)))
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One raw frame and how it was taken.
+
+    Attributes
+    ----------
+    frame : (rows, columns) DN, `sensor.frame_shape`.
+    time_s : exposure time.
+    saturated : share of the active pixels at full well.
+    """
+
+    frame: NDArray[np.uint16]
+    time_s: float
+    saturated: float
+
+
+def meter(rate: NDArray[np.floating], camera: Camera) -> float:
+    """Exposure time, seconds, at which the mean of the clipped signal is the metering level.
+
+    Parameters
+    ----------
+    rate : (rows, columns) electrons per second.
+    """
+    spot = np.sort(rate.ravel()[::7].astype(float))  # 7 has no factor in common with a mosaic of 5
+    low, high = camera.shortest_s, camera.longest_s
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        level = np.minimum(spot * middle, camera.sensor.full_well_e).mean() / camera.sensor.full_well_e
+        low, high = (middle, high) if level < camera.metering else (low, middle)
+    return float(np.sqrt(low * high))
+
+
+def pixel_gains(camera: Camera, rng: np.random.Generator) -> Image:
+    """Relative gain of every pixel of the active area: the chip's own fixed pattern."""
+    return 1 + np.float32(camera.non_uniformity) * rng.standard_normal(camera.sensor.active_shape, np.float32)
+
+
+def expose(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.random.Generator) -> Exposure:
+    """Take one frame.
+
+    Parameters
+    ----------
+    rate : (rows, columns) electrons per second on the active area.
+    time_s : exposure time.
+    rng : draws photon and read noise.
+
+    Raises
+    ------
+    ValueError
+        If `rate` does not have the size of the active area.
+    """
+    sensor = camera.sensor
+    if rate.shape != sensor.active_shape:
+        raise ValueError(f"the active area of {sensor.name} is {sensor.active_shape}, got a signal of {rate.shape}")
+    wanted = np.zeros(sensor.frame_shape)
+    (top, left), (rows, columns) = sensor.active_origin, sensor.active_shape
+    active = (slice(top, top + rows), slice(left, left + columns))
+    wanted[active] = rate
+    electrons = rng.poisson((wanted + camera.dark_current_e) * time_s)
+    return Exposure(
+        frame=digitise(electrons, camera, rng),
+        time_s=time_s,
+        saturated=float(np.mean(electrons[active] >= sensor.full_well_e)),
+    )
+
+
+def digitise(electrons: NDArray[np.integer], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """Full well, read noise, offset and converter: electrons to DN."""
+    held = np.minimum(electrons, camera.sensor.full_well_e)
+    read = held + camera.read_noise_e * rng.standard_normal(held.shape, np.float32)
+    levels = np.rint(camera.dark_dn + camera.dn_per_electron * read)
+    return np.asarray(np.clip(levels, 0, camera.sensor.saturation_dn), dtype=np.uint16)
+
+
+def reference(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.random.Generator) -> Exposure:
+    """Mean of sixteen frames, as references are taken; DN rounded."""
+    shots = [expose(rate, time_s, camera, rng) for _ in range(16)]
+    mean = np.rint(np.mean([shot.frame for shot in shots], axis=0)).astype(np.uint16)
+    return Exposure(mean, time_s, float(np.mean([shot.saturated for shot in shots])))

@@ -1,0 +1,244 @@
+"""A simulated data set on disk, in the layout of HSI-Drive v2.0's MATLAB release.
+
+    Image_dataset/raw/nfSWDS_NNN.bin               raw frame, uint16 little-endian, row after row
+    Image_dataset/cubes_fl32/nfSWDS_NNN_TC.mat     `cube`, float32, 25 x rows x columns
+    Image_dataset/labels/nfSWDS_NNN.png            label codes 0..10
+    references/white.bin, dark.bin                 the camera's reference frames
+    truth/nfSWDS_NNN.h5                            for analysis only: what `render.Frame.truth` says
+    scenes/nfSWDS_NNN.json                         exposure, circumstances, SHA-256 of the scene's files
+    simulation.json                                settings, split and exposure of every frame; marks the whole as simulated
+
+Same settings, same bytes, whatever the order and number of processes. A scene counts as complete when its record in
+scenes/ names the hashes that its files have; the record is written last.
+"""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import savemat
+from skimage.io import imsave
+from tqdm import tqdm
+
+from hsiutils import raw
+from hsiutils.sensor import Sensor
+from hsiutils.simulate.camera import Exposure
+from hsiutils.simulate.materials import NAMES
+from hsiutils.simulate.names import split_of
+from hsiutils.simulate.render import VERSION, Frame, References, Simulation, references, render
+
+GENERATOR: Final = "hsiutils.simulate"
+
+
+def write_dataset(
+    root: Path, names: Sequence[str], simulation: Simulation, workers: int = 2, progress: bool = True
+) -> None:
+    """Write every named scene; scenes that are there and intact are kept, so an interrupted run continues.
+
+    Parameters
+    ----------
+    root : folder of the data set; made if it is not there.
+    workers : processes.
+    progress : show a bar with the time left.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or comes twice, or the folder holds a data set with other settings.
+    """
+    if len(set(names)) != len(names):
+        raise ValueError(f"names come twice: {sorted({name for name in names if list(names).count(name) > 1})}")
+    splits = {name: split_of(name) for name in names}
+    _begin(root, simulation)
+    missing = [name for name in names if not is_complete(root, name)]
+    with tqdm(total=len(names), initial=len(names) - len(missing), unit="scene", disable=not progress) as bar:
+        for name in _each_written(root, missing, simulation, workers):
+            bar.set_postfix_str(f"{name} ({splits[name]})")
+            bar.update()
+    _record_frames(root)
+
+
+def _each_written(root: Path, names: Sequence[str], simulation: Simulation, workers: int) -> Iterator[str]:
+    if workers <= 1 or len(names) <= 1:
+        for name in names:
+            write_scene(root, name, simulation)
+            yield name
+        return
+    # Spawned, not forked: a fork of a process with running threads (BLAS, torch) can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(names)), mp_context=context) as pool:
+        running = {pool.submit(write_scene, root, name, simulation): name for name in names}
+        try:
+            for done in as_completed(running):
+                done.result()
+                yield running[done]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def write_scene(root: Path, name: str, simulation: Simulation) -> None:
+    """Simulate one image and write all its files, each at once or not at all."""
+    _begin(root, simulation)
+    frame = render(name, simulation)
+    white, dark = (raw.read_frame(path, simulation.sensor) for path in _reference_paths(root))
+    contents = encode(frame, simulation.sensor, white, dark, _exposure_ratio(root, frame, simulation))
+    for relative, content in contents.items():
+        write_atomically(root / relative, content)
+    hashes = {relative: hashlib.sha256(content).hexdigest() for relative, content in contents.items()}
+    write_atomically(_record_path(root, name), _json({**frame.describe(), "sha256": hashes}))
+
+
+def encode(
+    frame: Frame, sensor: Sensor, white: NDArray[np.uint16], dark: NDArray[np.uint16], exposure_ratio: float
+) -> dict[str, bytes]:
+    """The scene's files by their place in the data set: raw frame, cube, labels and truth."""
+    cube = raw.reflectance_cube(frame.exposure.frame, sensor, white, dark, exposure_ratio, source="simulated")
+    return {
+        f"Image_dataset/raw/{frame.name}.bin": frame.exposure.frame.astype("<u2").tobytes(),
+        f"Image_dataset/cubes_fl32/{frame.name}_TC.mat": _mat(np.asarray(cube.values, np.float32)),
+        f"Image_dataset/labels/{frame.name}.png": _png(frame.labels),
+        f"truth/{frame.name}.h5": _hdf5(frame.truth),
+    }
+
+
+def is_complete(root: Path, name: str) -> bool:
+    """Whether the scene's record is there and every file has the hash it names."""
+    try:
+        hashes = json.loads(_record_path(root, name).read_text())["sha256"]
+        return bool(hashes) and all(
+            hashlib.sha256((root / relative).read_bytes()).hexdigest() == own for relative, own in hashes.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """Content of simulation.json.
+
+    Raises
+    ------
+    ValueError
+        If it is not the mark of a simulated data set.
+    """
+    path = root / "simulation.json"
+    try:
+        settings = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete the folder to simulate it anew") from error
+    if not isinstance(settings, dict) or settings.get("generator") != GENERATOR:
+        raise ValueError(f"{path}: expected the settings of a data set made by {GENERATOR}, found something else")
+    return settings
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _begin(root: Path, simulation: Simulation) -> None:
+    """Settings and references of the data set, written by whoever comes first, or checked against this run's."""
+    path = root / "simulation.json"
+    if path.exists() and all(one.exists() for one in _reference_paths(root)):
+        found, wanted = read_settings(root), _plain(_settings(simulation))
+        own = {key: found.get(key) for key in wanted}
+        if own != wanted:
+            raise ValueError(
+                f"{root}: holds a simulation with other settings ({_difference(own, wanted)}); choose another folder"
+            )
+        return
+    made = references(simulation)
+    for one, exposure in zip(_reference_paths(root), (made.white, made.dark), strict=True):
+        write_atomically(one, exposure.frame.astype("<u2").tobytes())
+    write_atomically(path, _json({**_settings(simulation), **_reference_record(made)}))
+
+
+def _settings(simulation: Simulation) -> dict[str, Any]:
+    sensor = simulation.sensor
+    return {
+        "generator": GENERATOR,
+        "version": VERSION,
+        "simulated": True,
+        "simulation": asdict(simulation),
+        "sensor": {"name": sensor.name, "tiles": sensor.tiles, "frame_shape": sensor.frame_shape},
+        "materials": NAMES,
+    }
+
+
+def _reference_record(made: References) -> dict[str, Any]:
+    def record(exposure: Exposure) -> dict[str, float]:
+        return {"exposure_s": exposure.time_s, "saturated": exposure.saturated}
+
+    return {"white": record(made.white), "dark": record(made.dark)}
+
+
+def _exposure_ratio(root: Path, frame: Frame, simulation: Simulation) -> float:
+    if not simulation.compensate_exposure:
+        return 1.0
+    return float(read_settings(root)["white"]["exposure_s"]) / frame.exposure.time_s
+
+
+def _record_frames(root: Path) -> None:
+    """Put split and exposure of every scene that is there into simulation.json."""
+    records = [json.loads(path.read_text()) for path in sorted((root / "scenes").glob("nf*.json"))]
+    frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records}
+    write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    return "; ".join(f"{key}: {found[key]!r}, not {wanted[key]!r}" for key in wanted if found[key] != wanted[key])
+
+
+def _reference_paths(root: Path) -> tuple[Path, Path]:
+    return root / "references" / "white.bin", root / "references" / "dark.bin"
+
+
+def _record_path(root: Path, name: str) -> Path:
+    return root / "scenes" / f"{name}.json"
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(_json(value))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _png(labels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    imsave(buffer, labels, extension=".png", check_contrast=False)
+    return buffer.getvalue()
+
+
+def _mat(cube: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    savemat(buffer, {"cube": cube}, do_compression=False)
+    content = bytearray(buffer.getvalue())
+    # The first 116 bytes are free text, in which scipy writes the date.
+    content[:116] = b"MATLAB 5.0 MAT-file, simulated by hsiutils".ljust(116)
+    return bytes(content)
+
+
+def _hdf5(truth: dict[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="latest") as file:
+        for key, values in truth.items():
+            file.create_dataset(key, data=values, compression="gzip", track_times=False)
+    return buffer.getvalue()

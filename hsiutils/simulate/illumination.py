@@ -1,0 +1,207 @@
+"""The light of a scene: when and where it was taken, what the sky let through, and how far one could see.
+
+Clear skies are SPECTRL2 (Bird and Riordan 1986) as pvlib has it. An overcast sky passes a grey share of the same
+global irradiance, all of it diffuse: whiter than a blue sky, as clouds are. Fog and haze follow Koschmieder's law, with
+the wavelength dependence of Kim, McArthur and Korevaar (2001).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pvlib import atmosphere, solarposition
+from pvlib.spectrum import spectrl2
+
+from hsiutils.simulate import sky
+from hsiutils.simulate.conditions import Conditions
+from hsiutils.simulate.names import generator
+from hsiutils.simulate.sky import CloudField, Pattern, Sky
+
+Array = NDArray[np.float64]
+
+GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
+"""Wavelengths of every spectrum of light, nm; fine enough for the narrowest filter (2.7 nm wide)."""
+
+LATITUDE, LONGITUDE = 43.26, -2.93
+"""Bilbao, degrees."""
+
+_YEAR = 2021
+_FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
+_SEASON_DAYS = 91
+_VAPOUR_CM: Final = {"winter": (0.7, 1.6), "spring": (1.0, 2.2), "summer": (1.8, 3.2), "fall": (1.2, 2.6)}
+_VISIBILITY_M: Final = {
+    "sunny": (15e3, 45e3),
+    "cloudy": (8e3, 30e3),
+    "wet": (2e3, 10e3),
+    "foggy": (60.0, 400.0),
+}
+_TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
+"""Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the name leaves open, drawn for one image.
+
+    Attributes
+    ----------
+    time : UTC.
+    heading_deg : direction in which the car drives, clockwise from north.
+    aerosol : optical depth at 500 nm.
+    vapour_cm, ozone_cm : precipitable water; ozone column at standard pressure.
+    visibility_m : distance at which contrast has fallen to 2 %.
+    cloud_cover : share of the sky, 0..1; 1 hides the sun.
+    transmittance : of the cloud deck or fog, 0..1; 1 without one.
+    """
+
+    weather: str
+    time: pd.Timestamp
+    heading_deg: float
+    aerosol: float
+    vapour_cm: float
+    ozone_cm: float
+    visibility_m: float
+    cloud_cover: float
+    transmittance: float
+
+
+@dataclass(frozen=True)
+class Illumination:
+    """Spectral light at the scene; every spectrum is on `GRID_NM`.
+
+    Attributes
+    ----------
+    sun : (3,) unit vector towards the sun, world axes.
+    direct : (n,) irradiance of a plane facing the sun, W m-2 nm-1; zero when the sun is hidden.
+    sky : radiance of the dome, whose parts sum to `diffuse`.
+    extinction : (n,) of the air along the line of sight, 1/m.
+    """
+
+    sun: Array
+    direct: Array
+    sky: Sky
+    extinction: Array
+
+    @property
+    def diffuse(self) -> Array:
+        """(n,) diffuse irradiance of a horizontal plane, W m-2 nm-1."""
+        return np.asarray(self.sky.irradiance.sum(axis=0))
+
+    @property
+    def horizontal(self) -> Array:
+        """(n,) global irradiance of a horizontal plane, W m-2 nm-1."""
+        return np.asarray(self.direct * max(self.sun[2], 0.0) + self.diffuse)
+
+
+STANDARD: Final = Circumstances(
+    weather="sunny",
+    time=pd.Timestamp("2021-03-20T12:20:00", tz="UTC"),
+    heading_deg=0.0,
+    aerosol=0.1,
+    vapour_cm=1.4,
+    ozone_cm=0.34,
+    visibility_m=30e3,
+    cloud_cover=0.0,
+    transmittance=1.0,
+)
+"""A clear noon at the equinox in Bilbao: the light under which the white reference is taken."""
+
+
+def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
+    """Draw day, time, heading, air and clouds for what the name says; same seed and name, same draw."""
+    rng = generator(seed, conditions.name, "circumstances")
+    weather = conditions.weather
+    overcast = weather != "sunny"
+    low, high = _VISIBILITY_M[weather]
+    return Circumstances(
+        weather=weather,
+        time=_draw_time(conditions, rng),
+        heading_deg=float(rng.uniform(0, 360)),
+        aerosol=float(rng.uniform(0.05, 0.28)),
+        vapour_cm=float(rng.uniform(*_VAPOUR_CM[conditions.season])),
+        ozone_cm=float(rng.uniform(0.27, 0.40)),
+        visibility_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        cloud_cover=1.0 if overcast else float(max(0.0, rng.uniform(-0.25, 0.45))),
+        transmittance=float(rng.uniform(*_TRANSMITTANCE[weather])) if overcast else 1.0,
+    )
+
+
+def _draw_time(conditions: Conditions, rng: np.random.Generator) -> pd.Timestamp:
+    """A day of the season; then within two hours of noon, or 20 minutes to two hours off sunrise or sunset."""
+    day = int(_FIRST_DAY[conditions.season] + rng.integers(_SEASON_DAYS))
+    midnight = pd.Timestamp(f"{_YEAR}-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
+    events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
+    after_low_sun = float(rng.uniform(1 / 3, 2.0))
+    around_noon = float(rng.uniform(-2.0, 2.0))
+    anchor, hours = {
+        "dawn": (events["sunrise"], after_low_sun),
+        "midday": (events["transit"], around_noon),
+        "sunset": (events["sunset"], -after_low_sun),
+    }[conditions.daytime]
+    return (anchor + pd.Timedelta(hours=hours)).round("s")
+
+
+def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
+    """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds."""
+    sun, zenith = _sun(circumstances)
+    direct, diffuse, molecular = _clear_sky(circumstances, zenith)
+    clouds = CloudField.draw(circumstances.cloud_cover, generator(seed, str(circumstances.time), "clouds"))
+    if circumstances.weather == "sunny":
+        patterns, parts = _fair_sky(circumstances.cloud_cover, direct * sun[2], diffuse, molecular)
+    else:
+        pattern = sky.FOG if circumstances.weather == "foggy" else sky.OVERCAST
+        patterns, parts = (pattern,), (circumstances.transmittance * (direct * sun[2] + diffuse))[None]
+        direct = np.zeros_like(direct)
+    return Illumination(sun, direct, Sky(sun, patterns, parts, clouds), extinction(circumstances.visibility_m))
+
+
+def _sun(circumstances: Circumstances) -> tuple[Array, float]:
+    position = solarposition.get_solarposition(circumstances.time, LATITUDE, LONGITUDE).iloc[0]
+    zenith, azimuth = float(position["apparent_zenith"]), float(position["azimuth"])
+    up, turn = np.deg2rad(90 - zenith), np.deg2rad(azimuth - circumstances.heading_deg)
+    return np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)]), zenith
+
+
+def _clear_sky(circumstances: Circumstances, zenith: float) -> tuple[Array, Array, Array]:
+    """Direct normal and diffuse horizontal irradiance, and the part of the latter that clean air would give."""
+    spectra = [_spectrl2(circumstances, zenith, aerosol) for aerosol in (circumstances.aerosol, 1e-6)]
+    direct, diffuse, clean = spectra[0]["dni"], spectra[0]["dhi"], spectra[1]["dhi"]
+    on_grid = [np.interp(GRID_NM, spectra[0]["wavelength"], curve[:, 0]) for curve in (direct, diffuse, clean)]
+    return on_grid[0], on_grid[1], np.minimum(on_grid[1], on_grid[2])
+
+
+def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float) -> dict[str, Array]:
+    result: dict[str, Array] = spectrl2(
+        apparent_zenith=zenith,
+        aoi=zenith,
+        surface_tilt=0.0,
+        ground_albedo=0.2,
+        surface_pressure=101_325.0,
+        relative_airmass=atmosphere.get_relative_airmass(zenith, model="kastenyoung1989"),
+        precipitable_water=circumstances.vapour_cm,
+        ozone=circumstances.ozone_cm,
+        aerosol_turbidity_500nm=aerosol,
+        dayofyear=circumstances.time.dayofyear,
+    )
+    return result
+
+
+def _fair_sky(cover: float, beam: Array, diffuse: Array, molecular: Array) -> tuple[tuple[Pattern, ...], Array]:
+    """Blue sky, haze, and fair-weather clouds; the clouds shine with a share of the whole global irradiance."""
+    parts = [(1 - cover) * molecular, (1 - cover) * (diffuse - molecular)]
+    patterns = [sky.MOLECULES, sky.HAZE]
+    if cover > 0:
+        parts.append(0.35 * cover * (beam + diffuse))
+        patterns.append(sky.BROKEN_CLOUDS)
+    return tuple(patterns), np.stack(parts)
+
+
+def extinction(visibility_m: float) -> Array:
+    """Extinction coefficient on `GRID_NM`, 1/m: 3.912 / V at 550 nm, times (550 / wavelength)^q of Kim et al. 2001."""
+    if visibility_m <= 0:
+        raise ValueError(f"visibility must be positive, metres, got {visibility_m}")
+    distance = visibility_m / 1000
+    exponent = np.interp(distance, [0.5, 1.0, 6.0], [0.0, 0.5, 1.3])
+    return np.asarray(3.912 / visibility_m * (550 / GRID_NM) ** exponent)

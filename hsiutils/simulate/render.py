@@ -1,0 +1,166 @@
+"""From a name to a frame: scene, light, camera, labels and truth."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsiutils.sensor import HSI_DRIVE, Sensor
+from hsiutils.simulate.annotate import label_tiles, tile_majority, tile_mean
+from hsiutils.simulate.camera import Camera, Exposure, expose, meter, pixel_gains, reference
+from hsiutils.simulate.conditions import Conditions
+from hsiutils.simulate.illumination import STANDARD, Circumstances, Illumination, draw_circumstances, illuminate
+from hsiutils.simulate.materials import NAMES
+from hsiutils.simulate.names import generator, split_of
+from hsiutils.simulate.radiance import band_signal
+from hsiutils.simulate.surfaces import Surfaces
+
+VERSION = 1
+"""Of the generator: raise it when the same seed gives other bytes, so that old scenes are made anew."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything, beside the name of an image, that decides its bytes.
+
+    Attributes
+    ----------
+    seed : of every random choice.
+    tiles : (rows, columns) of the cube; fewer than the real 216 x 409 mean larger pixels behind the same lens.
+    long_pass_nm : edge of a long-pass filter before the chip, nm; None for none.
+    metering : exposure target, share of full well.
+    compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
+        0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
+    """
+
+    seed: int = 0
+    tiles: tuple[int, int] = HSI_DRIVE.tiles
+    long_pass_nm: float | None = None
+    metering: float = 0.26
+    compensate_exposure: bool = False
+
+    @property
+    def sensor(self) -> Sensor:
+        """The chip: HSI-Drive's, or the same camera with other pixels."""
+        return HSI_DRIVE if self.tiles == HSI_DRIVE.tiles else HSI_DRIVE.resized(self.tiles)
+
+    @property
+    def camera(self) -> Camera:
+        """Chip, filter and lens."""
+        return Camera(self.sensor, long_pass_nm=self.long_pass_nm, metering=self.metering)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One simulated image.
+
+    Attributes
+    ----------
+    exposure : the raw frame, its exposure time and saturation.
+    labels : (tile rows, tile columns) codes 0..10.
+    truth : for analysis only, each (tile rows, tile columns): `sunlit` (share of the tile that the sun shines on, 0..1;
+        NaN where there is none or the sky is seen), `depth_m` (of the tile's middle; inf for sky), `material` (index
+        into `materials.NAMES`; -1 for sky) and `object_id` (0 for sky).
+    circumstances : time, air and weather that were drawn.
+    """
+
+    name: str
+    split: str
+    exposure: Exposure
+    labels: NDArray[np.uint8]
+    truth: dict[str, NDArray[Any]]
+    circumstances: Circumstances
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able account of the frame."""
+        drawn = {**asdict(self.circumstances), "time": self.circumstances.time.isoformat()}
+        exposure = {"exposure_s": self.exposure.time_s, "saturated": self.exposure.saturated}
+        return {"name": self.name, "split": self.split, **exposure, "circumstances": drawn}
+
+
+@dataclass(frozen=True)
+class References:
+    """White and dark frames of the camera, taken once for a data set."""
+
+    white: Exposure
+    dark: Exposure
+
+
+def render(name: str, simulation: Simulation) -> Frame:
+    """Simulate the image of that name.
+
+    Raises
+    ------
+    ValueError
+        If HSI-Drive v2.0 has no image of that name.
+    """
+    split, conditions = split_of(name), Conditions.parse(name)
+    circumstances = draw_circumstances(conditions, simulation.seed)
+    light = illuminate(circumstances, simulation.seed)
+    surfaces = _surfaces(conditions, simulation, light)
+    return photograph(name, split, surfaces, light, circumstances, simulation)
+
+
+def _surfaces(conditions: Conditions, simulation: Simulation, light: Illumination) -> Surfaces:
+    from hsiutils.simulate.scene import build_surfaces
+
+    return build_surfaces(
+        conditions, simulation.seed, simulation.sensor.active_shape, light.sun, bool(light.direct.any())
+    )
+
+
+def photograph(
+    name: str,
+    split: str,
+    surfaces: Surfaces,
+    light: Illumination,
+    circumstances: Circumstances,
+    simulation: Simulation,
+) -> Frame:
+    """Expose, label and record surfaces that are already known, under a light that is."""
+    camera = simulation.camera
+    signal = band_signal(surfaces, light, camera.weights, split, camera.sensor.mosaic, camera.point_spread)
+    arriving = signal * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
+    noise = generator(simulation.seed, name, "noise")
+    return Frame(
+        name=name,
+        split=split,
+        exposure=expose(arriving, meter(arriving, camera), camera, noise),
+        labels=label_tiles(surfaces.label, camera.sensor.mosaic),
+        truth=truth_of(surfaces, light, camera.sensor.mosaic),
+        circumstances=circumstances,
+    )
+
+
+def truth_of(surfaces: Surfaces, light: Illumination, tile: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """What only the simulator knows of every tile; see `Frame`."""
+    facing = np.einsum("i,i...->...", light.sun, surfaces.normal) > 0
+    sunlit = tile_mean(surfaces.sun_visible * facing, tile)
+    unanswerable = tile_mean(surfaces.slot < 0, tile) > 0.5 if light.direct.any() else True
+    family = np.array([NAMES.index(slot.material) for slot in surfaces.slots] + [-1])[surfaces.slot]
+    middle = (slice(tile[0] // 2, None, tile[0]), slice(tile[1] // 2, None, tile[1]))
+    return {
+        "sunlit": np.where(unanswerable, np.nan, sunlit).astype(np.float32),
+        "depth_m": surfaces.depth_m[middle].astype(np.float32),
+        "material": tile_majority(family, tile).astype(np.int16),
+        "object_id": tile_majority(surfaces.object_id, tile),
+    }
+
+
+def references(simulation: Simulation) -> References:
+    """White and dark frames: a perfect diffuser that fills the view, under the standard sun, through the same lens.
+
+    The exposure puts the brightest pixels at 85 % of full well.
+    """
+    camera = simulation.camera
+    sensor = camera.sensor
+    radiance = illuminate(STANDARD, simulation.seed).horizontal / np.pi
+    bands = camera.weights @ radiance
+    flat = np.tile(bands.reshape(sensor.mosaic), sensor.tiles)
+    flat = flat * camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains"))
+    time_s = 0.85 * sensor.full_well_e / float(np.quantile(flat, 0.999))
+    rng = generator(simulation.seed, "references")
+    return References(
+        white=reference(flat, time_s, camera, rng), dark=reference(np.zeros(sensor.active_shape), time_s, camera, rng)
+    )
