@@ -115,7 +115,9 @@ def _require_variable(path: Path, layout: Layout, names: list[str]) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> DatasetError:
-    size = path.stat().st_size if path.exists() else 0
+    if not path.exists():
+        return DatasetError(f"{path}: the file is missing; fetch or make it again")
+    size = path.stat().st_size
     return DatasetError(f"{path}: cannot be read ({size} bytes): {error}; it is damaged or cut short, fetch it again")
 
 
@@ -146,3 +148,22 @@ def read_labels(path: Path, tiles: tuple[int, int]) -> NDArray[np.uint8]:
     if unknown:
         raise DatasetError(f"{path}: unknown label codes {unknown}; HSI-Drive uses 0..{len(LABELS) - 1}")
     return codes.astype(np.uint8)
+
+
+def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
+    """Every array of an HDF5 file of the simulator's truth, (y, x) each.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing or cannot be read, or an array has another size than the cube.
+    """
+    try:
+        with h5py.File(path) as file:
+            arrays = {key: np.asarray(file[key]) for key in file}
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+    for key, values in arrays.items():
+        if values.shape != tiles:
+            raise DatasetError(f"{path}: {key}: expected the size of the cube, {tiles}, found {values.shape}")
+    return arrays

@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 from hsiutils import raw
 from hsiutils.classes import merge
 from hsiutils.cube import make_cube
-from hsiutils.cubefiles import cube_tiles, read_cube, read_labels
+from hsiutils.cubefiles import cube_tiles, read_arrays, read_cube, read_labels
 from hsiutils.layouts import DatasetError, Found, SceneFiles, describe_search, find_layouts
 from hsiutils.sensor import HSI_DRIVE, Sensor
 from hsiutils.simulate.conditions import Conditions
+from hsiutils.simulate.files import read_settings
 from hsiutils.splits import split_scenes
 from hsiutils.variants import FittedVariant
 
@@ -33,21 +34,26 @@ class HSIDrive:
     Attributes
     ----------
     root : folder of the data set.
-    origin : "simulated" or "real"; every figure and table says which.
     layout : name of the release's layout.
     others : names of further layouts in the same folder.
     sensor : the camera, with as many tiles as the cubes have pixels.
     scenes : indexed by name: season, weather, daytime, scene, number, split.
-    units : of the cubes' values.
+    found : the files of every scene.
+    manifest : the simulator's settings; None for a real data set.
     """
 
     root: Path
-    origin: str
     layout: str
     others: tuple[str, ...]
     sensor: Sensor
     scenes: pd.DataFrame
     found: Found
+    manifest: Path | None
+
+    @property
+    def origin(self) -> str:
+        """Say "simulated" or "real"; every figure and table must."""
+        return "real" if self.manifest is None else "simulated"
 
     @property
     def units(self) -> str:
@@ -86,6 +92,23 @@ class HSIDrive:
             raise DatasetError(f"{self.root}: no raw frame of {name}; expected raw/{name}.bin beside the cubes")
         return raw.read_frame(path, self.sensor)
 
+    def truth(self, name: str) -> xr.Dataset | None:
+        """What only the simulator knows of a scene; None for a real data set. For analysis, never for training.
+
+        Returns
+        -------
+        (y, x) variables: `sunlit` (share of the pixel in direct sun, 0..1, NaN where there is no telling), `depth_m`,
+        `material` (index into the attribute `materials`, -1 for sky), `object_id`.
+        """
+        if self.manifest is None:
+            return None
+        self._files(name)
+        variables = read_arrays(self.manifest.parent / "truth" / f"{name}.h5", self.sensor.tiles)
+        materials = read_settings(self.manifest.parent)["materials"]
+        return xr.Dataset(
+            {key: (("y", "x"), values) for key, values in variables.items()}, attrs={"materials": materials}
+        )
+
     def _files(self, name: str) -> SceneFiles:
         if name not in self.found.scenes:
             raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.scenes)} of {self.layout}")
@@ -121,13 +144,22 @@ def open_hsi_drive(root: Path | str, layout: str | None = None, sensor: Sensor =
     tiles = cube_tiles(next(iter(found.scenes.values())).cube, found.layout, len(sensor.bands))
     return HSIDrive(
         root=root,
-        origin="simulated" if any((place / SIMULATION_MANIFEST).is_file() for place in (root, found.base)) else "real",
         layout=found.layout.name,
         others=tuple(other.layout.name for other in everything if other is not found),
         sensor=sensor if tiles == sensor.tiles else sensor.resized(tiles),
         scenes=_scene_table(found),
         found=found,
+        manifest=_manifest(found.base),
     )
+
+
+def _manifest(base: Path) -> Path | None:
+    """The simulator's settings, beside the folder that holds the release or in it."""
+    for place in (base, base.resolve().parent):
+        if (place / SIMULATION_MANIFEST).is_file():
+            read_settings(place)
+            return place / SIMULATION_MANIFEST
+    return None
 
 
 def _require_pairs(found: Found) -> None:
@@ -159,6 +191,11 @@ class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, drive: HSIDrive, names: Sequence[str], fitted: FittedVariant, *, cache: bool = False) -> None:
+        if fitted.variant.pn and not drive.units.startswith("reflectance"):
+            raise DatasetError(
+                f"{drive.root}: {drive.layout} holds {drive.units} values, and per-pixel normalisation "
+                f"({fitted.variant.name}) needs reflectance; other layouts here: {', '.join(drive.others) or 'none'}"
+            )
         self.drive, self.names, self.fitted = drive, list(names), fitted
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache else None
 
