@@ -1,0 +1,112 @@
+"""Trees, shrubs and hedges: crowns of many leaf clumps with gaps, by season."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from hsiutils.simulate.labels import VEGETATION
+from hsiutils.simulate.rays import Vector
+from hsiutils.simulate.solids import Cylinder, Ellipsoid
+from hsiutils.simulate.stage import Pose, Stage, box
+
+
+@dataclass(frozen=True)
+class Foliage:
+    """What the leaves of one plant look like.
+
+    Attributes
+    ----------
+    material, blend : what is seen mostly, and what shows between.
+    porosity : share of gaps.
+    """
+
+    material: str
+    blend: str
+    porosity: float
+
+
+EVERGREEN: Final = Foliage("leaves", "bark", 0.28)
+CONIFER: Final = Foliage("conifer", "bark", 0.30)
+DECIDUOUS: Final = {
+    "spring": Foliage("leaves", "bark", 0.38),
+    "summer": Foliage("leaves", "bark", 0.28),
+    "fall": Foliage("leaves", "litter", 0.45),
+    "winter": Foliage("bark", "litter", 0.80),
+}
+
+_CLUMPS: Final = 26
+"""Leaf clumps in the crown of a tree near the camera."""
+
+
+def _clumps(distance_m: float) -> int:
+    """Far crowns need fewer clumps to look the same."""
+    return int(np.clip(_CLUMPS * 25 / max(distance_m, 1.0), 7, _CLUMPS))
+
+
+def add_tree(stage: Stage, pose: Pose, season: str, height_m: float | None = None) -> None:
+    """A broad-leaved tree, deciduous more often than not; its height is drawn unless given."""
+    foliage = DECIDUOUS[season] if stage.chance(0.7) else EVERGREEN
+    height = height_m or stage.between(5.0, 11.0)
+    thing, spread = stage.thing(), height * stage.between(0.22, 0.34)
+    trunk = height * stage.between(0.25, 0.4)
+    bark, leaves = stage.slot("bark", VEGETATION), stage.slot(foliage.material, VEGETATION, foliage.blend)
+    stage.add(Cylinder(pose.point(0, 0, 0), pose.point(0, 0, 0.7 * height), 0.018 * height + 0.03), bark, thing)
+    crown = 0.5 * (height - trunk)
+    for _ in range(_clumps(np.hypot(pose.x, pose.y))):
+        place = _in_ball(stage) * np.array([spread, spread, crown])
+        size = spread * stage.between(0.32, 0.5)
+        centre = pose.point(place[0], place[1], trunk + crown + 0.9 * place[2])
+        stage.add(Ellipsoid(centre, np.array([size, size, 0.8 * size])), leaves, thing, porosity=foliage.porosity)
+    if foliage.porosity > 0.6:
+        _add_branches(stage, pose, trunk, height, spread, bark, thing)
+
+
+def _add_branches(stage: Stage, pose: Pose, trunk: float, height: float, spread: float, bark: int, thing: int) -> None:
+    for _ in range(7):
+        azimuth, reach = stage.between(0, 2 * np.pi), stage.between(0.5, 0.9) * spread
+        start = stage.between(trunk, 0.65 * height)
+        end = pose.point(reach * np.cos(azimuth), reach * np.sin(azimuth), start + stage.between(0.6, 1.4) * reach)
+        stage.add(Cylinder(pose.point(0, 0, start), end, 0.006 * height), bark, thing)
+
+
+def add_conifer(stage: Stage, pose: Pose, season: str) -> None:
+    """A spruce or pine: tiers of clumps, narrower towards the top. It looks the same in every `season`."""
+    height, thing = stage.between(6.0, 14.0), stage.thing()
+    bark, needles = stage.slot("bark", VEGETATION), stage.slot(CONIFER.material, VEGETATION, CONIFER.blend)
+    stage.add(Cylinder(pose.point(0, 0, 0), pose.point(0, 0, 0.9 * height), 0.012 * height + 0.05), bark, thing)
+    tiers = max(5, _clumps(np.hypot(pose.x, pose.y)) // 3)
+    for tier in np.linspace(0.15, 0.97, tiers):
+        width = height * 0.24 * (1.02 - tier) + 0.25
+        place = 0.25 * width * _in_ball(stage)
+        thick = 0.75 * height / tiers
+        centre = pose.point(place[0], place[1], tier * height)
+        stage.add(Ellipsoid(centre, np.array([width, width, thick])), needles, thing, porosity=CONIFER.porosity)
+
+
+def add_shrub(stage: Stage, pose: Pose, season: str, height_m: float | None = None) -> None:
+    """A bush of a few clumps down to the ground."""
+    foliage = DECIDUOUS[season] if stage.chance(0.4) else EVERGREEN
+    thing, leaves = stage.thing(), stage.slot(foliage.material, VEGETATION, foliage.blend)
+    height = height_m or stage.between(0.6, 2.2)
+    for _ in range(4):
+        x, y = stage.between(-0.6, 0.6) * height, stage.between(-0.6, 0.6) * height
+        size = height * stage.between(0.4, 0.6)
+        centre = pose.point(x, y, 0.75 * size)
+        stage.add(Ellipsoid(centre, np.array([size, size, size])), leaves, thing, porosity=0.8 * foliage.porosity)
+
+
+def add_hedge(stage: Stage, pose: Pose, length_m: float, height_m: float) -> None:
+    """A clipped evergreen hedge along the pose's heading, which begins at the pose."""
+    thing, leaves = stage.thing(), stage.slot("leaves", VEGETATION, "bark")
+    stage.add(box(pose, (-0.4, 0.4, 0, length_m), 0, 0.9 * height_m), leaves, thing)
+    for along in np.arange(0.4, length_m, 1.1):
+        bump = stage.between(0.45, 0.6)
+        centre = pose.point(stage.between(-0.08, 0.08), float(along), height_m - bump)
+        stage.add(Ellipsoid(centre, np.array([bump, 0.75, bump])), leaves, thing, porosity=0.12)
+
+
+def _in_ball(stage: Stage) -> Vector:
+    """A point in the unit ball, nearer to its surface than to its middle, where leaves find light."""
+    direction = stage.rng.standard_normal(3)
+    return np.asarray(direction / np.linalg.norm(direction) * stage.between(0.35, 0.85))
