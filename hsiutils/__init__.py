@@ -1,3 +1,3 @@
-"""Executable companion to "Reliable Explainability of Deep Learning Spatial-Spectral Classifiers" (arXiv 2502.14416)."""
+"""Executable companion to arXiv 2502.14416: reliable explainability of spatial-spectral classifiers."""
 
 __version__ = "0.1.0"

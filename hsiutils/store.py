@@ -12,7 +12,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -47,10 +48,33 @@ def default_root() -> Path:
     return Path(given).resolve() if given else Path(__file__).resolve().parents[1] / "data" / "store"
 
 
+@dataclass(frozen=True)
+class Request:
+    """Everything that determines an artefact.
+
+    Attributes
+    ----------
+    kind : folder of the store, such as "data" or "model".
+    inputs : JSON-able values (dataclasses allowed).
+    modules : modules of hsiutils whose code, with all that they import, makes the content.
+    resumable : the builder can continue in a folder left by an interrupted or damaged earlier one.
+    """
+
+    kind: str
+    inputs: Mapping[str, Any]
+    modules: tuple[str, ...]
+    resumable: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Everything that determines the artefact, as JSON can say it."""
+        code, environment = code_hash(self.modules), versions()
+        return {"kind": self.kind, "inputs": _plain(self.inputs), "code": code, "environment": environment}
+
+
 def artefact(
     kind: str,
     inputs: Mapping[str, Any],
-    modules: Iterable[str],
+    modules: tuple[str, ...],
     build: Callable[[Path], None],
     *,
     resumable: bool = False,
@@ -60,11 +84,8 @@ def artefact(
 
     Parameters
     ----------
-    kind : folder of the store, such as "data" or "model".
-    inputs : JSON-able values (dataclasses allowed) that determine the content.
-    modules : modules of hsiutils whose code, with all that they import, determines the content.
-    build : called with an empty folder to fill. If it raises, nothing appears in the store.
-    resumable : `build` can continue in a folder left by an interrupted or damaged earlier one.
+    kind, inputs, modules, resumable : as in `Request`.
+    build : called with a folder to fill. If it raises, nothing appears in the store.
     root : of the store, by default `default_root()`.
 
     Raises
@@ -72,22 +93,38 @@ def artefact(
     TypeError
         If an input cannot be written as JSON.
     """
-    described = {"kind": kind, "inputs": _plain(inputs), "code": code_hash(modules), "environment": environment()}
-    folder = (root or default_root()) / kind / _digest(described)
-    found = load(folder)
-    if found is not None:
-        return found
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        found = load(folder)  # another process may have built it while this one waited
-        if found is not None:
-            return found
-        partial = _partial(folder, resumable)
-        started = time.monotonic()
-        build(partial)
-        _write_manifest(partial, described, time.monotonic() - started)
-        partial.replace(folder)
-    return Artefact(folder, json.loads((folder / MANIFEST).read_text()))
+    (made,) = artefacts([Request(kind, inputs, modules, resumable)], lambda folders: build(folders[0]), root=root)
+    return made
+
+
+def artefacts(
+    requests: Sequence[Request], build: Callable[[dict[int, Path]], None], *, root: Path | None = None
+) -> list[Artefact]:
+    """Return many artefacts, building those that are missing together.
+
+    Parameters
+    ----------
+    requests : what is wanted.
+    build : called once, with the folders to fill by their index in `requests`.
+    root : of the store, by default `default_root()`.
+    """
+    described = [request.described() for request in requests]
+    folders = [(root or default_root()) / item["kind"] / _digest(item) for item in described]
+    found = [load(folder) for folder in folders]
+    missing = {index: folders[index] for index, artefact in enumerate(found) if artefact is None}
+    with ExitStack() as locks:
+        for folder in sorted(set(missing.values())):  # in one order everywhere, so that nobody waits in a circle
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(FileLock(folder.with_suffix(".lock")))
+        # Another process may have built some of them while this one waited.
+        partial = {i: _partial(f, requests[i].resumable) for i, f in missing.items() if load(f) is None}
+        if partial:
+            started = time.monotonic()
+            build(partial)
+            for index, folder in partial.items():
+                _write_manifest(folder, described[index], time.monotonic() - started)
+                folder.replace(folders[index])
+    return [artefact or _loaded(folder) for artefact, folder in zip(found, folders, strict=True)]
 
 
 def load(folder: Path) -> Artefact | None:
@@ -123,7 +160,7 @@ def _import_graph() -> grimp.ImportGraph:
 
 
 @cache
-def environment() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Installed versions of what hsiutils depends on, and of Python."""
     requirements = metadata.requires(_PACKAGE) or []
     names = sorted(line.partition("==")[0] for line in requirements if "extra ==" not in line)
@@ -145,11 +182,32 @@ def fingerprint(root: Path) -> str:
     return _digest(stats)
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def matches(folder: Path, artefact: Artefact, prefix: str = "") -> bool:
+    """Whether a folder holds exactly the artefact's files, those under `prefix`, byte for byte."""
+    seals = artefact.manifest["files"]
+    wanted = {name.removeprefix(prefix): seal for name, seal in seals.items() if name.startswith(prefix)}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return present == set(wanted) and all(file_hash(folder / name) == wanted[name]["sha256"] for name in wanted)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name, then rename it: readers see the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
+
+
+def _loaded(folder: Path) -> Artefact:
+    artefact = load(folder)
+    if artefact is None:
+        raise OSError(f"{folder} was changed while it was being made: run again")
+    return artefact
 
 
 def _partial(folder: Path, resumable: bool) -> Path:
@@ -192,7 +250,7 @@ def _write_manifest(folder: Path, described: dict[str, Any], seconds: float) -> 
 
 def _seal(path: Path) -> dict[str, Any]:
     stat = path.stat()
-    return {"bytes": stat.st_size, "modified": stat.st_mtime_ns, "sha256": _sha256(path)}
+    return {"bytes": stat.st_size, "modified": stat.st_mtime_ns, "sha256": file_hash(path)}
 
 
 def _intact(path: Path, seal: Mapping[str, Any]) -> bool:
@@ -200,12 +258,7 @@ def _intact(path: Path, seal: Mapping[str, Any]) -> bool:
     stat = path.stat()
     if stat.st_size != seal["bytes"]:
         return False
-    return bool(stat.st_mtime_ns == seal["modified"] or _sha256(path) == seal["sha256"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return bool(stat.st_mtime_ns == seal["modified"] or file_hash(path) == seal["sha256"])
 
 
 def _digest(value: Any) -> str:

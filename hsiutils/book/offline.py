@@ -1,0 +1,70 @@
+"""Sphinx extension: everything that a page needs comes from the installed packages, nothing from the network.
+
+MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS and Panel go only onto pages with plots.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+import bokeh
+import panel
+from sphinx.application import Sphinx
+
+_BOKEH = ("bokeh.min.js", "bokeh-widgets.min.js", "bokeh-tables.min.js")
+_CDN = f"https://cdn.holoviz.org/panel/{panel.__version__}/dist/"
+_MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect to Sphinx."""
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.connect("builder-inited", _copy_scripts)
+    app.connect("html-page-context", _on_page)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _copy_scripts(app: Sphinx) -> None:
+    static = Path(app.outdir) / "_static"
+    bokeh_js = Path(bokeh.__file__).parent / "server" / "static" / "js"
+    panel_dist = Path(panel.__file__).parent / "dist"
+    for name in _BOKEH:
+        _copy(bokeh_js / name, static / "bokeh" / name)
+    for name in ("panel.min.js", "css", "bundled/theme"):
+        _copy(panel_dist / name, static / "panel" / name)
+    for name in _MATHJAX:
+        _copy(_mathjax() / name, static / "mathjax" / name)
+
+
+def _mathjax() -> Path:
+    # The package's folder has a hyphen in its name, so it cannot be imported by a statement.
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("sphinx-mathjax-offline is not installed: run `make setup`")
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _on_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    # sphinx-thebe names its network address on every page, though no page offers live code.
+    # (In place: add_js_file below appends to this very list.)
+    context["script_files"][:] = [file for file in context["script_files"] if "thebe" not in _text(file)]
+    if "Bokeh" not in context.get("body", ""):
+        return
+    local = context["pathto"]("_static/panel/", 1)
+    context["body"] = context["body"].replace(_CDN, local)
+    for name in (*(f"bokeh/{name}" for name in _BOKEH), "panel/panel.min.js"):
+        app.add_js_file(name)
+
+
+def _text(script: Any) -> str:
+    attributes = getattr(script, "attributes", {})
+    return f"{getattr(script, 'filename', script)} {attributes.get('body', '')}"

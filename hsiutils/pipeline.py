@@ -1,0 +1,203 @@
+"""From nothing to scores, each step an artefact: scenes, trained networks, counts on the test scenes.
+
+Every step asks for the ones before it, so a chapter can start anywhere and runs alone.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from hsiutils import simulate, store
+from hsiutils.dataset import HSIDrive, SceneDataset, open_hsi_drive
+from hsiutils.evaluate import evaluate
+from hsiutils.jobs import Job, JobsFailed, fit_many
+from hsiutils.profiles import Profile
+from hsiutils.train import Trained, load_trained
+from hsiutils.unet import UNetConfig
+from hsiutils.variants import FittedVariant, fit_variant, variant
+
+COUNTS = "counts.nc"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the book is made with.
+
+    Attributes
+    ----------
+    profile : sizes.
+    seed : of the simulated scenes and of the first model of each variant.
+    data_root : folder of HSI-Drive; None for simulated scenes.
+    variants : network inputs to compare, by name.
+    """
+
+    profile: Profile
+    seed: int = 0
+    data_root: Path | None = None
+    variants: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One seed for every model of a variant."""
+        return tuple(range(self.seed, self.seed + self.profile.models))
+
+
+def workers() -> int:
+    """Processes to use: one a core."""
+    return os.cpu_count() or 1
+
+
+def data(run: Run, progress: bool = True) -> HSIDrive:
+    """Open the data set of a run; simulated scenes are rendered first if they are not there.
+
+    Raises
+    ------
+    hsiutils.layouts.DatasetError
+        If `run.data_root` holds no HSI-Drive.
+    """
+    if run.data_root is not None:
+        return open_hsi_drive(run.data_root)
+    return open_hsi_drive(_simulated(run, progress).folder)
+
+
+def data_key(run: Run) -> str:
+    """Name that changes whenever the data set does."""
+    if run.data_root is not None:
+        return f"{run.data_root.name}-{store.fingerprint(run.data_root)}"
+    return _simulated(run, progress=True).key
+
+
+def train_all(run: Run, progress: bool = True) -> None:
+    """Train every network of a run that is not there yet, side by side.
+
+    Raises
+    ------
+    RuntimeError
+        If some trainings fail, naming variant and seed; the others are kept.
+    """
+    models(run, [(name, seed) for name in run.variants for seed in run.seeds], progress)
+
+
+def models(run: Run, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
+    """Return the artefacts of the networks (variant, seed), training those that are missing."""
+    drive, key = data(run, progress), data_key(run)
+    requests = [_model_request(run, key, name, seed) for name, seed in wanted]
+
+    def build(folders: dict[int, Path]) -> None:
+        fitted = {name: _fitted(run, key, name) for name in {wanted[index][0] for index in folders}}
+        jobs = {folder: _job(run, drive, fitted[wanted[i][0]], wanted[i][1], folder) for i, folder in folders.items()}
+        try:
+            fit_many(list(jobs.values()), workers(), progress)
+        except JobsFailed as failed:
+            names = {folder: "variant {}, seed {}".format(*wanted[index]) for index, folder in folders.items()}
+            causes = "\n".join(f"  {names[folder]}: {error}" for folder, error in failed.errors.items())
+            raise RuntimeError(f"{len(failed.errors)} of {len(jobs)} trainings failed:\n{causes}") from failed
+
+    return store.artefacts(requests, build)
+
+
+def model(run: Run, name: str, seed: int | None = None) -> Trained:
+    """Return one trained network with its fitted variant; the run's first seed by default."""
+    (trained,) = models(run, [(name, run.seed if seed is None else seed)])
+    return load_trained(trained.folder)
+
+
+def inputs(run: Run, name: str, scenes: Sequence[str]) -> SceneDataset:
+    """Return scenes as a network of a variant sees them."""
+    return SceneDataset(data(run), scenes, _fitted(run, data_key(run), name))
+
+
+def evaluation(run: Run, progress: bool = True) -> xr.Dataset:
+    """Counts of every network on the test scenes; `hsiutils.metrics.scores` makes figures of merit of them.
+
+    Returns
+    -------
+    Dataset as of `hsiutils.evaluate.evaluate`, with the dimensions variant and seed before the others, and the
+    attribute `origin`: "simulated" or "real".
+    """
+    train_all(run, progress)
+    pairs = [(name, seed) for name in run.variants for seed in run.seeds]
+    bar = tqdm(pairs, desc="evaluate", unit="model", disable=not progress)
+    parts = [_counts(run, name, seed) for name, seed in bar]
+    by_variant = [
+        xr.concat(parts[i : i + len(run.seeds)], dim=xr.Variable("seed", list(run.seeds)))
+        for i in range(0, len(parts), len(run.seeds))
+    ]
+    counts = xr.concat(by_variant, dim=xr.Variable("variant", list(run.variants)))
+    return counts.assign_attrs(origin=data(run).origin, profile=run.profile.name)
+
+
+def sunlit(drive: HSIDrive, names: Sequence[str]) -> list[np.ndarray] | None:
+    """Where the sun reaches the ground, for every scene; None where nobody knows, as in the real data set."""
+    truths = [drive.truth(name) for name in names]
+    masks = [np.asarray(truth["sunlit"].values) > 0.5 for truth in truths if truth is not None]
+    return masks if len(masks) == len(names) else None
+
+
+def _simulation(run: Run) -> simulate.Simulation:
+    return simulate.Simulation(seed=run.seed, tiles=run.profile.tiles)
+
+
+@cache
+def _simulated(run: Run, progress: bool) -> store.Artefact:
+    names = simulate.draw_names(run.profile.scenes, run.seed)
+    settings = _simulation(run)
+    return store.artefact(
+        "data",
+        {"names": names, "simulation": settings},
+        ("hsiutils.simulate.files",),
+        lambda folder: simulate.write_dataset(folder, names, settings, workers(), progress),
+        resumable=True,
+    )
+
+
+def _config(run: Run, channels: int) -> UNetConfig:
+    return UNetConfig(channels=channels, depth=run.profile.depth, filters=run.profile.filters)
+
+
+def _model_request(run: Run, key: str, name: str, seed: int) -> store.Request:
+    profile = run.profile
+    settings = {"depth": profile.depth, "filters": profile.filters, "recipe": profile.recipe}
+    return store.Request(
+        "model",
+        {"data": key, "variant": variant(name), "seed": seed, **settings},
+        ("hsiutils.train", "hsiutils.dataset"),
+        resumable=True,
+    )
+
+
+def _job(run: Run, drive: HSIDrive, fitted: FittedVariant, seed: int, folder: Path) -> Job:
+    train, val = (SceneDataset(drive, drive.names(split), fitted, cache=True) for split in ("train", "val"))
+    return Job(train, val, _config(run, fitted.channels), run.profile.recipe, seed, folder, fitted)
+
+
+@cache
+def _fitted(run: Run, key: str, name: str) -> FittedVariant:
+    drive = data(run)
+    return fit_variant(variant(name), (drive.cube(scene) for scene in drive.names("train")), drive.sensor)
+
+
+def _counts(run: Run, name: str, seed: int) -> xr.Dataset:
+    (trained,) = models(run, [(name, seed)], progress=False)
+    made = store.artefact(
+        "counts",
+        {"model": trained.key, "data": data_key(run)},
+        ("hsiutils.evaluate", "hsiutils.dataset"),
+        lambda folder: _evaluate(run, trained.folder, folder),
+    )
+    return xr.load_dataset(made.folder / COUNTS, engine="h5netcdf")
+
+
+def _evaluate(run: Run, trained: Path, folder: Path) -> None:
+    drive, network = data(run), load_trained(trained)
+    if network.variant is None:
+        raise ValueError(f"{trained}: the training kept no variant")
+    names = drive.names("test")
+    counts = evaluate(network.model, SceneDataset(drive, names, network.variant), names, sunlit=sunlit(drive, names))
+    counts.to_netcdf(folder / COUNTS, engine="h5netcdf")

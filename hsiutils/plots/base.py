@@ -1,0 +1,54 @@
+"""What every figure shares: the backend, the palette, the size, and words for those who cannot see it."""
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+import holoviews as hv
+from IPython.utils.capture import capture_output
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+"""Okabe and Ito's colours, told apart with every common colour vision."""
+
+SEQUENTIAL = "cividis"
+DIVERGING = "RdBu_r"
+HEIGHT = 340
+"""Of charts, in screen pixels; their width follows the page."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A holoviews element that a notebook shows as HTML, with a description for screen readers."""
+
+    element: Any
+    alt: str
+
+    def _repr_html_(self) -> str:
+        # holoviews opens an empty display beside each plot for a live server, which a book does not have.
+        with capture_output(stdout=False, stderr=False):
+            data, _ = hv.renderer("bokeh").components(self.element, comm=False)
+        return f'<div role="figure" aria-label="{html.escape(self.alt, quote=True)}">{data["text/html"]}</div>'
+
+
+def start() -> None:
+    """Load the plotting backend; the first thing that a chapter does."""
+    hv.extension("bokeh", logo=False)
+    hv.output(widget_location="bottom")
+
+
+def show(element: Any, alt: str) -> Figure:
+    """Show an element with a description of what is to be seen.
+
+    Raises
+    ------
+    ValueError
+        If the description is empty.
+    """
+    if not alt.strip():
+        raise ValueError("a figure needs a description (alt) for those who cannot see it")
+    return Figure(element, alt)
+
+
+def colour(index: int) -> str:
+    """Return the palette's colour, starting over after the last."""
+    return PALETTE[index % len(PALETTE)]

@@ -1,0 +1,125 @@
+"""Charts: lines, dots, bars and matrices."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from hsiutils.plots.base import DIVERGING, HEIGHT, SEQUENTIAL, colour
+
+_CHART = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
+
+
+def lines(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    x: str,
+    y: str,
+    *,
+    markers: bool = False,
+    colours: Mapping[str, str] | None = None,
+    **options: Any,
+) -> hv.Overlay:
+    """Draw named curves.
+
+    Parameters
+    ----------
+    curves : name -> (x values, y values).
+    x, y : axis labels with their units.
+    markers : also mark the points.
+    colours : name -> colour; the palette's, in order, for names that are not there.
+    """
+    parts = []
+    for index, (name, (across, up)) in enumerate(curves.items()):
+        hue = (colours or {}).get(name, colour(index))
+        data = (np.asarray(across), np.asarray(up))
+        parts.append(hv.Curve(data, x, y, label=name).opts(color=hue, line_width=2))
+        if markers:
+            parts.append(hv.Scatter(data, x, y, label=name).opts(color=hue, size=6))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**_legend(len(curves)), **_CHART, **options))
+
+
+def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **options: Any) -> hv.Overlay:
+    """Draw every value as a dot, groups side by side within each category, so that the spread is seen.
+
+    Parameters
+    ----------
+    table : long table with a row per value.
+    x, y, group : its columns: category, value, and what is told apart by colour.
+    ylabel : label of the value axis with its unit.
+    """
+    categories = list(dict.fromkeys(table[x]))
+    groups = list(dict.fromkeys(table[group]))
+    width = 0.8 / len(groups)
+    parts = []
+    for index, name in enumerate(groups):
+        rows = table[table[group] == name]
+        place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
+        points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
+        parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
+    ticks = list(enumerate(map(str, categories)))
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**_legend(len(groups)), **_CHART, **options))
+    return chart.opts(xticks=ticks, xlim=(-0.5, len(categories) - 0.5))
+
+
+def bars(values: Mapping[str, float], x: str, y: str, **options: Any) -> hv.Bars:
+    """Draw one bar a name."""
+    chart = hv.Bars(list(values.items()), x, y)
+    return chart.opts(color=colour(0), line_color=None, **_CHART, **options)
+
+
+def matrix(
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    row_label: str,
+    column_label: str,
+    value_label: str,
+    limits: tuple[float, float] | None = None,
+    diverging: bool = False,
+    digits: int | None = 2,
+    **options: Any,
+) -> hv.Overlay:
+    """Draw a matrix with its numbers, first row on top.
+
+    Parameters
+    ----------
+    values : (rows, columns)
+    limits : of the colours; by default those of the values.
+    diverging : whether zero is the middle of the colours.
+    digits : of the numbers written in the cells; None for none.
+    """
+    grid = np.asarray(values, dtype=float)
+    cells = [(c, r, grid[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)]
+    heat = hv.HeatMap(cells, [column_label, row_label], value_label).opts(
+        cmap=DIVERGING if diverging else SEQUENTIAL,
+        clim=limits or (float(np.nanmin(grid)), float(np.nanmax(grid))),
+        colorbar=True,
+        invert_yaxis=True,
+        xrotation=30,
+        responsive=True,
+        height=max(HEIGHT, 32 * len(rows) + 120),
+        toolbar=None,
+        **options,
+    )
+    if digits is None:
+        return hv.Overlay([heat])
+    return heat * hv.Labels(_written(cells, digits), [column_label, row_label], "text").opts(
+        text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
+    )
+
+
+def _written(cells: Iterable[tuple[str, str, float]], digits: int) -> pd.DataFrame:
+    """Numbers as text, with a tone that stays readable on the cell's colour."""
+    cells = list(cells)
+    top = np.nanmax([abs(value) for *_, value in cells]) or 1.0
+    texts = [("" if np.isnan(v) else f"{v:.{digits}f}", float(v > 0.6 * top)) for *_, v in cells]
+    return pd.DataFrame([(c, r, text, tone) for (c, r, _), (text, tone) in zip(cells, texts, strict=True)])
+
+
+def _legend(count: int) -> dict[str, Any]:
+    return {"legend_position": "bottom", "legend_cols": 3} if count > 1 else {"show_legend": False}
+
