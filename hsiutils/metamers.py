@@ -11,6 +11,45 @@ from hsiutils.sensor import Sensor
 from hsiutils.variants import THREE_BANDS
 
 
+def band_reflectance(
+    spectra: ArrayLike,
+    wavelength_nm: ArrayLike,
+    sensor: Sensor,
+    irradiance: ArrayLike | None = None,
+    long_pass_nm: float | None = None,
+) -> NDArray[np.float64]:
+    """Reflectance as the bands of a sensor see it, against a white reference under the same light.
+
+    Parameters
+    ----------
+    spectra : (samples, n) reflectance.
+    wavelength_nm : (n,) nm, rising and evenly spaced.
+    irradiance : (n,) spectrum of the light, photons in any unit; None for an equal number at every wavelength.
+    long_pass_nm : edge of a long-pass filter before the chip, nm; None for none.
+
+    Returns
+    -------
+    (samples, bands) in native band order.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or wavelengths are not evenly spaced.
+    """
+    wavelength, reflectance = np.asarray(wavelength_nm, dtype=float), np.asarray(spectra, dtype=float)
+    light = np.ones_like(wavelength) if irradiance is None else np.asarray(irradiance, dtype=float)
+    if reflectance.ndim != 2 or reflectance.shape[1:] != wavelength.shape or light.shape != wavelength.shape:
+        raise ValueError(
+            f"spectra (samples, n), wavelengths (n,) and irradiance (n,) must share n, "
+            f"got {reflectance.shape}, {wavelength.shape}, {light.shape}"
+        )
+    steps = np.diff(wavelength)
+    if not (steps.size and steps[0] > 0 and np.allclose(steps, steps[0])):
+        raise ValueError("wavelengths must rise in even steps; interpolate the spectra first")
+    weight = sensor.responses(wavelength, long_pass_nm) * light
+    return np.asarray(reflectance @ (weight / weight.sum(axis=1, keepdims=True)).T)
+
+
 def find_metamers(
     spectra: ArrayLike,
     families: Sequence[str],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.metamers import find_metamers, spectral_angle_deg
+from hsiutils.metamers import band_reflectance, find_metamers, spectral_angle_deg
 from hsiutils.sensor import HSI_DRIVE
 
 FEW = [12, 23, 15]
@@ -88,3 +88,37 @@ def test_spectral_angle_ignores_brightness_and_keeps_small_angles() -> None:
     assert spectral_angle_deg(one, [0.0, 7.0]) == pytest.approx(90)
     assert spectral_angle_deg(one, one * 5) == 0
     assert spectral_angle_deg(one, [1.0, 1e-9]) == pytest.approx(np.degrees(1e-9))
+
+
+class TestBandReflectance:
+    wavelength = np.arange(400.0, 1001.0, 1.0)
+
+    def test_a_grey_target_is_grey_in_every_band_under_any_light(self) -> None:
+        light = np.exp(-((self.wavelength - 600) ** 2) / 2e4)
+        found = band_reflectance(np.full((1, 601), 0.37), self.wavelength, HSI_DRIVE, light, long_pass_nm=600.0)
+        np.testing.assert_allclose(found, np.full((1, 25), 0.37))
+
+    def test_a_red_edge_splits_the_bands_at_it(self) -> None:
+        edge = np.where(self.wavelength < 715, 0.05, 0.5)
+        found = band_reflectance(edge[None], self.wavelength, HSI_DRIVE, long_pass_nm=650.0)[0]
+        assert found[9] < 0.2 < 0.4 < found[15]  # 679 and 929 nm
+
+    def test_is_the_ratio_of_signals_under_that_light(self) -> None:
+        rng = np.random.default_rng(0)
+        spectrum, light = rng.random(601), rng.random(601)
+        response = HSI_DRIVE.responses(self.wavelength)
+        expected = [np.sum(r * light * spectrum) / np.sum(r * light) for r in response]
+        np.testing.assert_allclose(band_reflectance(spectrum[None], self.wavelength, HSI_DRIVE, light)[0], expected)
+
+    @pytest.mark.parametrize(
+        ("spectra", "wavelength", "message"),
+        [
+            (np.ones(601), np.arange(400.0, 1001.0), "must share n"),
+            (np.ones((2, 600)), np.arange(400.0, 1001.0), "must share n"),
+            (np.ones((2, 3)), [400.0, 500.0, 550.0], "even steps"),
+            (np.ones((2, 3)), [600.0, 500.0, 400.0], "even steps"),
+        ],
+    )
+    def test_bad_input(self, spectra: np.ndarray, wavelength: list[float], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            band_reflectance(spectra, wavelength, HSI_DRIVE)
