@@ -5,10 +5,10 @@
 
 from hsiutils.simulate.conditions import Conditions
 from hsiutils.simulate.files import is_complete, write_dataset, write_scene
+from hsiutils.simulate.frame import Frame, Simulation, references, render
 from hsiutils.simulate.illumination import Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import families, reflectance, samples
 from hsiutils.simulate.names import draw_names, split_of
-from hsiutils.simulate.render import Frame, Simulation, references, render
 from hsiutils.simulate.surfaces import Slot, Surfaces
 
 __all__ = [
@@ -24,8 +24,8 @@ __all__ = [
     "families",
     "illuminate",
     "is_complete",
-    "reflectance",
     "references",
+    "reflectance",
     "render",
     "samples",
     "split_of",

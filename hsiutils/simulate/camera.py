@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsiutils.sensor import HSI_DRIVE, Sensor
+from hsiutils.simulate.composition import FIELD_OF_VIEW
 from hsiutils.simulate.illumination import GRID_NM
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-
-FIELD_OF_VIEW = np.deg2rad(40.0)
 
 _PLANCK_TIMES_C = 1.98644586e-25  # J m
 _PIXEL_M = 5.5e-6

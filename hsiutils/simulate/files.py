@@ -4,9 +4,9 @@
     Image_dataset/cubes_fl32/nfSWDS_NNN_TC.mat     `cube`, float32, 25 x rows x columns
     Image_dataset/labels/nfSWDS_NNN.png            label codes 0..10
     references/white.bin, dark.bin                 the camera's reference frames
-    truth/nfSWDS_NNN.h5                            for analysis only: what `render.Frame.truth` says
+    truth/nfSWDS_NNN.h5                            for analysis only: what `frame.Frame.truth` says
     scenes/nfSWDS_NNN.json                         exposure, circumstances, SHA-256 of the scene's files
-    simulation.json                                settings, split and exposure of every frame; marks the whole as simulated
+    simulation.json                                settings, splits, exposures; marks the whole as simulated
 
 Same settings, same bytes, whatever the order and number of processes. A scene counts as complete when its record in
 scenes/ names the hashes that its files have; the record is written last.
@@ -35,7 +35,7 @@ from hsiutils.sensor import Sensor
 from hsiutils.simulate.camera import Exposure
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.names import split_of
-from hsiutils.simulate.render import VERSION, Frame, References, Simulation, references, render
+from hsiutils.simulate.frame import VERSION, Frame, References, Simulation, references, render
 
 GENERATOR: Final = "hsiutils.simulate"
 

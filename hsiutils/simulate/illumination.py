@@ -183,7 +183,7 @@ def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float) -> di
         precipitable_water=circumstances.vapour_cm,
         ozone=circumstances.ozone_cm,
         aerosol_turbidity_500nm=aerosol,
-        dayofyear=circumstances.time.dayofyear,
+        dayofyear=circumstances.time.day_of_year,
     )
     return result
 

@@ -14,6 +14,7 @@ from hsiutils.simulate.illumination import STANDARD, Circumstances, Illumination
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.names import generator, split_of
 from hsiutils.simulate.radiance import band_signal
+from hsiutils.simulate.scene import build_surfaces
 from hsiutils.simulate.surfaces import Surfaces
 
 VERSION = 1
@@ -98,16 +99,9 @@ def render(name: str, simulation: Simulation) -> Frame:
     split, conditions = split_of(name), Conditions.parse(name)
     circumstances = draw_circumstances(conditions, simulation.seed)
     light = illuminate(circumstances, simulation.seed)
-    surfaces = _surfaces(conditions, simulation, light)
+    direct_light = bool(light.direct.any())
+    surfaces = build_surfaces(conditions, simulation.seed, simulation.sensor.active_shape, light.sun, direct_light)
     return photograph(name, split, surfaces, light, circumstances, simulation)
-
-
-def _surfaces(conditions: Conditions, simulation: Simulation, light: Illumination) -> Surfaces:
-    from hsiutils.simulate.scene import build_surfaces
-
-    return build_surfaces(
-        conditions, simulation.seed, simulation.sensor.active_shape, light.sun, bool(light.direct.any())
-    )
 
 
 def photograph(
