@@ -148,8 +148,15 @@ def translate_to_centre(cube: xr.DataArray, sensor: Sensor) -> xr.DataArray:
     Parameters
     ----------
     cube : (band, y, x), one pixel a tile; any subset of the sensor's bands.
+
+    Raises
+    ------
+    ValueError
+        If the cube has a band that the sensor does not have.
     """
     require_cube(cube)
+    if cube["band"].max() >= len(sensor.bands):
+        raise ValueError(f"the cube has band {int(cube['band'].max())}, {sensor.name} has {len(sensor.bands)}")
     values = np.asarray(cube.values, dtype=np.float64)
     planes = []
     for index, plane in zip(cube["band"].values, values, strict=True):
@@ -213,7 +220,7 @@ def reflectance_cube(
 
     Returns
     -------
-    (band, y, x) float32 reflectance; see `reflectance` for pixels without a white reference.
+    (band, y, x) float32 reflectance, never negative; NaN (see `reflectance`) around pixels without a white reference.
     """
     unlit = _active_reference(dark, sensor, "dark")
     signal = subtract_dark(crop(frame, sensor), unlit)
@@ -221,7 +228,8 @@ def reflectance_cube(
     cube = demosaic(reflectance(signal, target, exposure_ratio), sensor)
     cube.attrs.update(units="reflectance", source=source, history="crop; dark; white reference; demosaic")
     if centre:
-        cube = translate_to_centre(cube, sensor)
+        # At the border, extrapolation from a dark edge can fall below zero, where no reflectance is.
+        cube = translate_to_centre(cube, sensor).clip(min=0, keep_attrs=True)
     return median_filter(cube) if median else cube
 
 

@@ -101,7 +101,8 @@ class TestBandReflectance:
     def test_a_red_edge_splits_the_bands_at_it(self) -> None:
         edge = np.where(self.wavelength < 715, 0.05, 0.5)
         found = band_reflectance(edge[None], self.wavelength, HSI_DRIVE, long_pass_nm=650.0)[0]
-        assert found[9] < 0.2 < 0.4 < found[15]  # 679 and 929 nm
+        assert found[9] < 0.3  # 679 nm: below the edge, but for the floor of the response
+        assert found[15] > 0.4  # 929 nm
 
     def test_is_the_ratio_of_signals_under_that_light(self) -> None:
         rng = np.random.default_rng(0)

@@ -110,6 +110,10 @@ def test_a_pixel_without_white_has_no_reflectance() -> None:
         (lambda: raw.demosaic(np.zeros((5, 5)), HSI_DRIVE), r"\(1080, 2045\).*\(5, 5\).*crop"),
         (lambda: raw.reflectance_cube(np.zeros((1088, 2048)), HSI_DRIVE, np.zeros((2, 2)), 0.0), "white.*whole frame"),
         (lambda: raw.interleave(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE)[::-1], HSI_DRIVE), "native order"),
+        (
+            lambda: raw.translate_to_centre(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE), camera((4, 4))),
+            "band 24, toy has 16",
+        ),
         (lambda: raw.translate_to_centre(xr.DataArray(np.zeros((25, 2, 2))), HSI_DRIVE), "dims"),
     ],
 )
@@ -222,6 +226,25 @@ def test_the_chain_removes_dark_from_frame_and_white_alike() -> None:
     assert cube.attrs["units"] == "reflectance"
     assert cube.attrs["source"] == "simulated"
     assert cube.attrs["history"].endswith("demosaic; translated to centre; median filtered")
+
+
+def test_the_border_never_goes_below_zero() -> None:
+    sensor = camera((5, 5))
+    frame = np.zeros(sensor.frame_shape)
+    frame[:, 1 + 5 : 1 + 10] = 1000.0  # the second column of tiles is bright: the first would extrapolate downwards
+    cube = raw.reflectance_cube(frame, sensor, white=1000.0, dark=0.0)
+    uncut = raw.translate_to_centre(raw.reflectance_cube(frame, sensor, 1000.0, 0.0, centre=False), sensor)
+    assert float(uncut.min()) == pytest.approx(-0.4)
+    np.testing.assert_array_equal(cube, np.maximum(uncut, 0))
+
+
+def test_a_dead_white_pixel_stays_with_its_band_and_neighbours() -> None:
+    sensor = camera((5, 5))
+    white = np.full(sensor.frame_shape, 100.0)
+    white[3 + 5 + 1, 1 + 5 + 2] = 0.0  # tile (1, 1), row 1, column 2 of it: band 7
+    cube = raw.reflectance_cube(np.full(sensor.frame_shape, 50.0), sensor, white, dark=0.0)
+    dead = np.argwhere(np.isnan(cube.values)).tolist()
+    assert dead == [[7, 0, 1], [7, 1, 1]]  # itself, and the tile above, which reads one fifth of it
 
 
 @pytest.fixture(scope="module")
