@@ -1,0 +1,137 @@
+"""How far a layer looks: the theoretical receptive field beside the effective one.
+
+The authors measure the effective field as the circle that holds the gradients above 25 % of the maximum (first author's
+public code of December 2023). What it leaves open is settled here: the gradient is that of the sum over the layer's
+channels at one cell, its size at an input pixel is its Euclidean length over the input's channels, and the circle is
+centred on the cell.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hsiutils.analysis.activations import cell_centre, layer_level
+from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
+from hsiutils.attribution.capture import activations, frozen
+from hsiutils.classes import CLASSES, VOID
+from hsiutils.unet import UNet, UNetConfig, layer_shapes, receptive_field
+
+THRESHOLD = 0.25
+"""Share of the largest gradient above which an input pixel counts."""
+
+
+def block_ends(config: UNetConfig) -> list[str]:
+    """The second convolution of every block: conv2d_1, _3, ... _21 in the paper's network."""
+    names = [shape.name for shape in layer_shapes(config) if "transpose" not in shape.name]
+    return names[1:-1:2]
+
+
+def field_layers(config: UNetConfig) -> list[str]:
+    """The layers whose fields the authors show: `block_ends` without the two around the bottom of the U.
+
+    At depth 5 these are conv2d_1, 3, 5, 7, 15, 17, 19, 21: encoder blocks but the last, decoder blocks but the first.
+    """
+    ends = block_ends(config)
+    inner = max(config.depth - 1, 1)
+    return ends[:inner] + ends[-inner:]
+
+
+def effective_fields(
+    model: UNet,
+    scenes: LabelledScenes,
+    seed: int,
+    layers: Sequence[str] | None = None,
+    pixels: int = 4,
+    after: bool = False,
+    names: Sequence[str] | None = None,
+    threshold: float = THRESHOLD,
+) -> pd.DataFrame:
+    """Effective receptive fields at labelled pixels drawn at random.
+
+    Parameters
+    ----------
+    seed : of the draw.
+    layers : Keras names; None for `field_layers`.
+    pixels : drawn from each scene, without repeating.
+    after : after batch normalisation and ReLU; else what Keras calls the layer's output.
+    names : one a scene; None numbers them.
+    threshold : share of the largest gradient.
+
+    Returns
+    -------
+    One row a (layer, scene, pixel): layer, scene, class, row, column; diameter of the circle, and of the disc whose
+    area is that of the pixels above the threshold (area_diameter), pixels; theoretical, the side of the square that the
+    layer can see (the circle around it is wider by the root of two). Fields end at the image's rim. NaN where no gradient reaches the input.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    ValueError
+        If a scene has fewer labelled pixels than are to be drawn.
+    """
+    if not 0 < threshold < 1 or pixels < 1:
+        raise ValueError(f"threshold must lie in 0..1 and pixels be 1 or more, got {threshold} and {pixels}")
+    chosen = field_layers(model.config) if layers is None else list(layers)
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    for scene in each_scene(scenes, names):
+        for position, fields in _scene_fields(model, scene, chosen, _draw(scene, pixels, rng), after):
+            known = {"scene": scene.name, "class": CLASSES[int(scene.truth[position])]}
+            place = dict(zip(("row", "column"), position, strict=True))
+            rows += [
+                {"layer": name, **known, **place, **_circle(size, centre, threshold)}
+                for name, (size, centre) in fields.items()
+            ]
+    table = pd.DataFrame(rows)
+    return table.assign(theoretical=table["layer"].map(receptive_field(model.config)))
+
+
+Position = tuple[int, int]
+Field = tuple[NDArray[np.float64], tuple[float, float]]
+"""Length of the gradient (h, w), and the (row, column) of the cell's centre in pixels."""
+
+
+def _draw(scene: Scene, pixels: int, rng: np.random.Generator) -> list[Position]:
+    known = np.argwhere(scene.truth != VOID)
+    if len(known) < pixels:
+        raise ValueError(f"scene {scene.name} has {len(known)} labelled pixels, {pixels} are to be drawn")
+    return [(int(row), int(column)) for row, column in rng.choice(known, pixels, replace=False)]
+
+
+def _scene_fields(
+    model: UNet, scene: Scene, layers: Sequence[str], positions: Sequence[Position], after: bool
+) -> list[tuple[Position, dict[str, Field]]]:
+    """One forward pass, then one backward pass a layer and pixel."""
+    image = scene.image[None].to(next(model.parameters()).device, copy=True).requires_grad_()
+    with frozen(model), torch.enable_grad(), activations(model, layers, after) as seen:
+        model(image)
+    return [(spot, {name: _field(model, seen[name], name, image, spot) for name in layers}) for spot in positions]
+
+
+def _field(model: UNet, activation: Tensor, layer: str, image: Tensor, position: Position) -> Field:
+    level = layer_level(model.config, layer)
+    row, column = (index >> level for index in position)
+    (gradient,) = torch.autograd.grad(activation[0, :, row, column].sum(), image, retain_graph=True)
+    size = gradient[0].norm(dim=0).cpu().double().numpy()
+    return size, (float(cell_centre(row, level)), float(cell_centre(column, level)))
+
+
+def _circle(size: NDArray[np.float64], centre: tuple[float, float], threshold: float) -> dict[str, float]:
+    if not size.max() > 0:
+        return {"diameter": np.nan, "area_diameter": np.nan}
+    held = np.argwhere(size >= threshold * size.max())
+    reach = np.hypot(*(held - np.asarray(centre)).T).max()
+    # A pixel is one pixel wide: a field of one pixel has the diameter 1.
+    return {"diameter": float(2 * reach + 1), "area_diameter": float(2 * np.sqrt(len(held) / np.pi))}
+
+
+def theoretical_fields(config: UNetConfig) -> pd.DataFrame:
+    """Layer, its halvings, and the side of the square of input pixels that it can see, for every second convolution."""
+    fields = receptive_field(config)
+    rows = [{"layer": name, "level": layer_level(config, name), "side": fields[name]} for name in block_ends(config)]
+    return pd.DataFrame(rows).set_index("layer")
