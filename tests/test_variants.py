@@ -140,6 +140,12 @@ class TestPCA:
         brightness = cubes[0].values.mean(axis=0).ravel()
         assert abs(np.corrcoef(fitted.apply(cubes[0]).values.ravel(), brightness)[0, 1]) > 0.999
 
+    def test_limits_of_scores_are_a_lower_and_an_upper_percentile(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("PCA-1"), cubes, percentile=90.0)
+        pixels = np.concatenate([c.values.reshape(25, -1) for c in cubes], axis=1)
+        scores = np.asarray(fitted.components)[0] @ (pixels - np.asarray(fitted.mean)[:, None])
+        np.testing.assert_allclose([fitted.low[0], fitted.high[0]], np.percentile(scores, (10, 90)), atol=1e-4)
+
     def test_the_projection_is_centred_on_the_training_mean(self, cubes: list[xr.DataArray]) -> None:
         fitted = fit_variant(variant("PCA-2-PN+I"), cubes)
         assert fitted.channels == 3
