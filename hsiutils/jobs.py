@@ -1,19 +1,19 @@
 """Many trainings side by side: small networks gain more from several processes than from several threads."""
 
 import multiprocessing
-import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hsiutils.classes import CLASSES
 from hsiutils.segmenter import Recipe, Scenes
@@ -21,7 +21,7 @@ from hsiutils.train import fit
 from hsiutils.unet import UNetConfig
 from hsiutils.variants import FittedVariant
 
-Messages = queue.Queue[tuple[int, int] | None]
+Messages: TypeAlias = SimpleQueue[tuple[int, int] | None]
 Outcome: TypeAlias = pd.DataFrame | BaseException
 
 
@@ -87,8 +87,8 @@ def fit_many(jobs: Sequence[Job], workers: int = 2, progress: bool = True) -> li
 def _run(jobs: Sequence[Job], indices: Sequence[int], workers: int, messages: Messages | None) -> dict[int, Outcome]:
     """Work through some of the jobs in one pool: a history or an error for each."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = {index: pool.submit(_work, jobs[index], index, messages) for index in indices}
+    with ProcessPoolExecutor(min(workers, len(indices)), context, _begin, (messages,)) as pool:
+        futures = {index: pool.submit(_work, jobs[index], index) for index in indices}
         try:
             return {index: future.exception() or future.result() for index, future in futures.items()}
         except BaseException:  # interrupted: what has not begun shall not begin
@@ -96,13 +96,24 @@ def _run(jobs: Sequence[Job], indices: Sequence[int], workers: int, messages: Me
             raise
 
 
-def _work(job: Job, index: int, messages: Messages | None) -> pd.DataFrame:
+_messages: Messages | None = None
+"""In a worker: where to tell how far it is. A queue can be handed to a process at its start only, not with a task."""
+
+
+def _begin(messages: Messages | None) -> None:
+    """Set a new worker up."""
+    global _messages
+    _messages = messages
+    torch.set_num_threads(1)
+
+
+def _work(job: Job, index: int) -> pd.DataFrame:
     """One training, in a process of its own."""
     gpus = torch.cuda.device_count()
 
     def tell(done: int, total: int, row: Mapping[str, float]) -> None:
-        if messages is not None:
-            messages.put((index, done))
+        if _messages is not None:
+            _messages.put((index, done))
 
     history = fit(
         job.train,
@@ -127,8 +138,8 @@ def _progress(jobs: Sequence[Job], wanted: bool) -> Iterator[Messages | None]:
         yield None
         return
     epochs = sum(job.recipe.epochs for job in jobs)
-    with multiprocessing.get_context("spawn").Manager() as manager, tqdm(total=epochs, unit="epoch") as bar:
-        messages = manager.Queue()
+    with tqdm(total=epochs, unit="epoch") as bar:
+        messages: Messages = multiprocessing.get_context("spawn").SimpleQueue()
         thread = threading.Thread(target=_show, args=(messages, bar), daemon=True)
         thread.start()
         try:
@@ -143,5 +154,5 @@ def _show(messages: Messages, bar: Any) -> None:
     while (message := messages.get()) is not None:
         index, epoch = message
         done[index] = epoch
-        bar.set_description(f"{len(done)} trainings begun", refresh=False)
+        bar.set_description(f"training {len(done)} networks", refresh=False)
         bar.update(sum(done.values()) - bar.n)

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hsiutils import unet
 from hsiutils.classes import CLASSES
@@ -104,8 +104,9 @@ def fit(
         model = UNet(config, torch.Generator().manual_seed(seed))
         segmenter = Segmenter(model, recipe, frequencies, tuple(classes), seed)
         trainer = _trainer(recipe, folder, [record, _Reporter(record, report)], device)
-        batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed))
-        judged = DataLoader(val, recipe.batch)
+        # With a generator of their own, or each new iterator would take a number from dropout's stream.
+        batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed), generator=torch.Generator())
+        judged = DataLoader(val, recipe.batch, generator=torch.Generator())
         trainer.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
     return _finish(folder, settings, record, frequencies, time.monotonic() - started)
 
@@ -141,7 +142,7 @@ def read_history(folder: Path) -> pd.DataFrame:
     """
     path = folder / HISTORY
     try:
-        history = pd.read_csv(path, float_precision="round_trip")
+        history = pd.read_csv(path)
         if "epoch" not in history.columns or history.empty:
             raise ValueError("no epochs in it")
     except ValueError as error:
