@@ -146,7 +146,9 @@ def spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
     with torch.enable_grad(), full_precision():
         value = target.value(network(image[None]))
         gradient, *slopes = torch.autograd.grad(value.sum(), [image, *biases])
-    parts = {name: float((slope * bias).sum()) for name, slope, bias in zip(layers, slopes, biases, strict=True)}
+    parts = {
+        name: float((slope * bias.detach()).sum()) for name, slope, bias in zip(layers, slopes, biases, strict=True)
+    }
     return Attribution("linear decomposition", INPUT, as_map(gradient * image, ("band", "y", "x")), float(value), parts)
 
 
