@@ -1,6 +1,8 @@
 """Read one cube or one label image of HSI-Drive from its file, checked."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -76,7 +78,7 @@ def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
 
 
 def _load(path: Path, layout: Layout) -> NDArray[np.generic]:
-    try:
+    with _named_if_broken(path):
         if layout.extension == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         if h5py.is_hdf5(path):
@@ -86,14 +88,11 @@ def _load(path: Path, layout: Layout) -> NDArray[np.generic]:
                 return np.asarray(file[layout.variable]).T
         _require_variable(path, layout, [name for name, _, _ in whosmat(path)])
         return np.asarray(loadmat(path, variable_names=[layout.variable])[layout.variable])
-    except DatasetError:
-        raise
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
 
 
 def _shape(path: Path, layout: Layout) -> tuple[int, ...]:
-    try:
+    """What `_load` would give the shape of, from the file's header alone."""
+    with _named_if_broken(path):
         if layout.extension == ".npy":
             return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
         if h5py.is_hdf5(path):
@@ -103,22 +102,25 @@ def _shape(path: Path, layout: Layout) -> tuple[int, ...]:
         shapes = {name: shape for name, shape, _ in whosmat(path)}
         _require_variable(path, layout, list(shapes))
         return tuple(shapes[layout.variable])
+
+
+@contextmanager
+def _named_if_broken(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on a damaged file into an error that names the file."""
+    try:
+        yield
     except DatasetError:
         raise
     except _BROKEN as error:
-        raise _unreadable(path, error) from error
+        if not path.exists():  # not every reader says so by FileNotFoundError
+            raise DatasetError(f"{path}: the file is missing; fetch or make it again") from error
+        size = path.stat().st_size
+        raise DatasetError(f"{path}: cannot be read ({size} bytes): {error}; it is damaged or cut short") from error
 
 
 def _require_variable(path: Path, layout: Layout, names: list[str]) -> None:
     if layout.variable not in names:
         raise DatasetError(f"{path}: expected the variable {layout.variable!r} ({layout.name}), found {names}")
-
-
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    if not path.exists():
-        return DatasetError(f"{path}: the file is missing; fetch or make it again")
-    size = path.stat().st_size
-    return DatasetError(f"{path}: cannot be read ({size} bytes): {error}; it is damaged or cut short, fetch it again")
 
 
 def read_labels(path: Path, tiles: tuple[int, int]) -> NDArray[np.uint8]:
@@ -133,11 +135,8 @@ def read_labels(path: Path, tiles: tuple[int, int]) -> NDArray[np.uint8]:
     DatasetError
         If the file cannot be read, has another size or several channels, or holds unknown codes.
     """
-    try:
-        with Image.open(path) as image:
-            codes = np.asarray(image)  # of a palette image this gives the codes, not the colours
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    with _named_if_broken(path), Image.open(path) as image:
+        codes = np.asarray(image)  # of a palette image this gives the codes, not the colours
     if codes.ndim != 2:
         raise DatasetError(
             f"{path}: expected one channel of label codes, found {codes.shape}; is it a coloured preview?"
@@ -158,11 +157,8 @@ def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.gene
     DatasetError
         If the file is missing or cannot be read, or an array has another size than the cube.
     """
-    try:
-        with h5py.File(path) as file:
-            arrays = {key: np.asarray(file[key]) for key in file}
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    with _named_if_broken(path), h5py.File(path) as file:
+        arrays = {key: np.asarray(file[key]) for key in file}
     for key, values in arrays.items():
         if values.shape != tiles:
             raise DatasetError(f"{path}: {key}: expected the size of the cube, {tiles}, found {values.shape}")

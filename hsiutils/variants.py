@@ -240,8 +240,8 @@ def fit_variant(
         sample = variant.features(_sample(variant, cubes, bands, pixels_per_cube, seed))
         if variant.pca is not None:
             mean, components = _principal_components(sample[:bands], variant.pca)
-        learned = _learned_limits(_project(sample, mean, components), variant, percentile)
-        limits = np.concatenate([published, learned[:, published.shape[1] :]], axis=1)
+        unknown = _project(sample, mean, components)[published.shape[1] :]
+        limits = np.concatenate([published, _learned_limits(unknown, variant, percentile)], axis=1)
     low, high = (tuple(limit.tolist()) for limit in limits)
     return FittedVariant(variant, tuple(sensor.wavelengths_nm.tolist()), low, high, percentile, mean, components)
 
@@ -259,10 +259,8 @@ def _learned_limits(pixels: NDArray[np.float32], variant: Variant, percentile: f
     low, high = np.percentile(pixels, (100 - percentile, percentile), axis=1)
     low[variant.pca or 0 :] = 0.0
     if not np.all(high > low):
-        flat = np.flatnonzero(high <= low).tolist()
-        raise ValueError(
-            f"variant {variant.name!r}: channels {flat} are constant, or never above zero, in the training cubes"
-        )
+        flat = f"{np.sum(high <= low)} of {len(high)} channels to learn"
+        raise ValueError(f"variant {variant.name!r}: {flat} are constant, or never above zero, in the training cubes")
     return np.stack([low, high])
 
 

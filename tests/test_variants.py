@@ -183,12 +183,21 @@ def test_dead_pixels_neither_teach_nor_spoil(cubes: list[xr.DataArray]) -> None:
         assert float(found.max()) < 1
 
 
+def test_a_band_without_signal_does_not_matter_where_limits_are_published(cubes: list[xr.DataArray]) -> None:
+    silent = [c.copy(data=np.where(c.band.values[:, None, None] == 22, 0, c.values)) for c in cubes]
+    fitted = fit_variant(variant("25-PN+I"), silent)
+    assert fitted.high[22] == HSI_DRIVE.clip_max[22]
+    assert fitted.high[25] > 0.5
+    with pytest.raises(ValueError, match="1 of 25 channels"):
+        fit_variant(variant("25"), silent)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: fit_variant(variant("3"), []), "no finite pixel"),
         (lambda: fit_variant(variant("3"), [random_cube() * np.nan]), "no finite pixel"),
-        (lambda: fit_variant(variant("3"), [random_cube() * 0]), r"channels \[0, 1, 2\] are constant"),
+        (lambda: fit_variant(variant("3"), [random_cube() * 0]), "3 of 3 channels to learn are constant"),
         (lambda: fit_variant(variant("bands:3,25"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("PCA-26"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("25"), [random_cube()[::-1]]), "native order"),
