@@ -4,7 +4,7 @@
 """
 
 from hsiutils.simulate.conditions import Conditions
-from hsiutils.simulate.files import is_complete, write_dataset, write_scene
+from hsiutils.simulate.files import is_complete, read_settings, read_truth, write_dataset, write_scene
 from hsiutils.simulate.frame import Frame, Simulation, references, render
 from hsiutils.simulate.illumination import Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import families, reflectance, samples
@@ -24,6 +24,8 @@ __all__ = [
     "families",
     "illuminate",
     "is_complete",
+    "read_settings",
+    "read_truth",
     "references",
     "reflectance",
     "render",

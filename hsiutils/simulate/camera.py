@@ -63,11 +63,11 @@ class Camera:
     def weights(self) -> Array:
         """(bands, wavelengths) electrons per second for a radiance of 1 W m-2 nm-1 sr-1 over 1 nm, on `GRID_NM`.
 
-        Irradiance behind a lens of f-number N is pi T L / (4 N^2); a photon carries h c / wavelength.
+        Irradiance behind a lens of f-number N is pi T L / (4 N^2); a photon carries h c / wavelength. The area is that
+        of a real pixel for a resized sensor too: exposure times and noise then are those of the real camera.
         """
-        pitch = _PIXEL_M * HSI_DRIVE.active_shape[0] / self.sensor.active_shape[0]
         photons = GRID_NM * 1e-9 / _PLANCK_TIMES_C
-        behind_lens = np.pi * self.transmission / (4 * self.f_number**2) * pitch**2
+        behind_lens = np.pi * self.transmission / (4 * self.f_number**2) * _PIXEL_M**2
         return np.asarray(self.sensor.responses(GRID_NM, self.long_pass_nm) * photons * behind_lens)
 
     @cached_property

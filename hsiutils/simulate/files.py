@@ -26,16 +26,16 @@ from typing import Any, Final
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.io import savemat
-from skimage.io import imsave
 from tqdm import tqdm
 
 from hsiutils import raw
 from hsiutils.sensor import Sensor
 from hsiutils.simulate.camera import Exposure
+from hsiutils.simulate.frame import TRUTH, VERSION, Frame, References, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.names import split_of
-from hsiutils.simulate.frame import VERSION, Frame, References, Simulation, references, render
 
 GENERATOR: Final = "hsiutils.simulate"
 
@@ -141,6 +141,22 @@ def read_settings(root: Path) -> dict[str, Any]:
     return settings
 
 
+def read_truth(root: Path, name: str) -> dict[str, NDArray[Any]]:
+    """What the simulator knows of a scene beside its image; see `frame.Frame.truth`.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or missing.
+    """
+    path = root / "truth" / f"{name}.h5"
+    try:
+        with h5py.File(path) as file:
+            return {key: np.asarray(file[key]) for key in TRUTH}
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path}: no truth of a simulated scene ({error}); simulate the scene anew") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +239,7 @@ def _json(value: Any) -> bytes:
 
 def _png(labels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    imsave(buffer, labels, extension=".png", check_contrast=False)
+    Image.fromarray(labels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -76,9 +76,9 @@ class CloudField:
         # A layer over a round earth: the path to it stays finite at the horizon.
         reach = 1 / (np.maximum(direction[2], 0) + 0.06)
         x, y = direction[0] * reach, direction[1] * reach
-        total = np.zeros_like(x)
+        total: Array = np.zeros_like(x)
         for (east, north), phase, amplitude in zip(self.waves, self.phases, self.amplitudes, strict=True):
-            total = np.asarray(total + amplitude * np.cos(east * x + north * y + phase))
+            total += amplitude * np.cos(east * x + north * y + phase)
         return total
 
     def opacity(self, direction: Array) -> Array:

@@ -1,0 +1,152 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import loadmat
+from skimage.io import imread
+
+from hsiutils import raw
+from hsiutils.simulate import files
+from hsiutils.simulate.files import is_complete, read_settings, read_truth, write_dataset, write_scene
+from hsiutils.simulate.frame import Simulation, render
+from hsiutils.simulate.names import draw_names, split_of
+
+SMALL = Simulation(tiles=(8, 16))
+NAMES = draw_names(3)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("simulated")
+    write_dataset(root, NAMES, SMALL, workers=1, progress=False)
+    return root
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_layout_is_that_of_the_release(made: Path) -> None:
+    name = NAMES[0]
+    base = made / "Image_dataset"
+    cube = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"]
+    labels = imread(base / "labels" / f"{name}.png")
+    assert (cube.shape, cube.dtype) == ((25, 8, 16), np.float32)
+    assert (labels.shape, labels.dtype) == ((8, 16), np.uint8)
+    assert labels.max() <= 10
+    frame = raw.read_frame(base / "raw" / f"{name}.bin", SMALL.sensor)
+    assert frame.max() <= 4095
+
+
+def test_files_are_what_render_gives(made: Path) -> None:
+    name = NAMES[1]
+    frame = render(name, SMALL)
+    np.testing.assert_array_equal(
+        raw.read_frame(made / f"Image_dataset/raw/{name}.bin", SMALL.sensor), frame.exposure.frame
+    )
+    np.testing.assert_array_equal(imread(made / f"Image_dataset/labels/{name}.png"), frame.labels)
+    truth = read_truth(made, name)
+    assert set(truth) == {"sunlit", "depth_m", "material", "object_id"}
+    for key, values in frame.truth.items():
+        np.testing.assert_array_equal(truth[key], values)
+
+
+def test_cube_is_the_raw_frame_through_the_real_chain(made: Path) -> None:
+    name = NAMES[2]
+    chip = SMALL.sensor
+    frame, white, dark = (raw.read_frame(made / place, chip) for place in
+                          (f"Image_dataset/raw/{name}.bin", "references/white.bin", "references/dark.bin"))  # fmt: skip
+    expected = raw.reflectance_cube(frame, chip, white, dark).values
+    np.testing.assert_array_equal(loadmat(made / f"Image_dataset/cubes_fl32/{name}_TC.mat")["cube"], expected)
+
+
+def test_record_says_simulated_and_how(made: Path) -> None:
+    settings = read_settings(made)
+    assert settings["simulated"] is True
+    assert settings["simulation"] == {**settings["simulation"], "seed": 0, "tiles": [8, 16]}
+    assert set(settings["frames"]) == set(NAMES)
+    assert {name: one["split"] for name, one in settings["frames"].items()} == {n: split_of(n) for n in NAMES}
+    assert all(one["exposure_s"] > 0 for one in settings["frames"].values())
+    assert settings["white"]["exposure_s"] > 0
+
+
+def test_same_bytes_from_two_processes_in_another_order(made: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, NAMES[::-1], SMALL, workers=2, progress=False)
+    assert content(tmp_path) == content(made)
+
+
+def test_interrupted_run_continues_and_repairs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, NAMES[:1], SMALL, workers=1, progress=False)
+    write_dataset(tmp_path, NAMES[:2], SMALL, workers=1, progress=False)
+    kept = tmp_path / f"Image_dataset/raw/{NAMES[0]}.bin"
+    time = kept.stat().st_mtime_ns
+    cube = tmp_path / f"Image_dataset/cubes_fl32/{NAMES[1]}_TC.mat"
+    cube.write_bytes(cube.read_bytes()[:-5])
+    assert is_complete(tmp_path, NAMES[0])
+    assert not is_complete(tmp_path, NAMES[1])
+    write_dataset(tmp_path, NAMES, SMALL, workers=1, progress=False)
+    assert content(tmp_path) == content(made)
+    assert kept.stat().st_mtime_ns == time
+
+
+def test_a_failure_midway_leaves_only_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(files, "_hdf5", fail)
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_scene(tmp_path, NAMES[0], SMALL)
+    assert not is_complete(tmp_path, NAMES[0])
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"sha256": {}}', '{"sha256": {"../x": 1}}'])
+def test_a_damaged_record_counts_as_missing(made: Path, tmp_path: Path, damage: str) -> None:
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes" / f"{NAMES[0]}.json").write_text(damage)
+    assert not is_complete(tmp_path, NAMES[0])
+    assert is_complete(made, NAMES[0])
+
+
+def test_other_settings_are_refused(made: Path) -> None:
+    with pytest.raises(ValueError, match=r"other settings \(simulation: .*'seed': 0.*choose another folder"):
+        write_dataset(made, NAMES, replace(SMALL, seed=1), workers=1, progress=False)
+
+
+def test_foreign_simulation_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "simulation.json").write_text(json.dumps({"generator": "other"}))
+    with pytest.raises(ValueError, match=r"simulation\.json: expected the settings of a data set made by"):
+        read_settings(tmp_path)
+    (tmp_path / "simulation.json").write_text("{")
+    with pytest.raises(ValueError, match=r"simulation\.json: not JSON"):
+        read_settings(tmp_path)
+
+
+def test_names_are_checked_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"come twice.*nf3122_147"):
+        write_dataset(tmp_path, ["nf3122_147", "nf3122_147"], SMALL, progress=False)
+    with pytest.raises(ValueError, match="no image"):
+        write_dataset(tmp_path, ["nf1111_001"], SMALL, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_exposure_can_be_compensated(made: Path, tmp_path: Path) -> None:
+    absolute = replace(SMALL, compensate_exposure=True)
+    write_dataset(tmp_path, NAMES[:1], absolute, workers=1, progress=False)
+    settings = read_settings(tmp_path)
+    ratio = settings["white"]["exposure_s"] / settings["frames"][NAMES[0]]["exposure_s"]
+    place = f"Image_dataset/cubes_fl32/{NAMES[0]}_TC.mat"
+    scaled, plain = (loadmat(root / place)["cube"] for root in (tmp_path, made))
+    np.testing.assert_allclose(scaled, plain * ratio, rtol=1e-5)
+
+
+def test_truth_of_a_damaged_file_is_a_clear_error(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth/nf3122_147.h5").write_bytes(b"not hdf5")
+    with pytest.raises(ValueError, match=r"nf3122_147\.h5: no truth of a simulated scene"):
+        read_truth(tmp_path, "nf3122_147")
+    with h5py.File(made / f"truth/{NAMES[0]}.h5") as file:
+        assert file["sunlit"].shape == (8, 16)

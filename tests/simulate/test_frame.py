@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flat_world import flat_world
+
+from hsiutils import raw
+from hsiutils.simulate.frame import Frame, References, Simulation, photograph, references, render, truth_of
+from hsiutils.simulate.illumination import STANDARD, illuminate
+from hsiutils.simulate.materials import NAMES, reflectance
+from hsiutils.simulate.surfaces import Slot, Surfaces
+
+SMALL = Simulation(tiles=(12, 24))
+TILE = SMALL.sensor.mosaic
+NAME = "nf3122_147"
+
+
+@pytest.fixture(scope="module")
+def white() -> References:
+    return references(SMALL)
+
+
+def shot(surfaces: Surfaces, simulation: Simulation = SMALL, **changes: object) -> Frame:
+    circumstances = replace(STANDARD, **changes)  # type: ignore[arg-type]
+    return photograph(NAME, "train", surfaces, illuminate(circumstances, 0), circumstances, simulation)
+
+
+def cube_of(frame: Frame, white: References, ratio: float = 1.0) -> np.ndarray:
+    chip = SMALL.sensor
+    return raw.reflectance_cube(frame.exposure.frame, chip, white.white.frame, white.dark.frame, ratio).values
+
+
+def test_white_reference_is_well_exposed_and_the_dark_one_is_dark(white: References) -> None:
+    camera = SMALL.camera
+    assert white.white.saturated == 0
+    assert 0.78 < (white.white.frame.max() - camera.dark_dn) / (4095 - camera.dark_dn) < 0.92
+    assert white.dark.frame.mean() == pytest.approx(camera.dark_dn, abs=0.5)
+    assert white.white.time_s == white.dark.time_s
+
+
+def test_ground_under_the_reference_light_comes_back_as_its_reflectance(white: References) -> None:
+    """The whole chain: surface, sun, lens, noise, white reference, demosaicing; only exposure is to be undone."""
+    ground = flat_world(SMALL.sensor.active_shape, Slot("asphalt", None, 3))
+    everywhere = replace(ground, slot=np.zeros_like(ground.slot), normal=np.zeros_like(ground.normal) + _up())
+    frame = shot(replace(everywhere, depth_m=np.full_like(ground.depth_m, 5.0)))
+    cube = cube_of(frame, white, white.white.time_s / frame.exposure.time_s)
+    flat = reflectance("asphalt", 3, "train")
+    assert flat[20:].min() < cube.mean() < flat[20:].max()
+    np.testing.assert_allclose(cube.mean(axis=(1, 2)), cube.mean(), rtol=0.25)
+    # Vignetting and fixed pattern are in both frames and cancel.
+    corner, centre = cube[:, :3, :3].mean(), cube[:, 4:8, 10:14].mean()
+    assert corner == pytest.approx(centre, rel=0.02)
+
+
+def _up() -> np.ndarray:
+    return np.array([0, 0, 1], np.float32)[:, None, None]
+
+
+def test_without_compensation_the_scale_is_the_exposures(white: References) -> None:
+    dim, bright = (shot(flat_world(SMALL.sensor.active_shape), metering) for metering in
+                   (replace(SMALL, metering=0.1), replace(SMALL, metering=0.2)))  # fmt: skip
+    ratio = bright.exposure.time_s / dim.exposure.time_s
+    assert ratio == pytest.approx(2, rel=0.1)
+    np.testing.assert_allclose(cube_of(bright, white).mean() / cube_of(dim, white).mean(), ratio, rtol=0.02)
+
+
+def test_truth_says_where_the_sun_shines() -> None:
+    shape = SMALL.sensor.active_shape
+    lit = np.ones(shape, np.float32)
+    lit[:, :60] = 0
+    world = flat_world(shape, sun_visible=lit)
+    truth = truth_of(world, illuminate(STANDARD, 0), TILE)
+    assert np.isnan(truth["sunlit"][0]).all()  # sky
+    np.testing.assert_array_equal(truth["sunlit"][-1], [0] * 12 + [1] * 12)
+    overcast = illuminate(replace(STANDARD, weather="cloudy", cloud_cover=1.0, transmittance=0.3), 0)
+    assert np.isnan(truth_of(world, overcast, TILE)["sunlit"]).all()
+
+
+def test_a_face_turned_from_the_sun_is_in_shadow() -> None:
+    world = flat_world(SMALL.sensor.active_shape)
+    light = illuminate(STANDARD, 0)
+    away = np.broadcast_to(-light.sun[:, None, None], world.normal.shape).astype(np.float32)
+    assert np.nanmax(truth_of(replace(world, normal=away), light, TILE)["sunlit"]) == 0
+
+
+def test_truth_names_material_depth_and_object() -> None:
+    world = flat_world(SMALL.sensor.active_shape, Slot("gravel", None, 0))
+    truth = truth_of(world, illuminate(STANDARD, 0), TILE)
+    assert truth["material"][-1, 0] == NAMES.index("gravel")
+    assert truth["material"][0, 0] == -1
+    assert truth["depth_m"][-1, 3] == world.depth_m[-3, 17]
+    assert np.isinf(truth["depth_m"][0]).all()
+    assert truth["object_id"][-1, 0] == 1
+    assert all(values.shape == SMALL.tiles for values in truth.values())
+
+
+def test_render_is_a_function_of_settings_and_name() -> None:
+    one, same, other = render(NAME, SMALL), render(NAME, SMALL), render(NAME, replace(SMALL, seed=1))
+    np.testing.assert_array_equal(one.exposure.frame, same.exposure.frame)
+    np.testing.assert_array_equal(one.labels, same.labels)
+    assert np.mean(one.exposure.frame != other.exposure.frame) > 0.5
+    assert one.describe() == same.describe()
+    assert one.exposure.frame.shape == SMALL.sensor.frame_shape
+    assert one.labels.shape == SMALL.tiles
+    assert one.split == "train"
+
+
+def test_whole_scene_meets_its_exposure_target() -> None:
+    frame = render(NAME, SMALL).exposure
+    camera = SMALL.camera
+    level = (frame.frame[3:, :].mean() - camera.dark_dn) / (4095 - camera.dark_dn)
+    assert level == pytest.approx(SMALL.metering, rel=0.1)
+
+
+def test_real_and_resized_sensor() -> None:
+    assert Simulation().sensor.frame_shape == (1088, 2048)
+    assert SMALL.sensor.active_shape == (60, 120)
+    with pytest.raises(ValueError, match="no image 'nf1111_001'"):
+        render("nf1111_001", SMALL)
