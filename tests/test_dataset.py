@@ -8,10 +8,12 @@ import torch
 from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
 from torch.utils.data import DataLoader
 
+from hsiutils import raw
 from hsiutils.classes import VOID, merge
 from hsiutils.dataset import HSIDrive, SceneDataset, open_hsi_drive
 from hsiutils.layouts import DatasetError
 from hsiutils.sensor import HSI_DRIVE
+from hsiutils.simulate import Simulation, write_dataset
 from hsiutils.variants import fit_variant, variant
 
 
@@ -147,6 +149,23 @@ class TestSimulated:
         (tmp_path / "simulation.json").write_text('{"generator": "other"}')
         with pytest.raises(ValueError, match=r"simulation\.json"):
             open_hsi_drive(tmp_path)
+
+
+def test_what_the_simulator_writes_is_read_unchanged(tmp_path: Path) -> None:
+    simulation = Simulation(tiles=(18, 34))
+    write_dataset(tmp_path, ["nf1122_650"], simulation, workers=1, progress=False)
+    drive = open_hsi_drive(tmp_path)
+    assert (drive.origin, drive.layout, drive.names("train")) == ("simulated", "v2.0 MATLAB", ["nf1122_650"])
+    assert drive.sensor == simulation.sensor
+    assert len(np.unique(drive.labels("nf1122_650"))) > 2
+    truth = drive.truth("nf1122_650")
+    assert truth is not None
+    assert dict(truth.sizes) == {"y": 18, "x": 34}
+    white, dark = (
+        raw.read_frame(tmp_path / "references" / f"{which}.bin", drive.sensor) for which in ("white", "dark")
+    )
+    again = raw.reflectance_cube(drive.frame("nf1122_650"), drive.sensor, white, dark)
+    np.testing.assert_array_equal(drive.cube("nf1122_650"), again)
 
 
 class TestSceneDataset:
