@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hsiutils import simulate, store
 from hsiutils.dataset import HSIDrive, SceneDataset, open_hsi_drive

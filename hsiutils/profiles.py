@@ -77,4 +77,4 @@ def profile(name: str) -> Profile:
     for candidate in PROFILES:
         if candidate.name == name:
             return candidate
-    raise ValueError(f"unknown profile {name!r}: expected one of {', '.join(p.name for p in PROFILES)}")
+    raise ValueError(f"unknown profile {name!r}: expected one of {', '.join(known.name for known in PROFILES)}")

@@ -136,3 +136,40 @@ def _shade_ratio(
     if min(shadow.sum(), sun.sum()) < 20:
         return np.full(len(cube), np.nan)
     return np.asarray(cube[:, shadow].mean(axis=1) / cube[:, sun].mean(axis=1), dtype=float)
+
+
+def sun_and_shadow(drive: HSIDrive, names: Sequence[str], class_index: int) -> xr.Dataset:
+    """Mean spectra of one class in full sun and in full shadow, averaged over the scenes that have both.
+
+    Returns
+    -------
+    Dataset of `reflectance` and `pn` (light, band), with the attribute `scenes`: how many had both.
+
+    Raises
+    ------
+    ValueError
+        If no scene has both, or the data set does not know its shadows.
+    """
+    spectra = [pair for name in names if (pair := _sun_shadow_pair(drive, name, class_index)) is not None]
+    if not spectra:
+        raise ValueError(f"none of {len(names)} {drive.origin} scenes has {CLASSES[class_index]} in sun and in shadow")
+    coords = {"light": ["sun", "shadow"], "wavelength": ("band", drive.sensor.wavelengths_nm)}
+    mean = np.mean([pair[0] for pair in spectra], axis=0), np.mean([pair[1] for pair in spectra], axis=0)
+    variables = {"reflectance": (("light", "band"), mean[0]), "pn": (("light", "band"), mean[1])}
+    return xr.Dataset(variables, coords, {"scenes": len(spectra)})
+
+
+def _sun_shadow_pair(
+    drive: HSIDrive, name: str, class_index: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    truth = drive.truth(name)
+    if truth is None:
+        return None
+    cube, own = drive.cube(name), merge(drive.labels(name)) == class_index
+    lit = truth["sunlit"].values
+    masks = [own & (lit > 0.95), own & (lit < 0.05)]
+    if min(mask.sum() for mask in masks) < 20:
+        return None
+    normalised = normalise(cube).values
+    plain = np.stack([cube.values[:, mask].mean(axis=1) for mask in masks])
+    return plain.astype(float), np.stack([normalised[:, mask].mean(axis=1) for mask in masks]).astype(float)

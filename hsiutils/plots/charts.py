@@ -1,6 +1,6 @@
 """Charts: lines, dots, bars and matrices."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -107,17 +107,19 @@ def matrix(
     )
     if digits is None:
         return hv.Overlay([heat])
-    return heat * hv.Labels(_written(cells, digits), [column_label, row_label], "text").opts(
+    written = pd.DataFrame(_written(cells, digits), columns=[column_label, row_label, "text", "tone"])
+    return heat * hv.Labels(written, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
     )
 
 
-def _written(cells: Iterable[tuple[str, str, float]], digits: int) -> pd.DataFrame:
+def _written(cells: Sequence[tuple[str, str, float]], digits: int) -> list[tuple[str, str, str, float]]:
     """Numbers as text, with a tone that stays readable on the cell's colour."""
-    cells = list(cells)
-    top = np.nanmax([abs(value) for *_, value in cells]) or 1.0
-    texts = [("" if np.isnan(v) else f"{v:.{digits}f}", float(v > 0.6 * top)) for *_, v in cells]
-    return pd.DataFrame([(c, r, text, tone) for (c, r, _), (text, tone) in zip(cells, texts, strict=True)])
+    values = np.array([value for *_, value in cells])
+    low, high = np.nanmin(values), np.nanmax(values)
+    light = (values - low) / ((high - low) or 1.0) > 0.55
+    texts = ["" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+    return [(c, r, text, float(tone)) for (c, r, _), text, tone in zip(cells, texts, light, strict=True)]
 
 
 def _legend(count: int) -> dict[str, Any]:
