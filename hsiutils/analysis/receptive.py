@@ -65,7 +65,8 @@ def effective_fields(
     -------
     One row a (layer, scene, pixel): layer, scene, class, row, column; diameter of the circle, and of the disc whose
     area is that of the pixels above the threshold (area_diameter), pixels; theoretical, the side of the square that the
-    layer can see (the circle around it is wider by the root of two). Fields end at the image's rim. NaN where no gradient reaches the input.
+    layer can see (the circle around it is wider by the root of two). Fields end at the image's rim. NaN where no
+    gradient reaches the input.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """A network whose channels are known, and scenes that show what it knows.
 
-Inputs: red, near infrared, and an input of pure noise. Channels of conv2d_1 and, passed on through the skip connection,
-of conv2d_5, the last before the head: 0 vegetation's red edge (nir - red), 1 vertical brightness edges, 2 noise about 1,
-3 nothing. Nothing comes up from below.
+Inputs: red, near infrared, and an input of pure noise. Channels of conv2d_1 and, passed on through the skip
+connection, of conv2d_5, the last before the head: 0 vegetation's red edge (nir - red), 1 vertical brightness edges,
+2 noise about 1, 3 nothing. Nothing comes up from below.
 """
 
 import numpy as np

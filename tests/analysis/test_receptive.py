@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from planted import planted, scenes, trained_like
+
+from hsiutils.analysis import effective_fields, field_layers, theoretical_fields
+from hsiutils.classes import CLASSES, VOID
+from hsiutils.unet import UNet, UNetConfig
+
+
+def boxes():
+    """Every 3x3 kernel of the first block all ones: conv2d_1 sees a pyramid of 5x5 pixels."""
+    model = UNet(UNetConfig(channels=3, depth=1, filters=4)).eval()
+    with torch.no_grad():
+        model.encoder[0].conv1.weight.fill_(1.0)
+        model.encoder[0].conv2.weight.fill_(1.0)
+        model.encoder[0].norm1.bias.fill_(100.0)
+    return model
+
+
+def away_from_the_rim(pairs, margin=3):
+    """The same scenes with labels only where no field of conv2d_1 is cut off."""
+    found = [(image, torch.full_like(truth, VOID)) for image, truth in pairs]
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    for (_, truth), (_, whole) in zip(found, pairs, strict=True):
+        truth[inner] = whole[inner]
+    return found
+
+
+def test_layers_are_the_authors():
+    assert field_layers(UNetConfig()) == [f"conv2d_{n}" for n in (1, 3, 5, 7, 15, 17, 19, 21)]
+
+
+def test_theoretical_table_is_the_papers():
+    table = theoretical_fields(UNetConfig())
+    assert table["side"].to_dict() | {"conv2d_1": 5, "conv2d_3": 14, "conv2d_21": 408} == table["side"].to_dict()
+    assert table.loc["conv2d_11", "level"] == 5
+    assert len(table) == 11
+
+
+def test_two_box_kernels_make_a_pyramid():
+    """Weights (1 2 3 2 1) x (1 2 3 2 1): above a quarter of 9 lie 13 pixels, the farthest 2 away."""
+    table = effective_fields(boxes(), away_from_the_rim(scenes(2)), seed=0, layers=["conv2d_1"])
+    np.testing.assert_allclose(table["diameter"], 5)
+    np.testing.assert_allclose(table["area_diameter"], 2 * np.sqrt(13 / np.pi))
+    assert (table["theoretical"] == 5).all()
+
+
+def test_a_higher_threshold_holds_less():
+    pairs = away_from_the_rim(scenes(1))
+    wide, narrow = (
+        effective_fields(boxes(), pairs, seed=0, layers=["conv2d_1"], threshold=share) for share in (0.1, 0.9)
+    )
+    assert (narrow["diameter"] == 1).all()
+    assert (wide["diameter"] > 5).all()
+
+
+def test_no_field_is_wider_than_the_theoretical_square():
+    model = trained_like(depth=2)
+    table = effective_fields(model, scenes(2), seed=0, pixels=3, layers=["conv2d_1", "conv2d_3", "conv2d_9"])
+    assert (table["diameter"] <= np.sqrt(2) * table["theoretical"] + 1).all()
+    # From half the resolution a cell's four pixels all count as its centre.
+    assert table.groupby("layer")["diameter"].mean()["conv2d_3"] > table.groupby("layer")["diameter"].mean()["conv2d_1"]
+
+
+def test_rows_say_where_they_were_taken():
+    pairs = scenes(3)
+    table = effective_fields(trained_like(), pairs, seed=1, pixels=2, names=["a", "b", "c"])
+    assert len(table) == 3 * 2 * 2
+    for row in table.itertuples():
+        truth = pairs["abc".index(row.scene)][1]
+        assert CLASSES[truth[row.row, row.column]] == table.loc[row.Index, "class"]
+
+
+def test_the_draw_is_seeded():
+    first, second, other = (effective_fields(trained_like(), scenes(2), seed=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, second)
+    assert not first["row"].equals(other["row"])
+
+
+def test_a_layer_that_nothing_reaches_has_no_field():
+    table = effective_fields(planted(), scenes(1), seed=0, layers=["conv2d_3"])
+    assert table[["diameter", "area_diameter"]].isna().all().all()
+
+
+def test_looking_leaves_no_trace():
+    model = trained_like().train()
+    image, truth = scenes(1)[0]
+    effective_fields(model, [(image, truth)], seed=0)
+    assert model.training
+    assert not image.requires_grad
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_wrong_requests_are_clear_errors():
+    image, truth = scenes(1)[0]
+    with pytest.raises(ValueError, match="scene 0 has 0 labelled pixels, 4 are to be drawn"):
+        effective_fields(trained_like(), [(image, torch.full_like(truth, VOID))], seed=0)
+    with pytest.raises(ValueError, match="threshold must lie"):
+        effective_fields(trained_like(), scenes(1), seed=0, threshold=1.5)
+    with pytest.raises(KeyError, match="no layer 'conv2d_77'"):
+        effective_fields(trained_like(), scenes(1), seed=0, layers=["conv2d_77"])

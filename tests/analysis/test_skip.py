@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from planted import planted, scenes, trained_like
+
+from hsiutils.analysis import (
+    Scene,
+    edge_measures,
+    edge_profiles,
+    skip_contributions,
+    skip_edges,
+    skip_share,
+    skip_statistics,
+)
+from hsiutils.classes import CLASSES
+
+
+def one(seed=0):
+    image, truth = scenes(seed + 1)[seed]
+    return Scene("0", image, truth.numpy())
+
+
+def margins(model, image):
+    with torch.no_grad():
+        logits = model(image[None])[0].double().numpy()
+    return np.stack([logits[c] - np.delete(logits, c, axis=0).mean(axis=0) for c in range(5)])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_halves_and_bias_are_the_margin_at_every_pixel(depth):
+    model, scene = trained_like(depth=depth), one()
+    found = skip_contributions(model, scene)
+    assert found.dims == ("part", "class", "y", "x")
+    expected = margins(model, scene.image)
+    assert abs(found.sum("part").values - expected).max() < 1e-5 * abs(expected).max()
+
+
+def test_with_open_gates_the_skip_half_is_what_goes_when_the_skip_is_cut():
+    model, scene = trained_like(depth=1), one()
+    block = model.decoder[0].block
+    with torch.no_grad():
+        block.norm1.bias.fill_(500.0)  # no ReLU of the last block shuts, so nothing but the skip half changes
+        block.norm2.bias.fill_(5000.0)
+    skip, whole = skip_contributions(model, scene).sel(part="skip").values, margins(model, scene.image)
+    with torch.no_grad():
+        block.conv1.weight[:, 4:] = 0
+    np.testing.assert_allclose(skip, whole - margins(model, scene.image), atol=0.02 * abs(skip).max())
+    assert abs(skip).max() > 0.3
+
+
+def test_where_nothing_comes_up_the_skip_is_all():
+    share = skip_share(skip_statistics(planted(), scenes(3)))["share"]
+    assert share.sel(region="Vegetation", **{"class": "Vegetation"}) == 1
+    assert set(share.values[np.isfinite(share.values)]) == {1.0}
+
+
+def test_shares_and_means_are_those_of_a_loop_over_pixels():
+    model, pairs = trained_like(), scenes(2)
+    found = skip_share(skip_statistics(model, pairs, ["a", "b"]))
+    parts, truth = [], []
+    for image, labels in pairs:
+        parts.append(skip_contributions(model, Scene("", image, labels.numpy())).values.reshape(3, 5, -1))
+        truth.append(labels.numpy().ravel())
+    values, labels = np.concatenate(parts, axis=2).astype(float), np.concatenate(truth)
+    for region in range(5):
+        inside = values[:, :, labels == region]
+        size = np.abs(inside).sum(axis=2)
+        np.testing.assert_allclose(found["share"][region], size[1] / (size[0] + size[1]), rtol=1e-5)
+        np.testing.assert_allclose(found["mean"][region].T, inside.mean(axis=2), rtol=1e-4, atol=1e-6)
+
+
+def test_edges_are_those_of_each_class_own_margin():
+    sums = skip_edges(planted(), scenes(6))
+    assert list(sums["class"].values) == list(CLASSES)
+    assert list(sums["channel"].values) == ["upsampled", "skip", "margin"]
+    profiles = edge_profiles(sums).sel({"class": "Vegetation"})
+    slope = profiles["slope"].sel(channel="skip")
+    assert abs(float(slope["distance"][slope.argmax("distance")])) < 2
+    # With nothing from below, the skip half and the whole margin differ by the bias alone, which has no slope.
+    np.testing.assert_allclose(slope, profiles["slope"].sel(channel="margin"), rtol=1e-4)
+    assert profiles["slope"].sel(channel="upsampled").isnull().all()
+
+
+def test_measures_of_one_half_at_a_time():
+    found = edge_measures(skip_edges(trained_like(), scenes(4)).sel(channel=["margin"]))
+    assert found.sizes == {"class": 5}
+    assert (found["noise"].dropna("class") > 0).all()
