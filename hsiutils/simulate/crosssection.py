@@ -1,6 +1,7 @@
 """Cross-sections of town streets, country roads and highways: strips, lanes, and what is painted on them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,15 +71,16 @@ def _street(stage: Stage, conditions: Conditions) -> Corridor:
     lanes = _lanes(width, oncoming, count)
     own = len(lanes) - 1 - int(stage.rng.integers(count))
     left, right = -oncoming * width - 0.3, count * width + 0.3
-    parked = [stage.chance(0.5), stage.chance(0.6)]
+    parked = [stage.chance(0.25), stage.chance(0.3)]
     parking = [(left - 1.0, -1)] * parked[0] + [(right + 1.0, 1)] * parked[1]
     edges = left - 2.1 * parked[0], right + 2.1 * parked[1]
-    depth = (stage.between(2.0, 5.0), stage.between(2.0, 5.0))
+    depth = (stage.between(1.3, 2.6), stage.between(1.3, 2.6))
     asphalt, parking_zone = _asphalt(stage), Zone(stage.slot("parking", ROAD, "soil"), "asphalt")
-    paving = Zone(stage.slot("sidewalk", STONE, "soil"), "paving", KERB_M)
-    behind = [_plot(stage, conditions) for _ in range(2)]
+    # Now and then a lawn takes the place of the pavement.
+    beside = [_plot(stage, conditions, 0.35), _plot(stage, conditions, 0.35)]
+    behind = [_plot(stage, conditions, 0.85), _plot(stage, conditions, 0.85)]
     borders = [edges[0] - depth[0], edges[0], left, right, edges[1], edges[1] + depth[1]]
-    zones = [behind[0], paving, parking_zone, asphalt, parking_zone, paving, behind[1]]
+    zones = [behind[0], beside[0], parking_zone, asphalt, parking_zone, beside[1], behind[1]]
     streets = _side_streets(stage, edges)
     marks = _street_marks(stage, lanes, width, left, right, parked, streets)
     curve = _curve(stage, lanes[own][0], 1 / 150, straight_share=0.5)
@@ -89,11 +91,11 @@ def _street(stage: Stage, conditions: Conditions) -> Corridor:
     )  # fmt: skip
 
 
-def _plot(stage: Stage, conditions: Conditions) -> Zone:
-    """What lies behind a pavement: lawn, or paved like the pavement."""
-    if stage.chance(0.5):
+def _plot(stage: Stage, conditions: Conditions, green: float) -> Zone:
+    """A strip behind a kerb: lawn with probability `green`, otherwise paved."""
+    if stage.chance(green):
         return Zone(_grass(stage, conditions), "green", KERB_M)
-    return Zone(stage.slot("concrete", STONE, "soil"), "paving", KERB_M)
+    return Zone(stage.slot("sidewalk", STONE, "soil"), "paving", KERB_M)
 
 
 def _side_streets(stage: Stage, edges: tuple[float, float]) -> tuple[SideStreet, ...]:
@@ -129,7 +131,7 @@ def _street_marks(
         marks.append(Bars(crossing, crossing + stage.between(3.0, 4.5), left + 0.3, right - 0.3))
         marks.append(Bars(crossing - 1.3, crossing - 0.9, 0.1, right - 0.2, gap=0))
     own = [v for v, direction in lanes if direction > 0]
-    if stage.chance(0.5):
+    if stage.chance(0.5) and crossing > 18:
         u = min(stage.between(7, 18), crossing - 9.0)
         marks += [Arrow(u, v, 5.0, int(stage.rng.integers(-1, 2))) for v in own]
     if streets and stage.chance(0.6):
@@ -141,7 +143,7 @@ def _dividers(stage: Stage, lanes: tuple[tuple[float, int], ...], width: float, 
     """Lines between neighbouring lanes: solid or dashed where directions meet, dashed elsewhere."""
     marks: list[Mark] = []
     phase = stage.between(0, dash + gap)
-    for (v, direction), (_, beyond) in zip(lanes[:-1], lanes[1:], strict=True):
+    for (v, direction), (_, beyond) in pairwise(lanes):
         meeting = direction != beyond
         paint_width = stage.between(0.12, 0.18)
         if meeting and stage.chance(0.5):
@@ -188,7 +190,7 @@ def _extras(stage: Stage, lanes: tuple[tuple[float, int], ...], right: float) ->
 def _highway(stage: Stage, conditions: Conditions) -> Corridor:
     width, count = stage.between(3.5, 3.75), int(stage.rng.choice([2, 2, 3]))
     hard, inner = stage.between(2.0, 3.0), stage.between(0.8, 1.5)
-    median = stage.between(1.6, 5.0)
+    median = stage.between(2.0, 6.0)
     far = -inner - median
     lanes = tuple((far - inner - (index + 0.5) * width, -1) for index in reversed(range(count)))
     lanes += tuple(((index + 0.5) * width, 1) for index in range(count))

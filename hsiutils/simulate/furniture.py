@@ -78,7 +78,7 @@ def add_barrier(stage: Stage, curve: Curve, v: float, start: float, end: float) 
 def add_bank(stage: Stage, curve: Curve, v: float, width_m: float, height_m: float, start: float, end: float) -> None:
     """A grown bank of earth beside the road; it rises from `v` outwards (`width_m` negative: to the left)."""
     thing = stage.thing()
-    green = stage.chance(0.85)
+    green = stage.chance(0.93)
     slot = stage.slot("grass", VEGETATION, "dry_grass") if green else stage.slot("soil", UNLABELLED, "dry_grass")
     for _, pose, length in _pieces(curve, v, start, end):
         foot = (min(0.0, 4 * width_m), max(0.0, 4 * width_m), 0.0, length)

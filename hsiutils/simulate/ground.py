@@ -20,7 +20,7 @@ _TRACK_OFFSET_M = 0.8
 
 @dataclass(frozen=True)
 class GroundHits:
-    """Where rays (n,) meet the ground: their parameter, strip of the road, road coordinates, and outward normal (3, n)."""
+    """Where rays (n,) meet the ground: parameter, strip of the road, road coordinates, and outward normal (3, n)."""
 
     t: Field
     zone: NDArray[np.intp]
@@ -40,7 +40,7 @@ def meet_ground(road: Road, origin: Field, direction: Field) -> GroundHits:
     ----------
     origin : (3, 1), above the ground. direction : (3, n), downwards.
     """
-    height = np.float32(max(zone.height for zone in road.all_zones))
+    height = max(zone.height for zone in road.all_zones)
     low = _on_level(road, origin, direction, 0.0)
     if not height:
         return low

@@ -66,12 +66,12 @@ def _free(corridor: Corridor, side: Side, start: float, end: float) -> bool:
 
 def _town_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     curve = corridor.road.curve
-    if stage.chance(0.7):
+    if stage.chance(0.25):
         _terrace(stage, corridor, side)
     else:
         _park(stage, corridor, conditions, side)
-    if stage.chance(0.6):
-        pitch = stage.between(7, 14)
+    if stage.chance(0.65):
+        pitch = stage.between(8, 15)
         for u in np.arange(stage.between(3, 12), 110, pitch):
             if _free(corridor, side, u - 3, u + 3):
                 add_tree(stage, curve.pose(u, side.v(0.9)), conditions.season, stage.between(4.5, 8.0))
@@ -81,34 +81,34 @@ def _town_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: S
         add_sign(stage, curve.pose(stage.between(8, 45), side.v(0.45)))
     if stage.chance(0.25):
         add_traffic_light(stage, curve.pose(stage.between(10, 35), side.v(0.4)))
-    for _ in range(int(stage.rng.poisson(2.0))):
+    for _ in range(int(stage.rng.poisson(1.5))):
         u, turn = stage.between(6, 45), np.pi * stage.rng.integers(2)
         add_pedestrian(stage, curve.pose(u, side.v(stage.between(0.7, side.depth - 0.5)), turn, 0.12))
 
 
 def _terrace(stage: Stage, corridor: Corridor, side: Side) -> None:
     """Houses wall to wall, now and then a gap."""
-    setback = side.depth + (0.0 if stage.chance(0.6) else stage.between(1, 5))
+    setback = side.depth + (0.0 if stage.chance(0.4) else stage.between(2, 8))
     u = stage.between(_BEHIND_M, -8)
     while u < END_M:
         length = stage.between(8, 24)
         if _free(corridor, side, u, u + length):
             here, there = (corridor.road.curve.pose(place, side.v(setback)) for place in (u, u + length))
             along = Pose(here.x, here.y, float(np.arctan2(there.x - here.x, there.y - here.y)))
-            add_block(stage, along, length, side.sign * stage.between(9, 14), stage.between(6, 19))
+            add_block(stage, along, length, side.sign * stage.between(9, 14), stage.between(5, 15))
         u += length + (0.0 if stage.chance(0.75) else stage.between(3, 12))
 
 
 def _park(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     """Green behind the pavement: a wall or a hedge, trees, some houses."""
-    curve, boundary = corridor.road.curve, stage.rng.integers(3)
+    curve, boundary = corridor.road.curve, int(stage.rng.choice([0, 0, 1, 2, 2]))
     height = stage.between(0.8, 1.8)
     for u in np.arange(-6, 90, 8.0):
         if boundary < 2 and _free(corridor, side, u, u + 8):
             pose = curve.pose(u, side.v(side.depth + 0.5))
             (add_wall if boundary else add_hedge)(stage, pose, 8.0, height)
-    _wood(stage, corridor, conditions, side, first=side.depth + 3, count=18)
-    for _ in range(int(stage.rng.integers(0, 4))):
+    _wood(stage, corridor, conditions, side, first=side.depth + 3, count=12)
+    for _ in range(int(stage.rng.integers(0, 3))):
         add_house(stage, curve.pose(stage.between(25, 100), side.v(side.depth + stage.between(10, 22))))
 
 
@@ -130,7 +130,7 @@ def _wood(
 
 def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     """Stretches of bank, hedge, wood, or open field along the road."""
-    curve, theme = corridor.road.curve, stage.rng.choice(["bank", "hedge", "wood", "wood", "field", "wall"])
+    curve, theme = corridor.road.curve, stage.rng.choice(["bank", "hedge", "wood", "wood", "field", "field", "wall"])
     first = 2.0
     if theme == "bank":
         height, width = stage.between(1.5, 5.0), stage.between(2.0, 5.0)
@@ -155,13 +155,13 @@ def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side
 def _highway_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     curve = corridor.road.curve
     first = 2.0
-    if stage.chance(0.75):
+    if stage.chance(0.6):
         add_guard_rail(stage, curve, side.v(0.3), -6, END_M)
     if stage.chance(0.55):
         height, width = stage.between(2.0, 8.0), stage.between(3.0, 8.0)
         add_bank(stage, curve, side.v(1.6), side.sign * width, height, -8, END_M)
         first = 1.6 + 0.5 * width
-    elif stage.chance(0.25):
+    elif stage.chance(0.12):
         height = stage.between(2.0, 4.0)
         for u in np.arange(-6, 110, 8.0):
             add_wall(stage, curve.pose(u, side.v(1.5)), 8.1, height)
@@ -180,13 +180,12 @@ def _median(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
     if high - low < 2.5:
         add_barrier(stage, curve, (low + high) / 2, -6, END_M)
     else:
-        add_guard_rail(stage, curve, low + 0.3, -6, END_M)
-        add_guard_rail(stage, curve, high - 0.3, -6, END_M)
+        add_guard_rail(stage, curve, (low + high) / 2, -6, END_M)
         if stage.chance(0.6):
             for u in np.arange(2, 90, stage.between(3, 6)):
-                add_shrub(stage, curve.pose(u, (low + high) / 2), conditions.season, stage.between(0.8, 1.6))
+                add_shrub(stage, curve.pose(u, low + 0.3 * (high - low)), conditions.season, stage.between(0.8, 1.6))
     span = (corridor.left - 0.5, corridor.right + 0.5)
-    if stage.chance(0.3):
+    if stage.chance(0.18):
         add_bridge(stage, curve.pose(stage.between(45, 110), 0.0), span[0] - 1, span[1] + 1)
     if stage.chance(0.3):
         add_gantry(stage, curve.pose(stage.between(30, 80), 0.0), high - 0.8, span[1])
@@ -195,14 +194,14 @@ def _median(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
 def _traffic(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
     """Vehicles at safe distances in every lane, parked ones, cyclists, somebody on a crossing."""
     curve = corridor.road.curve
-    headway = {"urban": 26.0, "road": 60.0, "highway": 50.0}[conditions.scene]
+    headway = {"urban": 75.0, "road": 90.0, "highway": 80.0}[conditions.scene]
     for index, (v, direction) in enumerate(corridor.lanes):
-        nearest = 9.0 if index != corridor.own else 13.0
+        nearest = 12.0 if index != corridor.own else 18.0
         u = nearest + stage.rng.exponential(headway * (0.6 if index != corridor.own else 1.0))
         while u < END_M:
             turn = 0.0 if direction > 0 else np.pi
             pose = curve.pose(u, v + stage.between(-0.25, 0.25), turn)
-            add_vehicle(stage, pose, heavy=0.2 if conditions.scene == "highway" else 0.08)
+            add_vehicle(stage, pose, heavy=0.16 if conditions.scene == "highway" else 0.08)
             u += 14 + stage.rng.exponential(headway)
     for v, side in corridor.parking:
         _parked(stage, corridor, v, side)
@@ -216,10 +215,10 @@ def _traffic(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
 
 
 def _parked(stage: Stage, corridor: Corridor, v: float, side: int) -> None:
-    u, facing = stage.between(2, 8), 0.0 if side > 0 else np.pi
+    u, facing = stage.between(6, 16), 0.0 if side > 0 else np.pi
     while u < 90:
         free = all(sign != side or u + 4 < first or u - 4 > last for first, last, sign in corridor.junctions)
-        if free and stage.chance(0.75):
+        if free and stage.chance(0.5):
             pose = corridor.road.curve.pose(u, v + stage.between(-0.1, 0.1), facing + stage.between(-0.03, 0.03))
             (add_van if stage.chance(0.12) else add_car)(stage, pose)
         u += stage.between(5.4, 6.6)

@@ -124,12 +124,12 @@ def _follow_to_solids(
         slot[run], normal[:, run] = _surface_of(one, points[:, run], face[run])
         rays.object_id[index[run]], leaves[run] = one.object_id, one.porosity > 0
     rays.slot[index], rays.normal[:, index] = slot, normal
-    rays.brightness[index], rays.mix[index] = on_solids(table, slot, points, rays.spread(index))
+    rays.brightness[index], rays.mix[index] = on_solids(table, slot, points, normal, rays.spread(index))
     rays.sky[index[~leaves]] = openness.on_surfaces(points[:, ~leaves], normal[:, ~leaves])
     rays.sky[index[leaves]] = openness.in_crowns(points[:, leaves], normal[:, leaves])
     # What rain falls on gets wet; walls and undersides mostly do not.
     rays.water[index] = np.clip(scene.film * normal[2], 0, 1)
-    return index, leaves
+    return index, np.asarray(leaves)
 
 
 def _surface_of(part: Part, points: Field, face: Faces) -> tuple[NDArray[np.int32], Field]:

@@ -20,14 +20,18 @@ from hsiutils.simulate.surfaces import Image
 
 SECTORS: Final = 8
 _AZIMUTHS: Final = np.arange(SECTORS) * 2 * np.pi / SECTORS
-_LEVELS_M: Final = np.array([0.0, 1.0, 3.0, 8.0], dtype=np.float32)
+_LEVELS_M: Final = np.array([0.0, 0.8, 1.6, 3.0, 5.0, 8.0], dtype=np.float32)
 _REACH_CELLS: Final = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
 _CELL_M: Final = 0.5
-_REGION: Final = np.array([[x, y, 0.0] for x in (-40.0, 40.0) for y in (-8.0, 112.0)])
+_REGION: Final = np.array([[x, y, 0.0] for x in (-32.0, 32.0) for y in (-6.0, 90.0)])
 _LEAF_EXTINCTION: Final = 0.22
 """Beer-Lambert extinction of diffuse light inside a crown, 1/m: a leaf area of about 0.5 per metre at random angles."""
 _CANOPY_OPACITY: Final = 0.8
 """Of a crown without leaf gaps."""
+_TOLERANCE_M: Final = 0.2
+"""A cell's one height is that far off on a slope; what is lower than this hides no sky."""
+_BESIDE_M: Final = 0.85
+"""How far in front of a wall its horizon is looked up: past eaves, and past half the diagonal of a cell."""
 _NO_CROWN_M: Final = 1e4
 """Height of the base of the crown where there is none."""
 
@@ -58,11 +62,15 @@ class Openness:
         base_of = np.array([*_bases(crowns), _NO_CROWN_M], dtype=np.float32)
         opacity = _CANOPY_OPACITY * (1 - np.mean([part.porosity for part in crowns])) if crowns else 0.0
         vectors = [_scan(top, crown_top, base_of[crown_part], float(opacity), float(level)) for level in _LEVELS_M]
+        # Inside a solid there is no light to know of; its surface looks up from the next level above.
+        for level in reversed(range(_LEVELS_M.size - 1)):
+            inside = top.ravel() > _LEVELS_M[level] + _TOLERANCE_M
+            vectors[level][inside] = vectors[level + 1][inside]
         return cls(view, np.stack(vectors), crown_top)
 
     def on_surfaces(self, points: Field, normals: Field) -> Field:
         """Share of the sky's light on surfaces at points (3, n) with normals (3, n)."""
-        beside = points + np.float32(1.2 * _CELL_M) * normals * np.array([[1], [1], [0]], dtype=np.float32)
+        beside = points + np.float32(_BESIDE_M) * normals * np.array([[1], [1], [0]], dtype=np.float32)
         row, column = self._place(beside)
         cell = np.rint(row).astype(np.int32) * self.view.shape[1] + np.rint(column).astype(np.int32)
         height = np.interp(points[2], _LEVELS_M, np.arange(_LEVELS_M.size)).astype(np.float32)
@@ -82,7 +90,7 @@ class Openness:
     def in_crowns(self, points: Field, normals: Field) -> Field:
         """The same for leaves: it falls off from the top of the crown, and solids around hide their part."""
         depth = np.maximum(self._bilinear(self.canopy_top, points) - points[2], 0)
-        around = self._bilinear(self._level_share(2), points)
+        around = self._bilinear(self._level_share(3), points)
         return np.asarray((0.7 + 0.3 * normals[2]) * around * np.exp(-_LEAF_EXTINCTION * depth))
 
     def _level_share(self, level: int) -> Image:
@@ -106,7 +114,7 @@ class Openness:
 
 
 def _received(normals: Field, a: Image, b: Image) -> Field:
-    """Sum over sectors of what a surface with each normal (3, n) receives, up to a factor; sectors behind it give none."""
+    """What a surface with each normal (3, n) receives from all sectors in front of it, up to a factor."""
     facing = normals[0][:, None] * np.cos(_AZIMUTHS, dtype=np.float32)
     facing += normals[1][:, None] * np.sin(_AZIMUTHS, dtype=np.float32)
     return np.asarray(np.maximum(facing * a + normals[2][:, None] * b, 0).sum(axis=1))
@@ -147,7 +155,7 @@ def _steepest(surface: Image, level: float, azimuth: float, choose: np.ufunc) ->
     """Extreme tangent of elevation of a surface above a height, going out from every cell in one direction."""
     margin = max(_REACH_CELLS)
     rows, columns = surface.shape
-    padded = np.pad(surface - np.float32(level), margin, mode="edge")
+    padded = np.pad(surface - np.float32(level + _TOLERANCE_M), margin, mode="edge")
     best = padded[margin : margin + rows, margin : margin + columns] / np.float32(0.3 * _CELL_M)
     for reach in _REACH_CELLS:
         # Rows of the zenith's view run against y.

@@ -35,7 +35,7 @@ DECIDUOUS: Final = {
     "winter": Foliage("bark", "litter", 0.80),
 }
 
-_CLUMPS: Final = 26
+_CLUMPS: Final = 36
 """Leaf clumps in the crown of a tree near the camera."""
 
 

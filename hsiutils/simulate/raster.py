@@ -15,7 +15,7 @@ from hsiutils.simulate.stage import Part
 from hsiutils.simulate.surfaces import Image
 
 _LEAVES: Final = Noise(seed=7)
-_LEAF_CLUMP_M = 0.35
+_LEAF_CLUMP_M = 0.24
 _NORMAL: Final = NormalDist()
 
 
@@ -47,7 +47,7 @@ def rasterise(view: View, parts: Sequence[Part]) -> Hits:
     windows = view.windows(np.stack([part.solid.corners for part in parts]))
     visible = (windows[:, 1] > windows[:, 0]) & (windows[:, 3] > windows[:, 2])
     for index in np.flatnonzero(visible):
-        _draw(view, parts[index], int(index), windows[index], hits)
+        _draw(view, parts[int(index)], int(index), windows[index], hits)
     return hits
 
 

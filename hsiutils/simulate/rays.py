@@ -6,6 +6,7 @@ product with either costs one outer sum.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -34,8 +35,7 @@ class Affine:
         start = axis @ self.base
         if down == 0 and right == 0:
             return np.full((1, 1), start, dtype=np.float32)
-        column_part = (start + right * columns).astype(np.float32)
-        return np.asarray((down * rows).astype(np.float32)[:, None] + column_part[None, :])
+        return np.add.outer((down * rows).astype(np.float32), (start + right * columns).astype(np.float32))
 
     def at(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
         """The vectors (3, n) of single rays in rows and columns (n,)."""
@@ -112,12 +112,12 @@ class Perspective:
         axes = np.stack([right, np.cross(forward, right), forward])
         return cls(np.asarray(position, dtype=float), axes, shape[1] / 2 / np.tan(field_of_view / 2), shape)
 
-    @property
+    @cached_property
     def origin(self) -> Affine:
         """The pinhole, for every ray."""
         return Affine(self.position, np.zeros(3), np.zeros(3))
 
-    @property
+    @cached_property
     def direction(self) -> Affine:
         """Scaled so that t is the distance along the optical axis."""
         right, down, forward = self.axes
@@ -197,12 +197,12 @@ class Parallel:
         start = np.array([low[0] + cell / 2, low[1] + cell / 2, placed[:, 2].mean() - distance_m])
         return cls(start @ axes, axes, cell, shape)
 
-    @property
+    @cached_property
     def origin(self) -> Affine:
         """The grid."""
         return Affine(self.corner, self.axes[1] * self.cell_m, self.axes[0] * self.cell_m)
 
-    @property
+    @cached_property
     def direction(self) -> Affine:
         """The same unit vector for all, so that t is in metres."""
         return Affine(self.axes[2], np.zeros(3), np.zeros(3))

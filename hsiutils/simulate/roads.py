@@ -32,11 +32,13 @@ class Curve:
     def centre(self, y: NDArray[np.floating]) -> NDArray[np.floating]:
         """X of the centre line."""
         bent = np.clip(y, -self.straight_from, self.straight_from)
-        return self.offset + bent * (self.slope + bent * (self.curvature / 2)) + (y - bent) * self.direction(y)
+        return np.asarray(
+            self.offset + bent * (self.slope + bent * (self.curvature / 2)) + (y - bent) * self.direction(y)
+        )
 
     def direction(self, y: NDArray[np.floating]) -> NDArray[np.floating]:
         """dx/dy of the centre line."""
-        return self.slope + self.curvature * np.clip(y, -self.straight_from, self.straight_from)
+        return np.asarray(self.slope + self.curvature * np.clip(y, -self.straight_from, self.straight_from))
 
     def across(self, x: Field, y: Field) -> Field:
         """Signed distance to the right of the centre line of points on the ground, metres."""

@@ -53,7 +53,7 @@ class Hexahedron:
 
     vertices: NDArray[np.float64]
 
-    @property
+    @cached_property
     def corners(self) -> NDArray[np.float64]:
         """The vertices."""
         return self.vertices
@@ -75,13 +75,14 @@ class Hexahedron:
         enter, leave = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, np.inf, dtype=np.float32)
         face = np.zeros(shape, dtype=np.uint8)
         for index, (normal, offset) in enumerate(zip(*self.planes, strict=True)):
-            approach = view.direction.along(normal, rows, columns)
+            # Along a face t is -inf outside of it, +inf inside; adding zero makes a negative zero positive for that.
+            approach = view.direction.along(normal, rows, columns) + np.float32(0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 t = (np.float32(offset) - view.origin.along(normal, rows, columns)) / approach
             later = (approach < 0) & (t > enter)
             np.copyto(enter, t, where=later)
             np.copyto(face, np.uint8(index), where=later)
-            np.minimum(leave, t, out=leave, where=np.broadcast_to(approach > 0, shape))
+            np.fmin(leave, t, out=leave, where=approach >= 0)
         enter[enter > leave] = np.inf
         return enter, face
 
@@ -109,7 +110,7 @@ class Ellipsoid:
     centre: Vector
     radii: Vector
 
-    @property
+    @cached_property
     def corners(self) -> NDArray[np.float64]:
         """Its bounding box."""
         return np.asarray(self.centre + _SIGNS * self.radii)
@@ -156,7 +157,7 @@ class Cylinder:
         across /= np.linalg.norm(across)
         return np.stack([across, np.cross(axis, across), axis])
 
-    @property
+    @cached_property
     def corners(self) -> NDArray[np.float64]:
         """Its bounding box along the axis."""
         first, second, _ = self.frame

@@ -72,11 +72,15 @@ def on_plane(
 
 
 def on_solids(
-    table: NDArray[np.float32], slot: NDArray[np.int32], points: Field, spacing: Field
+    table: NDArray[np.float32], slot: NDArray[np.int32], points: Field, normals: Field, spacing: Field
 ) -> tuple[Field, Field]:
-    """Brightness and mix at world points (3, n) of things."""
-    octaves = [_BRIGHTNESS.space(points, period, spacing) for period in (COARSE_M, MEDIUM_M, FINE_M)]
-    blotches = 0.8 * _MIX.space(points, 1.3, spacing) + 0.6 * _MIX.space(points, 0.3, spacing)
+    """Brightness and mix at points (3, n) of things: seen from above, from the side, or end on, as their normals say."""
+    across, up = np.abs(normals[:2]), np.abs(normals[2])
+    level = up > across.max(axis=0)
+    first = np.where(~level & (across[0] > across[1]), points[1], points[0])
+    second = np.where(level, points[1], points[2])
+    octaves = [_BRIGHTNESS.plane(first, second, period, spacing) for period in (COARSE_M, MEDIUM_M, FINE_M)]
+    blotches = 0.8 * _MIX.plane(first, second, 1.3, spacing) + 0.6 * _MIX.plane(first, second, 0.3, spacing)
     return _dressed(table, slot, octaves, blotches)
 
 
