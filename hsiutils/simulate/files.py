@@ -32,7 +32,6 @@ from tqdm import tqdm
 
 from hsiutils import raw
 from hsiutils.sensor import Sensor
-from hsiutils.simulate.camera import Exposure
 from hsiutils.simulate.frame import TRUTH, VERSION, Frame, References, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.names import split_of
@@ -60,7 +59,7 @@ def write_dataset(
         raise ValueError(f"names come twice: {sorted({name for name in names if list(names).count(name) > 1})}")
     splits = {name: split_of(name) for name in names}
     _begin(root, simulation)
-    missing = [name for name in names if not is_complete(root, name)]
+    missing = [name for name in names if not is_complete(root, name, simulation)]
     with tqdm(total=len(names), initial=len(names) - len(missing), unit="scene", disable=not progress) as bar:
         for name in _each_written(root, missing, simulation, workers):
             bar.set_postfix_str(f"{name} ({splits[name]})")
@@ -95,8 +94,11 @@ def write_scene(root: Path, name: str, simulation: Simulation) -> None:
     contents = encode(frame, simulation.sensor, white, dark, _exposure_ratio(root, frame, simulation))
     for relative, content in contents.items():
         write_atomically(root / relative, content)
-    hashes = {relative: hashlib.sha256(content).hexdigest() for relative, content in contents.items()}
-    write_atomically(_record_path(root, name), _json({**frame.describe(), "sha256": hashes}))
+    seal = {
+        "settings": _digest(_settings(simulation)),
+        "sha256": {relative: hashlib.sha256(content).hexdigest() for relative, content in contents.items()},
+    }
+    write_atomically(_record_path(root, name), _json({**frame.describe(), **seal}))
 
 
 def encode(
@@ -112,15 +114,22 @@ def encode(
     }
 
 
-def is_complete(root: Path, name: str) -> bool:
-    """Whether the scene's record is there and every file has the hash it names."""
-    try:
-        hashes = json.loads(_record_path(root, name).read_text())["sha256"]
-        return bool(hashes) and all(
-            hashlib.sha256((root / relative).read_bytes()).hexdigest() == own for relative, own in hashes.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+def is_complete(root: Path, name: str, simulation: Simulation | None = None) -> bool:
+    """Whether the scene's record is there, of these settings if given, and every file has the hash it names."""
+    record = _read_record(_record_path(root, name))
+    if record is None or (simulation and record["settings"] != _digest(_settings(simulation))):
         return False
+    return all(_sha256(root / place) == own for place, own in record["sha256"].items())
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """Record of a scene; None if it is missing or damaged."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    sound = isinstance(record, dict) and {"name", "split", "exposure_s", "settings", "sha256"} <= record.keys()
+    return record if sound and isinstance(record["sha256"], dict) and record["sha256"] else None
 
 
 def read_settings(root: Path) -> dict[str, Any]:
@@ -169,20 +178,20 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _begin(root: Path, simulation: Simulation) -> None:
-    """Settings and references of the data set, written by whoever comes first, or checked against this run's."""
-    path = root / "simulation.json"
-    if path.exists() and all(one.exists() for one in _reference_paths(root)):
+    """Settings and references of the data set: checked if they are there, else, or if damaged, written."""
+    path, found = root / "simulation.json", {}
+    if path.exists():
         found, wanted = read_settings(root), _plain(_settings(simulation))
-        own = {key: found.get(key) for key in wanted}
-        if own != wanted:
-            raise ValueError(
-                f"{root}: holds a simulation with other settings ({_difference(own, wanted)}); choose another folder"
-            )
+        if differing := [key for key in wanted if found.get(key) != wanted[key]]:
+            difference = "; ".join(f"{key}: {found.get(key)!r}, not {wanted[key]!r}" for key in differing)
+            raise ValueError(f"{root}: holds a simulation with other settings ({difference}); choose another folder")
+    if found.get("references") == {one.name: _sha256(one) for one in _reference_paths(root)}:
         return
     made = references(simulation)
     for one, exposure in zip(_reference_paths(root), (made.white, made.dark), strict=True):
         write_atomically(one, exposure.frame.astype("<u2").tobytes())
-    write_atomically(path, _json({**_settings(simulation), **_reference_record(made)}))
+    hashes = {one.name: _sha256(one) for one in _reference_paths(root)}
+    write_atomically(path, _json({**found, **_settings(simulation), **_exposures(made), "references": hashes}))
 
 
 def _settings(simulation: Simulation) -> dict[str, Any]:
@@ -197,11 +206,9 @@ def _settings(simulation: Simulation) -> dict[str, Any]:
     }
 
 
-def _reference_record(made: References) -> dict[str, Any]:
-    def record(exposure: Exposure) -> dict[str, float]:
-        return {"exposure_s": exposure.time_s, "saturated": exposure.saturated}
-
-    return {"white": record(made.white), "dark": record(made.dark)}
+def _exposures(made: References) -> dict[str, Any]:
+    pairs = {"white": made.white, "dark": made.dark}
+    return {key: {"exposure_s": one.time_s, "saturated": one.saturated} for key, one in pairs.items()}
 
 
 def _exposure_ratio(root: Path, frame: Frame, simulation: Simulation) -> float:
@@ -212,13 +219,9 @@ def _exposure_ratio(root: Path, frame: Frame, simulation: Simulation) -> float:
 
 def _record_frames(root: Path) -> None:
     """Put split and exposure of every scene that is there into simulation.json."""
-    records = [json.loads(path.read_text()) for path in sorted((root / "scenes").glob("nf*.json"))]
-    frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records}
+    records = [_read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
+    frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records if one}
     write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    return "; ".join(f"{key}: {found[key]!r}, not {wanted[key]!r}" for key in wanted if found[key] != wanted[key])
 
 
 def _reference_paths(root: Path) -> tuple[Path, Path]:
@@ -227,6 +230,18 @@ def _reference_paths(root: Path) -> tuple[Path, Path]:
 
 def _record_path(root: Path, name: str) -> Path:
     return root / "scenes" / f"{name}.json"
+
+
+def _sha256(path: Path) -> str | None:
+    """Hash of a file; None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_json(value)).hexdigest()
 
 
 def _plain(value: Any) -> Any:

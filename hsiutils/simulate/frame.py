@@ -18,7 +18,7 @@ from hsiutils.simulate.scene import build_surfaces
 from hsiutils.simulate.surfaces import Surfaces
 
 VERSION = 1
-"""Of the generator: raise it when the same seed gives other bytes, so that old scenes are made anew."""
+"""Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
 
 TRUTH = ("sunlit", "depth_m", "material", "object_id")
 """What a frame's truth holds; see `Frame`."""
@@ -46,6 +46,10 @@ class Simulation:
     long_pass_nm: float | None = 600.0
     metering: float = 0.26
     compensate_exposure: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.metering < 1:
+            raise ValueError(f"metering must be a share of full well between 0 and 1, got {self.metering}")
 
     @property
     def sensor(self) -> Sensor:

@@ -40,6 +40,9 @@ _VISIBILITY_M: Final = {
 _TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
 """Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
 
+_CLOUD_PATH = 1.8
+"""Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999)."""
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -146,9 +149,10 @@ def _draw_time(conditions: Conditions, rng: np.random.Generator) -> pd.Timestamp
 def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
     """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds."""
     sun, zenith = _sun(circumstances)
-    direct, diffuse, molecular = _clear_sky(circumstances, zenith)
+    sunny = circumstances.weather == "sunny"
+    direct, diffuse, molecular = _clear_sky(circumstances, zenith, 1.0 if sunny else _CLOUD_PATH)
     clouds = CloudField.draw(circumstances.cloud_cover, generator(seed, str(circumstances.time), "clouds"))
-    if circumstances.weather == "sunny":
+    if sunny:
         patterns, parts = _fair_sky(circumstances.cloud_cover, direct * sun[2], diffuse, molecular)
     else:
         pattern = sky.FOG if circumstances.weather == "foggy" else sky.OVERCAST
@@ -164,15 +168,16 @@ def _sun(circumstances: Circumstances) -> tuple[Array, float]:
     return np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)]), zenith
 
 
-def _clear_sky(circumstances: Circumstances, zenith: float) -> tuple[Array, Array, Array]:
+def _clear_sky(circumstances: Circumstances, zenith: float, vapour_path: float) -> tuple[Array, Array, Array]:
     """Direct normal and diffuse horizontal irradiance, and the part of the latter that clean air would give."""
-    spectra = [_spectrl2(circumstances, zenith, aerosol) for aerosol in (circumstances.aerosol, 1e-6)]
+    vapour = circumstances.vapour_cm * vapour_path
+    spectra = [_spectrl2(circumstances, zenith, aerosol, vapour) for aerosol in (circumstances.aerosol, 1e-6)]
     direct, diffuse, clean = spectra[0]["dni"], spectra[0]["dhi"], spectra[1]["dhi"]
     on_grid = [np.interp(GRID_NM, spectra[0]["wavelength"], curve[:, 0]) for curve in (direct, diffuse, clean)]
     return on_grid[0], on_grid[1], np.minimum(on_grid[1], on_grid[2])
 
 
-def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float) -> dict[str, Array]:
+def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float, vapour_cm: float) -> dict[str, Array]:
     result: dict[str, Array] = spectrl2(
         apparent_zenith=zenith,
         aoi=zenith,
@@ -180,7 +185,7 @@ def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float) -> di
         ground_albedo=0.2,
         surface_pressure=101_325.0,
         relative_airmass=atmosphere.get_relative_airmass(zenith, model="kastenyoung1989"),
-        precipitable_water=circumstances.vapour_cm,
+        precipitable_water=vapour_cm,
         ozone=circumstances.ozone_cm,
         aerosol_turbidity_500nm=aerosol,
         dayofyear=circumstances.time.day_of_year,

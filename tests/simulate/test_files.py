@@ -103,6 +103,23 @@ def test_a_failure_midway_leaves_only_whole_files(tmp_path: Path, monkeypatch: p
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
 
 
+def test_damaged_or_missing_references_are_made_anew(made: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, NAMES[:1], SMALL, workers=1, progress=False)
+    white, dark = tmp_path / "references/white.bin", tmp_path / "references/dark.bin"
+    white.write_bytes(bytes(len(white.read_bytes())))
+    dark.unlink()
+    write_dataset(tmp_path, NAMES, SMALL, workers=1, progress=False)
+    assert content(tmp_path) == content(made)
+
+
+def test_scenes_of_other_settings_are_not_taken_for_complete(tmp_path: Path) -> None:
+    other = replace(SMALL, seed=1)
+    write_dataset(tmp_path, NAMES[:1], other, workers=1, progress=False)
+    (tmp_path / "simulation.json").unlink()
+    assert is_complete(tmp_path, NAMES[0], other)
+    assert not is_complete(tmp_path, NAMES[0], SMALL)
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"sha256": {}}', '{"sha256": {"../x": 1}}'])
 def test_a_damaged_record_counts_as_missing(made: Path, tmp_path: Path, damage: str) -> None:
     (tmp_path / "scenes").mkdir()

@@ -115,5 +115,7 @@ def test_whole_scene_meets_its_exposure_target() -> None:
 def test_real_and_resized_sensor() -> None:
     assert Simulation().sensor.frame_shape == (1088, 2048)
     assert SMALL.sensor.active_shape == (60, 120)
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 18"):
+        Simulation(metering=18)
     with pytest.raises(ValueError, match="no image 'nf1111_001'"):
         render("nf1111_001", SMALL)

@@ -30,13 +30,13 @@ def band(spectrum: np.ndarray, wavelength: int) -> float:
 @pytest.mark.parametrize("season", SEASONS)
 def test_day_falls_into_the_season(season: str) -> None:
     months = {"winter": {12, 1, 2, 3}, "spring": {3, 4, 5, 6}, "summer": {6, 7, 8, 9}, "fall": {9, 10, 11, 12}}
-    assert {draw(seed, season=season).time.month for seed in range(30)} <= months[season]
+    assert {draw(seed, season=season).time.month for seed in range(12)} <= months[season]
 
 
 @pytest.mark.parametrize("season", SEASONS)
 @pytest.mark.parametrize("daytime", DAYTIMES)
 def test_sun_is_up_and_where_the_time_says(season: str, daytime: str) -> None:
-    for seed in range(8):
+    for seed in range(4):
         drawn = draw(seed, season=season, daytime=daytime)
         sun = illuminate(drawn, seed).sun
         assert np.linalg.norm(sun) == pytest.approx(1)
@@ -93,6 +93,12 @@ def test_a_covered_sky_hides_the_sun_and_whitens_the_light(weather: str) -> None
     assert covered.horizontal.sum() < 0.6 * clear.horizontal.sum()
 
 
+def test_clouds_deepen_the_water_band() -> None:
+    covered, clear = illuminate(draw(weather="cloudy"), 0), illuminate(draw(), 0)
+    depth = [band(light.horizontal, 940) / band(light.horizontal, 880) for light in (covered, clear)]
+    assert depth[0] < 0.9 * depth[1]
+
+
 def test_low_sun_is_redder() -> None:
     noon, dawn = illuminate(draw(1), 1), illuminate(draw(1, daytime="dawn"), 1)
     assert band(dawn.direct, 450) / band(dawn.direct, 850) < 0.8 * band(noon.direct, 450) / band(noon.direct, 850)
@@ -109,7 +115,7 @@ def test_koschmieder() -> None:
 
 
 def test_fog_is_thicker_than_rain_and_rain_than_fair_weather() -> None:
-    limits = [[draw(seed, weather=weather).visibility_m for seed in range(25)] for weather in ("foggy", "wet", "sunny")]
+    limits = [[draw(seed, weather=weather).visibility_m for seed in range(8)] for weather in ("foggy", "wet", "sunny")]
     assert max(limits[0]) < min(limits[1]) <= max(limits[1]) < min(limits[2])
 
 
