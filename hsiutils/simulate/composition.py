@@ -18,7 +18,7 @@ from hsiutils.simulate.stage import GROUND_ID, Stage
 FIELD_OF_VIEW: Final = np.radians(42.0)
 """Horizontal, edge to edge; the smaller of the usual for a camera behind a windscreen."""
 
-PITCH: Final = np.radians(6.3)
+PITCH: Final = np.radians(6.5)
 HEIGHT_M: Final = 1.4
 
 HORIZON_ID: Final = GROUND_ID + 1

@@ -66,18 +66,18 @@ def _curve(stage: Stage, own_v: float, sharpest: float, straight_share: float) -
 
 
 def _street(stage: Stage, conditions: Conditions) -> Corridor:
-    width, count = stage.between(3.0, 3.5), int(stage.rng.choice([1, 2, 2, 3]))
+    width, count = stage.between(3.1, 3.6), int(stage.rng.choice([1, 2, 2, 3]))
     oncoming = int(stage.rng.choice([0, 1, 1, 2])) if count < 3 else int(stage.rng.choice([0, 1]))
     lanes = _lanes(width, oncoming, count)
     own = len(lanes) - 1 - int(stage.rng.integers(count))
     left, right = -oncoming * width - 0.3, count * width + 0.3
-    parked = [stage.chance(0.25), stage.chance(0.3)]
+    parked = [stage.chance(0.2), stage.chance(0.25)]
     parking = [(left - 1.0, -1)] * parked[0] + [(right + 1.0, 1)] * parked[1]
     edges = left - 2.1 * parked[0], right + 2.1 * parked[1]
     depth = (stage.between(1.3, 2.6), stage.between(1.3, 2.6))
     asphalt, parking_zone = _asphalt(stage), Zone(stage.slot("parking", ROAD, "soil"), "asphalt")
     # Now and then a lawn takes the place of the pavement.
-    beside = [_plot(stage, conditions, 0.35), _plot(stage, conditions, 0.35)]
+    beside = [_plot(stage, conditions, 0.4), _plot(stage, conditions, 0.4)]
     behind = [_plot(stage, conditions, 0.85), _plot(stage, conditions, 0.85)]
     borders = [edges[0] - depth[0], edges[0], left, right, edges[1], edges[1] + depth[1]]
     zones = [behind[0], beside[0], parking_zone, asphalt, parking_zone, beside[1], behind[1]]

@@ -66,7 +66,7 @@ def _free(corridor: Corridor, side: Side, start: float, end: float) -> bool:
 
 def _town_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     curve = corridor.road.curve
-    if stage.chance(0.25):
+    if stage.chance(0.22):
         _terrace(stage, corridor, side)
     else:
         _park(stage, corridor, conditions, side)
@@ -109,7 +109,7 @@ def _park(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) 
             (add_wall if boundary else add_hedge)(stage, pose, 8.0, height)
     _wood(stage, corridor, conditions, side, first=side.depth + 3, count=12)
     for _ in range(int(stage.rng.integers(0, 3))):
-        add_house(stage, curve.pose(stage.between(25, 100), side.v(side.depth + stage.between(10, 22))))
+        add_house(stage, curve.pose(stage.between(30, 110), side.v(side.depth + stage.between(11, 26))))
 
 
 def _wood(
@@ -130,7 +130,7 @@ def _wood(
 
 def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     """Stretches of bank, hedge, wood, or open field along the road."""
-    curve, theme = corridor.road.curve, stage.rng.choice(["bank", "hedge", "wood", "wood", "field", "field", "wall"])
+    curve, theme = corridor.road.curve, stage.rng.choice(["bank", "hedge", "wood", "wood", "field", "field", "bank", "wall"])
     first = 2.0
     if theme == "bank":
         height, width = stage.between(1.5, 5.0), stage.between(2.0, 5.0)
@@ -161,7 +161,7 @@ def _highway_side(stage: Stage, corridor: Corridor, conditions: Conditions, side
         height, width = stage.between(2.0, 8.0), stage.between(3.0, 8.0)
         add_bank(stage, curve, side.v(1.6), side.sign * width, height, -8, END_M)
         first = 1.6 + 0.5 * width
-    elif stage.chance(0.12):
+    elif stage.chance(0.1):
         height = stage.between(2.0, 4.0)
         for u in np.arange(-6, 110, 8.0):
             add_wall(stage, curve.pose(u, side.v(1.5)), 8.1, height)
@@ -196,7 +196,7 @@ def _traffic(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
     curve = corridor.road.curve
     headway = {"urban": 75.0, "road": 90.0, "highway": 80.0}[conditions.scene]
     for index, (v, direction) in enumerate(corridor.lanes):
-        nearest = 12.0 if index != corridor.own else 18.0
+        nearest = 14.0 if index != corridor.own else 20.0
         u = nearest + stage.rng.exponential(headway * (0.6 if index != corridor.own else 1.0))
         while u < END_M:
             turn = 0.0 if direction > 0 else np.pi
@@ -218,7 +218,7 @@ def _parked(stage: Stage, corridor: Corridor, v: float, side: int) -> None:
     u, facing = stage.between(6, 16), 0.0 if side > 0 else np.pi
     while u < 90:
         free = all(sign != side or u + 4 < first or u - 4 > last for first, last, sign in corridor.junctions)
-        if free and stage.chance(0.5):
+        if free and stage.chance(0.45):
             pose = corridor.road.curve.pose(u, v + stage.between(-0.1, 0.1), facing + stage.between(-0.03, 0.03))
             (add_van if stage.chance(0.12) else add_car)(stage, pose)
         u += stage.between(5.4, 6.6)

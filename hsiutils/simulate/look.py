@@ -136,7 +136,7 @@ def _surface_of(part: Part, points: Field, face: Faces) -> tuple[NDArray[np.int3
     slot = np.array(part.slots, dtype=np.int32)[face]
     if part.finish is not None:
         slot = part.finish.slots(part.solid, points, face, slot)
-    return slot, part.solid.normals(points, face)
+    return np.asarray(slot), part.solid.normals(points, face)
 
 
 def _follow_to_horizon(scene: Scene, rays: _Rays) -> None:

@@ -74,7 +74,7 @@ def on_plane(
 def on_solids(
     table: NDArray[np.float32], slot: NDArray[np.int32], points: Field, normals: Field, spacing: Field
 ) -> tuple[Field, Field]:
-    """Brightness and mix at points (3, n) of things: seen from above, from the side, or end on, as their normals say."""
+    """Brightness and mix at points (3, n) of things, in the coordinate plane that each faces most."""
     across, up = np.abs(normals[:2]), np.abs(normals[2])
     level = up > across.max(axis=0)
     first = np.where(~level & (across[0] > across[1]), points[1], points[0])
