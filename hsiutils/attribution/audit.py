@@ -70,7 +70,8 @@ def audit(
     Dataset
         `residual` (image, method, class, y, x) and `logit` (image, class, y, x); `region_residual` (image, method,
         class) and `region_logit` (image, class) for the region that the network gives to each class, NaN where it
-        gives it none. Coordinates of method: `name` and `layer`.
+        gives it none. Coordinates of method: `name` and `layer`. Select by `found.sel({"method": "CAM conv2d_21"})`:
+        xarray takes `sel(method=...)` for a way of interpolating.
 
     Raises
     ------

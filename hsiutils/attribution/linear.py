@@ -149,7 +149,9 @@ def spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
     parts = {
         name: float((slope * bias.detach()).sum()) for name, slope, bias in zip(layers, slopes, biases, strict=True)
     }
-    return Attribution("linear decomposition", INPUT, as_map(gradient * image, ("band", "y", "x")), float(value), parts)
+    return Attribution(
+        "linear decomposition", INPUT, as_map(gradient * image, ("band", "y", "x")), float(value.detach()), parts
+    )
 
 
 def closure(found: xr.Dataset) -> xr.Dataset:

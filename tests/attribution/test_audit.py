@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+import torch
+from networks import SMALL, hooks, image, same, shaken, state, trained
+
+from hsiutils.attribution import audit as module
+from hsiutils.attribution.audit import audit, default_layers
+from hsiutils.attribution.capture import INPUT, activations, frozen
+from hsiutils.attribution.grid import to_image
+from hsiutils.attribution.targets import pixel, region
+from hsiutils.unet import UNetConfig
+
+X = image()
+SHAPE = (5, 13, 18)
+LAYERS = ["conv2d_1", "conv2d_5", "conv2d_9"]  # the skip, the base, the one before the head
+RULES = {
+    "GradCAM": lambda a, g: (g.mean((1, 2), keepdim=True) * a).sum(0).clamp_min(0),
+    "GradCAM signed": lambda a, g: (g.mean((1, 2), keepdim=True) * a).sum(0),
+    "HiResCAM": lambda a, g: (g * a).sum(0),
+}
+SCALE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+@pytest.fixture(scope="module", params=[shaken, trained])
+def model(request):
+    return request.param()
+
+
+def brute_force(model, x, target, layer, rule, after=True, upsample=False):
+    """One forward and one backward pass for one target, as the methods are defined."""
+    with frozen(model), activations(model, [layer], after, leaf=True) as seen:
+        target.value(model(x[None])).sum().backward()
+    found = rule(seen[layer].detach()[0], seen[layer].grad[0])
+    if upsample:
+        found = to_image(found[None, None], (16, 20), (13, 18))
+    return float(found.sum())
+
+
+def random_logits(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tuple(int(rng.integers(size)) for size in SHAPE) for _ in range(count)]
+
+
+def totals(found):
+    return (found["residual"] + found["logit"]).isel(image=0)
+
+
+def agree(measured, expected, dtype):
+    """Relative to each total, or to a hundredth of the largest near zero; about 1 was subtracted from them."""
+    limit = SCALE[dtype]
+    floor = 0.01 * limit * np.abs(expected).max() + 4 * torch.finfo(dtype).eps
+    np.testing.assert_allclose(measured, expected, rtol=limit, atol=floor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("make", [shaken, trained])
+def test_fifty_pixels_against_one_backward_pass_each(make, dtype):
+    network, x = make(dtype=dtype), X.to(dtype)
+    found = totals(audit(network, x, LAYERS))
+    for layer in LAYERS:
+        for name, rule in RULES.items():
+            expected = [brute_force(network, x, pixel(SHAPE, *place), layer, rule) for place in random_logits(50)]
+            measured = [float(found.sel({"method": f"{name} {layer}"})[place]) for place in random_logits(50)]
+            agree(measured, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradient_times_input_against_one_backward_pass_each(dtype):
+    network, x = trained(dtype=dtype), X.to(dtype)
+    found = totals(audit(network, x, [INPUT]))
+    for name, rule in {"gradient x input": RULES["HiResCAM"], "GradCAM": RULES["GradCAM"]}.items():
+        expected = [brute_force(network, x, pixel(SHAPE, *place), INPUT, rule) for place in random_logits(50)]
+        agree([float(found.sel({"method": f"{name} input"})[place]) for place in random_logits(50)], expected, dtype)
+
+
+@pytest.mark.parametrize(("after", "upsample"), [(False, False), (True, True), (False, True)])
+def test_keras_outputs_and_upsampled_maps(model, after, upsample):
+    layers = [*LAYERS, "conv2d_transpose", "conv2d_10"]
+    found = totals(audit(model, X, layers, after=after, upsample=upsample))
+    for layer in layers:
+        for name, rule in RULES.items():
+            places = random_logits(6, seed=1)
+            expected = [brute_force(model, X, pixel(SHAPE, *p), layer, rule, after, upsample) for p in places]
+            agree([float(found.sel({"method": f"{name} {layer}"})[p]) for p in places], expected, torch.float64)
+
+
+def test_class_regions_against_one_backward_pass_each(model):
+    found = audit(model, X, LAYERS).isel(image=0)
+    winners = model(X[None])[0].argmax(0)
+    seen = winners.unique().tolist()
+    for index in seen:
+        target = region(SHAPE, index, winners == index)
+        logit = float(target.value(model(X[None])).detach())
+        assert float(found["region_logit"][index]) == pytest.approx(logit, rel=1e-9)
+        for layer in LAYERS:
+            for name, rule in RULES.items():
+                residual = float(found["region_residual"].sel({"method": f"{name} {layer}"})[index])
+                total = brute_force(model, X, target, layer, rule)
+                assert residual == pytest.approx(total - logit, rel=1e-9, abs=1e-9 * abs(total))
+    absent = [index for index in range(5) if index not in seen]
+    assert np.isnan(found["region_logit"][absent]).all()
+    assert np.isnan(found["region_residual"][:, absent]).all()
+
+
+def test_closed_forms_at_the_last_convolution(model):
+    """The proof: for any pixel GradCAM sums to the image's mean of ReLU(y - b), over the padded grid."""
+    at_padded = torch.nn.functional.pad(X, (0, 2, 0, 3))[None]
+    logits = model(at_padded)[0].detach() - model.head.bias.detach()[:, None, None]
+    found = totals(audit(model, X, ["conv2d_9"]))
+    gradcam = found.sel({"method": "GradCAM conv2d_9"}).values
+    np.testing.assert_allclose(gradcam, np.broadcast_to(logits.clamp_min(0).mean((1, 2))[:, None, None], SHAPE))
+    signed = found.sel({"method": "GradCAM signed conv2d_9"}).values
+    np.testing.assert_allclose(
+        signed, np.broadcast_to(logits.mean((1, 2))[:, None, None], SHAPE), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_what_closes_and_what_does_not(model):
+    found = audit(model, X, LAYERS).isel(image=0)
+    worst = abs(found["residual"]).max(("class", "y", "x"))
+    exact = ["linear decomposition input", "CAM conv2d_9"]
+    assert (worst.sel({"method": exact}) < 1e-10).all()
+    assert (worst.drop_sel(method=exact) > 1e-3).all()
+    # HiResCAM before the head misses the bias and nothing else.
+    bias = np.broadcast_to(-model.head.bias.detach().numpy()[:, None, None], SHAPE)
+    np.testing.assert_allclose(found["residual"].sel({"method": "HiResCAM conv2d_9"}), bias, atol=1e-10)
+
+
+@pytest.mark.parametrize("memory", [60_000, 80_000, 120_000])
+def test_blocks_of_any_size_give_the_same(model, memory, monkeypatch):
+    monkeypatch.setattr(module, "CACHE", 700)
+    small, x = X[:, :8, :8], X[:, :8, :8]
+    np.testing.assert_allclose(audit(model, small, memory=memory)["residual"], audit(model, x)["residual"], atol=1e-10)
+
+
+def test_windows_cover_every_logit_once(model):
+    for memory in (5_000, 60_000, 10**9):
+        look = module._Audit.of(model, X, ["conv2d_1"], True, False, memory)
+        count = np.zeros(SHAPE)
+        for classes, rows in look.windows(4):
+            count[classes, rows] += 1
+        assert (count == 1).all()
+
+
+def test_too_little_memory_is_an_error(model):
+    with pytest.raises(ValueError, match="memory limit of 100 bytes is too small for a layer of 4 channels"):
+        audit(model, X, ["conv2d_1"], memory=100)
+
+
+def test_a_batch_is_its_images(model):
+    batch = torch.stack([X, image(seed=3)])
+    found = audit(model, batch)
+    assert found["residual"].dims == ("image", "method", "class", "y", "x")
+    for number in range(2):
+        np.testing.assert_array_equal(found["residual"][number], audit(model, batch[number])["residual"][0])
+
+
+def test_methods_are_named_with_their_layers(model):
+    found = audit(model, X)
+    assert default_layers(model) == LAYERS
+    assert found["method"].values.tolist()[:4] == [
+        "linear decomposition input",
+        "gradient x input input",
+        "CAM conv2d_9",
+        "GradCAM conv2d_1",
+    ]
+    assert found["layer"].values.tolist()[3:] == [layer for layer in LAYERS for _ in RULES]
+    assert found["class"].values.tolist() == ["Road", "Road Marks", "Vegetation", "Sky", "Other"]
+
+
+@pytest.mark.parametrize("case", ["fine", "layer", "image", RuntimeError, KeyboardInterrupt])
+def test_the_model_is_left_as_it_was(case, monkeypatch):
+    model = shaken().train()
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    before = state(model)
+    if case == "fine":
+        audit(model, X)
+    elif case == "layer":
+        with pytest.raises(KeyError, match="conv2d_99"):
+            audit(model, X, ["conv2d_1", "conv2d_99"])
+    elif case == "image":
+        with pytest.raises(ValueError, match="expects"):
+            audit(model, X[:2])
+    else:
+        monkeypatch.setattr(torch.nn.ReLU, "forward", lambda *_: (_ for _ in ()).throw(case("in the middle")))
+        with pytest.raises(case):
+            audit(model, X)
+    assert hooks(model) == 0
+    assert same(before, state(model))
+
+
+def test_a_folded_network_has_no_gain(model):
+    folded = model.folded()
+    before = audit(folded, X, ["conv2d_1"], after=False)
+    expected = [
+        brute_force(folded, X, pixel(SHAPE, *p), "conv2d_1", RULES["HiResCAM"], after=False) for p in random_logits(3)
+    ]
+    agree(
+        [float(totals(before).sel({"method": "HiResCAM conv2d_1"})[p]) for p in random_logits(3)],
+        expected,
+        torch.float64,
+    )
+
+
+def test_other_sizes_and_depths():
+    config = UNetConfig(channels=2, classes=3, depth=1, filters=3, kernel=5)
+    found = audit(shaken(config), image(config, 5, 3))
+    assert found["residual"].shape == (1, 12, 3, 5, 3)
+    assert abs(found["residual"].sel({"method": "linear decomposition input"})).max() < 1e-10
+    assert SMALL.depth == 2
