@@ -1,6 +1,7 @@
 """What the ledger's claims are measured by: one small function a claim, of a run."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -78,11 +79,16 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 """Measures by the name that data/claims.yaml uses."""
 
 
+@cache
+def _evaluation(run: Run) -> xr.Dataset:
+    return pipeline.evaluation(run, progress=False)
+
+
 def _scores(run: Run, variant: str, region: str = "all") -> xr.Dataset:
     """Scores of one variant's networks, (seed, class)."""
     if variant not in run.variants:
         raise NotTestable(f"needs variant {variant!r}; this run has {', '.join(run.variants)}")
-    counts = pipeline.evaluation(run, progress=False)
+    counts = _evaluation(run)
     if region not in counts["region"].values:
         raise NotTestable("needs to know where the sun shines, which only simulated scenes tell")
     return scores(counts.sel(variant=variant, region=region, drop=True))

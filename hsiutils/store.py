@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
@@ -137,8 +137,11 @@ def load(folder: Path) -> Artefact | None:
     return Artefact(folder, manifest) if intact else None
 
 
-def code_hash(modules: Iterable[str]) -> str:
+@cache
+def code_hash(modules: tuple[str, ...]) -> str:
     """Hash of modules and of all of hsiutils that they import; comments and docstrings do not count.
+
+    Computed once a process: code that is already imported does not change.
 
     Raises
     ------
