@@ -125,7 +125,9 @@ def knock_out(
 ) -> xr.Dataset:
     """Silence one channel before the head at a time, and count what the network then predicts.
 
-    The head is linear, so one forward pass a scene serves all channels: y_c - w_ck (a_k - r_k).
+    The head is linear, so one forward pass a scene serves all channels: y_c - w_ck (a_k - r_k). The mean logit that a
+    class loses on its own pixels is therefore known beforehand, for zero the `contribution` of `discrimination`; what
+    the pixels are then taken for is not.
 
     Parameters
     ----------
