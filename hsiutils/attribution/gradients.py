@@ -1,0 +1,258 @@
+"""Attributions to the input by gradients and by rules of back-propagation, computed by captum.
+
+Maps are (band, y, x), signed. A reference, where a method has one, is an argument; its own logit is handed out in
+`biases`, because these methods share out the difference to it. Targets are frozen weights, so a class mask does not
+move along an integration path (recomputed on the way, completeness broke by 91 %, frozen by 0.02 %).
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import captum.attr as captum
+import torch
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, PropagationRule
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from hsiutils.attribution.cams import gradcam
+from hsiutils.attribution.capture import INPUT, full_precision
+from hsiutils.attribution.explained import Explained, prepared
+from hsiutils.attribution.reference import reference_image
+from hsiutils.attribution.result import Attribution, as_map
+from hsiutils.attribution.targets import Target
+from hsiutils.unet import UNet
+
+LrpRule = Literal["epsilon", "gamma", "alpha1beta0"]
+
+
+def gradient(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+    """Gradient of the target with its sign (Simonyan 2013, there absolute): (band, y, x), per unit of the input.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    layer : None or "input".
+    """
+    explained, image = prepared(model, x, target, layer)
+    with full_precision():
+        values = captum.Saliency(explained).attribute(_leaf(image), abs=False)
+    return _attribution("gradient", explained, image, values)
+
+
+def gradient_x_input(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+    """Gradient times input: the input's part of the linear decomposition, without the biases.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    """
+    explained, image = prepared(model, x, target, layer)
+    with full_precision():
+        values = captum.InputXGradient(explained).attribute(_leaf(image))
+    return _attribution("gradient x input", explained, image, values)
+
+
+def guided_backprop(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+    """Guided BackProp (Springenberg 2015): the gradient, where every ReLU also stops what is negative on the way back.
+
+    It fails the randomisation check (Adebayo 2018; arXiv 2502.14416 section 2.1): see `hsiutils.attribution.sanity`.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    """
+    explained, image = prepared(model, x, target, layer)
+    return _attribution("Guided BackProp", explained, image, _guided(explained, image))
+
+
+def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+    """Guided GradCAM (Selvaraju 2017): Guided BackProp times the rectified, upsampled GradCAM of a layer.
+
+    The product is taken here and not by captum, which would stretch the map of a padded image instead of cropping it.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    layer : of the GradCAM; Keras name, None for the last convolution before the head.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    """
+    where = gradcam(model, x, target, layer, relu=True, upsample=True)
+    explained, image = prepared(model, x, target, INPUT)
+    values = _guided(explained, image) * torch.as_tensor(where.map.values).to(image)
+    found = _attribution("Guided GradCAM", explained, image, values)
+    return Attribution(found.method, where.layer, found.map, found.logit)
+
+
+def smoothgrad(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    samples: int = 16,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> Attribution:
+    """SmoothGrad (Smilkov 2017): the mean gradient of noisy copies of the input.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    samples : noisy copies.
+    noise : standard deviation, as a share of the input's range.
+    seed : of the noise; the global random state is left alone.
+
+    Raises
+    ------
+    ValueError
+        If samples is not positive, or noise is negative.
+    """
+    if samples < 1 or noise < 0:
+        raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")
+    explained, image = prepared(model, x, target, layer)
+    spread = noise * float(image.max() - image.min())
+    tunnel = captum.NoiseTunnel(captum.Saliency(explained))
+    devices = [image.device] if image.device.type == "cuda" else []
+    with full_precision(), torch.random.fork_rng(devices=devices):  # captum draws from the global generator
+        torch.manual_seed(seed)
+        values = tunnel.attribute(_leaf(image), nt_samples=samples, nt_samples_batch_size=1, stdevs=spread, abs=False)
+    return _attribution("SmoothGrad", explained, image, values)
+
+
+def integrated_gradients(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    reference: ArrayLike | Tensor = 0.0,
+    nodes: int = 32,
+) -> Attribution:
+    """Integrated Gradients (Sundararajan 2017) by Gauss-Legendre quadrature; completeness improves with the nodes.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    reference : where the path starts: a number, a spectrum (channels,) or an image (channels, h, w).
+    nodes : of the quadrature.
+
+    Raises
+    ------
+    ValueError
+        If nodes is not positive, or the reference does not fit the image.
+    """
+    if nodes < 1:
+        raise ValueError(f"nodes must be at least 1, got {nodes}")
+    explained, image = prepared(model, x, target, layer)
+    start = reference_image(reference, image)
+    with full_precision():
+        values = captum.IntegratedGradients(explained).attribute(
+            _leaf(image), start[None], n_steps=nodes, method="gausslegendre", internal_batch_size=1
+        )
+    return _attribution("Integrated Gradients", explained, image, values, {"reference": explained.at(start)})
+
+
+def deeplift(
+    model: UNet, x: Tensor, target: Target, layer: str | None = None, *, reference: ArrayLike | Tensor = 0.0
+) -> Attribution:
+    """DeepLIFT, rescale rule (Shrikumar 2017): exact shares of the difference to the reference's logit.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    reference : a number, a spectrum (channels,) or an image (channels, h, w).
+
+    Raises
+    ------
+    ValueError
+        If the reference does not fit the image.
+    """
+    explained, image = prepared(model, x, target, layer)
+    start = reference_image(reference, image)
+    with full_precision(), _without_hook_warnings():
+        values = captum.DeepLift(explained).attribute(_leaf(image), start[None])
+    return _attribution("DeepLIFT", explained, image, values, {"reference": explained.at(start)})
+
+
+def lrp(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    rule: LrpRule = "epsilon",
+    epsilon: float = 1e-9,
+    gamma: float = 0.25,
+) -> Attribution:
+    """Layer-wise relevance propagation (Bach 2015): every layer shares its relevance out among its inputs.
+
+    Max-pooling passes relevance to what it picked, and batch normalisation is folded in. With the epsilon rule and a
+    small epsilon a ReLU network gives gradient x input (Ancona 2018). Relevance that a bias takes is not handed on.
+
+    Parameters
+    ----------
+    x, layer : as in `gradient`.
+    rule : of the convolutions and transposed convolutions; the head always has the epsilon rule.
+    epsilon : added to denominators, away from zero.
+    gamma : of the gamma rule: how much positive weights are favoured.
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule.
+    """
+    explained, image = prepared(model, x, target, layer)
+    _set_rules(explained, rule, epsilon, gamma)
+    with full_precision():
+        values = captum.LRP(explained).attribute(_leaf(image))
+    return _attribution(f"LRP {rule}", explained, image, values)
+
+
+def _set_rules(explained: Explained, rule: LrpRule, epsilon: float, gamma: float) -> None:
+    """Give a rule to every module that computes; captum lets relevance pass through ReLU and Dropout."""
+    network = explained.network
+    ruled = {layer for layer in network.keras_layers().values() if layer is not network.head}
+    for module in explained.modules():
+        if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
+            module.rule = _rule(rule if module in ruled else "epsilon", epsilon, gamma)
+
+
+def _rule(rule: LrpRule, epsilon: float, gamma: float) -> PropagationRule:
+    if rule == "epsilon":
+        return EpsilonRule(epsilon)
+    if rule == "gamma":
+        return GammaRule(gamma)
+    if rule == "alpha1beta0":
+        return Alpha1_Beta0_Rule()
+    raise ValueError(f'LRP rule must be "epsilon", "gamma" or "alpha1beta0", got {rule!r}')
+
+
+def _leaf(image: Tensor) -> Tensor:
+    """A batch of one that captum may ask gradients of."""
+    return image[None].clone().requires_grad_()
+
+
+def _guided(explained: Explained, image: Tensor) -> Tensor:
+    with full_precision(), _without_hook_warnings():
+        values: Tensor = captum.GuidedBackprop(explained).attribute(_leaf(image))
+    return values
+
+
+@contextmanager
+def _without_hook_warnings() -> Iterator[None]:
+    """Captum says each time that it sets hooks and will remove them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting (forward|backward)", category=UserWarning)
+        yield
+
+
+def _attribution(
+    method: str, explained: Explained, image: Tensor, values: Tensor, biases: Mapping[str, float] | None = None
+) -> Attribution:
+    return Attribution(method, INPUT, as_map(values[0], ("band", "y", "x")), explained.at(image), biases or {})

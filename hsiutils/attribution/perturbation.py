@@ -1,0 +1,157 @@
+"""Attributions that ask the network again with something changed: a mask on the input, a channel or a patch removed.
+
+They cost a forward pass a channel, patch or band. Single changes need not add up to the logit, and their sums are
+handed out as they are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import captum.attr as captum
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from hsiutils.attribution.cams import Seen, cam_method, weighted
+from hsiutils.attribution.capture import INPUT, frozen, full_precision, replaced
+from hsiutils.attribution.explained import prepared
+from hsiutils.attribution.grid import to_image
+from hsiutils.attribution.reference import reference_image
+from hsiutils.attribution.result import Attribution, as_map
+from hsiutils.attribution.targets import Target
+from hsiutils.unet import UNet
+
+BATCH = 16
+"""Changed copies that go through the network together."""
+
+
+@cam_method("ScoreCAM")
+def scorecam(seen: Seen) -> Tensor:
+    """ScoreCAM (Wang 2020, arXiv 1910.01279): weights softmax_k of y(x masked by channel k).
+
+    The mask is the channel's activation, upsampled to the image and scaled to 0..1; a channel that is the same
+    everywhere masks all. The softmax takes the target as it is: for the sum of a large region's logits it picks a
+    single channel, for their mean it does not. Masked means multiplied, so zero is the reference.
+    """
+    masks = _unit_range(_on_image(seen))
+    with _asking(seen):
+        scores = torch.cat([_values(seen, seen.image * part) for part in torch.split(masks, BATCH)])
+    return weighted(seen, scores.softmax(0))
+
+
+@cam_method("AblationCAM")
+def ablationcam(seen: Seen) -> Tensor:
+    """AblationCAM (Desai and Ramaswamy 2020): alpha_k = (y - y without channel k) / y.
+
+    The channel is set to zero. Dividing by y turns every sign where y is negative: that is the method's definition. At
+    the head's input alpha_k y is exactly the channel's contribution. There is no answer where y is zero.
+    """
+    count = len(seen.activation)
+    without = torch.cat([_without(seen, part) for part in torch.split(torch.arange(count), BATCH)])
+    return weighted(seen, (seen.logit - without) / seen.logit)
+
+
+def occlusion(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    patch: int = 8,
+    reference: ArrayLike | Tensor = 0.0,
+) -> Attribution:
+    """Occlusion by patches (Zeiler and Fergus 2014): how much y falls when all bands of a patch are replaced.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    layer : None or "input".
+    patch : side of the square patches, pixels; those at the right and lower border are what is left.
+    reference : what they are replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
+
+    Returns
+    -------
+    Attribution
+        map (y, x): each patch's fall of y, shared evenly among its pixels. Its total is the sum of the falls.
+
+    Raises
+    ------
+    ValueError
+        If patch is not positive, or the reference does not fit the image.
+    """
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1 pixel, got {patch}")
+    height, width = x.shape[-2:]
+    columns = -(-width // patch)
+    rows = torch.arange(height)[:, None] // patch
+    labels = rows * columns + torch.arange(width) // patch
+    falls, value = _falls(model, x, target, layer, labels.expand(x.shape[-3:]), reference)
+    shares = falls[0] / labels.flatten().bincount().to(falls)[labels.to(falls.device)]
+    return Attribution("occlusion", INPUT, as_map(shares, ("y", "x")), value)
+
+
+def band_occlusion(
+    model: UNet, x: Tensor, target: Target, layer: str | None = None, *, reference: ArrayLike | Tensor = 0.0
+) -> Attribution:
+    """How much y falls when one band of the whole image is replaced: map (band,).
+
+    Parameters
+    ----------
+    x, layer, reference : as in `occlusion`.
+
+    Raises
+    ------
+    ValueError
+        If the reference does not fit the image.
+    """
+    labels = torch.arange(x.shape[-3])[:, None, None].expand(x.shape[-3:])
+    falls, value = _falls(model, x, target, layer, labels, reference)
+    return Attribution("band occlusion", INPUT, as_map(falls[:, 0, 0], ("band",)), value)
+
+
+def _falls(
+    model: UNet, x: Tensor, target: Target, layer: str | None, labels: Tensor, reference: ArrayLike | Tensor
+) -> tuple[Tensor, float]:
+    """At every element (channels, h, w), how much y falls when all elements of its label are replaced; and y."""
+    explained, image = prepared(model, x, target, layer)
+    start = reference_image(reference, image)
+    with full_precision(), torch.no_grad():
+        falls: Tensor = captum.FeatureAblation(explained).attribute(
+            image[None], start[None], feature_mask=labels[None].to(image.device), perturbations_per_eval=BATCH
+        )
+    return falls[0], explained.at(image)
+
+
+@contextmanager
+def _asking(seen: Seen) -> Iterator[None]:
+    with torch.no_grad(), full_precision(), frozen(seen.model):
+        yield
+
+
+def _values(seen: Seen, images: Tensor) -> Tensor:
+    return seen.target.value(seen.model(images))
+
+
+def _without(seen: Seen, channels: Tensor) -> Tensor:
+    """Value of the target with one channel of the layer set to zero, for each of the channels, (n,)."""
+
+    def remove(output: Tensor) -> Tensor:
+        output = output.clone()
+        output[range(len(channels)), channels] = 0
+        return output
+
+    with _asking(seen), replaced(seen.model, seen.layer, remove, seen.after):
+        return _values(seen, seen.image.expand(len(channels), -1, -1, -1))
+
+
+def _on_image(seen: Seen) -> Tensor:
+    """Every channel of the layer upsampled to the image, (k, 1, h, w)."""
+    values = seen.activation[:, None]
+    height, width = seen.image.shape[1:]
+    return values if seen.layer == INPUT else to_image(values, seen.padded, (height, width))
+
+
+def _unit_range(values: Tensor) -> Tensor:
+    low = values.amin((1, 2, 3), keepdim=True)
+    spread = values.amax((1, 2, 3), keepdim=True) - low
+    return torch.where(spread == 0, 0, (values - low) / spread)
