@@ -94,6 +94,17 @@ def test_truth_names_material_depth_and_object() -> None:
     assert all(values.shape == SMALL.tiles for values in truth.values())
 
 
+def test_what_fog_hides_is_unlabelled_and_the_sky_is_not() -> None:
+    world = flat_world(SMALL.sensor.active_shape)
+    foggy = {"weather": "foggy", "cloud_cover": 1.0}
+    clear, dense = (shot(world, visibility_m=distance, **foggy) for distance in (1e5, 20.0))
+    far = (dense.truth["depth_m"] > 20) & np.isfinite(dense.truth["depth_m"])
+    assert far.any()
+    assert not far.all()
+    np.testing.assert_array_equal(dense.labels, np.where(far, 0, clear.labels))
+    assert (dense.labels == 5).any()
+
+
 def test_render_is_a_function_of_settings_and_name() -> None:
     one, same, other = render(NAME, SMALL), render(NAME, SMALL), render(NAME, replace(SMALL, seed=1))
     np.testing.assert_array_equal(one.exposure.frame, same.exposure.frame)
