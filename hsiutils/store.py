@@ -258,6 +258,8 @@ def _seal(path: Path) -> dict[str, Any]:
 
 def _intact(path: Path, seal: Mapping[str, Any]) -> bool:
     """Whether a file is the one sealed: size and time tell at once; after a copy, its bytes do."""
+    if not path.is_file():
+        return False
     stat = path.stat()
     if stat.st_size != seal["bytes"]:
         return False
