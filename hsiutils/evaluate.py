@@ -42,7 +42,7 @@ def evaluate(
     dataset: Dataset[tuple[Tensor, Tensor]],
     names: Sequence[str],
     classes: Sequence[str] = CLASSES,
-    sunlit: Sequence[Mask] | None = None,
+    sunlit: Sequence[Mask | NDArray[np.floating]] | None = None,
     distance: int | None = None,
     batch: int = 8,
 ) -> xr.Dataset:
@@ -54,16 +54,16 @@ def evaluate(
     dataset : of (image (channels, h, w), class indices (h, w) with `hsiutils.classes.VOID`), all of one size.
     names : of the scenes, in the order of the data set.
     classes, distance : as in `hsiutils.metrics.scene_counts`.
-    sunlit : for every scene, where the sun reaches it; None when that is not known.
+    sunlit : for every scene, as in `hsiutils.metrics.scene_counts`; None when that is not known.
 
     Returns
     -------
     Dataset of confusion (scene, region, truth, predicted), boundary_intersection and boundary_union (scene, region,
     class).
     """
-    masks: Sequence[Mask | None] = sunlit if sunlit is not None else [None] * len(names)
+    masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
     counts: list[xr.Dataset] = []
-    for images, labels in DataLoader(dataset, batch_size=batch):
+    for images, labels in DataLoader(dataset, batch, generator=torch.Generator()):
         for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
             if len(counts) < min(len(names), len(masks)):
                 counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))

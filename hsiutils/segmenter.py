@@ -72,7 +72,7 @@ class Recipe:
 
 
 AUTHORS = Recipe()
-"""The recipe of the paper (FACTS of the authors' public code; no augmentation, best validation weighted IoU kept)."""
+"""The recipe of the paper, from the authors' public code (arXiv 2411.19274); no augmentation."""
 
 
 def label_frequencies(scenes: Scenes, classes: int) -> NDArray[np.float64]:

@@ -208,9 +208,10 @@ class UNet(nn.Module):
         return named
 
     def folded(self) -> "UNet":
-        """A copy in evaluation mode with batch normalisation folded into the convolutions: the same logits, and a
-        network that is piecewise linear in its input and its biases.
-        """  # noqa: D205
+        """Copy in evaluation mode, with batch normalisation folded into the convolutions.
+
+        It gives the same logits, and is piecewise linear in its input and its biases.
+        """
         twin = copy.deepcopy(self).eval()
         for block in twin.blocks():
             block.fold()

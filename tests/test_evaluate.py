@@ -44,7 +44,9 @@ def test_predict_restores_the_mode_after_an_error():
 def test_evaluate_counts_each_scene_by_name():
     scenes = toy_scenes(5, 1, noise=0.6)
     names = [f"s{index}" for index in range(5)]
+    state = torch.get_rng_state()
     counts = evaluate(ByColour(), scenes, names, batch=2)
+    assert torch.equal(torch.get_rng_state(), state)
     assert list(counts["scene"].values) == names
     image, labels = scenes[3]
     expected = confusion(predict(ByColour(), image[None])[0], labels.numpy())
