@@ -26,14 +26,15 @@ def model(request):
     return request.param()
 
 
-def brute_force(model, x, target, layer, rule, after=True, upsample=False):
-    """One forward and one backward pass for one target, as the methods are defined."""
+def brute_force(model, x, targets, layer, rule, after=True, upsample=False):
+    """What the methods are by definition: a copy of the image for each target, each with a backward pass of its own."""
     with frozen(model), activations(model, [layer], after, leaf=True) as seen:
-        target.value(model(x[None])).sum().backward()
-    found = rule(seen[layer].detach()[0], seen[layer].grad[0])
+        logits = model(x.expand(len(targets), -1, -1, -1))
+        torch.stack([target.value(one[None])[0] for target, one in zip(targets, logits, strict=True)]).sum().backward()
+    maps = torch.stack([rule(a, g) for a, g in zip(seen[layer].detach(), seen[layer].grad, strict=True)])
     if upsample:
-        found = to_image(found[None, None], (16, 20), (13, 18))
-    return float(found.sum())
+        maps = to_image(maps[:, None], (16, 20), (13, 18))
+    return maps.flatten(1).sum(1).tolist()
 
 
 def random_logits(count, seed=0):
@@ -59,7 +60,7 @@ def test_fifty_pixels_against_one_backward_pass_each(make, dtype):
     found = totals(audit(network, x, LAYERS))
     for layer in LAYERS:
         for name, rule in RULES.items():
-            expected = [brute_force(network, x, pixel(SHAPE, *place), layer, rule) for place in random_logits(50)]
+            expected = brute_force(network, x, [pixel(SHAPE, *place) for place in random_logits(50)], layer, rule)
             measured = [float(found.sel({"method": f"{name} {layer}"})[place]) for place in random_logits(50)]
             agree(measured, expected, dtype)
 
@@ -69,7 +70,7 @@ def test_gradient_times_input_against_one_backward_pass_each(dtype):
     network, x = trained(dtype=dtype), X.to(dtype)
     found = totals(audit(network, x, [INPUT]))
     for name, rule in {"gradient x input": RULES["HiResCAM"], "GradCAM": RULES["GradCAM"]}.items():
-        expected = [brute_force(network, x, pixel(SHAPE, *place), INPUT, rule) for place in random_logits(50)]
+        expected = brute_force(network, x, [pixel(SHAPE, *place) for place in random_logits(50)], INPUT, rule)
         agree([float(found.sel({"method": f"{name} input"})[place]) for place in random_logits(50)], expected, dtype)
 
 
@@ -80,7 +81,7 @@ def test_keras_outputs_and_upsampled_maps(model, after, upsample):
     for layer in layers:
         for name, rule in RULES.items():
             places = random_logits(6, seed=1)
-            expected = [brute_force(model, X, pixel(SHAPE, *p), layer, rule, after, upsample) for p in places]
+            expected = brute_force(model, X, [pixel(SHAPE, *p) for p in places], layer, rule, after, upsample)
             agree([float(found.sel({"method": f"{name} {layer}"})[p]) for p in places], expected, torch.float64)
 
 
@@ -95,7 +96,7 @@ def test_class_regions_against_one_backward_pass_each(model):
         for layer in LAYERS:
             for name, rule in RULES.items():
                 residual = float(found["region_residual"].sel({"method": f"{name} {layer}"})[index])
-                total = brute_force(model, X, target, layer, rule)
+                (total,) = brute_force(model, X, [target], layer, rule)
                 assert residual == pytest.approx(total - logit, rel=1e-9, abs=1e-9 * abs(total))
     absent = [index for index in range(5) if index not in seen]
     assert np.isnan(found["region_logit"][absent]).all()
@@ -192,14 +193,10 @@ def test_the_model_is_left_as_it_was(case, monkeypatch):
 def test_a_folded_network_has_no_gain(model):
     folded = model.folded()
     before = audit(folded, X, ["conv2d_1"], after=False)
-    expected = [
-        brute_force(folded, X, pixel(SHAPE, *p), "conv2d_1", RULES["HiResCAM"], after=False) for p in random_logits(3)
-    ]
-    agree(
-        [float(totals(before).sel({"method": "HiResCAM conv2d_1"})[p]) for p in random_logits(3)],
-        expected,
-        torch.float64,
-    )
+    places = random_logits(3)
+    targets = [pixel(SHAPE, *place) for place in places]
+    expected = brute_force(folded, X, targets, "conv2d_1", RULES["HiResCAM"], after=False)
+    agree([float(totals(before).sel({"method": "HiResCAM conv2d_1"})[p]) for p in places], expected, torch.float64)
 
 
 def test_other_sizes_and_depths():
