@@ -18,7 +18,7 @@ from hsiutils.simulate.stage import GROUND_ID, Stage
 FIELD_OF_VIEW: Final = np.radians(42.0)
 """Horizontal, edge to edge; the smaller of the usual for a camera behind a windscreen."""
 
-PITCH: Final = np.radians(6.5)
+PITCH: Final = np.radians(5.9)
 HEIGHT_M: Final = 1.4
 
 HORIZON_ID: Final = GROUND_ID + 1
@@ -74,5 +74,5 @@ def _horizon(stage: Stage, conditions: Conditions) -> Horizon:
         stage.slot(leaves.material, VEGETATION, leaves.blend),
         stage.slot("conifer", VEGETATION, "bark"),
     )
-    height = stage.between(4, 22)
+    height = stage.between(4, 15)
     return Horizon(stage.between(250, 450), height, 0.35 * height, slots, int(stage.rng.integers(2**31)))

@@ -123,7 +123,7 @@ def _street_marks(
 ) -> list[Mark]:
     marks: list[Mark] = [
         *_dividers(stage, lanes, width, dash=2.0, gap=stage.between(2.0, 4.0)),
-        *(Line(edge, 0.15) for edge, has in ((left, parked[0]), (right, parked[1])) if has or stage.chance(0.4)),
+        *(Line(edge, 0.15) for edge, has in ((left, parked[0]), (right, parked[1])) if has or stage.chance(0.6)),
     ]
     crossing = np.inf
     if stage.chance(0.6):

@@ -28,6 +28,9 @@ END_M = 170.0
 _BEHIND_M = -25.0
 """Things behind the camera matter for their shadows."""
 
+_THEMES = ("bank", "bank", "hedge", "wood", "wood", "field", "field", "wall")
+"""What goes along a country road."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -130,7 +133,7 @@ def _wood(
 
 def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) -> None:
     """Stretches of bank, hedge, wood, or open field along the road."""
-    curve, theme = corridor.road.curve, stage.rng.choice(["bank", "hedge", "wood", "wood", "field", "field", "bank", "wall"])
+    curve, theme = corridor.road.curve, str(stage.rng.choice(_THEMES))
     first = 2.0
     if theme == "bank":
         height, width = stage.between(1.5, 5.0), stage.between(2.0, 5.0)
@@ -142,7 +145,7 @@ def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side
             add_hedge(stage, pose, 8.0, 1.6) if theme == "hedge" else add_wall(stage, pose, 8.0, 1.1)
     if theme in ("wood", "field") and stage.chance(0.5):
         add_guard_rail(stage, curve, side.v(0.3), -6, stage.between(60, END_M))
-    _wood(stage, corridor, conditions, side, first, {"field": 10, "wood": 38}.get(str(theme), 22))
+    _wood(stage, corridor, conditions, side, first, {"field": 10, "wood": 38}.get(theme, 22))
     for _ in range(int(stage.rng.poisson(0.8))):
         add_house(stage, curve.pose(stage.between(30, 120), side.v(stage.between(14, 35)), stage.between(-0.4, 0.4)))
     for _ in range(int(stage.rng.integers(0, 3))):
@@ -194,9 +197,9 @@ def _median(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
 def _traffic(stage: Stage, corridor: Corridor, conditions: Conditions) -> None:
     """Vehicles at safe distances in every lane, parked ones, cyclists, somebody on a crossing."""
     curve = corridor.road.curve
-    headway = {"urban": 75.0, "road": 90.0, "highway": 80.0}[conditions.scene]
+    headway = {"urban": 60.0, "road": 90.0, "highway": 80.0}[conditions.scene]
     for index, (v, direction) in enumerate(corridor.lanes):
-        nearest = 14.0 if index != corridor.own else 20.0
+        nearest = 12.0 if index != corridor.own else 18.0
         u = nearest + stage.rng.exponential(headway * (0.6 if index != corridor.own else 1.0))
         while u < END_M:
             turn = 0.0 if direction > 0 else np.pi
