@@ -131,7 +131,8 @@ def knock_out(
 
     Parameters
     ----------
-    replacement : r_k is zero, or the channel's mean.
+    replacement : r_k is zero, or the channel's mean. A channel that is on everywhere acts as a bias, which zero takes
+        away and the mean leaves; the mean is the better check of a ranking by what sets classes apart.
     means : (channel) for replacement "mean": e.g. the mean activation over all labelled pixels.
     names : one a scene; None numbers them.
 

@@ -56,22 +56,36 @@ def drive(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -
 
     - share: of all positive contributions to the target's logit, the part on source pixels;
     - area: of all labelled pixels, the part that are source pixels; a network that does not look has share = area;
-    - ratio: positive contribution per source pixel over that per true target pixel; 0 is clean, 1 blind;
-    - balance: (positive + negative) / (positive - negative) on source pixels; -1 all against the target, +1 all for it.
+    - ratio: positive contribution per source pixel over that per true target pixel; 0 is clean, 1 blind. What speaks
+      against the target at the same pixels is not in it;
+    - balance: (positive + negative) / (positive - negative) on source pixels; -1 all against the target, +1 all for it;
+    - placement: where the source pixels' mean contribution, for and against, lies on a line from the mean over the
+      remaining classes (0) to the target's own pixels (1): driven like any other class, or like the target. The bias
+      drops out. NaN where the target's pixels are not driven more than the remaining classes'.
     """
     pooled = found.sum("scene")
     positive, negative = (pooled[name].sel({"class": target}, drop=True) for name in ("positive", "negative"))
     on, off = positive.sel(region=source, drop=True), negative.sel(region=source, drop=True)
-    pixels = pooled["pixels"].sel(region=source, drop=True)
-    own = positive.sel(region=target, drop=True) / _some(pooled["pixels"].sel(region=target, drop=True))
+    pixels, own_pixels = (_some(pooled["pixels"].sel(region=name, drop=True)) for name in (source, target))
+    own = positive.sel(region=target, drop=True) / own_pixels
     return xr.Dataset(
         {
             "share": on / _some(positive.sum("region")),
             "area": pixels / _some(pooled["pixels"].sum("region")),
-            "ratio": on / _some(pixels) / _some(own),
+            "ratio": on / pixels / _some(own),
             "balance": (on + off) / _some(on - off),
+            "placement": _placement(pooled, source, target),
         }
     )
+
+
+def _placement(pooled: xr.Dataset, source: str, target: str) -> xr.DataArray:
+    sums = (pooled["positive"] + pooled["negative"]).sel({"class": target}, drop=True)
+    mean = sums / _some(pooled["pixels"])
+    # A class that no scene shows is NaN, and left out.
+    rest = mean.drop_sel(region=[source, target]).mean("region")
+    own, on = (mean.sel(region=name, drop=True) for name in (target, source))
+    return (on - rest) / _some(own - rest)
 
 
 def homogeneity(statistics: xr.Dataset) -> xr.Dataset:

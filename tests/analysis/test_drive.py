@@ -15,7 +15,7 @@ from planted import (
     vegetation_head,
 )
 
-from hsiutils.analysis import contributions, drive, evidence, head_table, homogeneity, region_statistics
+from hsiutils.analysis import class_means, contributions, drive, evidence, head_table, homogeneity, region_statistics
 from hsiutils.analysis.head import margin_weights
 
 
@@ -59,6 +59,34 @@ def test_a_network_that_holds_vegetation_against_road_is_balanced_so():
     found = driven(planted(road_head(-4.0)), scenes(20, noise=0.01))
     assert found["ratio"] == pytest.approx(1, rel=1e-3)
     assert found["balance"] == pytest.approx((1 - 2.2) / (1 + 2.2), rel=1e-2)
+
+
+def test_where_road_does_not_speak_for_itself_there_is_nothing_to_compare_with():
+    found = driven(planted(-road_head(2.0)), scenes(2))
+    assert np.isnan(found["ratio"])
+    assert np.isnan(driven(planted(road_head(2.0)), scenes(20, noise=0.01))["placement"])
+
+
+def test_placement_is_that_of_the_networks_own_margins():
+    pairs = scenes(4)
+    model = seeing_road(pairs)
+    truth = np.concatenate([truth.numpy().ravel() for _, truth in pairs])
+    with torch.no_grad():
+        logits = np.concatenate([model(image[None])[0].flatten(1).double().numpy() for image, _ in pairs], axis=1)
+    margin = logits[ROAD] - np.delete(logits, ROAD, axis=0).mean(axis=0)
+    road, marks, vegetation, sky, other = (margin[truth == region].mean() for region in range(5))
+    rest = np.mean([marks, sky, other])
+    assert road > rest
+    assert driven(model, pairs)["placement"] == pytest.approx((vegetation - rest) / (road - rest), rel=1e-4)
+
+
+def seeing_road(pairs):
+    """A random network whose Road weights point from the mean of the classes to road."""
+    model = trained_like()
+    means = class_means(region_statistics(model, pairs)).values
+    with torch.no_grad():
+        model.head.weight[ROAD, :, 0, 0] = torch.from_numpy(means[ROAD] - means.mean(axis=0)) * 100
+    return model
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])
