@@ -109,7 +109,9 @@ class Linearisation:
         channels = 2 * config.channels + 10 * config.filters + 2 * config.classes
         need = channels * height * width * self.image.element_size()
         if memory < need:
-            raise ValueError(f"a memory limit of {memory} bytes is too small: one tangent of this network needs {need}")
+            raise ValueError(
+                f"one tangent of this network needs {need} bytes, {memory} are left for it: raise the memory limit"
+            )
         return memory // need
 
     @property

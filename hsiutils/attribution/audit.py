@@ -59,8 +59,8 @@ def audit(
     Parameters
     ----------
     x : (n, channels, h, w) or (channels, h, w).
-    layers : Keras names, or "input", for GradCAM, GradCAM without its ReLU, and HiResCAM. None for the first skip
-        connection, the base, and the last convolution before the head.
+    layers : Keras names, or "input", for GradCAM as published ("GradCAM", with its ReLU), GradCAM without it ("GradCAM
+        signed"), and HiResCAM. None for the first skip connection, the base, and the last convolution before the head.
     after : take the layers after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.
     upsample : sum the maps after bilinear upsampling to the image; else over the layer's own (padded) grid.
     memory : limit on working memory, bytes; the result comes on top.
@@ -100,7 +100,7 @@ class _Audit:
     ----------
     at : the affine map at the image.
     logits : (classes, h, w) of the network as it is, unfolded.
-    seen : layer -> (channels, h', w') activation, and `last` for the head's input.
+    seen : layer -> (channels, h', w') activation of the network as it is.
     gains : layer -> (channels,) factor between the layer's tensor and the folded network's at the same site.
     masks : (classes, h, w), 1 where a class has the largest logit.
     """
@@ -176,9 +176,11 @@ class _Audit:
         """GradCAM's channel weights for the logits in a window, (channels, classes, rows, w)."""
         weight = torch.diag(self.gains[layer] / self.seen[layer][0].numel())[:, :, None, None]
         block = self.at.tangents_within(self.memory // 2)
-        return torch.cat(
-            [self.at.push({self.site(layer): part}, classes)[:, :, rows] for part in torch.split(weight, block)]
-        )
+        alpha = self.logits.new_empty((len(weight), *self.logits[classes, rows].shape))
+        for start in range(0, len(weight), block):
+            chosen = slice(start, start + block)
+            alpha[chosen] = self.at.push({self.site(layer): weight[chosen]}, classes)[:, :, rows]
+        return alpha
 
     def rectified(self, layer: str, alpha: Tensor) -> Tensor:
         """Sums over the layer's pixels of ReLU(sum over k of alpha_k a_k), (targets,) for alpha (channels, targets)."""

@@ -1,8 +1,12 @@
 """Small networks and images that the attribution tests share."""
 
+import weakref
+
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hsiutils.unet import UNet, UNetConfig
 
@@ -63,3 +67,34 @@ def same(before, after):
     return before[2:] == after[2:] and all(
         equal(a, b) for old, new in zip(before[:2], after[:2], strict=True) for a, b in zip(old, new, strict=True)
     )
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.bytes, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.take(tensor)
+        return out
+
+    def take(self, tensor):
+        storage = tensor.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        if key not in self.held:
+            self.held[key] = 0
+            self.bytes += size
+            self.peak = max(self.peak, self.bytes)
+        self.held[key] += 1
+        weakref.finalize(tensor, self.drop, key, size)
+
+    def drop(self, key, size):
+        self.held[key] -= 1
+        if not self.held[key]:
+            del self.held[key]
+            self.bytes -= size

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, hooks, image, same, shaken, state, trained
+from networks import SMALL, Live, hooks, image, same, shaken, state, trained
 
 from hsiutils.attribution import audit as module
 from hsiutils.attribution.audit import audit, default_layers
@@ -132,6 +132,20 @@ def test_blocks_of_any_size_give_the_same(model, memory, monkeypatch):
     monkeypatch.setattr(module, "CACHE", 700)
     small, x = X[:, :8, :8], X[:, :8, :8]
     np.testing.assert_allclose(audit(model, small, memory=memory)["residual"], audit(model, x)["residual"], atol=1e-10)
+
+
+@pytest.mark.parametrize("memory", [3 << 20, 6 << 20])
+def test_working_memory_stays_under_the_limit(memory):
+    """At a deep layer the channel weights of all logits together take 4 MB."""
+    config = UNetConfig(channels=2, depth=3, filters=4)
+    model, x = shaken(config, torch.float32), image(config, 64, 96, torch.float32)
+    peaks = {}
+    for layers in ([], ["conv2d_7"]):
+        with Live() as live:
+            audit(model, x, layers, memory=memory)
+        peaks[len(layers)] = live.peak
+    results = 3 * 5 * 64 * 96 * 4
+    assert peaks[1] - peaks[0] <= memory + 3 * results
 
 
 def test_windows_cover_every_logit_once(model):
