@@ -1,6 +1,7 @@
 """Following the rays of a camera through a scene."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -103,7 +104,7 @@ def _follow_to_ground(scene: Scene, rays: _Rays, nearest: Field, table: NDArray[
     water = wetness(road, hits, scene.film, scene.puddles)
     slot[water == 1] = road.puddle
     rays.slot[index], rays.water[index], rays.object_id[index] = slot, water, GROUND_ID
-    return index
+    return np.asarray(index)
 
 
 def _follow_to_solids(
@@ -117,8 +118,7 @@ def _follow_to_solids(
     rays.t[index] = hits.t.ravel()[index]
     points = rays.points(index)
     slot, normal, leaves = np.empty_like(part), np.empty_like(points), np.empty(part.shape, dtype=bool)
-    starts = np.flatnonzero(np.diff(part, prepend=-1))
-    for start, end in zip(starts, np.append(starts[1:], part.size), strict=True):
+    for start, end in pairwise(np.flatnonzero(np.diff(part, prepend=-1, append=-1))):
         one = scene.stage.parts[part[start]]
         run = slice(start, end)
         slot[run], normal[:, run] = _surface_of(one, points[:, run], face[run])

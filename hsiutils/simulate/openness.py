@@ -6,7 +6,7 @@ azimuth phi with horizon h, a surface with unit normal n receives from an even s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,8 @@ _LEVELS_M: Final = np.array([0.0, 0.8, 1.6, 3.0, 5.0, 8.0], dtype=np.float32)
 _REACH_CELLS: Final = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
 _CELL_M: Final = 0.5
 _REGION: Final = np.array([[x, y, 0.0] for x in (-32.0, 32.0) for y in (-6.0, 90.0)])
+_CROWN_LEVEL_M: Final = 3.0
+"""Height at which crowns are reached by light past houses."""
 _LEAF_EXTINCTION: Final = 0.22
 """Beer-Lambert extinction of diffuse light inside a crown, 1/m: a leaf area of about 0.5 per metre at random angles."""
 _CANOPY_OPACITY: Final = 0.8
@@ -44,12 +46,16 @@ class Openness:
     ----------
     view : the grid, as seen from the zenith.
     vectors : (levels, cells, 2, sectors) A and B at each height and cell.
-    canopy_top : (rows, columns) top of the tree crowns, 0 where none is.
+    ground : (rows, columns) share of the sky that level ground sees.
+    crowns : (rows, columns) share that the solids around leave to tree crowns.
+    crown_top : (rows, columns) height of the top of the crowns, 0 where none is.
     """
 
     view: Parallel
     vectors: Image
-    canopy_top: Image
+    ground: Image
+    crowns: Image
+    crown_top: Image
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> "Openness":
@@ -58,15 +64,18 @@ class Openness:
         solid = [part for part in parts if not part.porosity]
         crowns = [part for part in parts if part.porosity]
         top, _ = _heights(view, solid)
-        crown_top, crown_part = _heights(view, crowns)
+        # Their gaps are in the opacity; the hulls are whole.
+        crown_top, crown_part = _heights(view, [replace(part, porosity=0.0) for part in crowns])
         base_of = np.array([*_bases(crowns), _NO_CROWN_M], dtype=np.float32)
         opacity = _CANOPY_OPACITY * (1 - np.mean([part.porosity for part in crowns])) if crowns else 0.0
         vectors = [_scan(top, crown_top, base_of[crown_part], float(opacity), float(level)) for level in _LEVELS_M]
+        ground = _level_share(vectors[0]).reshape(view.shape)
+        around = _level_share(_scan(top, crown_top, crown_top, 0.0, _CROWN_LEVEL_M)).reshape(view.shape)
         # Inside a solid there is no light to know of; its surface looks up from the next level above.
         for level in reversed(range(_LEVELS_M.size - 1)):
             inside = top.ravel() > _LEVELS_M[level] + _TOLERANCE_M
             vectors[level][inside] = vectors[level + 1][inside]
-        return cls(view, np.stack(vectors), crown_top)
+        return cls(view, np.stack(vectors), ground, around, crown_top)
 
     def on_surfaces(self, points: Field, normals: Field) -> Field:
         """Share of the sky's light on surfaces at points (3, n) with normals (3, n)."""
@@ -85,17 +94,13 @@ class Openness:
 
     def on_ground(self, points: Field) -> Field:
         """The same for level ground at points (3, n), bilinear between cells."""
-        return self._bilinear(self._level_share(0), points)
+        return self._bilinear(self.ground, points)
 
     def in_crowns(self, points: Field, normals: Field) -> Field:
         """The same for leaves: it falls off from the top of the crown, and solids around hide their part."""
-        depth = np.maximum(self._bilinear(self.canopy_top, points) - points[2], 0)
-        around = self._bilinear(self._level_share(3), points)
+        depth = np.maximum(self._bilinear(self.crown_top, points) - points[2], 0)
+        around = self._bilinear(self.crowns, points)
         return np.asarray((0.7 + 0.3 * normals[2]) * around * np.exp(-_LEAF_EXTINCTION * depth))
-
-    def _level_share(self, level: int) -> Image:
-        """Map of what level surfaces at one height receive."""
-        return np.asarray(self.vectors[level, :, 1].sum(axis=-1) * np.float32(2 / SECTORS)).reshape(self.view.shape)
 
     def _place(self, points: Field) -> tuple[Field, Field]:
         """Rows and columns of points, held inside the grid."""
@@ -111,6 +116,11 @@ class Openness:
         upper = flat.take(cell) * (1 - right) + flat.take(cell + 1) * right
         lower = flat.take(cell + width) * (1 - right) + flat.take(cell + width + 1) * right
         return np.asarray(upper * (1 - down) + lower * down)
+
+
+def _level_share(vectors: Image) -> Image:
+    """What level surfaces receive, from A and B (cells, 2, sectors) at their height."""
+    return np.asarray(vectors[:, 1].sum(axis=-1) * np.float32(2 / SECTORS))
 
 
 def _received(normals: Field, a: Image, b: Image) -> Field:

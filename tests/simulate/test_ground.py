@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from miniature import KERB_V, road, stage
+
+from hsiutils.simulate.ground import GroundHits, ground_slots, ground_texture, meet_ground, wetness
+from hsiutils.simulate.marks import Line
+from hsiutils.simulate.roads import Curve
+from hsiutils.simulate.textures import texture_table
+
+EYE = np.array([[0.0], [0.0], [1.4]], dtype=np.float32)
+
+
+def meet(*directions: tuple[float, float, float], kerb: float = 0.12) -> GroundHits:
+    return meet_ground(road(stage(), kerb=kerb), EYE, np.array(directions, dtype=np.float32).T)
+
+
+def test_the_carriageway_is_met_where_the_ray_has_come_down() -> None:
+    hits = meet((0.1, 1, -0.14))
+    assert (hits.t[0], hits.u[0], hits.v[0]) == pytest.approx((10, 10, 1))
+    assert hits.normal[:, 0].tolist() == [0, 0, 1]
+
+
+def test_the_pavement_is_met_at_the_height_of_its_kerb() -> None:
+    hits = meet((0.5, 1, -0.128))
+    assert (hits.t[0], hits.v[0]) == pytest.approx((10, 5))
+    assert hits.normal[2, 0] == 1
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_ray_that_passes_below_the_kerb_s_edge_meets_its_face(side: int) -> None:
+    # At 1.34 / 0.134 = 10 the ray is 6 cm above the ground and exactly over the kerb's line.
+    hits = meet((side * KERB_V / 10, 1, -0.134))
+    assert hits.normal[:, 0] == pytest.approx([-side, 0, 0])
+    assert hits.t[0] == pytest.approx(10, rel=0.06)
+    assert ground_slots(road(stage()), hits)[0] == road(stage()).kerb
+
+
+def test_without_kerb_everything_is_level() -> None:
+    hits = meet((0.4, 1, -0.134), (0.7, 1, -0.14), kerb=0.0)
+    assert np.all(hits.normal[2] == 1)
+    np.testing.assert_allclose(hits.t, [1.4 / 0.134, 10], rtol=1e-5)
+
+
+def spot(u: float, v: float) -> GroundHits:
+    made, there = road(stage()), np.array([u], np.float32)
+    across = np.array([v], np.float32)
+    up = np.array([[0], [0], [1]], np.float32)
+    return GroundHits(there, made.zone(there, across), there, across, up)
+
+
+def test_slots_follow_the_cross_section_and_what_is_painted_on_it() -> None:
+    made = road(stage())
+    expected = {
+        (10, 0): made.zones[2].slot,
+        (10, 2.05): made.paint,
+        (10, 5): made.zones[1].slot,
+        (10, -9): made.zones[0].slot,
+        (21, -2.5): made.patch,
+        (15.2, -1.1): made.lid,
+    }
+    for (u, v), slot in expected.items():
+        assert ground_slots(made, spot(u, v))[0] == slot, (u, v)
+
+
+def test_paint_stays_off_the_pavement() -> None:
+    on = stage()
+    made = road(on, marks=(Line(5.0, 0.5),))
+    assert ground_slots(made, spot(10, 5))[0] == made.zones[1].slot
+
+
+def test_wheel_tracks_are_darker_than_the_middle_of_the_lane() -> None:
+    on = stage()
+    made = road(on)
+    u = np.linspace(3, 300, 4000, dtype=np.float32)
+
+    def mean_at(v: float) -> float:
+        across = np.full_like(u, v)
+        hits = GroundHits(u, made.zone(u, across), u, across, np.ones((3, u.size), np.float32))
+        brightness, mix = ground_texture(made, texture_table(on.slots), ground_slots(made, hits), hits, 0 * u + 0.01)
+        assert np.all((mix >= 0) & (mix <= 1))
+        return float(brightness.mean())
+
+    assert mean_at(1.2) < mean_at(2.4) - 0.04
+    assert mean_at(-1.2) < mean_at(-2.4) - 0.04
+
+
+def grid() -> GroundHits:
+    v, u = (a.ravel().astype(np.float32) for a in np.meshgrid(np.linspace(-6.9, 6.9, 200), np.linspace(2, 120, 500)))
+    up = np.zeros((3, u.size), np.float32)
+    up[2] = 1
+    return GroundHits(u, road(stage()).zone(u, v), u, v, up)
+
+
+def test_dry_ground_is_dry_and_rain_wets_all_of_it() -> None:
+    made, hits = road(stage()), grid()
+    assert not wetness(made, hits, 0.0, 0.05).any()
+    wet = wetness(made, hits, 0.5, 0.05)
+    assert wet.min() >= 0
+    assert wet.mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_puddles_stand_on_sealed_ground_and_grow_with_their_share() -> None:
+    made, hits = road(stage()), grid()
+    share = [float((wetness(made, hits, 0.5, puddles) == 1).mean()) for puddles in (0.0, 0.04, 0.08)]
+    assert share[0] < share[1] < share[2] < 0.2
+    assert not (wetness(made, hits, 0.5, 0.08) == 1)[np.abs(hits.v) > KERB_V].any()
+
+
+def test_curved_roads_take_their_surface_with_them() -> None:
+    made = road(stage(), Curve(curvature=1 / 200))
+    x, y = made.curve.pose(60, 2.0).x, 60.0
+    hits = meet_ground(made, EYE, np.array([[x], [y], [-1.4]], np.float32) / 60)
+    assert ground_slots(made, hits)[0] == made.paint
