@@ -102,3 +102,14 @@ def test_wrong_requests_are_clear_errors():
         effective_fields(trained_like(), scenes(1), seed=0, threshold=1.5)
     with pytest.raises(KeyError, match="no layer 'conv2d_77'"):
         effective_fields(trained_like(), scenes(1), seed=0, layers=["conv2d_77"])
+
+
+def test_a_gradients_size_is_its_length_over_the_inputs_channels():
+    """3 and 4 in two channels make 5, of which 1.3 in one channel next door is more than a quarter; of 7 it is not."""
+    model = boxes()
+    with torch.no_grad():
+        model.encoder[0].conv1.weight.zero_()
+        model.encoder[0].conv1.weight[0, 0, 1, 1:] = torch.tensor([3.0, 1.3])
+        model.encoder[0].conv1.weight[0, 1, 1, 1] = 4
+    table = effective_fields(model, away_from_the_rim(scenes(1)), seed=0, layers=["conv2d"])
+    assert (table["diameter"] == 3).all()
