@@ -85,3 +85,11 @@ def test_measures_of_one_half_at_a_time():
     found = edge_measures(skip_edges(trained_like(), scenes(4)).sel(channel=["margin"]))
     assert found.sizes == {"class": 5}
     assert (found["noise"].dropna("class") > 0).all()
+
+
+def test_each_class_is_measured_on_its_own_margin():
+    model, pairs = trained_like(), scenes(1)
+    total = skip_edges(model, pairs)["total"].isel(scene=0).sel(channel="margin")
+    expected = margins(model, pairs[0][0]).sum(axis=(1, 2))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-2)
+    assert np.ptp(expected) > 1
