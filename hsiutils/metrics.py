@@ -96,7 +96,7 @@ def scene_counts(
     predicted: ClassMap,
     truth: ClassMap,
     classes: Sequence[str] = CLASSES,
-    sunlit: Mask | None = None,
+    sunlit: Mask | NDArray[np.floating] | None = None,
     distance: int | None = None,
 ) -> xr.Dataset:
     """All counts of one scene.
@@ -104,7 +104,8 @@ def scene_counts(
     Parameters
     ----------
     predicted, truth, classes, distance : as in `boundary_counts`.
-    sunlit : where the sun reaches the scene; None when that is not known.
+    sunlit : share of the sun that reaches each pixel, 0..1 (or True and False); NaN where the question makes no sense:
+        in the sky, and under an overcast one. None when nothing is known of the scene.
 
     Returns
     -------
@@ -114,7 +115,8 @@ def scene_counts(
     pairs = _boundaries(predicted, truth, len(classes), distance)
     regions: dict[str, Mask] = {"all": np.ones(truth.shape, dtype=bool)}
     if sunlit is not None:
-        regions |= {"sunlit": sunlit, "shadowed": ~sunlit}
+        share = np.asarray(sunlit, dtype=float)
+        regions |= {"sunlit": share >= 0.5, "shadowed": share < 0.5}  # NaN is neither
     counts = []
     for mask in regions.values():
         counted = _counted(predicted, truth, len(classes), mask) != VOID

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hsiutils import simulate, store
@@ -133,11 +134,11 @@ def evaluation(run: Run, progress: bool = True) -> xr.Dataset:
     return counts.assign_attrs(origin=data(run).origin, profile=run.profile.name)
 
 
-def sunlit(drive: HSIDrive, names: Sequence[str]) -> list[np.ndarray] | None:
-    """Where the sun reaches the ground, for every scene; None where nobody knows, as in the real data set."""
+def sunlit(drive: HSIDrive, names: Sequence[str]) -> list[NDArray[np.float32]] | None:
+    """Share of the sun that reaches each pixel, for every scene; None where nobody knows, as in the real data set."""
     truths = [drive.truth(name) for name in names]
-    masks = [np.asarray(truth["sunlit"].values) > 0.5 for truth in truths if truth is not None]
-    return masks if len(masks) == len(names) else None
+    shares = [np.asarray(truth["sunlit"].values, dtype=np.float32) for truth in truths if truth is not None]
+    return shares if len(shares) == len(names) else None
 
 
 def _simulation(run: Run) -> simulate.Simulation:

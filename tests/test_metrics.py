@@ -199,3 +199,11 @@ def test_maps_that_do_not_belong_together_are_refused(predicted, truth, mask, me
 def test_boundaries_of_a_stack_of_images_are_refused():
     with pytest.raises(ValueError, match="one image"):
         boundary_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int))
+
+
+def test_where_there_is_no_sun_to_speak_of_counts_as_neither_sunlit_nor_shadowed():
+    truth = np.zeros((4, 6), dtype=np.uint8)
+    share = np.full((4, 6), np.nan)
+    share[0], share[1] = 1.0, 0.2
+    counts = scene_counts(truth, truth, sunlit=share, distance=1)["confusion"].sum(["truth", "predicted"])
+    assert dict(zip(counts["region"].values, counts.values, strict=True)) == {"all": 24, "sunlit": 6, "shadowed": 6}

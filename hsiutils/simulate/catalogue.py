@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.simulate.materials import WAVELENGTHS_NM, families, samples
+from hsiutils.simulate.materials import families, samples
+from hsiutils.simulate.pigments import WAVELENGTHS_NM
 
 
 def measured_samples(step_nm: float = 1.0) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:

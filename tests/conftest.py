@@ -1,0 +1,41 @@
+"""One tiny run for all tests that need scenes and networks: made once a session, in a store of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsiutils.pipeline import Run
+from hsiutils.profiles import Profile
+from hsiutils.segmenter import Recipe
+
+TINY = Profile(
+    name="tiny",
+    scenes=10,
+    tiles=(16, 32),
+    variants=("3", "25-PN"),
+    models=2,
+    depth=2,
+    filters=2,
+    recipe=Recipe(epochs=2, batch=2),
+)
+
+
+@pytest.fixture(scope="session")
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store that lasts for the session; kernels and workers inherit it through the environment."""
+    root = tmp_path_factory.mktemp("store")
+    before = os.environ.get("HSIUTILS_STORE")
+    os.environ["HSIUTILS_STORE"] = str(root)
+    yield root
+    if before is None:
+        del os.environ["HSIUTILS_STORE"]
+    else:
+        os.environ["HSIUTILS_STORE"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_run(store_root: Path) -> Run:
+    """Two variants, two seeds, ten scenes."""
+    return Run(TINY, seed=0, variants=TINY.variants)
