@@ -13,6 +13,7 @@ from hsiutils import pipeline
 from hsiutils.book.build import build_book, chapter_parameters
 from hsiutils.book.chapters import find_chapter, run_chapter
 from hsiutils.book.settings import settings
+from hsiutils.book.validate import record_outputs
 from hsiutils.book.validate import validate as validate_chapters
 from hsiutils.claims import evaluate_claims, ledger_table
 from hsiutils.pipeline import Run
@@ -94,6 +95,14 @@ def validate(profile: Profile = "smoke", seed: Seed = 0, data_root: DataRoot = "
     run = _run(profile, seed, data_root)
     pipeline.train_all(run)  # with a progress bar, before nbval's silence
     raise typer.Exit(validate_chapters(run))
+
+
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Number, name or path of a chapter.")], profile: Profile = "smoke"
+) -> None:
+    """Write the outputs that nbval checks into a chapter, after a change of it."""
+    record_outputs(find_chapter(name), _run(profile, 0, ""))
 
 
 def _run(profile: str, seed: int, data_root: str, variants: str = "") -> Run:

@@ -6,16 +6,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
+
 from hsiutils.book.build import chapter_parameters
-from hsiutils.book.chapters import chapters, prepare_chapter
+from hsiutils.book.chapters import chapters, prepare_chapter, run_chapter
 from hsiutils.pipeline import Run
+from hsiutils.store import write_atomically
+
+CHECKED = "nbval-check-output"
+"""Tag of a cell whose committed output must come out again, whatever the profile, seed and machine."""
 
 
 def validate(run: Run, only: list[Path] | None = None) -> int:
     """Run the chapters with a run's settings under nbval and return its exit code (0 for success).
 
     The committed notebooks are left alone: copies with the parameters filled in are checked. Outputs are compared in
-    cells tagged `nbval-check-output`, which hold what must not depend on profile, seed or machine.
+    cells tagged `CHECKED`, which hold what must not depend on profile, seed or machine.
     """
     folder = Path(tempfile.mkdtemp(prefix="chapters-"))
     try:
@@ -27,3 +33,18 @@ def validate(run: Run, only: list[Path] | None = None) -> int:
         return subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
     finally:
         shutil.rmtree(folder)
+
+
+def record_outputs(notebook: Path, run: Run) -> None:
+    """Run a chapter and write the outputs of its checked cells, and no others, into the notebook itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / notebook.name
+        run_chapter(notebook, executed, chapter_parameters(notebook, run))
+        outputs = {cell.id: cell.get("outputs", []) for cell in nbformat.read(executed, as_version=4).cells}
+    content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            checked = CHECKED in cell.metadata.get("tags", [])
+            cell.outputs = [output for output in outputs[cell.id] if output.output_type != "error"] if checked else []
+            cell.execution_count = None
+    write_atomically(notebook, nbformat.writes(content) + "\n")

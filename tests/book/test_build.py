@@ -1,0 +1,51 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from book.tiny_book import write_book
+
+from hsiutils.book import build
+from hsiutils.book.chapters import chapters
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> Path:
+    project = write_book(tmp_path / "project")
+    return chapters(project)[0]
+
+
+def test_a_chapter_gets_only_the_parameters_that_it_has(chapter, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "parameter_names", lambda notebook: ["profile", "seed", "data_root", "variants"])
+    assert build.chapter_parameters(chapter, tiny_run) == {"profile": "tiny", "seed": 0}
+    other = dataclasses.replace(tiny_run, data_root=tmp_path, variants=("3",), seed=2)
+    expected = {"profile": "tiny", "seed": 2, "data_root": str(tmp_path), "variants": ["3"]}
+    assert build.chapter_parameters(chapter, other) == expected
+    monkeypatch.setattr(build, "parameter_names", lambda notebook: ["seed"])
+    assert build.chapter_parameters(chapter, other) == {"seed": 2}
+
+
+def test_a_chapter_runs_again_only_if_something_changed(chapter, tiny_run, monkeypatch):
+    calls = []
+    run = build.run_chapter
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        run(*args, **kwargs, progress=False)
+
+    monkeypatch.setattr(build, "run_chapter", counted)
+    monkeypatch.setattr(build.store, "code_hash", lambda modules: "same")
+    first = build.executed_chapter(chapter, tiny_run)
+    assert build.executed_chapter(chapter, tiny_run) == first
+    assert len(calls) == 1
+    chapter.write_text(chapter.read_text().replace("1 + 1", "1 + 2"))
+    assert build.executed_chapter(chapter, tiny_run) != first
+    assert len(calls) == 2
+
+
+def test_the_book_is_built_from_every_chapter(tiny_run, monkeypatch, tmp_path):
+    said, built = [], {}
+    monkeypatch.setattr(build, "executed_chapter", lambda notebook, run: tmp_path / notebook.name)
+    monkeypatch.setattr(build, "build_site", lambda executed, target=None: built.update(executed) or tmp_path)
+    build.build_book(tiny_run, said.append)
+    assert list(built) == [f"book/{path.name}" for path in chapters()]
+    assert said[0].startswith("Profile tiny, seed 0, data: simulated scenes")

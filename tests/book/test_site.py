@@ -1,0 +1,117 @@
+"""The pages: built from run chapters, whole without a network, and repaired when damaged."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from book.tiny_book import write_book
+
+from hsiutils.book import site
+from hsiutils.book.chapters import chapters, run_chapter
+from hsiutils.book.site import SiteError, build_site
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_book(tmp_path_factory.mktemp("site") / "project")
+
+
+@pytest.fixture(scope="module")
+def executed(project: Path) -> dict[str, Path]:
+    made = {}
+    for path in chapters(project):
+        out = project / "run" / path.name
+        run_chapter(path, out, {}, progress=False)
+        made[path.relative_to(project).as_posix()] = out
+    return made
+
+
+@pytest.fixture(scope="module")
+def html(project: Path, executed: dict[str, Path], store_root: Path) -> Path:
+    return build_site(executed, project, project / "html").parent
+
+
+def test_the_first_page_leads_to_the_book(html):
+    assert "book/index.html" in (html / "index.html").read_text()
+    assert "Plot" in (html / "book" / "index.html").read_text()
+
+
+def test_figures_are_numbered_captioned_and_described(html):
+    page = (html / "book" / "01_plot.html").read_text()
+    assert "Metres against metres." in page
+    assert 'aria-label="A curve that rises."' in page
+    assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1', page)
+
+
+def requested(page: Path) -> list[str]:
+    """Addresses that a browser fetches by itself for a page: scripts, styles, images, imported style sheets."""
+    text = page.read_text()
+    fetched = re.findall(r'<(?:script|img|iframe|source)[^>]*?\ssrc="([^"]+)"', text)
+    fetched += re.findall(r'<link[^>]*?rel="(?:stylesheet|preload|icon)"[^>]*?href="([^"]+)"', text)
+    return fetched + re.findall(r'"url":\s*"([^"]+\.css[^"]*)"', text)
+
+
+def test_nothing_is_asked_of_the_network(html):
+    pages = sorted(html.rglob("*.html"))
+    assert pages
+    remote = {page.name: [url for url in requested(page) if re.match(r"(https?:)?//", url)] for page in pages}
+    assert not {name: urls for name, urls in remote.items() if urls}
+    assert "cdn.holoviz.org" not in (html / "book" / "01_plot.html").read_text()
+
+
+def test_everything_that_a_page_asks_for_is_there(html):
+    for page in html.rglob("*.html"):
+        for url in requested(page):
+            path = url.split("?")[0].split("#")[0]
+            assert (page.parent / path).is_file() or path.startswith("data:"), f"{page.name} asks for {url}"
+
+
+def test_plot_scripts_are_only_on_pages_with_plots(html):
+    assert "bokeh.min.js" in (html / "book" / "01_plot.html").read_text()
+    assert "bokeh.min.js" not in (html / "book" / "index.html").read_text()
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_without_a_network_draws_formula_and_plot(html, tmp_path):
+    def dom(name):
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
+        options += [f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+        page = (html / "book" / name).resolve().as_uri()
+        return subprocess.run([CHROMIUM, *options, page], capture_output=True, text=True, timeout=120).stdout  # noqa: S603
+
+    assert "<mjx-container" in dom("index.html")
+    assert (
+        "bk-Figure" in dom("01_plot.html") or "<canvas" in dom("01_plot.html") or "data-root-id" in dom("01_plot.html")
+    )
+
+
+def test_unchanged_chapters_build_nothing(project, executed, html, monkeypatch):
+    monkeypatch.setattr(site, "_build", lambda pages, folder: pytest.fail("built although nothing changed"))
+    stamp = (html / "book" / "index.html").stat().st_mtime_ns
+    build_site(executed, project, html)
+    assert (html / "book" / "index.html").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("how", ["deleted", "changed"])
+def test_damaged_page_is_put_back(project, executed, html, how):
+    page = html / "book" / "index.html"
+    before = page.read_bytes()
+    if how == "deleted":
+        page.unlink()
+    else:
+        page.write_text("<p>gone</p>")
+    build_site(executed, project, html)
+    assert page.read_bytes() == before
+
+
+def test_a_warning_stops_the_build_and_is_shown(project, executed, store_root, tmp_path):
+    broken = tmp_path / "index.ipynb"
+    broken.write_text(executed["book/index.ipynb"].read_text().replace("01_plot", "99_nowhere"))
+    with pytest.raises(SiteError, match="99_nowhere"):
+        build_site(executed | {"book/index.ipynb": broken}, project, tmp_path / "html")
+    assert not (tmp_path / "html").exists()

@@ -1,0 +1,36 @@
+"""A book of two pages in the real layout, quick to run and to build."""
+
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+CONFIG = """
+title: Tiny
+only_build_toc_files: true
+execute: {execute_notebooks: "off"}
+sphinx:
+  extra_extensions: [hsiutils.book.offline]
+  config: {suppress_warnings: ["mystnb.unknown_mime_type"]}
+"""
+TOC = "format: jb-book\nroot: book/index\nchapters:\n- file: book/01_plot\n"
+START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts import lines\nstart()"
+PLOT = "show(lines({'a': ([0, 1, factor], [0, 1, 4])}, 'x (m)', 'y (m)'), 'A curve that rises.')"
+
+
+def write_book(root: Path, plot: str = PLOT) -> Path:
+    """Write the project into a folder."""
+    (root / "book").mkdir(parents=True)
+    (root / "_config.yml").write_text(CONFIG)
+    (root / "_toc.yml").write_text(TOC)
+    front = new_notebook(cells=[new_markdown_cell("# Front\n\n$$x^2$$\n\n{doc}`01_plot`"), new_code_cell("1 + 1")])
+    start, figure = new_code_cell(START), new_code_cell(plot)
+    start.metadata["tags"] = ["remove-output"]
+    figure.metadata["mystnb"] = {"figure": {"name": "fig-a", "caption": "Metres against metres."}}
+    parameters = new_code_cell("factor = 2")
+    parameters.metadata["tags"] = ["parameters"]
+    chapter = new_notebook(cells=[new_markdown_cell("# Plot\n\nSee {numref}`fig-a`."), parameters, start, figure])
+    for name, notebook in (("index", front), ("01_plot", chapter)):
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, root / "book" / f"{name}.ipynb")
+    return root
