@@ -93,7 +93,9 @@ def randomised_networks(
     chosen = order if layers is None else list(layers)
     if missing := [name for name in chosen if name not in order]:
         raise ValueError(f"no layers {missing} in a U-Net of depth {model.config.depth}; it has {', '.join(order)}")
-    fresh = _learned(UNet(model.config, torch.Generator().manual_seed(seed)))
+    # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
+    (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
+    fresh = _learned(UNet(model.config, torch.Generator().manual_seed(int(stream))))
     for place, name in enumerate(order):
         if name in chosen:
             twin = copy.deepcopy(model).eval()
@@ -143,13 +145,14 @@ def class_sensitivity(
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
     """Likeness of two maps of the same shape: (2, 2), Spearman and SSIM by `SIGNS`.
 
-    Spearman compares every number. SSIM compares pictures: the sum over the bands, of the values or of their absolute
-    values, each picture scaled by its largest absolute value.
+    Spearman compares every number. SSIM compares pictures from 0 to 1: the sum over the bands, of the values or of
+    their absolute values, scaled by its largest absolute value; signed, zero is mid-grey, because SSIM takes a map of
+    mean zero and its negative for alike.
     """
     signed, absolute = (one.values, other.values), (abs(one.values), abs(other.values))
     ranks = [_spearman(*pair) for pair in (signed, absolute)]
-    pictures = [_ssim(_picture(first), _picture(second)) for first, second in (signed, absolute)]
-    return np.array([ranks, pictures])
+    grey = [(_picture(values) + 1) / 2 for values in signed]
+    return np.array([ranks, [_ssim(*grey), _ssim(*map(_picture, absolute))]])
 
 
 def _spearman(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -162,10 +165,8 @@ def _ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     side = min(7, *one.shape) if one.ndim == 2 else 0
     if side < 3:
         return float("nan")
-    low = min(one.min(), other.min(), 0.0)
-    span = 2.0 if low < 0 else 1.0
     window = side - (side + 1) % 2
-    return float(structural_similarity(one, other, win_size=window, data_range=span))  # type: ignore[no-untyped-call]
+    return float(structural_similarity(one, other, win_size=window, data_range=1.0))  # type: ignore[no-untyped-call]
 
 
 def _picture(values: NDArray[Any]) -> NDArray[np.float64]:
