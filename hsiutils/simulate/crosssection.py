@@ -39,18 +39,6 @@ class Corridor:
     junctions: tuple[tuple[float, float, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Strips:
-    """Strips from left to right while they are collected."""
-
-    widths: list[float]
-    zones: list[Zone]
-
-    def add(self, width: float, zone: Zone) -> None:
-        self.widths.append(width)
-        self.zones.append(zone)
-
-
 def lay_road(stage: Stage, conditions: Conditions) -> Corridor:
     """Draw a road of the kind that the conditions say."""
     build = {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene]

@@ -59,8 +59,9 @@ class Openness:
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> "Openness":
-        """Scan a scene."""
+        """Scan a scene; poles and other things thinner than half a cell are left out."""
         view = Parallel.covering(np.array([0.0, 0.0, 1.0]), _REGION, round(np.ptp(_REGION[:, 1]) / _CELL_M))
+        parts = [part for part in parts if np.ptp(part.solid.corners[:, :2], axis=0).max() > _CELL_M / 2]
         solid = [part for part in parts if not part.porosity]
         crowns = [part for part in parts if part.porosity]
         top, _ = _heights(view, solid)

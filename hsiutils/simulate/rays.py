@@ -29,13 +29,14 @@ class Affine:
     per_row: Vector
     per_column: Vector
 
-    def along(self, axis: Vector, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Image:
-        """Component along `axis` over a block of rays: (rows, columns), or (1, 1) if it is the same for all."""
-        down, right = axis @ self.per_row, axis @ self.per_column
-        start = axis @ self.base
-        if down == 0 and right == 0:
-            return np.full((1, 1), start, dtype=np.float32)
-        return np.add.outer((down * rows).astype(np.float32), (start + right * columns).astype(np.float32))
+    def along(self, axes: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Image:
+        """Components along axes (k, 3) over a block of rays: (k, rows, columns), (k, 1, 1) if all share them."""
+        start, down, right = (axes @ part for part in (self.base, self.per_row, self.per_column))
+        if not down.any() and not right.any():
+            return np.asarray(start[:, None, None], dtype=np.float32)
+        row_part = (down[:, None] * rows).astype(np.float32)
+        column_part = (start[:, None] + right[:, None] * columns).astype(np.float32)
+        return np.asarray(row_part[:, :, None] + column_part[:, None, :])
 
     def at(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
         """The vectors (3, n) of single rays in rows and columns (n,)."""

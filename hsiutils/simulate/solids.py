@@ -71,20 +71,16 @@ class Hexahedron:
 
     def meet(self, view: View, rows: Rows, columns: Rows) -> tuple[Image, Faces]:
         """See `Solid.meet`. A ray enters by the last of the planes that face it, if it has left by none before."""
-        shape = (rows.size, columns.size)
-        enter, leave = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, np.inf, dtype=np.float32)
-        face = np.zeros(shape, dtype=np.uint8)
-        for index, (normal, offset) in enumerate(zip(*self.planes, strict=True)):
-            # Along a face t is -inf outside of it, +inf inside; adding zero makes a negative zero positive for that.
-            approach = view.direction.along(normal, rows, columns) + np.float32(0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                t = (np.float32(offset) - view.origin.along(normal, rows, columns)) / approach
-            later = (approach < 0) & (t > enter)
-            np.copyto(enter, t, where=later)
-            np.copyto(face, np.uint8(index), where=later)
-            np.fmin(leave, t, out=leave, where=approach >= 0)
-        enter[enter > leave] = np.inf
-        return enter, face
+        normal, offset = self.planes
+        # Along a face t is -inf outside of it, +inf inside; adding zero makes a negative zero positive for that.
+        approach = view.direction.along(normal, rows, columns) + np.float32(0)
+        ahead = offset.astype(np.float32)[:, None, None] - view.origin.along(normal, rows, columns)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = ahead / approach
+        entries = np.where(approach < 0, t, np.float32(-np.inf))
+        enter = entries.max(axis=0)
+        leave = np.fmin.reduce(np.where(approach < 0, np.float32(np.inf), t), axis=0)
+        return np.where(enter <= leave, enter, np.float32(np.inf)), entries.argmax(axis=0).astype(np.uint8)
 
     def normals(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
         """See `Solid.normals`."""
@@ -119,8 +115,8 @@ class Ellipsoid:
         """See `Solid.meet`. In units of the radii the body is a sphere of radius one."""
         scaled = np.diag(1 / self.radii)
         centre = (self.centre / self.radii).astype(np.float32)
-        (ox, oy, oz) = (view.origin.along(axis, rows, columns) - centre[i] for i, axis in enumerate(scaled))
-        (dx, dy, dz) = (view.direction.along(axis, rows, columns) for axis in scaled)
+        ox, oy, oz = view.origin.along(scaled, rows, columns) - centre[:, None, None]
+        dx, dy, dz = view.direction.along(scaled, rows, columns)
         square = dx * dx + dy * dy + dz * dz
         miss = (oy * dz - oz * dy) ** 2 + (oz * dx - ox * dz) ** 2 + (ox * dy - oy * dx) ** 2
         with np.errstate(invalid="ignore"):
@@ -169,8 +165,8 @@ class Cylinder:
         """See `Solid.meet`: the infinite mantle cut by the slab between the caps."""
         low = (self.frame @ self.start).astype(np.float32)
         length = np.float32(np.linalg.norm(self.end - self.start))
-        (ox, oy, oz) = (view.origin.along(axis, rows, columns) - low[i] for i, axis in enumerate(self.frame))
-        (dx, dy, dz) = (view.direction.along(axis, rows, columns) for axis in self.frame)
+        ox, oy, oz = view.origin.along(self.frame, rows, columns) - low[:, None, None]
+        dx, dy, dz = view.direction.along(self.frame, rows, columns)
         square, reach = dx * dx + dy * dy, ox * dx + oy * dy
         with np.errstate(divide="ignore", invalid="ignore"):
             half = np.sqrt(self.radius**2 * square - (ox * dy - oy * dx) ** 2)

@@ -37,12 +37,14 @@ class Surfaces:
     Attributes
     ----------
     slot : int32, index into `slots`; -1 for sky.
-    label : uint8, HSI-Drive label code 1..10 of the true class.
-    object_id : int32, one number for each thing that a person would label as one; 0 for sky, 1 for the ground.
+    label : uint8, HSI-Drive label code 1..10 of the true class; 0 for what fits none (bare soil, gravel, tyres).
+    object_id : int32, one number for each thing that a person would label as one; 0 for sky, 1 for the ground, 2
+        for the hills at the horizon.
     depth_m : distance along the ray, metres; inf for sky.
     direction : (3, rows, columns) unit vector of the ray, away from the camera.
     normal : (3, rows, columns) unit surface normal, facing the camera; zero for sky.
-    sun_visible : share of the sun's disc that the point sees, 0..1, whether or not it faces the sun.
+    sun_visible : share of the sun's disc that the point sees, 0..1; 0 on the far side of opaque things, and everywhere
+        if the scene has no direct light; 1 for sky under direct light.
     sky_view : share of the sky dome's diffuse light that reaches the point (cosine weighted), 0..1.
     brightness : factor on reflectance from texture, about 1.
     mix : share of the slot's blend, 0..1.

@@ -14,8 +14,8 @@ def test_block_and_single_rays_agree_with_the_definition() -> None:
     affine = Affine(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.5, 0.1]), np.array([0.2, 0.0, -0.3]))
     rows, columns = np.array([2, 5]), np.array([1, 4, 7])
     expected = np.array([[affine.base + r * affine.per_row + c * affine.per_column for c in columns] for r in rows])
-    axis = np.array([0.4, -1.0, 2.0])
-    np.testing.assert_allclose(affine.along(axis, rows, columns), expected @ axis, rtol=1e-6)
+    axes = np.array([[0.4, -1.0, 2.0], [0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(affine.along(axes, rows, columns), np.moveaxis(expected @ axes.T, -1, 0), rtol=1e-6)
     np.testing.assert_allclose(affine.at(rows, columns[:2]), np.diagonal(expected[:, :2]), rtol=1e-6)
 
 
