@@ -56,7 +56,8 @@ def _build(pages: Mapping[str, Path], folder: Path) -> None:
     for name, path in pages.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, source / name)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(folder), "-W", "--all"]
+    program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
+    command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
