@@ -1,5 +1,7 @@
 """Buildings, walls, and bridges over the road."""
 
+from collections.abc import Iterable
+
 from hsiutils.simulate.finishes import Facade
 from hsiutils.simulate.labels import GLASS, STONE
 from hsiutils.simulate.stage import Pose, Stage, box, frustum
@@ -56,13 +58,13 @@ def _facade(stage: Stage) -> Facade:
     )
 
 
-def add_wall(stage: Stage, pose: Pose, length_m: float, height_m: float, width_m: float = 0.3) -> None:
-    """A garden or retaining wall that begins at the pose and runs ahead."""
+def add_wall(stage: Stage, pieces: Iterable[tuple[Pose, float]], height_m: float) -> None:
+    """A garden or retaining wall of pieces that each begin at a pose and run ahead for a length."""
     thing, stone = stage.thing(), stage.slot(("brick", "concrete", "plaster")[stage.rng.integers(3)], STONE, "soil")
     cap = stage.slot("concrete", STONE, "soil")
-    half = width_m / 2
-    stage.add(box(pose, (-half, half, 0, length_m), 0, height_m), stone, thing)
-    stage.add(box(pose, (-half - 0.05, half + 0.05, 0, length_m), height_m, height_m + 0.08), cap, thing)
+    for pose, length in pieces:
+        stage.add(box(pose, (-0.15, 0.15, 0, length), 0, height_m), stone, thing)
+        stage.add(box(pose, (-0.2, 0.2, 0, length), height_m, height_m + 0.08), cap, thing)
 
 
 def add_bridge(stage: Stage, pose: Pose, left_m: float, right_m: float) -> None:

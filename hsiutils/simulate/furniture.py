@@ -1,11 +1,14 @@
 """Street furniture: lamps, signs, traffic lights, guard rails, barriers, banks of earth beside the road."""
 
-import numpy as np
+from typing import Final
 
 from hsiutils.simulate.labels import GLASS, METAL, PAINTED_METAL, STONE, UNLABELLED, VEGETATION
 from hsiutils.simulate.roads import Curve
 from hsiutils.simulate.solids import Cylinder
 from hsiutils.simulate.stage import Pose, Stage, box, frustum
+
+_POSTS_SEEN_M: Final = 45.0
+"""Farther away the posts of a guard rail are thinner than a pixel."""
 
 
 def add_lamp(stage: Stage, pose: Pose, reach_m: float) -> None:
@@ -61,16 +64,16 @@ def add_gantry(stage: Stage, pose: Pose, left_m: float, right_m: float) -> None:
 def add_guard_rail(stage: Stage, curve: Curve, v: float, start: float, end: float) -> None:
     """A steel guard rail along the road, in pieces that follow the bend."""
     thing, metal = stage.thing(), stage.slot("bare_metal", METAL, "soil")
-    for u, pose, length in _pieces(curve, v, start, end):
+    for pose, length in curve.chords(v, start, end):
         stage.add(box(pose, (-0.06, 0.06, 0, length), 0.52, 0.82), metal, thing)
-        if u < 45:
+        if pose.y < _POSTS_SEEN_M:
             stage.add(box(pose, (-0.05, 0.05, 0, 0.1), 0.0, 0.75), metal, thing)
 
 
 def add_barrier(stage: Stage, curve: Curve, v: float, start: float, end: float) -> None:
     """A concrete safety barrier along the road."""
     thing, concrete = stage.thing(), stage.slot("concrete", STONE, "soil")
-    for _, pose, length in _pieces(curve, v, start, end):
+    for pose, length in curve.chords(v, start, end):
         stage.add(frustum(pose, (-0.3, 0.3, 0, length), 0, (-0.17, 0.17, 0, length), 0.3), concrete, thing)
         stage.add(frustum(pose, (-0.17, 0.17, 0, length), 0.3, (-0.1, 0.1, 0, length), 0.9), concrete, thing)
 
@@ -80,20 +83,7 @@ def add_bank(stage: Stage, curve: Curve, v: float, width_m: float, height_m: flo
     thing = stage.thing()
     green = stage.chance(0.93)
     slot = stage.slot("grass", VEGETATION, "dry_grass") if green else stage.slot("soil", UNLABELLED, "dry_grass")
-    for _, pose, length in _pieces(curve, v, start, end):
+    for pose, length in curve.chords(v, start, end):
         foot = (min(0.0, 4 * width_m), max(0.0, 4 * width_m), 0.0, length)
         crown = (min(width_m, 4 * width_m), max(width_m, 4 * width_m), 0.0, length)
         stage.add(frustum(pose, foot, -0.02, crown, height_m), slot, thing)
-
-
-def _pieces(curve: Curve, v: float, start: float, end: float) -> list[tuple[float, Pose, float]]:
-    """Chords of a line at `v` along the road: u, pose, and length; longer where they are far away."""
-    pieces, u = [], start
-    while u < end:
-        step = float(np.clip(0.15 * abs(u), 4.0, 20.0))
-        here, there = curve.pose(u, v), curve.pose(min(u + step, end), v)
-        across, ahead = there.x - here.x, there.y - here.y
-        length = float(np.hypot(across, ahead))
-        pieces.append((u, Pose(here.x, here.y, float(np.arctan2(across, ahead))), length + 0.02))
-        u += step
-    return pieces

@@ -106,10 +106,10 @@ def _park(stage: Stage, corridor: Corridor, conditions: Conditions, side: Side) 
     """Green behind the pavement: a wall or a hedge, trees, some houses."""
     curve, boundary = corridor.road.curve, int(stage.rng.choice([0, 0, 1, 2, 2]))
     height = stage.between(0.8, 1.8)
-    for u in np.arange(-6, 90, 8.0):
-        if boundary < 2 and _free(corridor, side, u, u + 8):
-            pose = curve.pose(u, side.v(side.depth + 0.5))
-            (add_wall if boundary else add_hedge)(stage, pose, 8.0, height)
+    if boundary < 2:
+        pieces = curve.chords(side.v(side.depth + 0.5), -6, 90)
+        free = [(pose, length) for pose, length in pieces if _free(corridor, side, pose.y, pose.y + length)]
+        (add_wall if boundary else add_hedge)(stage, free, height)
     _wood(stage, corridor, conditions, side, first=side.depth + 3, count=12)
     for _ in range(int(stage.rng.integers(0, 3))):
         add_house(stage, curve.pose(stage.between(30, 110), side.v(side.depth + stage.between(11, 26))))
@@ -140,9 +140,8 @@ def _country_side(stage: Stage, corridor: Corridor, conditions: Conditions, side
         add_bank(stage, curve, side.v(0.8), side.sign * width, height, -8, END_M)
         first = 0.8 + 0.6 * width
     elif theme in ("hedge", "wall"):
-        for u in np.arange(-6, 100, 8.0):
-            pose = curve.pose(u, side.v(stage.between(0.8, 0.9)))
-            add_hedge(stage, pose, 8.0, 1.6) if theme == "hedge" else add_wall(stage, pose, 8.0, 1.1)
+        add = add_hedge if theme == "hedge" else add_wall
+        add(stage, curve.chords(side.v(0.85), -6, 100), stage.between(0.9, 1.8))
     if theme in ("wood", "field") and stage.chance(0.5):
         add_guard_rail(stage, curve, side.v(0.3), -6, stage.between(60, END_M))
     _wood(stage, corridor, conditions, side, first, {"field": 10, "wood": 38}.get(theme, 22))
@@ -165,9 +164,7 @@ def _highway_side(stage: Stage, corridor: Corridor, conditions: Conditions, side
         add_bank(stage, curve, side.v(1.6), side.sign * width, height, -8, END_M)
         first = 1.6 + 0.5 * width
     elif stage.chance(0.1):
-        height = stage.between(2.0, 4.0)
-        for u in np.arange(-6, 110, 8.0):
-            add_wall(stage, curve.pose(u, side.v(1.5)), 8.1, height)
+        add_wall(stage, curve.chords(side.v(1.5), -6, 110), stage.between(2.0, 4.0))
     _wood(stage, corridor, conditions, side, first, 26)
     for _ in range(int(stage.rng.integers(0, 3))):
         add_sign(stage, curve.pose(stage.between(12, 80), side.v(0.7)))

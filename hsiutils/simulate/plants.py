@@ -1,5 +1,6 @@
 """Trees, shrubs and hedges: crowns of many leaf clumps with gaps, by season."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,14 +97,15 @@ def add_shrub(stage: Stage, pose: Pose, season: str, height_m: float | None = No
         stage.add(Ellipsoid(centre, np.array([size, size, size])), leaves, thing, porosity=0.8 * foliage.porosity)
 
 
-def add_hedge(stage: Stage, pose: Pose, length_m: float, height_m: float) -> None:
-    """A clipped evergreen hedge along the pose's heading, which begins at the pose."""
+def add_hedge(stage: Stage, pieces: Iterable[tuple[Pose, float]], height_m: float) -> None:
+    """A clipped evergreen hedge of pieces that each begin at a pose and run ahead for a length."""
     thing, leaves = stage.thing(), stage.slot("leaves", VEGETATION, "bark")
-    stage.add(box(pose, (-0.4, 0.4, 0, length_m), 0, 0.9 * height_m), leaves, thing)
-    for along in np.arange(0.4, length_m, 1.1):
-        bump = stage.between(0.45, 0.6)
-        centre = pose.point(stage.between(-0.08, 0.08), float(along), height_m - bump)
-        stage.add(Ellipsoid(centre, np.array([bump, 0.75, bump])), leaves, thing, porosity=0.12)
+    for pose, length in pieces:
+        stage.add(box(pose, (-0.4, 0.4, 0, length), 0, 0.9 * height_m), leaves, thing)
+        for along in np.arange(0.4, length, 1.1):
+            bump = stage.between(0.45, 0.6)
+            centre = pose.point(stage.between(-0.08, 0.08), float(along), height_m - bump)
+            stage.add(Ellipsoid(centre, np.array([bump, 0.75, bump])), leaves, thing, porosity=0.12)
 
 
 def _in_ball(stage: Stage) -> Vector:

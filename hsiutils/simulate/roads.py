@@ -51,6 +51,19 @@ class Curve:
         x = float(self.centre(y)) + v * np.sqrt(1 + direction**2)
         return Pose(x, float(u), float(np.arctan(direction)) + turn, height)
 
+    def chords(self, v: float, start: float, end: float) -> list[tuple[Pose, float]]:
+        """Straight pieces of a line at `v` along the road: pose and length, longer where they are far away."""
+        pieces, u = [], start
+        while u < end:
+            step = float(np.clip(0.15 * abs(u), 4.0, 20.0))
+            here, there = self.pose(u, v), self.pose(min(u + step, end), v)
+            across, ahead = there.x - here.x, there.y - here.y
+            # A touch too long, so that no light falls through the joints.
+            length = float(np.hypot(across, ahead)) + 0.02
+            pieces.append((Pose(here.x, here.y, float(np.arctan2(across, ahead))), length))
+            u += step
+        return pieces
+
 
 @dataclass(frozen=True)
 class Zone:
