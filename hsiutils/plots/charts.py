@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from hsiutils.plots.base import DIVERGING, HEIGHT, SEQUENTIAL, colour
 
-_CHART = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
+_CHART = {"responsive": True, "show_grid": True, "toolbar": None}
+_LEGEND_COLUMNS, _LEGEND_ROW = 3, 24
 
 
 def lines(
@@ -67,7 +68,7 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
 def bars(values: Mapping[str, float], x: str, y: str, **options: Any) -> hv.Bars:
     """Draw one bar a name."""
     chart = hv.Bars(list(values.items()), x, y)
-    return chart.opts(color=colour(0), line_color=None, **_CHART, **options)
+    return chart.opts(color=colour(0), line_color=None, height=HEIGHT, **_CHART, **options)
 
 
 def matrix(
@@ -123,5 +124,8 @@ def _written(cells: Sequence[tuple[str, str, float]], digits: int) -> list[tuple
 
 
 def _legend(count: int) -> dict[str, Any]:
-    return {"legend_position": "bottom", "legend_cols": 3} if count > 1 else {"show_legend": False}
-
+    """Below the chart, which grows with it: a phone has no room beside it."""
+    if count < 2:
+        return {"show_legend": False, "height": HEIGHT}
+    rows = -(-count // _LEGEND_COLUMNS)
+    return {"legend_position": "bottom", "legend_cols": _LEGEND_COLUMNS, "height": HEIGHT + _LEGEND_ROW * rows + 20}

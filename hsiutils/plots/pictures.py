@@ -48,7 +48,7 @@ def colourise(values: ArrayLike, limits: tuple[float, float] | None = None, cmap
     """
     grid = np.asarray(values, dtype=float)
     finite = np.isfinite(grid)
-    low, high = limits or tuple(np.percentile(grid[finite], (0.1, 99.9)))
+    low, high = limits or (tuple(np.percentile(grid[finite], (0.1, 99.9))) if finite.any() else (0.0, 1.0))
     unit = np.clip((np.where(finite, grid, low) - low) / ((high - low) or 1.0), 0, 1)
     rgb = np.asarray(mpl.colormaps[cmap](unit)[..., :3] * 255).round().astype(np.uint8)
     rgb[~finite] = 128
