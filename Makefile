@@ -35,7 +35,7 @@ book: $(READY)
 
 test: PROFILE ?= smoke
 test: lint
-	@$(BIN)/python -m pytest --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=90
 	@$(RUN) validate $(OPTIONS)
 
 lint: $(READY)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -159,12 +160,14 @@ def _simulated(run: Run, progress: bool) -> store.Artefact:
 
 
 def _config(run: Run, channels: int) -> UNetConfig:
-    return UNetConfig(channels=channels, depth=run.profile.depth, filters=run.profile.filters)
+    own = run.profile
+    return UNetConfig(channels=channels, depth=own.depth, filters=own.filters, norm_momentum=own.norm_momentum)
 
 
 def _model_request(run: Run, key: str, name: str, seed: int) -> store.Request:
     profile = run.profile
-    settings = {"depth": profile.depth, "filters": profile.filters, "recipe": profile.recipe}
+    settings: dict[str, Any] = {"depth": profile.depth, "filters": profile.filters}
+    settings |= {"norm_momentum": profile.norm_momentum, "recipe": profile.recipe}
     return store.Request(
         "model",
         {"data": key, "variant": variant(name), "seed": seed, **settings},

@@ -18,6 +18,7 @@ TINY = Profile(
     models=2,
     depth=2,
     filters=2,
+    norm_momentum=0.1,
     recipe=Recipe(epochs=2, batch=2),
 )
 
@@ -25,7 +26,10 @@ TINY = Profile(
 @pytest.fixture(scope="session")
 def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store that lasts for the session; kernels and workers inherit it through the environment."""
-    root = tmp_path_factory.mktemp("store")
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent  # shared by the workers: its locks keep them out of each other's way
+    root = base / "store"
     before = os.environ.get("HSIUTILS_STORE")
     os.environ["HSIUTILS_STORE"] = str(root)
     yield root

@@ -1,7 +1,7 @@
 """Activations of any layer as labelled arrays, and their sums over the regions of a scene.
 
 Layers go by their Keras names. What Keras gives as a layer's output is the tensor before batch normalisation and ReLU;
-the head decomposes the one after them (FACTS of the paper: arXiv 2502.14416, section 3).
+the head decomposes the one after them (arXiv 2502.14416).
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from hsiutils import __main__ as cli
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def tiny(tiny_run, monkeypatch):
+    monkeypatch.setattr(cli, "_run", lambda *args, **kwargs: tiny_run)
+    return tiny_run
+
+
+def invoke(*words):
+    result = runner.invoke(cli.app, list(words))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_lists_every_step():
+    listed = invoke("--help")
+    for step in ("data", "train", "evaluate", "chapter", "book", "claims", "validate"):
+        assert step in listed
+
+
+def test_data_says_what_there_is(tiny):
+    said = invoke("data")
+    assert "10 simulated scenes" in said
+    assert "train" in said
+
+
+def test_train_and_evaluate_print_table_1(tiny):
+    assert "4 networks are trained" in invoke("train")
+    said = invoke("evaluate")
+    assert "simulated scenes" in said
+    assert "93.24" in said.replace("\n", "")
+
+
+def test_claims_prints_a_verdict_for_every_claim(tiny):
+    said = invoke("claims")
+    assert "cannot be" in said
+    assert "undecided" in said or "reproduced" in said
+
+
+def test_chapter_passes_options_and_own_parameters(tiny, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(cli, "run_chapter", lambda source, output, parameters: seen.update(parameters, source=source))
+    invoke("chapter", "3", str(tmp_path / "out.ipynb"), "-p", "seed=5", "-p", "variants=[3]")
+    assert seen["source"].stem == "03_training"
+    assert (seen["profile"], seen["seed"], seen["variants"]) == ("tiny", 5, "[3]")
+
+
+def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "build_book", lambda run, say: tmp_path / "index.html")
+    said = invoke("book")
+    assert "claims" in said
+    assert "index.html" in said
+
+
+def test_validate_exits_as_nbval_does(tiny, monkeypatch):
+    monkeypatch.setattr(cli, "validate_chapters", lambda run: 3)
+    assert runner.invoke(cli.app, ["validate"]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--profile", "fast"], "unknown profile 'fast'"),
+        (["chapter", "42", "out.ipynb"], "no chapter '42'"),
+        (["data", "--data-root", "nowhere-at-all"], "is not a folder"),
+        (["chapter", "3", "out.ipynb", "-p", "sed"], "expected NAME=VALUE"),
+        (["chapter", "3", "out.ipynb", "-p", "sed=1"], "did you mean 'seed'"),
+    ],
+)
+def test_wrong_words_are_told_in_a_line_without_traceback(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hsiutils", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    shown = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "hsiutils", "--help"], capture_output=True, text=True, check=True)
+    assert "claims" in done.stdout
