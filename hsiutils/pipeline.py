@@ -142,17 +142,17 @@ def sunlit(drive: HSIDrive, names: Sequence[str]) -> list[NDArray[np.float32]] |
     return shares if len(shares) == len(names) else None
 
 
-def _simulation(run: Run) -> simulate.Simulation:
-    return simulate.Simulation(seed=run.seed, tiles=run.profile.tiles)
-
-
 @cache
 def _simulated(run: Run, progress: bool) -> store.Artefact:
     names = simulate.draw_names(run.profile.scenes, run.seed)
-    settings = _simulation(run)
+    return simulated(names, simulate.Simulation(seed=run.seed, tiles=run.profile.tiles), progress)
+
+
+def simulated(names: Sequence[str], settings: simulate.Simulation, progress: bool = True) -> store.Artefact:
+    """Return the data set of these scenes, rendering what is not there."""
     return store.artefact(
         "data",
-        {"names": names, "simulation": settings},
+        {"names": list(names), "simulation": settings},
         ("hsiutils.simulate.files",),
         lambda folder: simulate.write_dataset(folder, names, settings, workers(), progress),
         resumable=True,
