@@ -278,7 +278,8 @@ def _broken_seals(base: Path, listings: list[_Listing]) -> Iterator[Finding]:
     for name in names:
         if root and not is_complete(root, name):
             path = base / next(one for one in listings if name in one.names).layout.folder
-            found, expected = "files that differ from their record", f"the hashes in scenes/{name}.json"
+            found = "files that differ from their record, or no sound record"
+            expected = f"files with the hashes in scenes/{name}.json"
             yield Finding("error", name, path, found, expected, "simulate the scene anew")
 
 
