@@ -140,7 +140,7 @@ def spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
         map (band, y, x): input times gradient of the folded network; biases by layer. It closes.
     """
     image = input_image(model, x).requires_grad_()
-    network = model.folded()
+    network = model.folded().requires_grad_(True)  # also where the caller froze some of it
     layers = network.keras_layers()
     biases = [cast(Tensor, layer.bias) for layer in layers.values()]
     with torch.enable_grad(), full_precision():

@@ -208,3 +208,11 @@ def test_the_model_is_left_as_it_was(error, monkeypatch):
     assert hooks(model) == 0
     assert same(before, state(model))
     assert not X.requires_grad
+
+
+def test_spatial_map_of_a_frozen_network_is_the_same():
+    model, x = shaken(), image(SMALL, 8, 8)
+    target = pixel((SMALL.classes, 8, 8), 0, 3, 4)
+    before = spatial(model, x, target)
+    after = spatial(model.requires_grad_(False), x, target)
+    assert np.array_equal(before.map.values, after.map.values)
