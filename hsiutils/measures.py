@@ -1,6 +1,7 @@
 """What the ledger's claims are measured by: one small function a claim, of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
 
@@ -8,7 +9,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from hsiutils import pipeline
+from hsiutils import activation_results, activation_study, pipeline
+from hsiutils.activation_results import FEW, MANY
 from hsiutils.metrics import scores
 from hsiutils.pipeline import Run
 from hsiutils.scene_statistics import class_variability, statistics
@@ -63,6 +65,41 @@ def pn_edge_cost(run: Run) -> Estimate:
     return difference(_finite(one), _finite(other))
 
 
+def head_gap(run: Run) -> Estimate:
+    """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
+    gaps = activation_study.over_networks(run, activation_study.closure)["gap"]
+    return mean_over_seeds(gaps.max(["variant", "scene"]))
+
+
+def likeness_of_inputs(run: Run) -> Estimate:
+    """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
+    variants = [name for name in activation_study.PAPER_VARIANTS if name in run.variants]
+    pairs = activation_results.likeness(activation_study.similarity_sums(run), variants, run.seeds)
+    with _testable():
+        return activation_results.beyond_seeds(pairs)
+
+
+def vegetation_on_road(run: Run) -> Estimate:
+    """Placement of vegetation on the way to Road, mean of 1 and 3 channels minus 25 with PN."""
+    sums = activation_results.evidence(_compared(run, activation_study.head_sums))
+    with _testable():
+        return activation_results.contrast(activation_results.placement(sums), FEW, MANY)
+
+
+def inhomogeneity(run: Run) -> Estimate:
+    """Coefficient of variation of activations inside Other, 25 channels with PN minus the mean of 1 and 3."""
+    sums = _compared(run, activation_study.head_sums)
+    with _testable():
+        return activation_results.contrast(activation_results.variation(sums), MANY, FEW)
+
+
+def edge_noise(run: Run) -> Estimate:
+    """Noise of conv2d_1 along label borders, in standard deviations, 25 channels with PN minus the mean of 1 and 3."""
+    sums = _compared(run, activation_study.edge_sums)
+    with _testable():
+        return activation_results.contrast(activation_results.edge_noise(sums), MANY, FEW)
+
+
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "marks_3": _cell("3", "Road Marks"),
@@ -74,9 +111,31 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "variability_gain": variability_gain,
         "pn_robustness": pn_robustness,
         "pn_edge_cost": pn_edge_cost,
+        "head_gap": head_gap,
+        "likeness_of_inputs": likeness_of_inputs,
+        "vegetation_on_road": vegetation_on_road,
+        "inhomogeneity": inhomogeneity,
+        "edge_noise": edge_noise,
     }
 )
 """Measures by the name that data/claims.yaml uses."""
+
+
+def _compared(run: Run, measure: Callable[[Run, str, int], xr.Dataset]) -> xr.Dataset:
+    """A measure of the networks that the paper's sentences on its Figs. 5 and 6 compare."""
+    missing = [name for name in (*FEW, *MANY) if name not in run.variants]
+    if missing:
+        raise NotTestable(f"needs variant {', '.join(missing)}; this run has {', '.join(run.variants)}")
+    return activation_study.over_networks(run, measure, [*FEW, *MANY])
+
+
+@contextmanager
+def _testable() -> Iterator[None]:
+    """Turn a figure that no network of the run has into a claim that cannot be tested."""
+    try:
+        yield
+    except ValueError as reason:
+        raise NotTestable(str(reason)) from reason
 
 
 @cache

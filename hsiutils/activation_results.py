@@ -1,0 +1,288 @@
+"""Figures of merit of activations, with the spread over seeds and over scenes: what chapter 5 and the ledger read.
+
+Functions take the sums of `hsiutils.activation_study`, so that they can be tried on sums made by hand.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hsiutils import analysis
+from hsiutils.activation_study import source_name
+from hsiutils.uncertainty import Estimate, difference, mean_over_seeds
+
+Statistic = Callable[[xr.Dataset], xr.DataArray]
+"""Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
+
+FEW, MANY = ("1", "3"), ("25-PN",)
+"""The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
+
+RESAMPLES = 400
+_RESAMPLED_BYTES = 2**27
+"""Of resampled sums held in memory at a time."""
+
+
+def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Where the pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins.
+
+    See `hsiutils.analysis.drive`.
+    """
+    return analysis.drive(sums, source, target)["placement"]
+
+
+def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
+    """`hsiutils.analysis.evidence` of sums that hold their head: what the channels say on each class's pixels."""
+    return analysis.evidence(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
+
+
+def top_channel(sums: xr.Dataset, name: str) -> int:
+    """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
+    found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
+    return _largest(found["score"].sel({"class": name}))
+
+
+def boldest_channel(sums: xr.Dataset, name: str) -> int:
+    """The channel of one network with the most contrast across the borders of a class.
+
+    Parameters
+    ----------
+    sums : of `hsiutils.analysis.edge_statistics`.
+    """
+    return _largest(analysis.edge_profiles(sums)["contrast"].sel({"class": name}))
+
+
+def _largest(values: xr.DataArray) -> int:
+    """Channel of the largest value; the first where none is known."""
+    return int(values["channel"].values[values.fillna(-np.inf).argmax("channel").item()])
+
+
+def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
+    """Coefficient of variation inside a region of a scene, median over the channels that are alive there.
+
+    Other, which merges six classes of objects, is the diverse region of HSI-Drive. Larger is less homogeneous.
+    """
+    one = sums[["pixels", "total", "square"]].sel(region=[region])
+    return analysis.homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
+
+
+def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
+    """A measure of `hsiutils.analysis.edge_measures`, mean over the classes that have a border."""
+    return analysis.edge_measures(sums)[measure].mean("class")
+
+
+def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFrame:
+    """A figure of every variant: mean over seeds, range over seeds, and 95 % interval over scenes of that mean.
+
+    Returns
+    -------
+    One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
+    where nothing is known or there is one scene only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
+        each = statistic(sums)
+        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed)
+    columns = {
+        "mean": each.mean("seed"),
+        "least": each.min("seed"),
+        "most": each.max("seed"),
+        "low": bounds["low"],
+        "high": bounds["high"],
+    }
+    return pd.DataFrame({name: values.values for name, values in columns.items()}, index=each["variant"].values)
+
+
+def compare(
+    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str]
+) -> pd.DataFrame:
+    """A figure of some variants less that of others, with both its intervals.
+
+    Returns
+    -------
+    Rows "over seeds" (Welch) and "over scenes" (bootstrap): difference, low, high. The first says whether other
+    trainings would agree, the second whether other scenes would. NaN where nothing is known.
+    """
+    trainings = _contrast_or_nothing(statistic(sums), more, less)
+    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed)
+    rows = {
+        "over seeds": (trainings.mean, trainings.low, trainings.high),
+        "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
+
+
+def sentences(
+    claim: str, sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str] = MANY, less: Sequence[str] = FEW
+) -> list[str]:
+    """What to say of a claim that a figure is larger in some variants than in others: a line an interval.
+
+    Parameters
+    ----------
+    claim : words for it.
+    sums, statistic, seed, more, less : as in `compare`.
+    """
+    missing = [name for name in (*more, *less) if name not in sums["variant"].values]
+    if missing:
+        return [f"{claim}: needs {', '.join(missing)}"]
+    return [f"{claim}, {_told(row)}" for row in compare(sums, statistic, seed, more, less).itertuples()]
+
+
+def _told(row: Any) -> str:
+    if not np.isfinite(row.difference):
+        return f"{row.Index}: no network has the figure"
+    verdict = "cannot be told"
+    if row.low * row.high > 0:
+        verdict = "holds" if row.low > 0 else "the reverse holds"
+    return f"{row.Index}: {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]: {verdict}"
+
+
+def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
+    """Mean over some variants less that over others, with Welch's interval over seeds.
+
+    Parameters
+    ----------
+    values : (variant, seed)
+    more, less : names of variants.
+
+    Raises
+    ------
+    ValueError
+        If either side has no finite value.
+    """
+    one, other = (values.sel(variant=list(names)).mean("variant") for names in (more, less))
+    return difference(one, other)
+
+
+def _contrast_or_nothing(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
+    try:
+        return contrast(values, more, less)
+    except ValueError:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+
+
+def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.DataArray:
+    return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
+
+
+def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    if sums.sizes["scene"] < 2:
+        value = statistic(sums)
+        return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
+    batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
+    return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
+
+
+def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """How alike networks are, pair by pair, with the nulls beside.
+
+    Parameters
+    ----------
+    sums : of `hsiutils.activation_study.similarity_sums`.
+    variants, seeds : the networks.
+
+    Returns
+    -------
+    One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
+    trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
+    scene" (only the layout is shared) and "moved" (nothing is).
+    """
+    together = sums.sum("scene").expand_dims("scene")
+    known = set(map(str, sums["source"].values))
+    rows = []
+    for kind, (a, one), (b, other), shuffle in _pairings(variants, seeds):
+        names = source_name(a, one), source_name(b, other, shuffle)
+        if names[1] in known:
+            found = analysis.similarity(_only(together, names), *names)
+            figures = {name: float(found[name]) for name in ("matched", "random_pairing", "cka")}
+            # The lower seed first: which of the two networks comes first means nothing.
+            low, high = sorted((one, other))
+            pair = " and ".join(sorted((a, b), key=list(variants).index))
+            rows.append({"pair": pair, "kind": kind, "seed": low, "other_seed": high, **figures})
+    return pd.DataFrame(rows)
+
+
+Network = tuple[str, int]
+
+
+def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, Network, Network, str]]:
+    networks = [(name, seed) for name in variants for seed in seeds]
+    trained = [
+        ("another seed" if one[0] == other[0] else "another input", one, other, "none")
+        for one, other in combinations(networks, 2)
+        if one[1] != other[1]
+    ]
+    # The shuffled ones are first networks; against last ones, so that as among the trained the seeds differ.
+    nulls = [
+        (kind, (one, seeds[-1]), (other, seeds[0]), shuffle)
+        for kind, shuffle in (("another scene", "other scene"), ("moved", "moved"))
+        for one in variants
+        for other in variants
+        if one != other or len(seeds) > 1
+    ]
+    return trained + nulls
+
+
+def _only(sums: xr.Dataset, sources: Sequence[str]) -> xr.Dataset:
+    units = np.flatnonzero(np.isin(sums["source"].values, list(sources)))
+    return sums.isel(unit=units, unit_other=units)
+
+
+def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
+    """Matched correlation of two trainings on one input, less that of two inputs: what an input does to the likeness.
+
+    At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
+    have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval is of the
+    jackknife over seeds: there is none with two.
+
+    Parameters
+    ----------
+    pairs : of `likeness`.
+
+    Raises
+    ------
+    ValueError
+        If there are not two seeds and two variants.
+    """
+    trained = pairs[pairs["kind"].isin(["another seed", "another input"])]
+    means = trained.groupby(["seed", "other_seed", "kind"])["matched"].mean().unstack()
+    if not {"another seed", "another input"} <= set(means.columns):
+        raise ValueError("needs networks of two seeds and of two inputs")
+    gaps = (means["another seed"] - means["another input"]).reset_index(name="gap")
+    whole = gaps["gap"].mean()
+    seeds = set(gaps["seed"]) | set(gaps["other_seed"])
+    if len(seeds) < 3:
+        return mean_over_seeds([whole])
+    without = [gaps["gap"][(gaps["seed"] != seed) & (gaps["other_seed"] != seed)].mean() for seed in sorted(seeds)]
+    return mean_over_seeds(len(seeds) * whole - (len(seeds) - 1) * np.asarray(without))
+
+
+def likeness_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Means over pairs, one row a pair of variants: matched correlation of each kind, CKA and random pairing."""
+    trained = pairs["kind"].isin(["another seed", "another input"])
+    columns = {"trained": pairs["matched"].where(trained)}
+    columns |= {kind: pairs["matched"].where(pairs["kind"] == kind) for kind in ("another scene", "moved")}
+    columns |= {name: pairs[name].where(trained) for name in ("random_pairing", "cka")}
+    table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
+    spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
+    return table.assign(least=spread.min(), most=spread.max())
+
+
+def matched_matrix(sums: xr.Dataset, a: str, b: str) -> xr.DataArray:
+    """Correlation matrix of two sources, with the columns in the order of their matches: the diagonal is matched.
+
+    Channels that never vary are left out; those without a match stand last.
+    """
+    matrix = analysis.correlation(_only(sums, (a, b)), a, b)
+    alive = matrix.dropna("channel_a", how="all").dropna("channel_b", how="all")
+    pairs = analysis.match_channels(alive)
+    rest = [[channel for channel in alive[side].values if channel not in set(pairs[side])] for side in _SIDES]
+    order = [[*pairs[side], *others] for side, others in zip(_SIDES, rest, strict=True)]
+    return alive.sel(channel_a=order[0], channel_b=order[1])
+
+
+_SIDES = ("channel_a", "channel_b")

@@ -1,0 +1,205 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from analysis import planted
+
+from hsiutils import activation_results as results
+from hsiutils import analysis
+from hsiutils.activation_study import source_name
+
+SCENES = planted.scenes(4)
+
+
+def head_sums(model):
+    sums = analysis.region_statistics(model, SCENES)
+    return sums.merge(analysis.head_table(model)).assign_attrs(sums.attrs)
+
+
+def side_by_side(**networks):
+    """Variants of planted networks, one a seed."""
+    rows = [
+        xr.concat([head_sums(model) for model in models], dim=xr.Variable("seed", range(len(models))))
+        for models in networks.values()
+    ]
+    return xr.concat(rows, dim=xr.Variable("variant", list(networks)))
+
+
+def driving(strength):
+    """Vegetation's red edge speaks for Road as strongly as it is told to; edges speak for Road everywhere."""
+    head = planted.vegetation_head()
+    head[planted.ROAD, planted.RED_EDGE] = strength
+    return planted.planted(head)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return side_by_side(wrong=[driving(3), driving(3.2)], right=[driving(-3), driving(-3.2)])
+
+
+def placed(sums):
+    """Positive evidence for Road on vegetation, which a planted head need not place on a line."""
+    return analysis.drive(sums)["ratio"]
+
+
+def test_planted_vegetation_that_drives_road_is_found(networks):
+    evidence = results.evidence(networks, margin=False)
+    values = results.contrast(placed(evidence), ["wrong"], ["right"])
+    assert values.low > 0
+    assert results.contrast(placed(evidence), ["right"], ["wrong"]).high < 0
+
+
+def test_placement_is_that_of_drive_and_stays_under_numbers_added_to_all_weights(networks):
+    shifted = networks.assign(weight=networks["weight"] + 5)
+    one, other = (results.placement(results.evidence(sums)) for sums in (networks, shifted))
+    xr.testing.assert_allclose(one, other)
+    plain = analysis.drive(analysis.evidence(networks, networks))["placement"]
+    xr.testing.assert_allclose(one, plain)
+
+
+def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
+    evidence = results.evidence(networks, margin=False)
+    table = results.by_variant(evidence, placed, seed=1)
+    assert list(table.index) == ["wrong", "right"]
+    assert (table["least"] <= table["mean"]).all()
+    assert (table["mean"] <= table["most"]).all()
+    assert (table["low"] <= table["mean"] + 1e-9).all()
+    assert (table["mean"] <= table["high"] + 1e-9).all()
+    compared = results.compare(evidence, placed, 1, ["wrong"], ["right"])
+    assert compared["difference"].tolist() == pytest.approx([table["mean"]["wrong"] - table["mean"]["right"]] * 2)
+    assert results.sentences("c", evidence, placed, 1, ["wrong"], ["right"])[0].endswith(": holds")
+    assert results.sentences("c", evidence, placed, 1, ["right"], ["wrong"])[1].endswith(": the reverse holds")
+    assert results.sentences("c", evidence, placed, 1, ["wrong"], ["wrong"])[0].endswith(": cannot be told")
+
+
+def test_nothing_known_is_said_and_not_made_up(networks):
+    def nothing(sums):
+        return placed(sums) * np.nan
+
+    evidence = results.evidence(networks)
+    assert np.isnan(results.compare(evidence, nothing, 0, ["wrong"], ["right"])).all(axis=None)
+    assert results.by_variant(evidence, nothing, 0).isna().all(axis=None)
+    assert "no network has the figure" in results.sentences("c", evidence, nothing, 0, ["wrong"], ["right"])[0]
+    assert results.sentences("c", evidence, placed, 0) == ["c: needs 25-PN, 1, 3"]
+    with pytest.raises(ValueError, match="no finite value"):
+        results.contrast(nothing(evidence), ["wrong"], ["right"])
+
+
+def test_one_scene_gives_no_interval_over_scenes(networks):
+    table = results.by_variant(results.evidence(networks.isel(scene=[0]), margin=False), placed, 0)
+    assert table["mean"].notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_planted_channels_are_the_top_ones():
+    sums = head_sums(planted.planted())
+    assert results.top_channel(sums, "Vegetation") == planted.RED_EDGE
+    edges = analysis.edge_statistics(planted.planted(), SCENES)
+    assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
+
+
+def region_sums(values):
+    """Sums of one channel's values on the pixels of Other, one scene."""
+    values = np.asarray(values, dtype=float)
+    dims = ("variant", "seed", "scene", "region", "channel")
+    sums = {
+        "total": (dims, values.sum().reshape(1, 1, 1, 1, 1)),
+        "square": (dims, (values**2).sum().reshape(1, 1, 1, 1, 1)),
+    }
+    return xr.Dataset({"pixels": (dims[:4], np.full((1, 1, 1, 1), len(values))), **sums}, {"region": ["Other"]})
+
+
+def test_variation_is_the_standard_deviation_over_the_mean():
+    assert results.variation(region_sums([1, 1, 3, 3])).item() == pytest.approx(0.5)
+    assert results.variation(region_sums([10, 10, 30, 30])).item() == pytest.approx(0.5)
+    assert results.variation(region_sums([2, 2, 2, 2])).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_at_edges_is_found_where_it_was_planted():
+    quiet, loud = (
+        analysis.edge_statistics(planted.planted(), planted.scenes(4, noise=noise)).isel(channel=[planted.NOISE])
+        for noise in (0.01, 0.5)
+    )
+    # The planted noise is white: in its own standard deviations it is 1 however loud; the red edge's own noise is none.
+    assert results.edge_noise(loud).item() == pytest.approx(1, abs=0.15)
+    edge = analysis.edge_statistics(planted.planted(), SCENES).isel(channel=[planted.RED_EDGE])
+    assert results.edge_noise(edge).item() < 0.05
+    assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def moments():
+    """Two inputs with two seeds each; a's seeds are one network with its channels in another order, b's are not."""
+    one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
+    models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
+    models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
+    sources = {name: analysis.Source(model, SCENES) for name, model in models.items()}
+    sources |= {
+        source_name(name, 0, kind): analysis.Source(models[source_name(name, 0)], SCENES, kind)
+        for name in "ab"
+        for kind in ("moved", "other scene")
+    }
+    return analysis.moments(sources)
+
+
+def permuted(model):
+    """The same network with the channels before the head reversed."""
+    last = model.decoder[-1].block
+    for holder in (last.conv2, last.norm2):
+        for value in holder.state_dict().values():
+            if value.ndim and len(value) == 4:
+                value.copy_(value.flip(0).clone())
+    return model
+
+
+def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(moments):
+    pairs = results.likeness(moments, ["a", "b"], [0, 1])
+    of_a = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "another seed")]
+    assert of_a["matched"].item() == pytest.approx(1)
+    assert of_a["cka"].item() == pytest.approx(1)
+    strange = pairs[(pairs["pair"] == "b and b") & (pairs["kind"] == "another seed")]
+    assert strange["matched"].item() < 0.9
+    assert set(pairs["kind"]) == {"another seed", "another input", "another scene", "moved"}
+    assert (pairs["seed"] < pairs["other_seed"]).all()
+    moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
+    assert moved < 0.9
+    table = results.likeness_table(pairs)
+    assert table.loc["a and a", "trained"] == pytest.approx(1)
+    assert table.loc["a and a", "moved"] == pytest.approx(moved)
+    assert (table["least"] <= table["most"]).all()
+
+
+def test_matches_stand_on_the_diagonal(moments):
+    matrix = results.matched_matrix(moments, source_name("a", 0), source_name("a", 1))
+    assert np.diag(matrix.values) == pytest.approx(np.ones(len(matrix)))
+    assert (matrix["channel_a"].values + matrix["channel_b"].values == 3).all()
+
+
+def likeness(same, other, seeds=3):
+    rows = [
+        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
+        for a in range(seeds)
+        for b in range(a + 1, seeds)
+        for kind, value in (("another seed", same), ("another input", other))
+    ]
+    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
+
+
+def test_what_an_input_does_beyond_seeds():
+    found = results.beyond_seeds(likeness(0.9, 0.5))
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 1
+    assert results.beyond_seeds(likeness(0.5, 0.9)).sign == -1
+    alone = results.beyond_seeds(likeness(0.9, 0.5, seeds=2))
+    assert (alone.mean, alone.count) == (pytest.approx(0.4), 1)
+    assert np.isnan(alone.low)
+    with pytest.raises(ValueError, match="two seeds"):
+        results.beyond_seeds(likeness(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
+
+
+def test_the_interval_is_wide_where_one_seed_decides():
+    pairs = likeness(0.5, 0.5)
+    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
+    found = results.beyond_seeds(pairs)
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 0
