@@ -30,7 +30,7 @@ def validate(run: Run, only: list[Path] | None = None) -> int:
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=1800", "--no-header", "-v"]
         # An empty configuration: pytest's options for the unit tests do not concern the chapters.
         command += ["--numprocesses=auto", "--dist=loadfile"]  # chapters side by side, each in a kernel of its own
-    command += ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder)]
+        command += ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder)]
         return subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
     finally:
         shutil.rmtree(folder)
