@@ -28,8 +28,8 @@ def validate(run: Run, only: list[Path] | None = None) -> int:
         for notebook in only or chapters():
             prepare_chapter(notebook, folder / notebook.name, chapter_parameters(notebook, run))
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=1800", "--no-header", "-v"]
-        # An empty configuration: pytest's options for the unit tests do not concern the chapters.
         command += ["--numprocesses=auto", "--dist=loadfile"]  # chapters side by side, each in a kernel of its own
+        # An empty configuration: pytest's options for the unit tests do not concern the chapters.
         command += ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder)]
         return subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
     finally:
@@ -47,5 +47,5 @@ def record_outputs(notebook: Path, run: Run) -> None:
         if cell.cell_type == "code":
             checked = CHECKED in cell.metadata.get("tags", [])
             cell.outputs = [output for output in outputs[cell.id] if output.output_type != "error"] if checked else []
-            cell.execution_count = None
+            cell.execution_count = 1 if cell.outputs else None  # nbval takes an output without it for a mistake
     write_atomically(notebook, nbformat.writes(content) + "\n")
