@@ -1,8 +1,11 @@
 """Tables as HTML."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import holoviews as hv
 import pandas as pd
+from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, StringFormatter, TableColumn
 from pandas.io.formats.style import Styler
 
 
@@ -19,3 +22,32 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
     return styler if frame.index.name else styler.hide(axis="index")
+
+
+def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:
+    """Show a table that the reader sorts by clicking on a column's head; it works in a page without a server.
+
+    Parameters
+    ----------
+    frame : text and number columns; its index is left out.
+    precision : column -> decimals; other numbers are written as powers of ten. An empty cell reads "-".
+    """
+    places = dict(precision or {})
+
+    def keep_widths(plot: Any, element: Any) -> None:
+        plot.state.autosize_mode = "fit_columns"
+        plot.state.sizing_mode = "stretch_width"
+        plot.state.index_position = None
+        for column in plot.state.columns:
+            column.formatter = _formatter(frame, column, places)
+
+    height = 27 * (len(frame) + 1) + 4
+    return hv.Table(frame, list(frame.columns), []).opts(hooks=[keep_widths], height=height, sortable=True)
+
+
+def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:
+    if not pd.api.types.is_numeric_dtype(frame[column.field]):
+        return StringFormatter()
+    if column.field in places:
+        return NumberFormatter(format="0." + "0" * places[column.field], nan_format="-", text_align="right")
+    return ScientificFormatter(precision=1, nan_format="-", text_align="right")

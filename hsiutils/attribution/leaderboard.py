@@ -1,0 +1,178 @@
+"""Every method asked the same about one image: closure, randomisation, class sensitivity, faithfulness, time.
+
+The questions are for one class over the region that the network gives to it (`Question`), so that all methods answer
+for the same numbers. Nothing here is a benchmark of a whole data set: it is what one can check by eye and by hand.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hsiutils.attribution import targets
+from hsiutils.attribution.cams import last_layer
+from hsiutils.attribution.capture import frozen, full_precision
+from hsiutils.attribution.faithfulness import band_ablation, insertion_deletion
+from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.sanity import SIGNS, randomised_networks, similarity
+from hsiutils.attribution.targets import Target
+from hsiutils.unet import UNet, layer_shapes
+
+Attribute = Callable[..., Attribution]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked about one image.
+
+    Attributes
+    ----------
+    region : mean logit of a class over the pixels that the network gives to it.
+    rival : mean logit over the same pixels of the class that comes second there.
+    pixels : the class's logit at single pixels of the region.
+    places : (row, column) of these.
+    scale : root mean square of the class's logit over the image, the unit of residuals: |logit| alone would make a
+        residual huge wherever a logit crosses zero.
+    """
+
+    region: Target
+    rival: Target
+    pixels: tuple[Target, ...]
+    places: tuple[tuple[int, int], ...]
+    scale: float
+
+
+def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
+    """Ask about the class with the most pixels, at pixels evenly spaced through its region in reading order.
+
+    Parameters
+    ----------
+    x : (channels, h, w).
+
+    Raises
+    ------
+    ValueError
+        If `pixels` is not positive.
+    """
+    if pixels < 1:
+        raise ValueError(f"expected at least one pixel, got {pixels}")
+    with torch.no_grad(), full_precision(), frozen(model):
+        logits = model(x[None])[0]
+    chosen = logits.argmax(0)
+    largest = int(chosen.flatten().bincount(minlength=len(logits)).argmax())
+    mask = chosen == largest
+    means = logits[:, mask].mean(1)
+    means[largest] = -torch.inf
+    places = [(int(row), int(column)) for row, column in mask.nonzero().cpu()]
+    spaced = tuple(places[(2 * k + 1) * len(places) // (2 * pixels)] for k in range(pixels))
+    classes, height, width = logits.shape
+    shape = (classes, height, width)
+    return Question(
+        targets.class_map(logits, largest, mean=True),
+        targets.region(shape, int(means.argmax()), mask, mean=True),
+        tuple(targets.pixel(shape, largest, *place) for place in spaced),
+        spaced,
+        float(logits[largest].square().mean().sqrt()),
+    )
+
+
+def upper_layers(model: UNet) -> list[str]:
+    """Keras names of the head and the whole decoder, from the head down: what "upper layers" means here."""
+    names = [shape.name for shape in layer_shapes(model.config)]
+    return names[: names.index("conv2d_transpose") - 1 : -1]
+
+
+def stops(model: UNet) -> list[str]:
+    """Keras names at which a cascade from the head down is looked at.
+
+    The head, the last layers of the three highest decoder blocks, the end of `upper_layers`, the base, and the second
+    layer of all, whose output the first skip connection carries.
+    """
+    depth = model.config.depth
+    blocks = [f"conv2d_{4 * depth + 1 - 2 * step}" for step in range(min(3, depth))]
+    return [f"conv2d_{4 * depth + 2}", *blocks, upper_layers(model)[-1], f"conv2d_{2 * depth + 1}", "conv2d_1"]
+
+
+def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:
+    """Maps before the head for the logit of each pixel of a question.
+
+    Returns
+    -------
+    Dataset
+        `map` (method, pixel, y, x) on the padded grid, `total` and `residual` (method, pixel), `logit` (pixel);
+        coordinates `row` and `column` of pixel.
+    """
+    found = [[METHODS[name](model, x, target, last_layer(model)) for target in asked.pixels] for name in names]
+    rows, columns = zip(*asked.places, strict=True)
+    return xr.Dataset(
+        {
+            "map": (("method", "pixel", "y", "x"), np.stack([[one.map.values for one in row] for row in found])),
+            "total": (("method", "pixel"), [[one.total for one in row] for row in found]),
+            "residual": (("method", "pixel"), [[one.residual for one in row] for row in found]),
+            "logit": (("pixel",), [one.logit for one in found[0]]),
+        },
+        {"method": list(names), "row": ("pixel", list(rows)), "column": ("pixel", list(columns))},
+    )
+
+
+def leaderboard(
+    model: UNet, x: Tensor, asked: Question, methods: Mapping[str, Attribute], *, seed: int = 0, steps: int = 10
+) -> xr.Dataset:
+    """Hold methods side by side on one image.
+
+    Parameters
+    ----------
+    x : (channels, h, w).
+    methods : name -> (model, x, target) -> Attribution, each at the layer that it takes by itself.
+    seed : of the redrawn weights.
+    steps : of the insertion and deletion curves.
+
+    Returns
+    -------
+    Dataset over method: `residual`, median over the question's pixels of |total - logit| in units of its scale;
+    `sanity`, rank correlation of the absolute maps before and after the `upper_layers` are redrawn, near zero where the
+    map depends on what they learned; `class_sensitivity`, rank correlation of the signed maps for the region's class
+    and its rival, 1 where the map does not see the class; `faithfulness`, insertion's area less deletion's, for maps in
+    space; `band_faithfulness`, rank correlation of a band's part and the logit's fall without it, for maps with bands;
+    `seconds` for the region's map. NaN where a question does not apply or its answer is not defined.
+    """
+    twin = next(network for _, network in randomised_networks(model, seed=seed, layers=upper_layers(model)[-1:]))
+    rows = [_answers(model, twin, x, asked, method, steps) for method in methods.values()]
+    return xr.Dataset({name: (("method",), [row[name] for row in rows]) for name in rows[0]}, {"method": list(methods)})
+
+
+def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attribute, steps: int) -> dict[str, float]:
+    started = time.perf_counter()
+    found = method(model, x, asked.region)
+    seconds = time.perf_counter() - started
+    residuals = [abs(method(model, x, target).residual) / asked.scale for target in asked.pixels]
+    redrawn, rival = method(twin, x, asked.region), method(model, x, asked.rival)
+    return {
+        "residual": float(np.median(residuals)),
+        "sanity": _ranks(found, redrawn, "absolute"),
+        "class_sensitivity": _ranks(found, rival, "signed"),
+        "faithfulness": _faithfulness(model, x, asked, found, steps),
+        "band_faithfulness": _band_faithfulness(model, x, asked, found),
+        "seconds": seconds,
+    }
+
+
+def _ranks(one: Attribution, other: Attribution, sign: str) -> float:
+    return float(similarity(one.map, other.map)[0, SIGNS.index(sign)])
+
+
+def _faithfulness(model: UNet, x: Tensor, asked: Question, found: Attribution, steps: int) -> float:
+    if "y" not in found.map.dims or not np.isfinite(found.map).all():
+        return float("nan")
+    return float(insertion_deletion(model, x, asked.region, found, steps=steps)["score"])
+
+
+def _band_faithfulness(model: UNet, x: Tensor, asked: Question, found: Attribution) -> float:
+    if "band" not in found.map.dims or len(x) < 3 or not np.isfinite(found.map).all():
+        return float("nan")
+    return float(band_ablation(model, x, asked.region, found)["spearman"])
