@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hsiutils.cubefiles import cube_tiles
-from hsiutils.filecheck import Finding, check_cube, check_frame, check_labels
+from hsiutils.filecheck import Finding, Severity, check_cube, check_frame, check_labels
 from hsiutils.layouts import BASES, FOLDER_SPLITS, LAYOUTS, DatasetError, Layout, describe_search
 from hsiutils.sensor import HSI_DRIVE, Sensor
 from hsiutils.simulate import Conditions, is_complete
@@ -185,9 +185,9 @@ def _pairs(listing: _Listing) -> Iterator[Finding]:
             yield _missing("note", name, path, "raw frame", "raw")
 
 
-def _missing(severity: str, name: str, path: Path, kind: str, folder: str) -> Finding:
+def _missing(severity: Severity, name: str, path: Path, kind: str, folder: str) -> Finding:
     advice = f"fetch the {kind} of {name}" + (", or move this file away" if severity == "error" else "")
-    return Finding("error" if severity == "error" else "note", name, path, f"no {kind}", f"one in {folder}/", advice)
+    return Finding(severity, name, path, f"no {kind}", f"one in {folder}/", advice)
 
 
 def _strays(listing: _Listing) -> Iterator[Finding]:
@@ -244,8 +244,8 @@ def _usual_tiles(listing: _Listing, sensor: Sensor) -> tuple[int, int]:
     for path in (path for paths in listing.cubes.values() for path in paths):
         try:
             sizes[cube_tiles(path, listing.layout, len(sensor.bands))] += 1
-        except DatasetError:
-            continue  # `check_cube` reports it
+        except Exception:  # noqa: S112 - `check_cube` reports it, whatever a garbled header brings up
+            continue
     return sizes.most_common(1)[0][0] if sizes else sensor.tiles
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.io import whosmat
 
 from hsiutils.cubefiles import read_cube, read_labels
-from hsiutils.layouts import DatasetError, Layout
+from hsiutils.layouts import Layout
 from hsiutils.raw import read_frame
 from hsiutils.sensor import Sensor
 
@@ -58,7 +58,7 @@ def check_cube(scene: str, path: Path, layout: Layout, bands: int, tiles: tuple[
     expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({layout.name})"
     try:
         values, dtype = read_cube(path, layout, bands, tiles), stored_dtype(path, layout)
-    except DatasetError as error:
+    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
         yield Finding("error", scene, path, _without_path(error, path), expected, f"{_FETCH}, or move it away")
         return
     wanted = "uint16" if layout.name.endswith("u16") else "float32"
@@ -108,7 +108,7 @@ def check_labels(scene: str, path: Path, tiles: tuple[int, int]) -> Iterator[Fin
     """Faults of one label image: unreadable, coloured, of another size, with unknown codes, or empty."""
     try:
         codes = read_labels(path, tiles)
-    except DatasetError as error:
+    except Exception as error:  # as above
         found, expected = _without_path(error, path), f"codes 0..10, {tiles[0]} x {tiles[1]} pixels"
         yield Finding("error", scene, path, found, expected, f"{_FETCH}, or move it and its cube away")
         return
@@ -138,4 +138,4 @@ def stored_dtype(path: Path, layout: Layout) -> str:
 
 
 def _without_path(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(f"{path}: ") or type(error).__name__

@@ -137,7 +137,15 @@ def write_keras(model: UNet, path: Path | str) -> None:
 def _named_if_broken(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        UnicodeError,
+        json.JSONDecodeError,
+        zipfile.BadZipFile,
+    ) as error:
         size = path.stat().st_size
         raise ValueError(
             f"{path}: cannot be read as a Keras file ({size} bytes): {error}; it is damaged, cut short or no such file"

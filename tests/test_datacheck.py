@@ -227,6 +227,18 @@ def test_files_of_level_7_3_are_sound_too(tmp_path: Path) -> None:
     assert check(tmp_path).empty
 
 
+def test_garbled_headers_are_findings_too(tmp_path: Path) -> None:
+    """Parsers raise on them what no one would expect of a parser: RuntimeError, tokenize.TokenError."""
+    write_matlab_release(tmp_path / "a")
+    mat73(cube(tmp_path / "a"), values_of(FIRST))
+    cube(tmp_path / "a").write_bytes(cube(tmp_path / "a").read_bytes().replace(b"TREE", b"EERT"))
+    for name in (NAMES[1], FIRST):
+        path = write_scene(tmp_path / "b", name, npy_bands_last, "images/test", ".npy", "annotations/test")
+    path.write_bytes(path.read_bytes().replace(b"), }", b"(((("))
+    for root in (tmp_path / "a", tmp_path / "b"):
+        assert check_dataset(root).query("severity == 'error'")["scene"].tolist() == [FIRST]
+
+
 def test_not_one_readable_cube(tmp_path: Path) -> None:
     """Every one is reported; a folder in the place of a file is one more that cannot be read."""
     write_matlab_release(tmp_path)

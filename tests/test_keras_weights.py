@@ -124,6 +124,17 @@ def test_numbers_may_start_anywhere(tmp_path: Path, order: str) -> None:
     assert same_weights(read_keras(tmp_path / "second.h5", order=order), model)
 
 
+def test_a_list_in_another_order_can_be_overruled_by_the_names(tmp_path: Path) -> None:
+    model, path = trained(), tmp_path / "model.h5"
+    write_keras(model, path)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights"].attrs
+        attributes["layer_names"] = attributes["layer_names"][::-1]
+    assert same_weights(read_keras(path, order="name"), model)
+    with pytest.raises(ValueError, match=r"in another order \(see `order`\)"):
+        read_keras(path)
+
+
 def test_names_of_ones_own_are_read_by_position(tmp_path: Path) -> None:
     model = trained()
     write_keras(model, tmp_path / "keras.h5")
@@ -226,6 +237,13 @@ class TestBadFiles:
             archive.writestr("other.txt", "nothing")
         with pytest.raises(ValueError, match=r"model\.keras: cannot be read .*model\.weights\.h5"):
             read_keras(tmp_path / "model.keras")
+
+    def test_a_description_that_is_no_json(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path)
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = "{'config': 1}"
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read .*double quotes"):
+            read_keras(path)
 
     def test_a_missing_array(self, tmp_path: Path) -> None:
         path = self.edited(tmp_path, batch_normalization_3__moving_variance=None)
