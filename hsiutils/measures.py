@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from hsiutils import activation_results, activation_study, pipeline
+from hsiutils import activation_results, activation_study, audit_study, pipeline
 from hsiutils.activation_results import FEW, MANY
 from hsiutils.metrics import scores
 from hsiutils.pipeline import Run
@@ -100,6 +100,23 @@ def edge_noise(run: Run) -> Estimate:
         return activation_results.contrast(activation_results.edge_noise(sums), MANY, FEW)
 
 
+def gradcam_residual(run: Run) -> Estimate:
+    """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
+    variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
+    found = audit_study.summary(run, variant, run.seeds, scenes)["median"]
+    return mean_over_seeds(_known(found.sel({"method": f"GradCAM conv2d_{4 * run.profile.depth + 1}"}).mean("scene")))
+
+
+def gradcam_survival(run: Run) -> Estimate:
+    """Rank correlation of GradCAM's absolute map that is left when head and decoder are redrawn, by seed."""
+    return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
+
+
+def guided_survival(run: Run) -> Estimate:
+    """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
+    return mean_over_seeds(_known(_survival(run).sel({"method": list(audit_study.GUIDED)}).min("method", skipna=False)))
+
+
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "marks_3": _cell("3", "Road Marks"),
@@ -111,6 +128,9 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "variability_gain": variability_gain,
         "pn_robustness": pn_robustness,
         "pn_edge_cost": pn_edge_cost,
+        "gradcam_residual": gradcam_residual,
+        "gradcam_survival": gradcam_survival,
+        "guided_survival": guided_survival,
         "head_gap": head_gap,
         "likeness_of_inputs": likeness_of_inputs,
         "vegetation_on_road": vegetation_on_road,
@@ -136,6 +156,17 @@ def _testable() -> Iterator[None]:
         yield
     except ValueError as reason:
         raise NotTestable(str(reason)) from reason
+
+
+def _survival(run: Run) -> xr.DataArray:
+    scenes = audit_study.audited_scenes(run, 1)
+    return audit_study.survival(run, audit_study.subject(run), run.seeds, scenes).mean("scene")
+
+
+def _known(values: xr.DataArray) -> xr.DataArray:
+    if not np.isfinite(values).any():
+        raise NotTestable("the maps, or the logits, are the same everywhere, and then nothing is defined")
+    return values
 
 
 @cache

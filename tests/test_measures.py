@@ -98,3 +98,22 @@ def test_a_real_evaluation_gives_scores_or_a_reason(tiny_run):
     assert measures._scores(tiny_run, "3")["iou"].dims == ("seed", "class")
     with pytest.raises(NotTestable, match="where the sun shines"):
         measures._scores(tiny_run, "3", "moonlit")
+
+
+def test_gradcam_is_measured_before_the_head_and_guided_by_the_worse_of_the_two(tiny_run, monkeypatch):
+    dims, seeds = ("seed", "scene", "method"), {"seed": [0, 1], "scene": ["a"]}
+    medians = xr.DataArray(
+        [[[9.0, 0.2, 9.0]], [[9.0, 0.4, 9.0]]],
+        {**seeds, "method": ["GradCAM conv2d_1", "GradCAM conv2d_9", "CAM conv2d_9"]},
+        dims,
+    )
+    names = ["GradCAM", "Guided BackProp", "Guided GradCAM"]
+    left = xr.DataArray([[[0.1, 0.9, 0.6]], [[0.3, 0.2, 0.8]]], {**seeds, "method": names}, dims)
+    monkeypatch.setattr(measures.audit_study, "summary", lambda *a: xr.Dataset({"median": medians}))
+    monkeypatch.setattr(measures.audit_study, "survival", lambda *a: left)
+    assert MEASURES["gradcam_residual"](tiny_run).mean == pytest.approx(0.3)
+    assert MEASURES["gradcam_survival"](tiny_run).mean == pytest.approx(0.2)
+    assert MEASURES["guided_survival"](tiny_run).mean == pytest.approx(0.4)
+    monkeypatch.setattr(measures.audit_study, "survival", lambda *a: left * np.nan)
+    with pytest.raises(NotTestable, match="the same everywhere"):
+        MEASURES["guided_survival"](tiny_run)

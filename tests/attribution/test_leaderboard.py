@@ -90,4 +90,5 @@ def test_a_map_that_is_not_finite_has_no_faithfulness(network, image):
         return Attribution("broken", found.layer, found.map * np.nan, found.logit)
 
     found = leaderboard(network, image, question(network, image), {"broken": broken})
-    assert np.isnan(found["faithfulness"]) and np.isnan(found["band_faithfulness"])
+    assert np.isnan(found["faithfulness"])
+    assert np.isnan(found["band_faithfulness"])
