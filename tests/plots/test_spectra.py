@@ -1,0 +1,48 @@
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+
+from hsiutils.plots.base import start
+from hsiutils.plots.spectra import band_pages, contribution_spectra
+
+WAVELENGTHS = [800.0, 600.0, 700.0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backend():
+    start()
+
+
+def test_curves_ascend_in_wavelength_with_mean_and_range_over_seeds():
+    values = xr.DataArray(
+        [[[8.0], [6.0], [7.0]], [[10.0], [8.0], [9.0]]],
+        dims=("seed", "band", "target"),
+        coords={"target": ["Vegetation"]},
+    )
+    chart = contribution_spectra({"25": values}, WAVELENGTHS)
+    (curve,) = [c for c in chart.traverse(lambda element: element, [hv.Curve]) if type(c) is hv.Curve]  # not its Area
+    assert curve.dimension_values(0).tolist() == [600, 700, 800]
+    assert curve.dimension_values(1).tolist() == [7, 8, 9]
+    (area,) = chart.traverse(lambda element: element, [hv.Area])
+    assert area.dimension_values(1).tolist() == [6, 7, 8]
+    assert area.dimension_values(2).tolist() == [8, 9, 10]
+
+
+def test_one_network_has_a_curve_and_no_range():
+    values = xr.DataArray(np.ones((3, 1)), dims=("band", "target"), coords={"target": ["Vegetation"]})
+    chart = contribution_spectra({"25": values}, WAVELENGTHS)
+    assert not chart.traverse(lambda element: element, [hv.Area])
+
+
+def test_pages_go_up_the_spectrum_on_one_scale():
+    maps = np.zeros((3, 300, 8))
+    maps[1], maps[0, 0, 0] = -1, 1
+    found = band_pages({"25": xr.DataArray(maps, dims=("band", "y", "x"))}, WAVELENGTHS, step=2)
+    assert list(found.keys()) == [600, 800]
+    picture = found[600].traverse(lambda element: element, [hv.RGB])[0].rgb
+    rows, columns, _ = np.dstack([picture.dimension_values(i, flat=False) for i in (2, 3, 4)]).shape
+    assert rows <= 108  # thinned
+    assert columns <= 8
+    blue, red = picture.dimension_values(4).mean(), picture.dimension_values(2).mean()
+    assert blue > red  # speaks against
