@@ -14,6 +14,7 @@ from hsiutils.activation_results import FEW, MANY
 from hsiutils.metrics import scores
 from hsiutils.pipeline import Run
 from hsiutils.scene_statistics import class_variability, statistics
+from hsiutils.spectral_study import feeding, self_feed
 from hsiutils.uncertainty import Estimate, difference, mean_over_seeds
 
 
@@ -100,6 +101,13 @@ def edge_noise(run: Run) -> Estimate:
         return activation_results.contrast(activation_results.edge_noise(sums), MANY, FEW)
 
 
+def vegetation_feeds_road(run: Run) -> Estimate:
+    """How far vegetation's input pixels speak for Road at their own place, -1..1, 1 and 3 channels minus 25 with PN."""
+    pull = self_feed(_compared(run, feeding))
+    with _testable():
+        return activation_results.contrast(pull, FEW, MANY)
+
+
 def gradcam_residual(run: Run) -> Estimate:
     """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
     variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
@@ -136,6 +144,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "vegetation_on_road": vegetation_on_road,
         "inhomogeneity": inhomogeneity,
         "edge_noise": edge_noise,
+        "vegetation_feeds_road": vegetation_feeds_road,
     }
 )
 """Measures by the name that data/claims.yaml uses."""
