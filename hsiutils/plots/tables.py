@@ -35,10 +35,11 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
     places = dict(precision or {})
 
     def keep_widths(plot: Any, element: Any) -> None:
-        plot.state.autosize_mode = "fit_columns"
-        plot.state.sizing_mode = "stretch_width"
-        plot.state.index_position = None
-        for column in plot.state.columns:
+        shown = plot.handles["table"]
+        shown.autosize_mode = "fit_columns"
+        shown.sizing_mode = "stretch_width"
+        shown.index_position = None
+        for column in shown.columns:
             column.formatter = _formatter(frame, column, places)
 
     height = 27 * (len(frame) + 1) + 4
