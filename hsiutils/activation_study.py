@@ -61,7 +61,7 @@ def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
         sums = analysis.region_statistics(model, scenes, names=scenes.names)
         return sums.merge(analysis.head_table(model)).assign_attrs(sums.attrs)
 
-    return _measured(run, name, seed, "activations", pipeline.data(run).names("test"), build)
+    return _measured(run, name, seed, "activations", _tests(run), build)
 
 
 def closure(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
@@ -71,7 +71,7 @@ def closure(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Datas
         gaps = [closure_gap(analysis.contributions(model, scenes[index][0])) for index in range(len(scenes))]
         return xr.Dataset({"gap": ("scene", gaps)}, {"scene": scenes.names})
 
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
     return _measured(run, name, seed, "closure", chosen, build)
 
 
@@ -88,7 +88,7 @@ def closure_gap(found: xr.Dataset) -> float:
 
 def edge_sums(run: Run, name: str, seed: int, most: int = MOST_SCENES) -> xr.Dataset:
     """`hsiutils.analysis.edge_statistics` of conv2d_1, the tensor that the skip connection carries."""
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
     return _measured(
         run, name, seed, "edges", chosen, lambda model, scenes: analysis.edge_statistics(model, scenes, names=chosen)
     )
@@ -96,7 +96,7 @@ def edge_sums(run: Run, name: str, seed: int, most: int = MOST_SCENES) -> xr.Dat
 
 def skip_sums(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
     """`hsiutils.analysis.skip_statistics`: what skip and upsampled half add to the margins, by true class."""
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
     return _measured(
         run, name, seed, "skip", chosen, lambda model, scenes: analysis.skip_statistics(model, scenes, chosen)
     )
@@ -104,7 +104,7 @@ def skip_sums(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dat
 
 def skip_edge_sums(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
     """`hsiutils.analysis.skip_edges`: what either half adds at the borders of each class."""
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
     return _measured(
         run, name, seed, "skip-edges", chosen, lambda model, scenes: analysis.skip_edges(model, scenes, chosen)
     )
@@ -119,14 +119,14 @@ def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
         name,
         seed,
         "knock-out",
-        pipeline.data(run).names("test"),
+        _tests(run),
         lambda model, scenes: analysis.knock_out(model, scenes, "mean", means, scenes.names),
     )
 
 
 def fields(run: Run, name: str, seed: int, most: int = FIELD_SCENES, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
     """`hsiutils.analysis.effective_fields` at pixels drawn from some test scenes."""
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
 
     def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
         table = analysis.effective_fields(model, scenes, run.seed, pixels=pixels, names=chosen)
@@ -243,6 +243,11 @@ def _write(sums: xr.Dataset, folder: Path) -> None:
 
 
 @cache
+def _tests(run: Run) -> list[str]:
+    return pipeline.data(run).names("test")
+
+
+@cache
 def _inputs(run: Run, name: str, scenes: tuple[str, ...]) -> SceneDataset:
     return pipeline.inputs(run, name, scenes)
 
@@ -252,7 +257,7 @@ def similarity_sums(run: Run, most: int = MOST_SCENES) -> xr.Dataset:
 
     Sources are named by `source_name`.
     """
-    chosen = spaced(pipeline.data(run).names("test"), most)
+    chosen = spaced(_tests(run), most)
     pairs = list(product(run.variants, run.seeds))
     trained = pipeline.models(run, pairs, progress=False)
 

@@ -169,6 +169,19 @@ def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(moments):
     assert (table["least"] <= table["most"]).all()
 
 
+def test_all_pairs_at_once_are_the_pairs_one_by_one(moments):
+    pairs = results.likeness(moments, ["a", "b"], [0, 1])
+    for row in pairs[pairs["kind"].isin(["another seed", "another input"])].itertuples():
+        one, other = row.pair.split(" and ")
+        both = [(row.seed, row.other_seed), (row.other_seed, row.seed)]
+        direct = [
+            analysis.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
+            for a, b in both
+        ]
+        figures = [row.matched, row.random_pairing, row.cka]
+        assert any(np.allclose(figures, values) for values in direct)
+
+
 def test_matches_stand_on_the_diagonal(moments):
     matrix = results.matched_matrix(moments, source_name("a", 0), source_name("a", 1))
     assert np.diag(matrix.values) == pytest.approx(np.ones(len(matrix)))
