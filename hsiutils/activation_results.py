@@ -4,9 +4,8 @@ Functions take the sums of `hsiutils.activation_study`, so that they can be trie
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,29 +117,39 @@ def compare(
     return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
 
 
-def sentences(
-    claim: str, sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str] = MANY, less: Sequence[str] = FEW
-) -> list[str]:
-    """What to say of a claim that a figure is larger in some variants than in others: a line an interval.
+def findings(
+    statements: Mapping[str, Statistic],
+    sums: xr.Dataset,
+    seed: int,
+    more: Sequence[str] = MANY,
+    less: Sequence[str] = FEW,
+) -> pd.DataFrame:
+    """What the run says to statements that a figure is larger in some variants than in others.
 
     Parameters
     ----------
-    claim : words for it.
-    sums, statistic, seed, more, less : as in `compare`.
+    statements : words -> figure.
+    sums, seed, more, less : as in `compare`.
+
+    Returns
+    -------
+    Two rows a statement: statement, interval, difference, low, high, verdict; none where the sums lack a variant.
     """
-    missing = [name for name in (*more, *less) if name not in sums["variant"].values]
-    if missing:
-        return [f"{claim}: needs {', '.join(missing)}"]
-    return [f"{claim}, {_told(row)}" for row in compare(sums, statistic, seed, more, less).itertuples()]
+    if not {*more, *less} <= set(sums["variant"].values):
+        return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
+    parts = [
+        compare(sums, statistic, seed, more, less).reset_index().assign(statement=words)
+        for words, statistic in statements.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
+    return table[["statement", "interval", "difference", "low", "high", "verdict"]]
 
 
-def _told(row: Any) -> str:
-    if not np.isfinite(row.difference):
-        return f"{row.Index}: no network has the figure"
-    verdict = "cannot be told"
-    if row.low * row.high > 0:
-        verdict = "holds" if row.low > 0 else "the reverse holds"
-    return f"{row.Index}: {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]: {verdict}"
+def _verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "holds"
+    return "the reverse holds" if high < 0 else "cannot be told"
 
 
 def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:

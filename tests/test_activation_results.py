@@ -67,9 +67,14 @@ def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
     assert (table["mean"] <= table["high"] + 1e-9).all()
     compared = results.compare(evidence, placed, 1, ["wrong"], ["right"])
     assert compared["difference"].tolist() == pytest.approx([table["mean"]["wrong"] - table["mean"]["right"]] * 2)
-    assert results.sentences("c", evidence, placed, 1, ["wrong"], ["right"])[0].endswith(": holds")
-    assert results.sentences("c", evidence, placed, 1, ["right"], ["wrong"])[1].endswith(": the reverse holds")
-    assert results.sentences("c", evidence, placed, 1, ["wrong"], ["wrong"])[0].endswith(": cannot be told")
+    for more, less, verdict in (
+        ("wrong", "right", "holds"),
+        ("right", "wrong", "the reverse holds"),
+        ("wrong", "wrong", "cannot be told"),
+    ):
+        told = results.findings({"c": placed}, evidence, 1, [more], [less])
+        assert told["verdict"].tolist() == [verdict] * 2
+        assert told["interval"].tolist() == ["over seeds", "over scenes"]
 
 
 def test_nothing_known_is_said_and_not_made_up(networks):
@@ -79,8 +84,9 @@ def test_nothing_known_is_said_and_not_made_up(networks):
     evidence = results.evidence(networks)
     assert np.isnan(results.compare(evidence, nothing, 0, ["wrong"], ["right"])).all(axis=None)
     assert results.by_variant(evidence, nothing, 0).isna().all(axis=None)
-    assert "no network has the figure" in results.sentences("c", evidence, nothing, 0, ["wrong"], ["right"])[0]
-    assert results.sentences("c", evidence, placed, 0) == ["c: needs 25-PN, 1, 3"]
+    told = results.findings({"c": nothing}, evidence, 0, ["wrong"], ["right"])
+    assert told["verdict"].tolist() == ["cannot be told"] * 2
+    assert results.findings({"c": placed}, evidence, 0).empty  # these networks are not the paper's
     with pytest.raises(ValueError, match="no finite value"):
         results.contrast(nothing(evidence), ["wrong"], ["right"])
 

@@ -117,3 +117,42 @@ def test_gradcam_is_measured_before_the_head_and_guided_by_the_worse_of_the_two(
     monkeypatch.setattr(measures.audit_study, "survival", lambda *a: left * np.nan)
     with pytest.raises(NotTestable, match="the same everywhere"):
         MEASURES["guided_survival"](tiny_run)
+
+
+def by_variant(few, many):
+    """(variant, seed) values of 1, 3 and 25-PN."""
+    variants = ["1", "3", "25-PN"]
+    return xr.DataArray([few, few, many], dims=("variant", "seed"), coords={"variant": variants})
+
+
+@pytest.mark.parametrize(
+    ("measure", "figure", "few", "many"),
+    [
+        ("vegetation_on_road", "placement", [0.8, 0.9], [0.1, 0.2]),  # claimed larger with few channels
+        ("inhomogeneity", "variation", [0.1, 0.2], [0.8, 0.9]),  # and these with many
+        ("edge_noise", "edge_noise", [0.1, 0.2], [0.8, 0.9]),
+    ],
+)
+def test_claims_on_activations_have_the_papers_sign(monkeypatch, measure, figure, few, many):
+    monkeypatch.setattr(measures, "_compared", lambda run, sums: None)
+    monkeypatch.setattr(measures.activation_results, "evidence", lambda sums: sums)
+    monkeypatch.setattr(measures.activation_results, figure, lambda sums: by_variant(few, many))
+    assert MEASURES[measure](None).mean == pytest.approx(0.7)
+    monkeypatch.setattr(measures.activation_results, figure, lambda sums: by_variant([np.nan] * 2, many))
+    with pytest.raises(NotTestable, match="no finite value"):
+        MEASURES[measure](None)
+
+
+def test_claims_on_activations_need_the_papers_inputs(tiny_run):
+    with pytest.raises(NotTestable, match="needs variant 1;"):
+        MEASURES["edge_noise"](tiny_run)
+
+
+def test_every_network_of_a_run_adds_up(tiny_run):
+    assert 0 < MEASURES["head_gap"](tiny_run).high < 1e-4
+
+
+def test_likeness_of_inputs_without_spread_is_a_value_without_interval(tiny_run):
+    found = MEASURES["likeness_of_inputs"](tiny_run)
+    assert found.count == 1  # two seeds make one pair
+    assert abs(found.mean) <= 2
