@@ -56,7 +56,7 @@ PROFILES: tuple[Profile, ...] = (
         depth=5,
         filters=8,
         norm_momentum=0.1,
-        recipe=Recipe(epochs=14, batch=2, learning_rate=3e-3, schedule="one-cycle", validate_every=2),
+        recipe=Recipe(epochs=10, batch=2, learning_rate=3e-3, schedule="one-cycle", validate_every=2),
     ),
     Profile(
         name="paper",
