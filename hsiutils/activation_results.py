@@ -24,6 +24,7 @@ FEW, MANY = ("1", "3"), ("25-PN",)
 """The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
 
 RESAMPLES = 400
+_AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
 _RESAMPLED_BYTES = 2**27
 """Of resampled sums held in memory at a time."""
 
@@ -45,6 +46,22 @@ def top_channel(sums: xr.Dataset, name: str) -> int:
     """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
     found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
     return _largest(found["score"].sel({"class": name}))
+
+
+def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
+    """Which rank by score the channel has that costs a class the most IoU, by class: 1 is the best; NaN if unknown.
+
+    Parameters
+    ----------
+    found : of `hsiutils.analysis.discrimination`.
+    loss : of `hsiutils.analysis.iou_loss`.
+    """
+    ranks = []
+    for name in found["class"].values:
+        score, lost = found["score"].sel({"class": name}), loss.sel({"class": name})
+        known = bool(score.notnull().any() and lost.notnull().any())
+        ranks.append(float((score > score.sel(channel=_largest(lost))).sum() + 1) if known else np.nan)
+    return ranks
 
 
 def boldest_channel(sums: xr.Dataset, name: str) -> int:
@@ -73,6 +90,8 @@ def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
 
 def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
     """A measure of `hsiutils.analysis.edge_measures`, mean over the classes that have a border."""
+    if measure in _AT_THE_BORDER:
+        sums = sums.sel(distance=abs(sums["distance"]) < 1)  # all that they need: the rest would only cost time
     return analysis.edge_measures(sums)[measure].mean("class")
 
 

@@ -104,6 +104,14 @@ def test_the_planted_channels_are_the_top_ones():
     assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
 
 
+def test_the_costliest_channel_has_its_rank_by_score():
+    dims, coords = ("class", "channel"), {"class": ["a", "b", "c"], "channel": [0, 1, 2]}
+    nothing = [np.nan] * 3
+    found = xr.Dataset({"score": (dims, [[1.0, 5.0, 3.0], [1.0, 5.0, 3.0], nothing])}, coords)
+    loss = xr.DataArray([[0.1, 0.9, 0.2], [0.9, 0.1, 0.2], nothing], dims=dims, coords=coords)
+    assert results.rank_of_costliest(found, loss) == pytest.approx([1, 3, np.nan], nan_ok=True)
+
+
 def region_sums(values):
     """Sums of one channel's values on the pixels of Other, one scene."""
     values = np.asarray(values, dtype=float)
@@ -130,6 +138,9 @@ def test_noise_at_edges_is_found_where_it_was_planted():
     assert results.edge_noise(loud).item() == pytest.approx(1, abs=0.15)
     edge = analysis.edge_statistics(planted.planted(), SCENES).isel(channel=[planted.RED_EDGE])
     assert results.edge_noise(edge).item() < 0.05
+    for measure in ("noise", "noise_to_contrast", "width", "floor_noise"):
+        whole = analysis.edge_measures(loud)[measure].mean("class").item()
+        assert results.edge_noise(loud, measure).item() == pytest.approx(whole, nan_ok=True)
     assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
 
 
