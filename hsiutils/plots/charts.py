@@ -108,17 +108,22 @@ def matrix(
     )
     if digits is None:
         return hv.Overlay([heat])
-    written = pd.DataFrame(_written(cells, digits), columns=[column_label, row_label, "text", "tone"])
+    written = pd.DataFrame(_written(cells, digits, diverging), columns=[column_label, row_label, "text", "tone"])
     return heat * hv.Labels(written, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
     )
 
 
-def _written(cells: Sequence[tuple[str, str, float]], digits: int) -> list[tuple[str, str, str, float]]:
-    """Numbers as text, with a tone that stays readable on the cell's colour."""
+def _written(
+    cells: Sequence[tuple[str, str, float]], digits: int, diverging: bool
+) -> list[tuple[str, str, str, float]]:
+    """Numbers as text, with a tone that stays readable on the cell's colour: 1 on light cells, 0 on dark ones."""
     values = np.array([value for *_, value in cells])
     low, high = np.nanmin(values), np.nanmax(values)
-    light = (values - low) / ((high - low) or 1.0) > 0.55
+    if diverging:  # pale in the middle, dark at both ends
+        light = np.abs(values) < 0.6 * max(abs(low), abs(high), 1e-12)
+    else:
+        light = (values - low) / ((high - low) or 1.0) > 0.55
     texts = ["" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
     return [(c, r, text, float(tone)) for (c, r, _), text, tone in zip(cells, texts, light, strict=True)]
 

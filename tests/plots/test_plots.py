@@ -73,6 +73,15 @@ def test_matrix_keeps_rows_on_top_and_writes_its_numbers():
     assert len(matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], digits=None, **labels)) == 1
 
 
+def test_numbers_stay_readable_on_their_cells():
+    labels = {"row_label": "a", "column_label": "b", "value_label": "c"}
+    values = [[-1.0, 0.0, 1.0]]
+    plain = matrix(values, ["r"], ["x", "y", "z"], **labels).Labels.I.data["tone"]
+    two_sided = matrix(values, ["r"], ["x", "y", "z"], diverging=True, **labels).Labels.I.data["tone"]
+    assert plain.tolist() == [0, 0, 1]  # dark to light
+    assert two_sided.tolist() == [0, 1, 0]  # dark at both ends
+
+
 def test_bars_have_the_values():
     assert bars({"a": 1.0, "b": 2.0}, "x", "y").dimension_values("y").tolist() == [1.0, 2.0]
 
