@@ -1,11 +1,16 @@
 """Make the whole book: scenes, networks, chapters, pages; each step only if something that it depends on changed."""
 
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from hsiutils import pipeline, store
-from hsiutils.book.chapters import PROJECT, chapters, imported_modules, parameter_names, run_chapter, sources
+from hsiutils.book.chapters import chapters, imported_modules, parameter_names, run_chapter, sources
 from hsiutils.book.site import build_site
 from hsiutils.claims import LEDGER
 from hsiutils.pipeline import Run
@@ -27,12 +32,40 @@ def build_book(run: Run, say: Say = print, target: Path | None = None) -> Path:
     pipeline.data(run)
     say("Networks ...")
     pipeline.train_all(run)
-    executed = {}
-    for number, notebook in enumerate(chapters(), start=1):
-        say(f"Chapter {number} of {len(chapters())}: {notebook.stem} ...")
-        executed[notebook.relative_to(PROJECT).as_posix()] = executed_chapter(notebook, run)
+    say("Chapters ...")
+    executed = executed_chapters(chapters(), run)
     say("Pages ...")
     return build_site(executed, target=target)
+
+
+def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True) -> dict[str, Path]:
+    """Return all chapters run with these settings by their place in the book, several at a time.
+
+    The ledger comes last: by then the other chapters have computed what it judges.
+    """
+    ledger = [path for path in notebooks if "hsiutils.claims" in imported_modules(path)]
+    others = [path for path in notebooks if path not in ledger]
+    at_a_time = min(pipeline.workers(), len(notebooks))
+    context = multiprocessing.get_context("spawn")
+    done: dict[Path, Path] = {}
+    bar = tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress)
+    with bar, ProcessPoolExecutor(at_a_time, context, initializer=_share_cores, initargs=(at_a_time,)) as pool:
+        for group in (others, ledger):
+            waiting = {pool.submit(executed_chapter, path, run): path for path in group}
+            for finished in as_completed(waiting):
+                done[waiting[finished]] = finished.result()
+                bar.update()
+                bar.set_postfix_str(waiting[finished].stem)
+    return {_place(path): done[path] for path in notebooks}
+
+
+def _place(notebook: Path) -> str:
+    return f"{notebook.parent.name}/{notebook.name}"
+
+
+def _share_cores(at_a_time: int) -> None:
+    """Give each kernel its share of the cores: threads of several that wait for one another would crawl."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pipeline.workers() // at_a_time)))
 
 
 def executed_chapter(notebook: Path, run: Run) -> Path:
@@ -43,7 +76,7 @@ def executed_chapter(notebook: Path, run: Run) -> Path:
     if "hsiutils.claims" in modules:
         inputs["ledger"] = store.file_hash(LEDGER)
     made = store.artefact(
-        "chapter", inputs, modules, lambda folder: run_chapter(notebook, folder / notebook.name, parameters)
+        "chapter", inputs, modules, lambda folder: run_chapter(notebook, folder / notebook.name, parameters, False)
     )
     return made.folder / notebook.name
 

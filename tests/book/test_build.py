@@ -30,7 +30,7 @@ def test_a_chapter_runs_again_only_if_something_changed(chapter, tiny_run, monke
 
     def counted(*args, **kwargs):
         calls.append(args)
-        run(*args, **kwargs, progress=False)
+        run(*args, **kwargs)
 
     monkeypatch.setattr(build, "run_chapter", counted)
     monkeypatch.setattr(build.store, "code_hash", lambda modules: "same")
@@ -44,8 +44,27 @@ def test_a_chapter_runs_again_only_if_something_changed(chapter, tiny_run, monke
 
 def test_the_book_is_built_from_every_chapter(tiny_run, monkeypatch, tmp_path):
     said, built = [], {}
-    monkeypatch.setattr(build, "executed_chapter", lambda notebook, run: tmp_path / notebook.name)
+    monkeypatch.setattr(
+        build, "executed_chapters", lambda paths, run: {f"book/{path.name}": tmp_path / path.name for path in paths}
+    )
     monkeypatch.setattr(build, "build_site", lambda executed, target=None: built.update(executed) or tmp_path)
     build.build_book(tiny_run, said.append)
     assert list(built) == [f"book/{path.name}" for path in chapters()]
     assert said[0].startswith("Profile tiny, seed 0, data: simulated scenes")
+
+
+def test_chapters_run_side_by_side_and_come_back_in_order(tiny_run, tmp_path):
+    notebooks = chapters(write_book(tmp_path / "project"))
+    done = build.executed_chapters(notebooks, tiny_run, progress=False)
+    assert list(done) == ["book/index.ipynb", "book/01_plot.ipynb"]
+    assert all(path.is_file() for path in done.values())
+
+
+def test_kernels_share_the_cores(monkeypatch):
+    monkeypatch.setattr(build.pipeline, "workers", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    build._share_cores(3)
+    assert build.os.environ["OMP_NUM_THREADS"] == "2"
+    build._share_cores(8)
+    assert build.os.environ["OMP_NUM_THREADS"] == "2"  # what the user asked for stays
+    monkeypatch.delenv("OMP_NUM_THREADS")
