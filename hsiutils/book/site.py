@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from hsiutils import store
 from hsiutils.book.chapters import PROJECT
 
@@ -56,6 +58,7 @@ def _build(pages: Mapping[str, Path], folder: Path) -> None:
     for name, path in pages.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, source / name)
+    _never_execute(source / "_config.yml")
     program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
     command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
@@ -65,6 +68,13 @@ def _build(pages: Mapping[str, Path], folder: Path) -> None:
     (folder / "_build" / "html").replace(folder / "html")
     shutil.rmtree(folder / "_build")
     shutil.rmtree(source)
+
+
+def _never_execute(config: Path) -> None:
+    """The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more."""
+    settings = yaml.safe_load(config.read_text())
+    settings.setdefault("execute", {})["execute_notebooks"] = "off"
+    config.write_text(yaml.safe_dump(settings))
 
 
 def _mirror(site: store.Artefact, target: Path) -> None:

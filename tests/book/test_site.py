@@ -45,6 +45,13 @@ def test_figures_are_numbered_captioned_and_described(html):
     assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1', page)
 
 
+def test_building_pages_runs_nothing_again(html, executed):
+    # Every drawing of a plot has identifiers of its own: the page holds those of the run, not of a second one.
+    drawn = re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", executed["book/01_plot.ipynb"].read_text())
+    assert drawn
+    assert drawn[-1] in (html / "book" / "01_plot.html").read_text()
+
+
 def pages(html: Path) -> list[Path]:
     """The pages themselves; themes keep templates among their static files."""
     return sorted(path for path in html.rglob("*.html") if "_static" not in path.parts)
