@@ -60,18 +60,16 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         if "seed" in curve.dims:
             mean = curve.mean("seed")
             area = (across, curve.min("seed").values, curve.max("seed").values)
-            parts.append(
-                hv.Area(area, "wavelength (nm)", [ylabel, "high"]).opts(color=colour(index), alpha=0.2, line_alpha=0)
-            )
+            parts.append(hv.Area(area, _X, [ylabel, "high"]).opts(color=colour(index), alpha=0.2, line_alpha=0))
         data = (across, mean.values)
-        parts.append(
-            hv.Curve(data, "wavelength (nm)", ylabel, label=str(target)).opts(color=colour(index), line_width=2)
-        )
-        parts.append(hv.Scatter(data, "wavelength (nm)", ylabel, label=str(target)).opts(color=colour(index), size=5))
+        parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
+        parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
     return hv.Overlay(parts).opts(
         title=name,
+        xlabel=_X,  # the zero line comes first and has no names for the axes
+        ylabel=ylabel,
         responsive=True,
-        height=HEIGHT - 60,
+        height=HEIGHT,
         show_grid=True,
         toolbar=None,
         legend_position="bottom",

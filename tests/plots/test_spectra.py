@@ -46,3 +46,10 @@ def test_pages_go_up_the_spectrum_on_one_scale():
     assert columns <= 8
     blue, red = picture.dimension_values(4).mean(), picture.dimension_values(2).mean()
     assert blue > red  # speaks against
+
+
+def test_axes_are_labelled_with_their_units():
+    values = xr.DataArray(np.ones((25, 1)), dims=("band", "target"), coords={"target": ["Vegetation"]})
+    chart = next(iter(contribution_spectra({"25": values}, WAVELENGTHS)))
+    plot = hv.renderer("bokeh").get_plot(chart).state
+    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("wavelength (nm)", "added to the margin (logits)")
