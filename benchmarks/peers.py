@@ -25,7 +25,8 @@ import torch
 
 from hsiutils.attribution import cams, perturbation
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.linear import closure, decompose
+from hsiutils.attribution.closing import closure
+from hsiutils.attribution.linear import decompose
 from hsiutils.attribution.targets import region, weights
 from hsiutils.unet import UNet, UNetConfig
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from hsiutils import pipeline, store
 from hsiutils.activation_study import spaced
 from hsiutils.attribution.anchored import decompose_from, margins
-from hsiutils.attribution.linear import closure, decompose
+from hsiutils.attribution.closing import closure
+from hsiutils.attribution.linear import decompose
 from hsiutils.attribution.path import decompose_path
 from hsiutils.classes import CLASSES, VOID
 from hsiutils.pipeline import Run
