@@ -58,7 +58,7 @@ def audited_scenes(run: Run, count: int = SCENES) -> list[str]:
 
 def residuals(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
     """Audit of one network on one scene: variables of `hsiutils.attribution.audit.audit`, without its axis image."""
-    return _found(run, variant, seed, scene, "audit", {}, _audited)
+    return _found(run, variant, seed, scene, "audit", {"patch": PATCH}, _audited)
 
 
 def relative(found: xr.Dataset) -> xr.DataArray:
@@ -113,7 +113,7 @@ def board(run: Run, variant: str, seed: int, scene: str, pixels: int = 3) -> xr.
 
 
 def _audited(model: UNet, image: Tensor) -> xr.Dataset:
-    return audit(model, image).isel(image=0)
+    return audit(model, image, patch=PATCH).isel(image=0)
 
 
 def _randomised(model: UNet, image: Tensor, seed: int) -> xr.Dataset:

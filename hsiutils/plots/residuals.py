@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from hsiutils.plots.base import DIVERGING
 from hsiutils.plots.charts import lines
-from hsiutils.plots.pictures import colourise, montage, pages
+from hsiutils.plots.pictures import colourise, montage, pages, thinned
+
+_ROWS = 54
+"""Of a map in a page: there are as many pages as methods, of six maps each."""
 
 
 def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
-    """Page through methods: the signed residual of every pixel, one tile a class, in units of the class's logit.
+    """Page through methods: the signed residual in units of the class's logit, a tile a class; large maps are thinned.
 
     Parameters
     ----------
@@ -22,9 +25,10 @@ def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
     """
     frames = {}
     for method in map(str, shares["method"].values):
-        tiles = {"scene": scene}
+        tiles = {"scene": thinned(scene, _ROWS)}
         for name in map(str, shares["class"].values):
-            tiles[name] = colourise(shares.sel({"method": method, "class": name}).values, (-1, 1), DIVERGING)
+            values = thinned(shares.sel({"method": method, "class": name}).values, _ROWS)
+            tiles[name] = colourise(values, (-1, 1), DIVERGING)
         frames[method] = montage(tiles, columns=2)
     return pages(frames, "method")
 

@@ -47,8 +47,9 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
 
 def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:
-    if not pd.api.types.is_numeric_dtype(frame[column.field]):
+    name = column.title  # the field is the name without spaces and signs
+    if not pd.api.types.is_numeric_dtype(frame[name]):
         return StringFormatter()
-    if column.field in places:
-        return NumberFormatter(format="0." + "0" * places[column.field], nan_format="-", text_align="right")
+    if name in places:
+        return NumberFormatter(format="0." + "0" * places[name], nan_format="-", text_align="right")
     return ScientificFormatter(precision=1, nan_format="-", text_align="right")
