@@ -47,7 +47,7 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
 
 def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:
-    name = column.title  # the field is the name without spaces and signs
+    name = str(column.title)  # the field is the name without spaces and signs
     if not pd.api.types.is_numeric_dtype(frame[name]):
         return StringFormatter()
     if name in places:
