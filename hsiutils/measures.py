@@ -116,7 +116,7 @@ def gradcam_residual(run: Run) -> Estimate:
 
 
 def gradcam_survival(run: Run) -> Estimate:
-    """Rank correlation of GradCAM's absolute map that is left when head and decoder are redrawn, by seed."""
+    """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
     return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
 
 
@@ -169,7 +169,8 @@ def _testable() -> Iterator[None]:
 
 def _survival(run: Run) -> xr.DataArray:
     scenes = audit_study.audited_scenes(run, 1)
-    return audit_study.survival(run, audit_study.subject(run), run.seeds, scenes).mean("scene")
+    left = audit_study.survival(run, audit_study.subject(run), run.seeds, scenes)
+    return left.sel(sign="absolute").mean("scene")
 
 
 def _known(values: xr.DataArray) -> xr.DataArray:
