@@ -20,7 +20,7 @@ _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
 
 
 _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
-"""For kernels: that they talk to this machine in the clear, and end by an interrupt, is no news. A cell's error is told."""
+"""For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
 
 
 class ChapterError(RuntimeError):

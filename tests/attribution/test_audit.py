@@ -198,6 +198,18 @@ def test_working_memory_stays_under_the_limit(memory):
     assert peaks[1] - peaks[0] <= memory + 3 * results
 
 
+@pytest.mark.parametrize("name", ["occlusion", "AblationCAM", "ScoreCAM"])
+def test_changed_images_go_through_within_the_limit(name):
+    config = UNetConfig(channels=2, depth=3, filters=4)
+    model, x, memory = shaken(config, torch.float32), image(config, 64, 96, torch.float32), 2 << 20
+    peaks = []
+    for methods in (["CAM"], [name]):
+        with Live() as live:
+            audit(model, x, ["conv2d_13"], methods=methods, memory=memory)
+        peaks.append(live.peak)
+    assert peaks[1] - peaks[0] <= memory
+
+
 def test_windows_cover_every_logit_once(model):
     for memory in (5_000, 60_000, 10**9):
         look = Audited.of(model, X, ["conv2d_1"], True, False, memory)
