@@ -100,8 +100,8 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
 
 
 def pages(frames: Mapping[Any, Any], by: str) -> hv.HoloMap:
-    """Let the reader page through elements with a slider; it works in a page without a server."""
-    return hv.HoloMap(dict(frames), kdims=by)
+    """Let the reader page through elements, in their order, with a slider; it works in a page without a server."""
+    return hv.HoloMap(dict(frames), kdims=by, sort=False)
 
 
 def _keep_proportions(ratio: float) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from skimage.transform import downscale_local_mean
 
 from hsiutils.plots.base import DIVERGING
 from hsiutils.plots.charts import lines
@@ -23,9 +24,11 @@ def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
     shares : (method, class, y, x) residuals in units of the class's logit.
     scene : (y, x, 3) picture, the first tile.
     """
+    step = -(-len(scene) // _ROWS)
+    small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
     frames = {}
     for method in map(str, shares["method"].values):
-        tiles = {"scene": thinned(scene, _ROWS)}
+        tiles = {"scene": small}
         for name in map(str, shares["class"].values):
             values = thinned(shares.sel({"method": method, "class": name}).values, _ROWS)
             tiles[name] = colourise(values, (-1, 1), DIVERGING)
