@@ -64,9 +64,9 @@ def methods_table(found: xr.Dataset) -> pd.DataFrame:
     """A leaderboard as people read it: one row a method, the best closing first."""
     heads = {
         "residual": "residual",
-        "sanity": "left after redrawing",
-        "class_sensitivity": "likeness between classes",
-        "faithfulness": "insertion - deletion",
+        "sanity": "redrawn",
+        "class_sensitivity": "classes",
+        "faithfulness": "in - out",
         "band_faithfulness": "bands",
         "seconds": "seconds",
     }

@@ -36,14 +36,22 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
     def keep_widths(plot: Any, element: Any) -> None:
         shown = plot.handles["table"]
-        shown.autosize_mode = "fit_columns"
-        shown.sizing_mode = "stretch_width"
+        # Fixed widths: with the autosizing of columns bokeh 3.9 draws nothing and ends with "row is not defined".
+        shown.autosize_mode, shown.sizing_mode = "none", "fixed"
         shown.index_position = None
         for column in shown.columns:
             column.formatter = _formatter(frame, column, places)
+            column.width = max([7 * len(text) for text in (str(column.title), *_texts(frame, column))]) + 16
+        shown.width = sum(column.width for column in shown.columns)
 
     height = 27 * (len(frame) + 1) + 4
     return hv.Table(frame, list(frame.columns), []).opts(hooks=[keep_widths], height=height, sortable=True)
+
+
+def _texts(frame: pd.DataFrame, column: TableColumn) -> list[str]:
+    """Text cells of a column; numbers are shorter than their heads."""
+    values = frame[str(column.title)]
+    return [] if pd.api.types.is_numeric_dtype(values) else [str(value) for value in values]
 
 
 def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:

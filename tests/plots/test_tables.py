@@ -1,5 +1,11 @@
+import shutil
+import subprocess
+
 import holoviews as hv
 import pandas as pd
+import pytest
+from bokeh.embed import file_html
+from bokeh.resources import INLINE
 
 from hsiutils.plots.tables import sortable
 
@@ -14,3 +20,19 @@ def test_columns_sort_and_numbers_stay_readable():
     kinds = {name: type(formatter).__name__ for name, formatter in formats.items()}
     assert kinds == {"method": "StringFormatter", "in - out": "ScientificFormatter", "whole seconds": "NumberFormatter"}
     assert formats["whole seconds"].format == "0.000"
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_draws_it_without_an_error(tmp_path):
+    hv.extension("bokeh")
+    plot = hv.renderer("bokeh").get_plot(sortable(pd.DataFrame({"a name": ["x", "y"], "b": [1.0, None]}), {"b": 2}))
+    page = tmp_path / "table.html"
+    page.write_text(file_html(plot.state, INLINE, "table"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--enable-logging=stderr"]
+    options += [f"--user-data-dir={tmp_path / 'user'}", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=120)  # noqa: S603
+    assert "document idle" in done.stderr
+    assert "Uncaught" not in done.stderr
