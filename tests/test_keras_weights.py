@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hsiutils.keras_weights import read_keras, write_keras
+from hsiutils.keras_weights import read_keras, read_keras_config, write_keras
 from hsiutils.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(channels=3, classes=6, depth=2, filters=4)
@@ -123,11 +123,12 @@ def test_same_network_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["position", "name"])
-def test_numbers_may_start_anywhere(tmp_path: Path, order: str) -> None:
+@pytest.mark.parametrize(("start", "depth"), [(5, 2), (23, 5)], ids=["from_5", "second_of_a_process"])
+def test_numbers_may_start_anywhere(tmp_path: Path, order: str, start: int, depth: int) -> None:
     """From 5 on: conv2d_9 comes before conv2d_10, though not in the alphabet."""
-    model = trained()
+    model = trained(UNetConfig(channels=3, depth=depth, filters=1))
     write_keras(model, tmp_path / "first.h5")
-    renamed(tmp_path / "first.h5", tmp_path / "second.h5", start=5)
+    renamed(tmp_path / "first.h5", tmp_path / "second.h5", start)
     assert same_weights(read_keras(tmp_path / "second.h5", order=order), model)
 
 
@@ -184,6 +185,22 @@ class TestVoid:
         write_keras(trained(UNetConfig(depth=1, filters=2, classes=1)), tmp_path / "model.h5")
         with pytest.raises(ValueError, match="nothing is left"):
             read_keras(tmp_path / "model.h5", void_output=0)
+
+
+class TestSize:
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_it_is_known_without_the_values(self, tmp_path: Path, name: str) -> None:
+        write_keras(trained(), tmp_path / name)
+        assert read_keras_config(tmp_path / name) == SMALL
+
+    def test_errors_are_those_of_reading(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"none\.h5"):
+            read_keras_config(tmp_path / "none.h5")
+        write_keras(trained(), tmp_path / "model.h5")
+        with h5py.File(tmp_path / "model.h5", "a") as file:
+            del file["model_weights/conv2d_2"]
+        with pytest.raises(ValueError, match=r"model\.h5: found 10 convolutions"):
+            read_keras_config(tmp_path / "model.h5")
 
 
 class TestEpsilon:
@@ -286,6 +303,63 @@ class TestBadFiles:
             read_keras(path)
         path = self.edited(tmp_path, batch_normalization__moving_variance=np.full(4, -1, np.float32))
         with pytest.raises(ValueError, match="batch_normalization: moving_variance holds negative"):
+            read_keras(path)
+
+    @pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "stored.keras", "deflated.keras"])
+    def test_whatever_was_done_to_the_bytes_the_file_is_named(self, tmp_path: Path, name: str) -> None:
+        """Cut short, one byte flipped, four, or many: a network or a ValueError, and nothing else."""
+        path, messages = tmp_path / name, []
+        whole = self.small(tmp_path, name)
+        rng = np.random.default_rng(7)
+        for attempt in range(60):
+            content = bytearray(whole[: int(rng.integers(len(whole)))] if attempt % 4 == 0 else whole)
+            flipped = rng.integers(len(content), size=(0, 1, 4, 64)[attempt % 4])
+            for place in flipped:
+                content[place] = int(rng.integers(256))
+            path.write_bytes(content)
+            try:
+                read_keras(path)
+            except ValueError as error:
+                messages.append(str(error))
+        assert len(messages) >= 20
+        assert all(str(path) in message for message in messages)
+
+    def small(self, folder: Path, name: str) -> bytes:
+        model, plain = trained(UNetConfig(channels=1, depth=1, filters=1)), folder / "plain.weights.h5"
+        if name.endswith(".h5"):
+            write_keras(model, folder / name)
+            return (folder / name).read_bytes()
+        write_keras(model, plain)
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED if "deflated" in name else 0) as archive:
+            archive.write(plain, "model.weights.h5")
+            archive.writestr("config.json", json.dumps({"config": {"layers": []}}))
+        return (folder / name).read_bytes()
+
+    def test_a_heap_of_names_that_never_ends(self, tmp_path: Path) -> None:
+        """The HDF5 library would take all memory, and the system would kill the process."""
+        whole = bytearray(self.small(tmp_path, "model.weights.h5"))
+        heap = whole.find(b"HEAP")
+        free, start = (int.from_bytes(whole[heap + at : heap + at + 8], "little") for at in (16, 24))
+        whole[start + free : start + free + 8] = free.to_bytes(8, "little")
+        (tmp_path / "model.weights.h5").write_bytes(whole)
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr("model.weights.h5", bytes(whole))
+            archive.writestr("config.json", "{}")
+        for name in ("model.weights.h5", "model.keras"):
+            with pytest.raises(ValueError, match=rf"{name}: the heap of names at byte {heap} has a list that never"):
+                read_keras(tmp_path / name)
+
+    @pytest.mark.parametrize(
+        "text", ["[]", '{"config": 3}', '{"config": {"layers": [1]}}', '{"config": {"layers": null}}', "3"]
+    )
+    def test_a_description_of_something_else(self, tmp_path: Path, text: str) -> None:
+        path = self.edited(tmp_path)
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = text
+        if text == "[]":  # as good as none
+            read_keras(path)
+            return
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read as a Keras file"):
             read_keras(path)
 
     def test_unknown_order(self, tmp_path: Path) -> None:
