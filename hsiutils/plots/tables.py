@@ -9,7 +9,13 @@ from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, St
 from pandas.io.formats.style import Styler
 
 
-def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = None, missing: str = "unknown") -> Styler:
+def table(
+    frame: pd.DataFrame,
+    caption: str,
+    formats: dict[str, Any] | None = None,
+    missing: str = "unknown",
+    empty: str = "nothing to show",
+) -> Styler:
     """Show a table with a caption; wide ones scroll sideways on a phone.
 
     Parameters
@@ -18,7 +24,10 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
     caption : says what, of which data, in which unit.
     formats : column -> format string.
     missing : how an empty cell reads.
+    empty : how a table without rows reads.
     """
+    if frame.empty:
+        frame, formats = pd.DataFrame({"": [empty]}), None
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
     return styler if frame.index.name else styler.hide(axis="index")
@@ -47,8 +56,9 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
 
 def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:
-    if not pd.api.types.is_numeric_dtype(frame[column.field]):
+    name = str(column.title)  # the field has no spaces any more
+    if not pd.api.types.is_numeric_dtype(frame[name]):
         return StringFormatter()
-    if column.field in places:
-        return NumberFormatter(format="0." + "0" * places[column.field], nan_format="-", text_align="right")
+    if name in places:
+        return NumberFormatter(format="0." + "0" * places[name], nan_format="-", text_align="right")
     return ScientificFormatter(precision=1, nan_format="-", text_align="right")
