@@ -101,7 +101,7 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
     Returns
     -------
     One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
-    where nothing is known or there is one scene only.
+    where nothing is known, there is one scene only, or, for least and most, one network only.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
@@ -109,8 +109,8 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
         bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed)
     columns = {
         "mean": each.mean("seed"),
-        "least": each.min("seed"),
-        "most": each.max("seed"),
+        "least": each.min("seed").where(each.sizes["seed"] > 1),
+        "most": each.max("seed").where(each.sizes["seed"] > 1),
         "low": bounds["low"],
         "high": bounds["high"],
     }
@@ -219,7 +219,7 @@ def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) ->
     -------
     One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
     trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
-    scene" (only the layout is shared) and "moved" (nothing is).
+    scene" (only the layout is shared) and "moved" (nothing is). No row for a single network.
     """
     matrices = _all_channels(sums)
     rows = []
@@ -233,7 +233,7 @@ def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) ->
             # The lower seed first: which of the two networks comes first means nothing.
             low, high = sorted((one, other))
             rows.append({"pair": pair, "kind": kind, "seed": low, "other_seed": high, **_alike(*matrices, *units)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
 
 
 def _all_channels(sums: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

@@ -25,6 +25,7 @@ from hsiutils.classes import CLASSES, VOID
 from hsiutils.pipeline import Run
 from hsiutils.train import load_trained
 from hsiutils.unet import UNet
+from hsiutils.variants import variant
 
 SCENES = 8
 """Test scenes on which regions feed each other, by default."""
@@ -138,6 +139,20 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
 def average_pixel(run: Run, name: str) -> NDArray[np.float64]:
     """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
     return _average_pixel(run, name).copy()
+
+
+def wavelengths(run: Run, name: str) -> NDArray[np.float64]:
+    """Band centres of a variant's channels, nm, in their order.
+
+    Raises
+    ------
+    ValueError
+        If its channels are no bands.
+    """
+    chosen, centres = variant(name), pipeline.data(run).sensor.wavelengths_nm
+    if chosen.pca is not None or chosen.intensity:
+        raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
+    return centres if chosen.bands is None else centres[list(chosen.bands)]
 
 
 def over_seeds(run: Run, measure: Callable[..., xr.Dataset], variants: Iterable[str], **options: int) -> xr.Dataset:

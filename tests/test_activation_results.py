@@ -233,3 +233,15 @@ def test_the_interval_is_wide_where_one_seed_decides():
     found = results.beyond_seeds(pairs)
     assert found.mean == pytest.approx(0.4)
     assert found.sign == 0
+
+
+def test_one_network_is_like_no_other_and_has_no_spread(moments, networks):
+    pairs = results.likeness(moments, ["a"], [0])
+    assert pairs.empty
+    assert results.likeness_table(pairs).empty
+    with pytest.raises(ValueError, match="two seeds and of two inputs"):
+        results.beyond_seeds(pairs)
+    alone = networks.isel(seed=[0])
+    table = results.by_variant(results.evidence(alone), results.placement, 0)
+    assert table[["least", "most"]].isna().all(axis=None)
+    assert table["low"].notna().any()

@@ -165,3 +165,12 @@ def test_the_measure_compares_few_channels_with_many(tiny_run, monkeypatch):
     monkeypatch.setattr(measures, "self_feed", lambda found: planted)
     run = type("R", (), {"variants": ("1", "3", "25-PN")})()
     assert MEASURES["vegetation_feeds_road"](run).mean == pytest.approx(0.45 + 0.45)
+
+
+def test_wavelengths_are_those_of_the_channels(tiny_run):
+    centres = pipeline.data(tiny_run).sensor.wavelengths_nm
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "3"), centres[[12, 23, 15]])
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "all-PN"), centres)
+    for name in ("PCA-2", "25+I"):
+        with pytest.raises(ValueError, match="not all bands"):
+            spectral_study.wavelengths(tiny_run, name)

@@ -9,7 +9,13 @@ from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, St
 from pandas.io.formats.style import Styler
 
 
-def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = None, missing: str = "unknown") -> Styler:
+def table(
+    frame: pd.DataFrame,
+    caption: str,
+    formats: dict[str, Any] | None = None,
+    missing: str = "unknown",
+    empty: str = "nothing to show",
+) -> Styler:
     """Show a table with a caption; wide ones scroll sideways on a phone.
 
     Parameters
@@ -18,7 +24,10 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
     caption : says what, of which data, in which unit.
     formats : column -> format string.
     missing : how an empty cell reads.
+    empty : how a table without rows reads.
     """
+    if frame.empty:
+        frame, formats = pd.DataFrame({"": [empty]}), None
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
     return styler if frame.index.name else styler.hide(axis="index")

@@ -7,7 +7,7 @@ import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from hsiutils.plots.tables import sortable
+from hsiutils.plots.tables import sortable, table
 
 
 def test_columns_sort_and_numbers_stay_readable():
@@ -36,3 +36,11 @@ def test_a_browser_draws_it_without_an_error(tmp_path):
     done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=120)  # noqa: S603
     assert "document idle" in done.stderr
     assert "Uncaught" not in done.stderr
+
+
+def test_a_table_without_rows_says_why():
+    frame = pd.DataFrame(columns=["variant", "difference"])
+    html = table(frame, "Differences.", {"difference": "{:.2f}"}, empty="one network").to_html()
+    assert "one network" in html
+    assert "Differences." in html
+    assert "difference<" not in html
