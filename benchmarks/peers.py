@@ -134,13 +134,13 @@ def decomposition_cost(model: UNet, x: torch.Tensor, repeats: int) -> dict[str, 
         with torch.no_grad():
             model(x[None])
 
-    one = timed(forward, repeats=5 * repeats)
-    whole = timed(lambda: decompose(model, x), repeats)
+    # Forward passes before and after each decomposition: a machine that slows down slows both.
+    rounds = [[timed(forward), timed(lambda: decompose(model, x), 1), timed(forward)] for _ in range(repeats)]
     found = decompose(model, x)
     return {
-        "forward_s": one,
-        "decomposition_s": whole,
-        "forward_passes": whole / one,
+        "forward_s": median(one for before, _, after in rounds for one in (before, after)),
+        "decomposition_s": median(whole for _, whole, _ in rounds),
+        "forward_passes": median(2 * whole / (before + after) for before, whole, after in rounds),
         "largest_relative_residual": float(closure(found)["relative"].max()),
         "computed": found.attrs["computed"],
     }
