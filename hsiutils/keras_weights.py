@@ -41,6 +41,8 @@ _TORCH_NAMES = dict(
     zip((*_CONV, *_NORM), ("weight", "bias", "weight", "bias", "running_mean", "running_var"), strict=True)
 )
 _EPSILON = 1e-5
+_NEVER = -1e4
+"""Logit of an output that no training knows: so low that softmax gives it nothing."""
 _BROKEN = (
     *(OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
     *(UnicodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error),
@@ -115,7 +117,7 @@ def read_keras_config(path: Path | str, *, order: Order = "position") -> UNetCon
         return _config(_layers(file, order))
 
 
-def write_keras(model: UNet, path: Path | str) -> None:
+def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None) -> None:
     """Write the weights of a network as Keras does, atomically: same network, same bytes.
 
     Parameters
@@ -123,12 +125,14 @@ def write_keras(model: UNet, path: Path | str) -> None:
     model : with its batch normalisation, not folded.
     path : ending in ".weights.h5" for Keras 3's layout, else in ".h5" for that of Keras 2 (the authors'). A Keras model
         of the same build takes either by its `load_weights`; neither can be opened by `load_model`, which needs the
-        description of a model and not only weights.
+        description of a model and not only weights. The build has an epsilon of 1e-5, as the authors'.
+    void_output : place in the head at which an output for void is put, 0 for the authors' six; it never wins. None
+        writes the network's own outputs and no other.
 
     Raises
     ------
     ValueError
-        If the name ends otherwise, or the network was folded.
+        If the name ends otherwise, the network was folded, or the head has no such place.
     """
     path = Path(path)
     if path.suffix != ".h5":
@@ -136,6 +140,9 @@ def write_keras(model: UNet, path: Path | str) -> None:
             f"{path}: Keras weights are written to .h5 or .weights.h5, not to {path.suffix or 'no suffix'}"
         )
     layers = _arrays_of(model)
+    if void_output is not None:
+        *_, head = layers
+        layers[head] = _with_void(layers[head], void_output)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w") as file:
@@ -345,6 +352,14 @@ def _arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
 
 def _to_keras(values: NDArray[Any]) -> NDArray[Any]:
     return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
+
+
+def _with_void(head: dict[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
+    outputs = head["bias"].size
+    if not 0 <= place <= outputs:
+        raise ValueError(f"void_output must be a place among the head's outputs, 0..{outputs}, got {place}")
+    kernel, bias = head["kernel"], head["bias"]
+    return {"kernel": np.insert(kernel, place, 0, axis=3), "bias": np.insert(bias, place, _NEVER)}
 
 
 def _write_keras2(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -> None:

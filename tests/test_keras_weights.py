@@ -186,6 +186,22 @@ class TestVoid:
         with pytest.raises(ValueError, match="nothing is left"):
             read_keras(tmp_path / "model.h5", void_output=0)
 
+    @pytest.mark.parametrize("name", LAYOUTS)
+    @pytest.mark.parametrize("place", [0, 5])
+    def test_a_head_of_five_goes_back_with_void_that_never_wins(self, tmp_path: Path, name: str, place: int) -> None:
+        model, x = trained(UNetConfig(channels=3, depth=2, filters=4)), images()
+        write_keras(model, tmp_path / name, void_output=place)
+        six = read_keras(tmp_path / name)
+        assert six.config.classes == 6
+        assert six(x).softmax(dim=1)[:, place].max() == 0
+        assert same_weights(read_keras(tmp_path / name, void_output=place), model)
+
+    def test_void_needs_a_place_in_the_head(self, tmp_path: Path) -> None:
+        for place in (-1, 7):
+            with pytest.raises(ValueError, match=rf"a place among the head's outputs, 0\.\.6, got {place}"):
+                write_keras(trained(), tmp_path / "model.h5", void_output=place)
+        assert not list(tmp_path.iterdir())
+
 
 class TestSize:
     @pytest.mark.parametrize("name", LAYOUTS)
