@@ -20,11 +20,11 @@ import torch
 import xarray as xr
 from dask import config
 from dask.base import compute
+from dask.callbacks import Callback
 from dask.delayed import delayed
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
-from tqdm.dask import TqdmCallback
 
 from hsiutils.classes import merge
 from hsiutils.dataset import HSIDrive
@@ -153,7 +153,11 @@ def _write_scene(drive: HSIDrive, name: str, number: int, store: Path) -> None:
 
 def _compute(tasks: list[Any], scheduler: str, workers: int, bar: dict[str, Any]) -> None:
     if "://" not in scheduler:
-        with config.set(scheduler=scheduler, num_workers=workers), TqdmCallback(**bar):
+        with (
+            config.set(scheduler=scheduler, num_workers=workers),
+            tqdm(total=len(tasks), **bar) as shown,
+            Callback(posttask=lambda *_: shown.update()),  # type: ignore[no-untyped-call]
+        ):
             compute(*tasks)  # type: ignore[no-untyped-call]
         return
     try:

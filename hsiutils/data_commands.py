@@ -116,7 +116,7 @@ def convert(
         further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
         _say(f"Stopped. Every file in {out} is whole; {further}.")
         raise typer.Exit(130) from None
-    _say(f"{len(names)} scenes of {drive.layout} ({drive.origin}) written as {to}: {made}")
+    _say(f"{_scenes(names)} of {drive.layout} ({drive.origin}) written as {to}: {made}")
 
 
 @app.command(epilog=_example("quicklook /path/to/HSI-Drive sheet.png --split test"))
@@ -135,7 +135,7 @@ def quicklook(
     drive = _open(root, layout)
     names = _chosen(drive, name, split)
     made = contact_sheet(drive, out, names, columns=columns, width=width, progress=True)
-    _say(f"{len(names)} {drive.origin} scenes: {made}")
+    _say(f"{_scenes(names)} ({drive.origin}): {made}")
 
 
 @app.command(epilog=_example("raw /path/to/HSI-Drive --white white.bin --dark 64 --exposure 4 --white-exposure 1"))
@@ -207,6 +207,10 @@ def _with_frames(drive: HSIDrive, names: list[str]) -> list[str]:
     return found
 
 
+def _scenes(names: Sequence[str]) -> str:
+    return f"{len(names)} scene{'' if len(names) == 1 else 's'}"
+
+
 def _open(root: Path, layout: str) -> HSIDrive:
     return open_hsi_drive(root, layout=layout or None)
 
@@ -219,9 +223,14 @@ def _chosen(drive: HSIDrive, names: Sequence[str] | None, split: str) -> list[st
     return list(names or known)
 
 
+def _console(stderr: bool = False) -> Console:
+    """Plain text everywhere, also where a notebook would be offered HTML."""
+    return Console(stderr=stderr, force_jupyter=False)
+
+
 def _say(text: str, form: Format = "table") -> None:
     """Print a line; to stderr where stdout holds a table for programs."""
-    Console(stderr=form != "table").print(text, soft_wrap=True, markup=False, highlight=False)
+    _console(stderr=form != "table").print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print(tables: dict[str, pd.DataFrame], form: Format) -> None:
@@ -247,13 +256,13 @@ def _for_reading(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column, values in frame.items():
         number = values.dtype.kind in "fi"
         table.add_column(str(column), overflow="fold", justify="right" if number else "left", no_wrap=number)
     for row in frame.head(_MOST).itertuples(index=False):
         table.add_row(*map(_shown, row))
-    Console().print(table, markup=False)
+    _console().print(table, markup=False)
     if len(frame) > _MOST:
         _say(f"... and {len(frame) - _MOST} more; --format csv prints all.")
 

@@ -185,13 +185,17 @@ def _rms(values: Array) -> float:
 
 
 def difference_table(comparison: xr.Dataset) -> pd.DataFrame:
-    """A comparison as a table: one row a band in the order of wavelength, indexed by band."""
+    """A comparison as a table: one row a band in the order of wavelength, indexed by band.
+
+    `bias` and `rms` are the mean and the RMS difference, `inside` and `border` the RMS there, in units of the cubes.
+    """
     here = comparison.sortby("wavelength")
     whole = here.sel(place="everywhere")
     table = {
         "nm": here["wavelength"].values,
-        "mean difference": whole["mean_difference"].values,
-        **{f"rms {place}": here["rms_difference"].sel(place=place).values for place in PLACES},
+        "bias": whole["mean_difference"].values,
+        "rms": whole["rms_difference"].values,
+        **{place: here["rms_difference"].sel(place=place).values for place in PLACES[1:]},
         "correlation": whole["correlation"].values,
         "scale": whole["scale"].values,
         "left over": whole["left_over"].values,

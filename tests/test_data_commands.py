@@ -199,7 +199,7 @@ class TestConvert:
 class TestQuicklook:
     def test_a_sheet(self, root: Path, tmp_path: Path) -> None:
         out = tmp_path / "new" / "sheet.png"
-        assert "3 real scenes" in said("quicklook", root, out, "--split", "test", "--columns", 2, "--width", 60)
+        assert "3 scenes (real)" in said("quicklook", root, out, "--split", "test", "--columns", 2, "--width", 60)
         with Image.open(out) as sheet:
             assert sheet.size[0] == 2 * (2 * 60 + 8) + 8
 
@@ -221,7 +221,7 @@ class TestRaw:
     def test_the_table_for_programs(self, simulated: Path) -> None:
         records = json.loads(said("raw", simulated, "--name", "nf1111_576", "--format", "json"))
         assert len(records) == 25
-        assert {"band", "nm", "correlation", "scale", "rms inside", "rms border"} <= records[0].keys()
+        assert {"band", "nm", "correlation", "scale", "rms", "inside", "border"} <= records[0].keys()
 
     def test_own_references_and_cubes_in_the_released_layout(self, simulated: Path, tmp_path: Path) -> None:
         own = ("--white", simulated / "references" / "white.bin", "--dark", 64)

@@ -155,7 +155,8 @@ class TestCompare:
         assert table.index.tolist() == SMALL.ascending.tolist()
         assert (np.diff(table["nm"]) > 0).all()
         np.testing.assert_allclose(table["scale"], 2.0, rtol=1e-6)
-        assert {f"rms {place}" for place in PLACES} <= set(table.columns)
+        assert {"bias", "rms", *PLACES[1:]} <= set(table.columns)
+        np.testing.assert_allclose(table["bias"], -values.mean(axis=(1, 2))[table.index], rtol=1e-5)
 
     def test_cubes_that_cannot_be_compared(self, values: np.ndarray) -> None:
         other = cube(values[:, :5], HSI_DRIVE.resized((5, 8)))

@@ -62,7 +62,7 @@ class Shell:
         return done.stdout + done.stderr, done.returncode
 
     def _run_inside(self, words: Iterable[str]) -> tuple[str, int]:
-        environment = {"COLUMNS": self._columns, "TERM": "dumb"}
+        environment = {"COLUMNS": self._columns}
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(self._app, list(words), env=environment)
         if isinstance(result.exception, _TOLD):
