@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Shell:
     columns : width of the terminal, characters.
     """
 
-    def __init__(self, program: str, app: typer.Typer, columns: int = 96) -> None:
+    def __init__(self, program: str, app: typer.Typer, columns: int = 88) -> None:
         self._program, self._app, self._columns = shlex.split(program), app, str(columns)
         self._temporary = tempfile.TemporaryDirectory(prefix="shell-")
 
@@ -62,11 +63,13 @@ class Shell:
         return done.stdout + done.stderr, done.returncode
 
     def _run_inside(self, words: Iterable[str]) -> tuple[str, int]:
-        environment = {"COLUMNS": self._columns}
+        # A notebook's kernel asks for colours, which as text are only noise.
+        environment = {"COLUMNS": self._columns, "FORCE_COLOR": None}
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(self._app, list(words), env=environment)
         if isinstance(result.exception, _TOLD):
-            return f"{result.stdout}Error: {result.exception}", 1
+            told = textwrap.fill(f"Error: {result.exception}", int(self._columns), break_on_hyphens=False)
+            return f"{result.stdout}{told}", 1
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         # A wrong option is told by typer itself, on stderr; beside it there are only progress bars.

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 from hsiutils.book.shell import Shell, tree
 
@@ -12,7 +13,7 @@ app = typer.Typer()
 @app.command()
 def write(name: str, content: str = "text") -> None:
     Path(name).write_text(content)
-    print(f"written: {name}   ")
+    Console(force_jupyter=False).print(f"[bold]written[/]: {name}   ")
     typer.echo("100 %", err=True)
 
 
@@ -20,7 +21,7 @@ def write(name: str, content: str = "text") -> None:
 def fail(how: str) -> None:
     print("so far")
     if how == "told":
-        raise ValueError("not this")
+        raise ValueError("not this, " * 12)
     if how == "status":
         raise typer.Exit(3)
     raise KeyError(how)
@@ -35,6 +36,7 @@ def shell() -> Iterator[Shell]:
 
 def test_a_command_is_shown_with_its_output_and_works_in_the_folder(shell, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a notebook's kernel does
     shell("python -m thing write a.txt --content 'two words'")
     assert capsys.readouterr().out == "$ python -m thing write a.txt --content 'two words'\nwritten: a.txt\n\n"
     assert (shell.folder / "a.txt").read_text() == "two words"
@@ -52,7 +54,9 @@ def test_other_programs_run_there_too(shell, capsys):
 def test_errors_are_told_as_the_program_tells_them(shell, capsys):
     shell("python -m thing fail told", "python -m thing fail status")
     said = capsys.readouterr().out
-    assert "so far\nError: not this\n[exit status 1]\n" in said
+    assert "so far\nError: not this, not this" in said
+    assert max(map(len, said.splitlines())) <= 88
+    assert "not this,\n[exit status 1]\n" in said
     assert said.endswith("so far\n[exit status 3]\n\n")
     shell("python -m thing write")
     assert "Missing argument" in capsys.readouterr().out
