@@ -7,37 +7,29 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from hsiutils import pipeline
+from hsiutils import data_commands, pipeline
 from hsiutils.book.build import build_book, chapter_parameters
 from hsiutils.book.chapters import find_chapter, run_chapter
 from hsiutils.book.settings import settings
 from hsiutils.book.validate import record_outputs
 from hsiutils.book.validate import validate as validate_chapters
 from hsiutils.claims import evaluate_claims, ledger_table
+from hsiutils.data_commands import DataRoot, Profile, Seed
 from hsiutils.pipeline import Run
 from hsiutils.table1 import table1, wide
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(data_commands.app, name="data")
 console = Console()
 
-Profile = Annotated[str, typer.Option(help="Size of everything: smoke, quick or paper.")]
-Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
-DataRoot = Annotated[str, typer.Option(help="Folder with HSI-Drive; without it, simulated scenes.")]
 Variants = Annotated[str, typer.Option(help="Network inputs, such as '[1, 25-PN]'; the profile's by default.")]
 
 
 _PATHS = ("data_root", "weights")
 """Parameters of chapters that name a file or folder."""
-
-
-@app.command()
-def data(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
-    """Make the simulated scenes (or open the real ones) and say what there is."""
-    drive = pipeline.data(_run(profile, seed, data_root))
-    console.print(f"{len(drive.scenes)} {drive.origin} scenes, layout {drive.layout}: {drive.root}", soft_wrap=True)
-    console.print(drive.scenes["split"].value_counts().to_string())
 
 
 @app.command()
@@ -135,7 +127,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
 

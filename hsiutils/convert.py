@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import torch
 import xarray as xr
 from dask import config
 from dask.base import compute
+from dask.callbacks import Callback
 from dask.delayed import delayed
-from dask.diagnostics.progress import ProgressBar
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from hsiutils.classes import merge
 from hsiutils.dataset import HSIDrive
@@ -53,7 +54,7 @@ def to_zarr(
     scheduler : of dask: "threads", "processes" or "synchronous" on this machine, or the address of a cluster's
         scheduler, such as "tcp://node1:8786", whose workers must see data set and store under the same paths.
     workers : on this machine.
-    progress : show a bar.
+    progress : show a bar with the time left.
 
     Returns
     -------
@@ -75,9 +76,7 @@ def to_zarr(
         missing = np.flatnonzero(present["written"].values == 0)
     write = delayed(_write_scene)
     tasks = [write(drive, names[number], int(number), store) for number in missing]
-    bar = ProgressBar() if progress and tasks else nullcontext()  # type: ignore[no-untyped-call]
-    with _scheduler(scheduler, workers), bar:
-        compute(*tasks)  # type: ignore[no-untyped-call]
+    _compute(tasks, scheduler, workers, {"desc": "convert", "unit": "scene", "disable": not (progress and tasks)})
     return store
 
 
@@ -152,18 +151,23 @@ def _write_scene(drive: HSIDrive, name: str, number: int, store: Path) -> None:
     xr.Dataset({"written": ("scene", np.ones(1, np.uint8))}).to_zarr(store, region=region)
 
 
-@contextmanager
-def _scheduler(scheduler: str, workers: int) -> Iterator[None]:
+def _compute(tasks: list[Any], scheduler: str, workers: int, bar: dict[str, Any]) -> None:
     if "://" not in scheduler:
-        with config.set(scheduler=scheduler, num_workers=workers):
-            yield
+        with (
+            config.set(scheduler=scheduler, num_workers=workers),
+            tqdm(total=len(tasks), **bar) as shown,
+            Callback(posttask=lambda *_: shown.update()),  # type: ignore[no-untyped-call]
+        ):
+            compute(*tasks)  # type: ignore[no-untyped-call]
         return
     try:
-        client = import_module("distributed").Client(scheduler)
+        distributed = import_module("distributed")
     except ImportError as error:
         raise DatasetError(f"scheduler {scheduler!r} is a cluster, which needs the package distributed") from error
-    with client:  # it becomes dask's scheduler while it is open
-        yield
+    with distributed.Client(scheduler) as client:
+        futures = client.compute(tasks)
+        for done in tqdm(distributed.as_completed(futures), total=len(futures), **bar):
+            done.result()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from hsiutils.cubefiles import cube_tiles
 from hsiutils.filecheck import Finding, Severity, check_cube, check_frame, check_labels
 from hsiutils.layouts import BASES, FOLDER_SPLITS, LAYOUTS, DatasetError, Layout, describe_search
 from hsiutils.sensor import HSI_DRIVE, Sensor
-from hsiutils.simulate import Conditions, is_complete
+from hsiutils.simulate import Conditions, is_complete, read_settings
 from hsiutils.simulate.names import name_table
 
 COLUMNS = ("severity", "scene", "file", "found", "expected", "what to do")
@@ -274,7 +274,13 @@ def _copied(name: str, path: Path, seen: dict[str, Path]) -> Iterator[Finding]:
 def _broken_seals(base: Path, listings: list[_Listing]) -> Iterator[Finding]:
     """Simulated scenes whose files are not those that the simulator wrote."""
     root = next((place for place in (base, base.resolve().parent) if (place / "simulation.json").is_file()), None)
-    names = sorted({name for listing in listings for name in listing.names}) if root else []
+    try:
+        sealed = root is not None and "converted_from" not in read_settings(root)
+    except ValueError as error:
+        expected, advice = "the settings of a simulated set", "simulate it anew"
+        yield Finding("error", "", base, f"a damaged simulation.json: {error}", expected, advice)
+        return
+    names = sorted({name for listing in listings for name in listing.names}) if sealed else []
     for name in names:
         if root and not is_complete(root, name):
             path = base / next(one for one in listings if name in one.names).layout.folder

@@ -5,6 +5,7 @@ import pandas as pd
 
 from hsiutils.classes import CLASSES, FREQUENCIES, VOID, merge
 from hsiutils.dataset import HSIDrive
+from hsiutils.simulate.names import name_table
 from hsiutils.splits import SPLITS
 
 _CONDITIONS = ("season", "weather", "daytime", "scene")
@@ -27,15 +28,25 @@ def data_info(drive: HSIDrive) -> pd.DataFrame:
         "layout": drive.layout,
         "other layouts": ", ".join(drive.others) or "none",
         "scenes": f"{len(drive.scenes)} ({splits})",
-        "splits by": "the release's own lists" if _has_own_splits(drive) else "HS3-Bench, or seeded folds",
+        "splits by": _split_source(drive),
         "cubes": f"{len(drive.sensor.bands)} bands, {low:.1f}-{high:.1f} nm, {rows} x {columns} pixels, {drive.units}",
         "raw frames": str(frames),
     }
     return pd.DataFrame({"value": facts})
 
 
-def _has_own_splits(drive: HSIDrive) -> bool:
-    return all(files.split is not None for files in drive.found.scenes.values())
+def _split_source(drive: HSIDrive) -> str:
+    """Where the splits come from, as `hsiutils.splits.split_scenes` chose them."""
+    if all(files.split is not None for files in drive.found.scenes.values()):
+        return "the release's own lists"
+    bench = name_table()["split"]
+    if all(bench.get(name) == drive.scenes.at[name, "split"] for name in drive.names()):
+        return "HS3-Bench's published split"
+    return (
+        "seeded folds of whole sequences"
+        if drive.scenes["split"].nunique() > 1
+        else "too few for folds: all for testing"
+    )
 
 
 def condition_table(drive: HSIDrive) -> pd.DataFrame:

@@ -90,7 +90,10 @@ class HSIDrive:
         path = self._files(name).raw
         if path is None:
             raise DatasetError(f"{self.root}: no raw frame of {name}; expected raw/{name}.bin beside the cubes")
-        return raw.read_frame(path, self.sensor)
+        try:
+            return raw.read_frame(path, self.sensor)
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{error}") from error
 
     def truth(self, name: str) -> xr.Dataset | None:
         """What only the simulator knows of a scene; None for a real data set. For analysis, never for training.

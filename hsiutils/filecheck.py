@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import whosmat
 
-from hsiutils.cubefiles import read_cube, read_labels
+from hsiutils.cubefiles import read_cube, read_labels, stored_dtype
 from hsiutils.layouts import Layout
 from hsiutils.raw import read_frame
 from hsiutils.sensor import Sensor
@@ -124,17 +122,6 @@ def check_frame(scene: str, path: Path, sensor: Sensor) -> Iterator[Finding]:
         read_frame(path, sensor)
     except (OSError, ValueError) as error:
         yield Finding("error", scene, path, _without_path(error, path), expected, _FETCH)
-
-
-def stored_dtype(path: Path, layout: Layout) -> str:
-    """Type of the values in a cube's file, by numpy's name, from the file's header alone; the file must be sound."""
-    if layout.extension == ".npy":
-        return str(np.load(path, mmap_mode="r", allow_pickle=False).dtype)
-    if h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            return str(file[layout.variable].dtype)
-    matlab = {name: kind for name, _, kind in whosmat(path)}[layout.variable]
-    return str({"single": "float32", "double": "float64"}.get(matlab, matlab))
 
 
 def _without_path(error: Exception, path: Path) -> str:

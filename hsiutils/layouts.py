@@ -173,7 +173,7 @@ def _listed_splits(base: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for word, split in FOLDER_SPLITS.items():
         path = base / f"{word}_filenames.txt"
-        for name in re.findall(r"nf\d{4}_\d{3}", path.read_text()) if path.is_file() else []:
+        for name in re.findall(r"nf\d{4}_\d{3}", path.read_text(errors="replace")) if path.is_file() else []:
             if splits.setdefault(name, split) != split:
                 raise DatasetError(f"{path}: lists {name}, which is in {splits[name]} already; a scene has one split")
     return splits

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
 
 from hsiutils.classes import LABELS
 from hsiutils.cube import pseudocolour
 from hsiutils.dataset import HSIDrive
 from hsiutils.layouts import DatasetError
-from hsiutils.simulate.files import write_atomically
+from hsiutils.store import write_atomically
 
 _GAP, _CAPTION = 8, 18
 """Pixels between pictures, and for a line of text under each."""
@@ -23,7 +24,13 @@ _PALETTE = np.array([label.rgb for label in LABELS], dtype=np.uint8)
 
 
 def contact_sheet(
-    drive: HSIDrive, path: Path | str, names: Sequence[str] | None = None, *, columns: int = 4, width: int = 204
+    drive: HSIDrive,
+    path: Path | str,
+    names: Sequence[str] | None = None,
+    *,
+    columns: int = 4,
+    width: int = 204,
+    progress: bool = False,
 ) -> Path:
     """Write a sheet of scenes: pseudocolour, labels in the official palette, name and split; the palette below.
 
@@ -36,6 +43,7 @@ def contact_sheet(
     names : of the scenes; all by default.
     columns : scenes in a row.
     width : of one picture, pixels.
+    progress : show a bar.
 
     Returns
     -------
@@ -51,11 +59,12 @@ def contact_sheet(
         raise ValueError(f"need scenes, columns and width, got {len(names)} scenes, {columns=}, {width=}")
     rows, across = drive.sensor.tiles
     size = (width, max(1, round(width * rows / across)))
-    cells = [_cell(drive, name, size) for name in names]
+    cells = [_cell(drive, name, size) for name in tqdm(names, unit="scene", disable=not progress)]
     info = PngInfo()
     info.add_text("Description", f"{drive.origin} scenes of {drive.layout}")
     buffer = io.BytesIO()
     _sheet(cells, min(columns, len(cells))).save(buffer, format="PNG", optimize=True, pnginfo=info)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path
 

@@ -28,6 +28,8 @@ def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
         If the file does not hold exactly one frame of this sensor, or values beyond its converter.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, where a raw frame should be; move it away")
     rows, columns = sensor.frame_shape
     expected, found = rows * columns * 2, path.stat().st_size
     if found != expected:

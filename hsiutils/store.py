@@ -202,8 +202,11 @@ def matches(folder: Path, artefact: Artefact, prefix: str = "") -> bool:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name, then rename it: readers see the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _loaded(folder: Path) -> Artefact:

@@ -1,4 +1,7 @@
 import pickle
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -26,7 +29,7 @@ def drive(tmp_path: Path) -> HSIDrive:
 
 
 def convert_all(drive: HSIDrive, store: Path, **options) -> Path:
-    return to_zarr(drive, store, progress=False, **{"scheduler": "synchronous", **options})
+    return to_zarr(drive, store, **{"scheduler": "synchronous", "progress": False, **options})
 
 
 @pytest.fixture
@@ -63,6 +66,13 @@ def test_a_scene_is_a_chunk(store: Path) -> None:
 def test_threads_write_the_same_bytes(drive: HSIDrive, store: Path, tmp_path: Path) -> None:
     other = convert_all(drive, tmp_path / "other.zarr", scheduler="threads")
     assert files(other) == files(store)
+
+
+def test_the_bar_counts_scenes_and_tells_the_time_left(drive: HSIDrive, tmp_path: Path, capsys) -> None:
+    convert_all(drive, tmp_path / "store.zarr", progress=True)
+    assert f"{len(NAMES)}/{len(NAMES)} [" in capsys.readouterr().err
+    convert_all(drive, tmp_path / "store.zarr", progress=True)  # nothing is left to do
+    assert not capsys.readouterr().err
 
 
 def test_other_processes_can_be_told_what_to_write(drive: HSIDrive) -> None:
@@ -111,6 +121,39 @@ class TestResume:
         with xr.open_zarr(store) as found:
             for name in NAMES:
                 np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+
+    def test_a_killed_run_goes_on(self, drive: HSIDrive, tmp_path: Path) -> None:
+        """Killed for good while scenes are written, at the third of them."""
+        store, mark = tmp_path / "store.zarr", tmp_path / "waiting"
+        script = (
+            "import pathlib, time\n"
+            "from hsiutils import convert\n"
+            "from hsiutils.dataset import open_hsi_drive\n"
+            "write, done = convert._write_scene, []\n"
+            "def slow(*scene):\n"
+            "    if len(done) == 2:\n"
+            f"        pathlib.Path({str(mark)!r}).touch()\n"
+            "        time.sleep(600)\n"
+            "    done.append(write(*scene))\n"
+            "convert._write_scene = slow\n"
+            f"convert.to_zarr(open_hsi_drive({str(drive.root)!r}), {str(store)!r}, scheduler='synchronous')\n"
+        )
+        started = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)  # noqa: S603
+        try:
+            while not mark.exists():
+                assert started.poll() is None
+                time.sleep(0.05)
+        finally:
+            started.kill()
+            started.wait()
+        with xr.open_zarr(store) as found:
+            assert int(found["written"].sum()) == 2
+        convert_all(drive, store)
+        with xr.open_zarr(store) as found:
+            assert (found["written"] == 1).all()
+            for name in NAMES:
+                np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+                np.testing.assert_array_equal(found["labels"].sel(scene=name), codes_of(name))
 
     def test_a_finished_store_is_left_alone(self, drive: HSIDrive, store: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}

@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 from tiny_hsi_drive import TILES, mat, mat73, npy_bands_last, values_of
 
-from hsiutils.cubefiles import cube_tiles, read_cube, read_labels
+from hsiutils.cubefiles import cube_tiles, read_cube, read_labels, stored_dtype
 from hsiutils.layouts import LAYOUTS, DatasetError, Layout
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -79,9 +80,57 @@ def test_garbage_is_named(extension: str, tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("layout", [MATLAB, PYTHON], ids=["mat", "npy"])
+def test_a_folder_named_like_a_file_is_told(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for read in (lambda p: read_cube(p, layout, 25, TILES), lambda p: read_labels(p, TILES)):
+        with pytest.raises(DatasetError, match="a: a folder, where a file of that name should be"):
+            read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("layout", [MATLAB, PYTHON], ids=["mat", "npy"])
+def test_a_file_that_may_not_be_read_is_told_from_a_damaged_one(layout: Layout, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a").write_bytes(b"something")
+
+    def refused(*args, **kwargs):  # as root, who runs many a test machine, every file can be read
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hsiutils.cubefiles.inspect_level5", refused)
+    monkeypatch.setattr("hsiutils.cubefiles.np.load", refused)
+    monkeypatch.setattr("hsiutils.cubefiles.Image.open", refused)
+    for read in (lambda p: read_cube(p, layout, 25, TILES), lambda p: read_labels(p, TILES)):
+        with pytest.raises(DatasetError, match="a: may not be read"):
+            read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("write", "layout"), [(mat(), MATLAB), (mat73, MATLAB), (npy_bands_last, PYTHON)])
+def test_the_stored_type_comes_from_the_header(write, layout: Layout, tmp_path: Path) -> None:
+    for dtype in ("float32", "uint16", "float64"):
+        write(tmp_path / f"{dtype}{layout.extension}", VALUES.astype(dtype))
+        assert stored_dtype(tmp_path / f"{dtype}{layout.extension}", layout) == dtype
+
+
+def test_a_size_that_no_memory_holds_is_refused_before_it_is_asked_for(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file.create_dataset("cube", shape=(409, 216, 10**9), dtype="f4", chunks=(1, 216, 1000))
+    with pytest.raises(DatasetError, match=r"found \(1000000000, 216, 409\)"):
+        read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
+    with (tmp_path / "a.npy").open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 25)})
+    with pytest.raises(DatasetError, match=r"a\.npy: cannot be read"):
+        read_cube(tmp_path / "a.npy", PYTHON, 25, TILES)
+
+
+def test_a_group_where_the_array_should_be(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file.create_group("cube")
+    with pytest.raises(DatasetError, match=r"'cube' is no array but a group"):
+        read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DatasetError, match="allow_pickle"):
+    with pytest.raises(DatasetError, match="Python objects"):
         read_cube(tmp_path / "a.npy", PYTHON, 25, TILES)
 
 

@@ -317,3 +317,10 @@ def test_simulated_files_are_held_to_their_record(tmp_path: Path) -> None:
     record.write_text(json.dumps(sealed))
     found = check(tmp_path)
     assert found["found"].str.contains("differ from their record").sum() == 1
+
+
+def test_damaged_settings_of_a_simulation_are_a_finding(tmp_path: Path) -> None:
+    (write_matlab_release(tmp_path) / "simulation.json").write_text("{")
+    findings = check(tmp_path)
+    errors = findings[findings["severity"] == "error"]
+    assert errors["found"].str.contains("damaged simulation.json").tolist() == [True]

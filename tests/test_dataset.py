@@ -107,6 +107,16 @@ class TestRead:
         np.testing.assert_array_equal(drive.frame(NAMES[0]).ravel(), frame)
         with pytest.raises(DatasetError, match=r"no raw frame of nf1111_577; expected raw/nf1111_577\.bin"):
             drive.frame(NAMES[1])
+        path = folder / f"{NAMES[0]}.bin"
+        path.write_bytes(frame.tobytes()[:-2])
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin: expected {2 * frame.size} bytes"):
+            drive.frame(NAMES[0])
+        path.unlink()
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin"):
+            drive.frame(NAMES[0])
+        path.mkdir()
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin: a folder"):
+            drive.frame(NAMES[0])
 
 
 class TestSimulated:

@@ -93,6 +93,13 @@ def test_file_lists_are_the_split_of_the_others(tmp_path: Path) -> None:
         open_hsi_drive(tmp_path)
 
 
+def test_a_garbled_list_is_no_reason_to_fail(tmp_path: Path) -> None:
+    """What can be read of it counts; `hsiutils.datacheck` says what is missing."""
+    write_matlab_release(tmp_path)
+    (tmp_path / "Image_dataset" / "test_filenames.txt").write_bytes(b"\xff\xfe\x00" + "\n".join(NAMES).encode())
+    assert open_hsi_drive(tmp_path).names("test") == sorted(NAMES)
+
+
 def test_a_scene_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
     write = partial(write_scene, tmp_path, write=npy_bands_last, suffix=".npy")
     for part in ("training", "test"):

@@ -27,12 +27,6 @@ def test_help_lists_every_step():
         assert step in listed
 
 
-def test_data_says_what_there_is(tiny):
-    said = invoke("data")
-    assert "10 simulated scenes" in said
-    assert "train" in said
-
-
 def test_train_and_evaluate_print_table_1(tiny):
     assert "4 networks are trained" in invoke("train")
     said = invoke("evaluate")
@@ -79,7 +73,7 @@ def test_validate_exits_as_nbval_does(tiny, monkeypatch):
     [
         (["train", "--profile", "fast"], "unknown profile 'fast'"),
         (["chapter", "42", "out.ipynb"], "no chapter '42'"),
-        (["data", "--data-root", "nowhere-at-all"], "is not a folder"),
+        (["data", "make", "--data-root", "nowhere-at-all"], "is not a folder"),
         (["chapter", "3", "out.ipynb", "-p", "sed"], "expected NAME=VALUE"),
         (["chapter", "3", "out.ipynb", "-p", "sed=1"], "did you mean 'seed'"),
     ],

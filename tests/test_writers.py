@@ -4,21 +4,24 @@ import numpy as np
 import pytest
 import spectral
 from PIL import Image
-from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
+from scipy.io import loadmat, whosmat
+from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_scene
+from tiny_hsi_drive import write_matlab_release as write_tiny
 
 from hsiutils.classes import LABELS
 from hsiutils.cube import pseudocolour
 from hsiutils.datacheck import check_dataset
 from hsiutils.dataset import HSIDrive, open_hsi_drive
 from hsiutils.layouts import DatasetError
-from hsiutils.writers import write_envi, write_envi_labels, write_python_release
+from hsiutils.simulate import Simulation, write_dataset
+from hsiutils.writers import write_cube, write_envi, write_envi_labels, write_matlab_release, write_python_release
 
 NAME = NAMES[2]
 
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_matlab_release(tmp_path / "matlab"))
+    return open_hsi_drive(write_tiny(tmp_path / "matlab"))
 
 
 class TestPythonRelease:
@@ -62,6 +65,49 @@ class TestPythonRelease:
         write_scene(tmp_path, NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
         with pytest.raises(DatasetError, match="band-wise min-max scaled"):
             write_python_release(open_hsi_drive(tmp_path), tmp_path / "python")
+
+    def test_the_set_is_not_written_over_itself(self, drive: HSIDrive, tmp_path: Path) -> None:
+        write_python_release(drive, tmp_path)
+        with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
+            write_python_release(open_hsi_drive(tmp_path), tmp_path)
+
+
+class TestMatlabRelease:
+    def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
+        python = write_python_release(drive, tmp_path / "python")
+        write_matlab_release(open_hsi_drive(python), tmp_path / "back")
+        twin = open_hsi_drive(tmp_path / "back")
+        assert twin.layout == "v2.0 MATLAB"
+        assert twin.scenes.equals(drive.scenes)
+        for name in NAMES:
+            np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
+            np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
+        assert (check_dataset(tmp_path / "back")["severity"] == "note").all()
+
+    def test_the_same_cube_gives_the_same_bytes_as_matlab_has_them(self, drive: HSIDrive, tmp_path: Path) -> None:
+        for name in ("a.mat", "b.mat"):
+            write_cube(drive.cube(NAME), tmp_path / name)
+        assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+        assert whosmat(tmp_path / "a.mat") == [("cube", (25, *TILES), "single")]
+        np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
+
+    def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
+        write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
+        write_matlab_release(open_hsi_drive(tmp_path / "a"), tmp_path / "b")
+        assert open_hsi_drive(tmp_path / "b").layout == "v2.0 MATLAB MF"
+
+
+@pytest.mark.parametrize("write", [write_matlab_release, write_python_release])
+def test_a_simulated_set_stays_known_as_simulated(write, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "made", [NAME], Simulation(tiles=(8, 16)), workers=1, progress=False)
+    drive = open_hsi_drive(tmp_path / "made")
+    write(drive, tmp_path / "out")
+    twin = open_hsi_drive(tmp_path / "out")
+    assert twin.origin == "simulated"
+    assert twin.truth(NAME).identical(drive.truth(NAME))
+    assert (check_dataset(tmp_path / "out")["severity"] == "note").all()
+    if twin.layout == "v2.0 MATLAB":
+        np.testing.assert_array_equal(twin.frame(NAME), drive.frame(NAME))
 
 
 class TestEnvi:
