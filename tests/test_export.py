@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -61,11 +62,9 @@ def test_saved_program_is_read_by_torch_alone(model: UNet, tmp_path: Path) -> No
 
 
 def test_onnx_runtime_gives_the_same_logits(model: UNet, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     save_onnx(model, tmp_path / "unet.onnx", SHAPE)
     assert [path.name for path in tmp_path.iterdir()] == ["unet.onnx"]
-    session = runtime.InferenceSession(str(tmp_path / "unet.onnx"), providers=["CPUExecutionProvider"])
+    session = InferenceSession(str(tmp_path / "unet.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 3):
         (logits,) = session.run(["logits"], {"image": images(count).numpy()})
         torch.testing.assert_close(torch.from_numpy(logits), model(images(count)), rtol=1e-5, atol=1e-5)
