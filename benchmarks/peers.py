@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hsiutils.atomic import write_atomically
 from hsiutils.attribution import cams, perturbation
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.closing import closure
@@ -171,13 +172,6 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def write(record: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    temporary.replace(path)
-
-
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON record to write")
@@ -209,7 +203,7 @@ def main() -> None:
         "decomposition": decomposition_cost(model, x, given.repeats),
         "agreement_float64_96x192": agreement(peer, (96, 192)),
     }
-    write(record, given.out)
+    write_atomically(given.out, json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 
 

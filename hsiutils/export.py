@@ -3,13 +3,13 @@
 Both fix the size of the image, since padding depends on it, and leave the number of images open.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.export import Dim, ExportedProgram
 
+from hsiutils.atomic import replacing
 from hsiutils.unet import UNet
 
 
@@ -61,11 +61,6 @@ def save_onnx(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:
 def _atomically(path: Path, suffix: str, write: Callable[[Path], None]) -> Path:
     if path.suffix != suffix:
         raise ValueError(f"{path}: expected a name ending in {suffix}")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as temporary:
         write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

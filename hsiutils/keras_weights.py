@@ -14,7 +14,6 @@ that the network is the authors' (ReLU everywhere, upsampled tensor before the s
 
 import io
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hsiutils.atomic import replacing
 from hsiutils.heaps import require_sound_file, require_sound_heaps
 from hsiutils.unet import UNet, UNetConfig, layer_shapes
 
@@ -143,13 +143,8 @@ def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None
     if void_output is not None:
         *_, head = layers
         layers[head] = _with_void(layers[head], void_output)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            (_write_keras3 if path.name.endswith(".weights.h5") else _write_keras2)(file, layers)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        (_write_keras3 if path.name.endswith(".weights.h5") else _write_keras2)(file, layers)
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hsiutils import unet
+from hsiutils.atomic import write_atomically
 from hsiutils.classes import CLASSES
 from hsiutils.keras_weights import read_keras, read_keras_config
 from hsiutils.sensor import HSI_DRIVE
-from hsiutils.store import write_atomically
 from hsiutils.train import HISTORY, MANIFEST, WEIGHTS
 from hsiutils.unet import UNet
 from hsiutils.variants import FittedVariant, Variant, variant

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
+from hsiutils.atomic import write_atomically
 from hsiutils.classes import LABELS
 from hsiutils.cube import pseudocolour
 from hsiutils.dataset import HSIDrive
 from hsiutils.layouts import DatasetError
-from hsiutils.store import write_atomically
 
 _GAP, _CAPTION = 8, 18
 """Pixels between pictures, and for a line of text under each."""

@@ -25,6 +25,8 @@ from typing import Any
 import grimp
 from filelock import FileLock
 
+from hsiutils.atomic import write_atomically
+
 MANIFEST = "manifest.json"
 _PACKAGE = __name__.partition(".")[0]
 
@@ -197,16 +199,6 @@ def matches(folder: Path, artefact: Artefact, prefix: str = "") -> bool:
     wanted = {name.removeprefix(prefix): seal for name, seal in seals.items() if name.startswith(prefix)}
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     return present == set(wanted) and all(file_hash(folder / name) == wanted[name]["sha256"] for name in wanted)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it: readers see the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _loaded(folder: Path) -> Artefact:

@@ -6,7 +6,6 @@ The harness is PyTorch Lightning. A folder holds `weights.safetensors` (the best
 
 import json
 import logging
-import os
 import time
 import warnings
 import zipfile
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hsiutils import unet
+from hsiutils.atomic import write_atomically
 from hsiutils.classes import CLASSES
 from hsiutils.segmenter import EpochSampler, Recipe, Scenes, Segmenter, label_frequencies
 from hsiutils.unet import UNet, UNetConfig
@@ -268,7 +268,7 @@ def _finish(
     if not record.best_epoch:
         raise ValueError(f"no epoch of {folder} has a validation IoU: are the validation scenes labelled?")
     history = pd.DataFrame(record.rows).astype({"epoch": int})
-    _write_text(folder / HISTORY, history.to_csv(index=False))
+    write_atomically(folder / HISTORY, history.to_csv(index=False))
     outcome = {
         "finished": True,
         "epochs_run": len(history),
@@ -335,10 +335,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_atomically(path, json.dumps(value, indent=2) + "\n")

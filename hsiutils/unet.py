@@ -8,7 +8,6 @@ after Ronneberger 2015.
 
 import copy
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hsiutils.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -310,10 +311,9 @@ def save(model: UNet, path: Path) -> None:
 
     The configuration is JSON in the file's header, so that a weights file can never meet the wrong network.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
 
 
 def load(path: Path) -> UNet:

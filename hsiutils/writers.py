@@ -18,7 +18,7 @@ from scipy.io import savemat
 from spectral.io import envi  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from hsiutils import store
+from hsiutils.atomic import write_atomically
 from hsiutils.classes import LABELS
 from hsiutils.cube import ascending, pseudocolour, require_cube
 from hsiutils.dataset import HSIDrive
@@ -211,8 +211,7 @@ def _save_envi(save: Any, header: Path, values: NDArray[Any], **options: Any) ->
 
 
 def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_atomically(path, content)
+    write_atomically(path, content)
     return path
 
 

@@ -204,26 +204,6 @@ def test_matches_compares_bytes_both_ways(tmp_path):
     assert not store.matches(copy, made)
 
 
-def test_write_atomically_replaces_and_leaves_no_litter(tmp_path):
-    store.write_atomically(tmp_path / "f", "one")
-    store.write_atomically(tmp_path / "f", b"two")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("f", "two")]
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    store.write_atomically(tmp_path / "f", "one")
-
-    def full(path, content):
-        path.touch()
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="disk full"):
-        store.write_atomically(tmp_path / "f", "two")
-    assert (tmp_path / "f").read_text() == "one"
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
-
-
 def test_default_root_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
     assert store.default_root() == tmp_path

@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from scipy.io import savemat
 from tqdm import tqdm
 
 from hsiutils import raw
+from hsiutils.atomic import write_atomically
 from hsiutils.sensor import Sensor
 from hsiutils.simulate.frame import TRUTH, VERSION, Frame, References, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
@@ -164,17 +164,6 @@ def read_truth(root: Path, name: str) -> dict[str, NDArray[Any]]:
             return {key: np.asarray(file[key]) for key in TRUTH}
     except (OSError, KeyError) as error:
         raise ValueError(f"{path}: no truth of a simulated scene ({error}); simulate the scene anew") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _begin(root: Path, simulation: Simulation) -> None:
