@@ -68,7 +68,7 @@ def pn_edge_cost(run: Run) -> Estimate:
 
 def head_gap(run: Run) -> Estimate:
     """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
-    gaps = activation_study.over_networks(run, activation_study.closure)["gap"]
+    gaps = activation_study.over_networks(run, activation_study.head_sums)["gap"]
     return mean_over_seeds(gaps.max(["variant", "scene"]))
 
 

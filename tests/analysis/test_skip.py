@@ -12,6 +12,7 @@ from hsiutils.analysis import (
     skip_share,
     skip_statistics,
 )
+from hsiutils.attribution.linear import split_at_skips
 from hsiutils.classes import CLASSES
 
 
@@ -33,6 +34,16 @@ def test_halves_and_bias_are_the_margin_at_every_pixel(depth):
     assert found.dims == ("part", "class", "y", "x")
     expected = margins(model, scene.image)
     assert abs(found.sum("part").values - expected).max() < 1e-5 * abs(expected).max()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_parts_are_those_of_the_linear_decomposition(depth):
+    model, scene = trained_like(depth=depth), one()
+    general = split_at_skips(model, scene.image)
+    parts = np.concatenate([general["contribution"].values, general["bias"].sum("layer").values[None]])
+    expected = parts - (parts.sum(axis=1, keepdims=True) - parts) / 4
+    np.testing.assert_allclose(skip_contributions(model, scene), expected, atol=1e-5 * abs(expected).max())
+    assert abs(expected).max(axis=(1, 2, 3)).min() > 0.01
 
 
 def test_with_open_gates_the_skip_half_is_what_goes_when_the_skip_is_cut():
