@@ -37,6 +37,11 @@ def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road"
     return analysis.drive(sums, source, target)["placement"]
 
 
+def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
+    return analysis.drive(sums, source, target)["share"]
+
+
 def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
     """`hsiutils.analysis.evidence` of sums that hold their head: what the channels say on each class's pixels."""
     return analysis.evidence(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)

@@ -87,6 +87,13 @@ def vegetation_on_road(run: Run) -> Estimate:
         return activation_results.contrast(activation_results.placement(sums), FEW, MANY)
 
 
+def vegetation_share(run: Run) -> Estimate:
+    """Share of the positive contributions to Road on true vegetation, plain weights, %, 1 and 3 minus 25 with PN."""
+    sums = activation_results.evidence(_compared(run, activation_study.head_sums), margin=False)
+    with _testable():
+        return activation_results.contrast(100 * activation_results.road_share(sums), FEW, MANY)
+
+
 def inhomogeneity(run: Run) -> Estimate:
     """Coefficient of variation of activations inside Other, 25 channels with PN minus the mean of 1 and 3."""
     sums = _compared(run, activation_study.head_sums)
@@ -142,6 +149,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "head_gap": head_gap,
         "likeness_of_inputs": likeness_of_inputs,
         "vegetation_on_road": vegetation_on_road,
+        "vegetation_share": vegetation_share,
         "inhomogeneity": inhomogeneity,
         "edge_noise": edge_noise,
         "vegetation_feeds_road": vegetation_feeds_road,
