@@ -5,17 +5,13 @@ Functions take the sums of `hsiutils.activation_study`, so that they can be trie
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsiutils import analysis
-from hsiutils.activation_study import source_name
-from hsiutils.analysis.correlation import covariance
-from hsiutils.uncertainty import Estimate, difference, mean_over_seeds
+from hsiutils.uncertainty import Estimate, difference
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -210,138 +206,3 @@ def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Datase
         return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
     batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
     return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
-
-
-def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
-    """How alike networks are, pair by pair, with the nulls beside.
-
-    Parameters
-    ----------
-    sums : of `hsiutils.activation_study.similarity_sums`.
-    variants, seeds : the networks.
-
-    Returns
-    -------
-    One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
-    trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
-    scene" (only the layout is shared) and "moved" (nothing is).
-    """
-    matrices = _all_channels(sums)
-    rows = []
-    for kind, (a, one), (b, other), shuffle in _pairings(variants, seeds):
-        units = [
-            np.flatnonzero(sums["source"].values == name)
-            for name in (source_name(a, one), source_name(b, other, shuffle))
-        ]
-        if len(units[1]):
-            pair = " and ".join(sorted((a, b), key=list(variants).index))
-            # The lower seed first: which of the two networks comes first means nothing.
-            low, high = sorted((one, other))
-            rows.append({"pair": pair, "kind": kind, "seed": low, "other_seed": high, **_alike(*matrices, *units)})
-    return pd.DataFrame(rows)
-
-
-def _all_channels(sums: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Correlation and covariance of all channels of all sources: one matrix is quicker than one for each pair."""
-    labels = {"source": ("unit", ["all"] * sums.sizes["unit"]), "channel": ("unit", np.arange(sums.sizes["unit"]))}
-    together = sums.sum("scene").expand_dims("scene").assign_coords(labels)
-    return analysis.correlation(together, "all", "all"), covariance(together, "all", "all")
-
-
-def _alike(
-    correlated: xr.DataArray, varied: xr.DataArray, first: NDArray[np.intp], second: NDArray[np.intp]
-) -> dict[str, float]:
-    """The figures of `hsiutils.analysis.similarity` for two sets of channels."""
-    block = correlated.isel(channel_a=first, channel_b=second)
-    powers = [
-        float(np.nansum(varied.values[np.ix_(one, other)] ** 2))
-        for one, other in ((first, second), (first, first), (second, second))
-    ]
-    own = np.sqrt(powers[1] * powers[2])
-    return {
-        "matched": analysis.match_channels(block)["correlation"].mean(),
-        "random_pairing": float(block.mean()),
-        "cka": powers[0] / own if own > 0 else np.nan,
-    }
-
-
-Network = tuple[str, int]
-
-
-def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, Network, Network, str]]:
-    networks = [(name, seed) for name in variants for seed in seeds]
-    trained = [
-        ("another seed" if one[0] == other[0] else "another input", one, other, "none")
-        for one, other in combinations(networks, 2)
-        if one[1] != other[1]
-    ]
-    # The shuffled ones are first networks; against last ones, so that as among the trained the seeds differ.
-    nulls = [
-        (kind, (one, seeds[-1]), (other, seeds[0]), shuffle)
-        for kind, shuffle in (("another scene", "other scene"), ("moved", "moved"))
-        for one in variants
-        for other in variants
-        if one != other or len(seeds) > 1
-    ]
-    return trained + nulls
-
-
-def _only(sums: xr.Dataset, sources: Sequence[str]) -> xr.Dataset:
-    units = np.flatnonzero(np.isin(sums["source"].values, list(sources)))
-    return sums.isel(unit=units, unit_other=units)
-
-
-def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
-    """Matched correlation of two trainings on one input, less that of two inputs: what an input does to the likeness.
-
-    At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
-    have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval is of the
-    jackknife over seeds: there is none with two.
-
-    Parameters
-    ----------
-    pairs : of `likeness`.
-
-    Raises
-    ------
-    ValueError
-        If there are not two seeds and two variants.
-    """
-    trained = pairs[pairs["kind"].isin(["another seed", "another input"])]
-    means = trained.groupby(["seed", "other_seed", "kind"])["matched"].mean().unstack()
-    if not {"another seed", "another input"} <= set(means.columns):
-        raise ValueError("needs networks of two seeds and of two inputs")
-    gaps = (means["another seed"] - means["another input"]).reset_index(name="gap")
-    whole = gaps["gap"].mean()
-    seeds = set(gaps["seed"]) | set(gaps["other_seed"])
-    if len(seeds) < 3:
-        return mean_over_seeds([whole])
-    without = [gaps["gap"][(gaps["seed"] != seed) & (gaps["other_seed"] != seed)].mean() for seed in sorted(seeds)]
-    return mean_over_seeds(len(seeds) * whole - (len(seeds) - 1) * np.asarray(without))
-
-
-def likeness_table(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Means over pairs, one row a pair of variants: matched correlation of each kind, CKA and random pairing."""
-    trained = pairs["kind"].isin(["another seed", "another input"])
-    columns = {"trained": pairs["matched"].where(trained)}
-    columns |= {kind: pairs["matched"].where(pairs["kind"] == kind) for kind in ("another scene", "moved")}
-    columns |= {name: pairs[name].where(trained) for name in ("random_pairing", "cka")}
-    table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
-    spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
-    return table.assign(least=spread.min(), most=spread.max())
-
-
-def matched_matrix(sums: xr.Dataset, a: str, b: str) -> xr.DataArray:
-    """Correlation matrix of two sources, with the columns in the order of their matches: the diagonal is matched.
-
-    Channels that never vary are left out; those without a match stand last.
-    """
-    matrix = analysis.correlation(_only(sums, (a, b)), a, b)
-    alive = matrix.dropna("channel_a", how="all").dropna("channel_b", how="all")
-    pairs = analysis.match_channels(alive)
-    rest = [[channel for channel in alive[side].values if channel not in set(pairs[side])] for side in _SIDES]
-    order = [[*pairs[side], *others] for side, others in zip(_SIDES, rest, strict=True)]
-    return alive.sel(channel_a=order[0], channel_b=order[1])
-
-
-_SIDES = ("channel_a", "channel_b")

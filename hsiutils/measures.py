@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from hsiutils import activation_results, activation_study, audit_study, pipeline
+from hsiutils import activation_results, activation_study, audit_study, likeness, pipeline
 from hsiutils.activation_results import FEW, MANY
 from hsiutils.metrics import scores
 from hsiutils.pipeline import Run
@@ -75,9 +75,9 @@ def head_gap(run: Run) -> Estimate:
 def likeness_of_inputs(run: Run) -> Estimate:
     """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
     variants = [name for name in activation_study.PAPER_VARIANTS if name in run.variants]
-    pairs = activation_results.likeness(activation_study.similarity_sums(run), variants, run.seeds)
+    pairs = likeness.likeness(activation_study.similarity_sums(run), variants, run.seeds)
     with _testable():
-        return activation_results.beyond_seeds(pairs)
+        return likeness.beyond_seeds(pairs)
 
 
 def vegetation_on_road(run: Run) -> Estimate:

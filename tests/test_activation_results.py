@@ -1,12 +1,10 @@
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 from analysis import planted
 
 from hsiutils import activation_results as results
 from hsiutils import analysis
-from hsiutils.activation_study import source_name
 
 SCENES = planted.scenes(4)
 
@@ -142,94 +140,3 @@ def test_noise_at_edges_is_found_where_it_was_planted():
         whole = analysis.edge_measures(loud)[measure].mean("class").item()
         assert results.edge_noise(loud, measure).item() == pytest.approx(whole, nan_ok=True)
     assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
-
-
-@pytest.fixture(scope="module")
-def moments():
-    """Two inputs with two seeds each; a's seeds are one network with its channels in another order, b's are not."""
-    one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
-    models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
-    models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
-    sources = {name: analysis.Source(model, SCENES) for name, model in models.items()}
-    sources |= {
-        source_name(name, 0, kind): analysis.Source(models[source_name(name, 0)], SCENES, kind)
-        for name in "ab"
-        for kind in ("moved", "other scene")
-    }
-    return analysis.moments(sources)
-
-
-def permuted(model):
-    """The same network with the channels before the head reversed."""
-    last = model.decoder[-1].block
-    for holder in (last.conv2, last.norm2):
-        for value in holder.state_dict().values():
-            if value.ndim and len(value) == 4:
-                value.copy_(value.flip(0).clone())
-    return model
-
-
-def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(moments):
-    pairs = results.likeness(moments, ["a", "b"], [0, 1])
-    of_a = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "another seed")]
-    assert of_a["matched"].item() == pytest.approx(1)
-    assert of_a["cka"].item() == pytest.approx(1)
-    strange = pairs[(pairs["pair"] == "b and b") & (pairs["kind"] == "another seed")]
-    assert strange["matched"].item() < 0.9
-    assert set(pairs["kind"]) == {"another seed", "another input", "another scene", "moved"}
-    assert (pairs["seed"] < pairs["other_seed"]).all()
-    moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
-    assert moved < 0.9
-    table = results.likeness_table(pairs)
-    assert table.loc["a and a", "trained"] == pytest.approx(1)
-    assert table.loc["a and a", "moved"] == pytest.approx(moved)
-    assert (table["least"] <= table["most"]).all()
-
-
-def test_all_pairs_at_once_are_the_pairs_one_by_one(moments):
-    pairs = results.likeness(moments, ["a", "b"], [0, 1])
-    for row in pairs[pairs["kind"].isin(["another seed", "another input"])].itertuples():
-        one, other = row.pair.split(" and ")
-        both = [(row.seed, row.other_seed), (row.other_seed, row.seed)]
-        direct = [
-            analysis.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
-            for a, b in both
-        ]
-        figures = [row.matched, row.random_pairing, row.cka]
-        assert any(np.allclose(figures, values) for values in direct)
-
-
-def test_matches_stand_on_the_diagonal(moments):
-    matrix = results.matched_matrix(moments, source_name("a", 0), source_name("a", 1))
-    assert np.diag(matrix.values) == pytest.approx(np.ones(len(matrix)))
-    assert (matrix["channel_a"].values + matrix["channel_b"].values == 3).all()
-
-
-def likeness(same, other, seeds=3):
-    rows = [
-        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
-        for a in range(seeds)
-        for b in range(a + 1, seeds)
-        for kind, value in (("another seed", same), ("another input", other))
-    ]
-    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
-
-
-def test_what_an_input_does_beyond_seeds():
-    found = results.beyond_seeds(likeness(0.9, 0.5))
-    assert found.mean == pytest.approx(0.4)
-    assert found.sign == 1
-    assert results.beyond_seeds(likeness(0.5, 0.9)).sign == -1
-    alone = results.beyond_seeds(likeness(0.9, 0.5, seeds=2))
-    assert (alone.mean, alone.count) == (pytest.approx(0.4), 1)
-    assert np.isnan(alone.low)
-    with pytest.raises(ValueError, match="two seeds"):
-        results.beyond_seeds(likeness(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
-
-
-def test_the_interval_is_wide_where_one_seed_decides():
-    pairs = likeness(0.5, 0.5)
-    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
-    found = results.beyond_seeds(pairs)
-    assert found.mean == pytest.approx(0.4)
-    assert found.sign == 0

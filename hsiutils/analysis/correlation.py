@@ -225,7 +225,7 @@ def match_channels(matrix: xr.DataArray) -> pd.DataFrame:
     -------
     One row a pair, by falling correlation: channel_a, channel_b, correlation.
     """
-    rows, columns = _assign(matrix.values)
+    rows, columns = assign(matrix.values)
     pairs = {
         "channel_a": matrix["channel_a"].values[rows],
         "channel_b": matrix["channel_b"].values[columns],
@@ -234,8 +234,13 @@ def match_channels(matrix: xr.DataArray) -> pd.DataFrame:
     return pd.DataFrame(pairs).sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
 
 
-def _assign(matrix: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Optimal assignment among rows and columns that hold any number; every such pair must hold one."""
+def assign(matrix: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Optimal assignment among the rows and columns of a matrix that hold any number; every such pair must hold one.
+
+    Returns
+    -------
+    rows, columns : of the pairs.
+    """
     known = np.isfinite(matrix)
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
     chosen = linear_sum_assignment(matrix[np.ix_(rows, columns)], maximize=True)
@@ -253,7 +258,7 @@ def similarity(sums: xr.Dataset, a: str, b: str) -> xr.Dataset:
     matrix = correlation(sums, a, b)
 
     def matched(values: NDArray[np.float64]) -> float:
-        rows, columns = _assign(values)
+        rows, columns = assign(values)
         return float(values[rows, columns].mean()) if len(rows) else np.nan
 
     best = xr.apply_ufunc(matched, matrix, input_core_dims=[["channel_a", "channel_b"]], vectorize=True)
