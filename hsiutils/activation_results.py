@@ -5,10 +5,12 @@ Functions take the sums of `hsiutils.activation_study`, so that they can be trie
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from hsiutils import analysis
 from hsiutils.uncertainty import Estimate, difference
@@ -47,6 +49,112 @@ def top_channel(sums: xr.Dataset, name: str) -> int:
     """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
     found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
     return _largest(found["score"].sel({"class": name}))
+
+
+def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
+    """Channels of one network by what they do for a class, with 95 % bootstrap intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.activation_study.head_sums`.
+    seed : of the resampling.
+
+    Returns
+    -------
+    One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
+    `hsiutils.analysis.rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
+    order of the channels kept. NaN bounds where there is one scene only.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    table = analysis.rank_channels(analysis.discrimination(head, sums)).loc[name].reset_index()
+    order = table["channel"].to_list()
+
+    def figures(drawn: xr.Dataset) -> xr.Dataset:
+        found = analysis.discrimination(head, drawn).sel({"class": name, "channel": order})
+        summed = found["contribution"].cumsum("channel")
+        return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
+
+    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed)
+    for key in ("score", "logit_share"):
+        for side in ("low", "high"):
+            table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
+    return table
+
+
+def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.DataFrame:
+    """Does the score of a channel tell what is lost without it? One row a class, with intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.activation_study.head_sums`.
+    silenced : of `hsiutils.activation_study.knocked`, the same network and scenes.
+    seed : of the resampling.
+
+    Returns
+    -------
+    rho, Spearman's rank correlation over the channels of score and lost IoU; loss, IoU points lost without the
+    costliest channel; both with _low and _high, 95 % bootstrap over scenes, the costliest channel kept; place, its
+    rank by score.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    found, loss = analysis.discrimination(head, sums), analysis.iou_loss(silenced)
+    costliest = loss.fillna(-np.inf).argmax("channel")
+
+    def figures(drawn: xr.Dataset) -> xr.DataArray:
+        score = analysis.discrimination(head, drawn[["pixels", "total", "square"]])["score"]
+        lost = analysis.iou_loss(drawn[["intact", "silenced"]])
+        worst = 100 * lost.isel(channel=costliest)
+        return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
+
+    both = sums.merge(silenced).assign_attrs(sums.attrs)
+    bounds = _over_scenes(both, figures, seed)
+    columns: dict[str, Any] = {}
+    for key in ("rho", "loss"):
+        columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
+    columns["place"] = np.array(rank_of_costliest(found, loss))
+    return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
+
+
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
+
+
+def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """Spearman's, over the channels; NaN where either is all equal or unknown."""
+    first, second = (
+        xr.apply_ufunc(
+            stats.rankdata,
+            values,
+            input_core_dims=[["channel"]],
+            output_core_dims=[["channel"]],
+            kwargs={"axis": -1, "nan_policy": "propagate"},
+        )
+        for values in (one, other)
+    )
+    found: xr.DataArray = xr.corr(first, second, dim="channel")
+    return found
+
+
+def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Median diameter of the effective receptive fields of each layer, with its 95 % bootstrap interval over scenes.
+
+    Parameters
+    ----------
+    table : of `hsiutils.activation_study.fields`, one network.
+
+    Returns
+    -------
+    One row a layer: median, low, high, pixels.
+    """
+    number = table.groupby(["layer", "scene"]).cumcount()
+    values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
+    layers = list(dict.fromkeys(table["layer"]))
+    bounds = _over_scenes(
+        values.sel(layer=layers).to_dataset(name="diameter"), lambda d: d["diameter"].median(["scene", "number"]), seed
+    )
+    columns = {"median": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
+    return pd.DataFrame(
+        {key: one.transpose("layer").values for key, one in columns.items()}, index=pd.Index(layers, name="layer")
+    )
 
 
 def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
@@ -164,6 +272,39 @@ def findings(
     table = pd.concat(parts, ignore_index=True)
     table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
     return table[["statement", "interval", "difference", "low", "high", "verdict"]]
+
+
+def told(found: pd.DataFrame) -> pd.DataFrame:
+    """Findings as people read them: one row a statement, its two intervals and what each of them allows to say."""
+    rows = []
+    for words, pair in found.groupby("statement", sort=False):
+        row: dict[str, object] = {"statement": words}
+        for one in pair.itertuples():
+            row["difference"] = f"{one.difference:+.2f}"
+            row[one.interval] = f"{one.low:+.2f} to {one.high:+.2f}" if np.isfinite(one.low) else "unknown"
+            row[f"{one.interval}:"] = one.verdict
+        rows.append(row)
+    columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})
+
+
+def ranges(found: pd.DataFrame, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
+    """`by_variant` as people read it: mean, and both ranges as text.
+
+    Returns
+    -------
+    One row an input: mean; seeds, least and most; scenes, the interval.
+    """
+
+    def between(low: float, high: float) -> str:
+        return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}" if np.isfinite(low) else "unknown"
+
+    columns = {
+        "mean": [f"{scale * value:.{digits}f}" if np.isfinite(value) else "unknown" for value in found["mean"]],
+        "seeds": [between(*pair) for pair in zip(found["least"], found["most"], strict=True)],
+        "scenes": [between(*pair) for pair in zip(found["low"], found["high"], strict=True)],
+    }
+    return pd.DataFrame(columns, index=found.index.rename("input"))
 
 
 def _verdict(low: float, high: float) -> str:

@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from analysis import planted
+from scipy import stats
 
 from hsiutils import activation_results as results
 from hsiutils import analysis
@@ -140,3 +142,69 @@ def test_noise_at_edges_is_found_where_it_was_planted():
         whole = analysis.edge_measures(loud)[measure].mean("class").item()
         assert results.edge_noise(loud, measure).item() == pytest.approx(whole, nan_ok=True)
     assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
+
+
+def test_the_planted_ranking_stands_in_every_resample():
+    sums = head_sums(planted.planted())
+    table = results.ranking(sums, "Vegetation", seed=0)
+    direct = analysis.rank_channels(analysis.discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
+    np.testing.assert_allclose(table["score"], direct["score"])
+    first = table.iloc[0]
+    assert first["channel"] == planted.RED_EDGE
+    assert first["score_low"] <= first["score"] <= first["score_high"]
+    assert first["score_low"] > table["score_high"].iloc[1:].max()  # the red edge, whatever the scenes
+    assert table["logit_share_low"].iloc[-1] == table["logit_share_high"].iloc[-1] == pytest.approx(1)
+    alone = results.ranking(sums.isel(scene=[0]), "Vegetation", seed=0)
+    assert alone["score"].notna().all()
+    assert alone["score_low"].isna().all()
+
+
+def test_knocking_out_the_planted_channel_costs_its_class_the_most():
+    model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
+    table = results.knock_out_table(head_sums(model), analysis.knock_out(model, SCENES), seed=0)
+    vegetation = table.loc["Vegetation"]
+    assert vegetation["place"] == 1
+    assert vegetation["loss_low"] <= vegetation["loss"] <= vegetation["loss_high"]
+    assert vegetation["loss"] > 50
+    assert vegetation["rho"] > 0.7
+    assert list(table.index) == list(planted.CLASSES)
+
+
+def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():
+    one = xr.DataArray([[3.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]], dims=("class", "channel"))
+    other = xr.DataArray([[9.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], dims=("class", "channel"))
+    found = results._rank_correlation(one, other)
+    assert found[0] == pytest.approx(stats.spearmanr(one[0], other[0]).statistic)
+    assert np.isnan(found[1])
+
+
+def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
+    rows = [
+        {"layer": layer, "scene": scene, "diameter": base + value}
+        for layer, base in (("conv2d_1", 0), ("conv2d_3", 100))
+        for scene, values in {"a": (1, 2), "b": (3, 9), "c": (4, np.nan)}.items()
+        for value in values
+    ]
+    table = results.median_fields(pd.DataFrame(rows), seed=0)
+    assert table["median"].to_dict() == {"conv2d_1": 3, "conv2d_3": 103}
+    assert (table["low"] < table["median"]).all()
+    assert (table["median"] < table["high"]).all()
+    assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
+
+
+def test_findings_are_told_in_one_row_each():
+    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, np.nan, np.nan, "?")]
+    told = results.told(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
+    assert told.iloc[0].tolist() == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "unknown", "?"]
+    assert results.told(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
+
+
+def test_ranges_are_text_with_their_scale():
+    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [np.nan], "high": [np.nan]}, ["1"])
+    assert results.ranges(found, 100, 1).loc["1"].tolist() == ["12.3", "10.0 to 20.0", "unknown"]
+
+
+def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks):
+    share = results.road_share(results.evidence(networks, margin=False))
+    assert (share.sel(variant="wrong") > 0.3).all()
+    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()

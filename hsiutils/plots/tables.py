@@ -19,9 +19,12 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
     formats : column -> format string.
     missing : how an empty cell reads.
     """
+    named = frame.index.name
+    if named:  # as the head of its own column: pandas would give it a row of its own
+        frame = frame.rename_axis(index=None, columns=named)
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
-    return styler if frame.index.name else styler.hide(axis="index")
+    return styler if named else styler.hide(axis="index")
 
 
 def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:

@@ -1,7 +1,7 @@
 import holoviews as hv
 import pandas as pd
 
-from hsiutils.plots.tables import sortable
+from hsiutils.plots.tables import sortable, table
 
 
 def test_columns_sort_and_numbers_stay_readable():
@@ -13,3 +13,13 @@ def test_columns_sort_and_numbers_stay_readable():
     formats = {column.field: type(column.formatter).__name__ for column in table.columns}
     assert formats == {"method": "StringFormatter", "residual": "ScientificFormatter", "seconds": "NumberFormatter"}
     assert {column.field: column.formatter for column in table.columns}["seconds"].format == "0.000"
+
+
+def test_a_named_index_has_its_name_in_the_one_row_of_heads():
+    frame = pd.DataFrame({"mean": [1.0]}, index=pd.Index(["25-PN"], name="input"))
+    text = table(frame, "Of what.").to_html()
+    head = text.split("<thead>")[1].split("</thead>")[0]
+    assert head.count("<tr>") == 1
+    assert ">input<" in head
+    assert 'class="row_heading' in text
+    assert frame.index.name == "input"
