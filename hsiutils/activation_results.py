@@ -13,6 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from hsiutils import analysis
+from hsiutils.analysis.bootstrap import ENOUGH
 from hsiutils.uncertainty import Estimate, difference
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
@@ -74,7 +75,7 @@ def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
         summed = found["contribution"].cumsum("channel")
         return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
 
-    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed)
+    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed, pools=True)
     for key in ("score", "logit_share"):
         for side in ("low", "high"):
             table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
@@ -107,7 +108,7 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
         return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
 
     both = sums.merge(silenced).assign_attrs(sums.attrs)
-    bounds = _over_scenes(both, figures, seed)
+    bounds = _over_scenes(both, figures, seed, pools=True)
     columns: dict[str, Any] = {}
     for key in ("rho", "loss"):
         columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
@@ -204,8 +205,15 @@ def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
     return analysis.edge_measures(sums)[measure].mean("class")
 
 
-def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFrame:
+def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> pd.DataFrame:
     """A figure of every variant: mean over seeds, range over seeds, and 95 % interval over scenes of that mean.
+
+    Parameters
+    ----------
+    sums, statistic : of them.
+    seed : of the resampling.
+    pools : whether the statistic reads nothing but sums over the scenes. A resample is then a weighted sum, much
+        quicker made than scenes put together.
 
     Returns
     -------
@@ -215,7 +223,7 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
         each = statistic(sums)
-        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed)
+        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
     columns = {
         "mean": each.mean("seed"),
         "least": each.min("seed"),
@@ -227,9 +235,14 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
 
 
 def compare(
-    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str]
+    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
 ) -> pd.DataFrame:
     """A figure of some variants less that of others, with both its intervals.
+
+    Parameters
+    ----------
+    sums, statistic, seed, pools : as in `by_variant`.
+    more, less : names of variants.
 
     Returns
     -------
@@ -237,7 +250,7 @@ def compare(
     trainings would agree, the second whether other scenes would. NaN where nothing is known.
     """
     trainings = _contrast_or_nothing(statistic(sums), more, less)
-    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed)
+    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed, pools)
     rows = {
         "over seeds": (trainings.mean, trainings.low, trainings.high),
         "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
@@ -251,13 +264,14 @@ def findings(
     seed: int,
     more: Sequence[str] = MANY,
     less: Sequence[str] = FEW,
+    pools: bool = False,
 ) -> pd.DataFrame:
     """What the run says to statements that a figure is larger in some variants than in others.
 
     Parameters
     ----------
     statements : words -> figure.
-    sums, seed, more, less : as in `compare`.
+    sums, seed, more, less, pools : as in `compare`.
 
     Returns
     -------
@@ -266,7 +280,7 @@ def findings(
     if not {*more, *less} <= set(sums["variant"].values):
         return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
     parts = [
-        compare(sums, statistic, seed, more, less).reset_index().assign(statement=words)
+        compare(sums, statistic, seed, more, less, pools).reset_index().assign(statement=words)
         for words, statistic in statements.items()
     ]
     table = pd.concat(parts, ignore_index=True)
@@ -281,30 +295,40 @@ def told(found: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"statement": words}
         for one in pair.itertuples():
             row["difference"] = f"{one.difference:+.2f}"
-            row[one.interval] = f"{one.low:+.2f} to {one.high:+.2f}" if np.isfinite(one.low) else "unknown"
+            row[one.interval] = between(one.low, one.high, "{:+.2f}")
             row[f"{one.interval}:"] = one.verdict
         rows.append(row)
     columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})
 
 
-def ranges(found: pd.DataFrame, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
-    """`by_variant` as people read it: mean, and both ranges as text.
+def ranges(found: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
+    """`by_variant` as people read it, in two columns of text.
 
     Returns
     -------
-    One row an input: mean; seeds, least and most; scenes, the interval.
+    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most. The second name
+    ends in as many spaces that do not show as `label` has characters, so that several of these fit beside each other.
     """
-
-    def between(low: float, high: float) -> str:
-        return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}" if np.isfinite(low) else "unknown"
-
+    form, own = f"{{:.{digits}f}}", [scale * row for _, row in found.iterrows()]
     columns = {
-        "mean": [f"{scale * value:.{digits}f}" if np.isfinite(value) else "unknown" for value in found["mean"]],
-        "seeds": [between(*pair) for pair in zip(found["least"], found["most"], strict=True)],
-        "scenes": [between(*pair) for pair in zip(found["low"], found["high"], strict=True)],
+        label: [valued(row["mean"], row["low"], row["high"], form) for row in own],
+        "seeds" + "\u200b" * len(label): [between(row["least"], row["most"], form) for row in own],
     }
     return pd.DataFrame(columns, index=found.index.rename("input"))
+
+
+def valued(value: float, low: float, high: float, form: str = "{:.2f}") -> str:
+    """A value with its interval in brackets, as one word that no line break parts."""
+    return f"{form.format(value)}{_SPACE}({between(low, high, form)})" if np.isfinite(value) else "unknown"
+
+
+def between(low: float, high: float, form: str = "{:.2f}") -> str:
+    """A range as one word that no line break parts."""
+    return f"{form}{_SPACE}to{_SPACE}{form}".format(low, high) if np.isfinite(low) and np.isfinite(high) else "unknown"
+
+
+_SPACE = "\u00a0"
 
 
 def _verdict(low: float, high: float) -> str:
@@ -341,9 +365,35 @@ def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.D
     return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
 
 
-def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
     if sums.sizes["scene"] < 2:
         value = statistic(sums)
         return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
+    if pools:
+        return _pooled(sums, statistic, seed)
     batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
     return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
+
+
+def _pooled(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    """The same for a statistic of sums over scenes: resamples as weighted sums, in blocks that fit into memory."""
+    plain, count = sums.drop_vars("scene", errors="ignore"), sums.sizes["scene"]
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    block = int(np.clip(_RESAMPLED_BYTES * count // max(sums.nbytes, 1), 1, RESAMPLES))
+    found = [
+        statistic(_weighted(plain, xr.DataArray(often[start : start + block], dims=("resample", "scene"))))
+        for start in range(0, RESAMPLES, block)
+    ]
+    each = xr.concat(found, dim="resample")
+    known = each.notnull().mean("resample") >= ENOUGH
+    low, high = (each.quantile(tail, "resample").where(known) for tail in (0.025, 0.975))
+    return xr.Dataset({"value": statistic(sums), "low": low.drop_vars("quantile"), "high": high.drop_vars("quantile")})
+
+
+def _weighted(sums: xr.Dataset, often: xr.DataArray) -> xr.Dataset:
+    """Sums over the scenes, each as often as drawn, as if they were one scene."""
+    drawn = {
+        name: xr.dot(often, values, dim="scene").expand_dims("scene") if "scene" in values.dims else values
+        for name, values in sums.items()
+    }
+    return xr.Dataset(drawn, attrs=sums.attrs)

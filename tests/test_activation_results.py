@@ -195,13 +195,34 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
 def test_findings_are_told_in_one_row_each():
     rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, np.nan, np.nan, "?")]
     told = results.told(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
-    assert told.iloc[0].tolist() == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "unknown", "?"]
+    assert [text.replace("\u00a0", " ") for text in told.iloc[0]] == [
+        "s",
+        "+0.50",
+        "-0.10 to +1.10",
+        "cannot be told",
+        "unknown",
+        "?",
+    ]
     assert results.told(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
 
 
 def test_ranges_are_text_with_their_scale():
-    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [np.nan], "high": [np.nan]}, ["1"])
-    assert results.ranges(found, 100, 1).loc["1"].tolist() == ["12.3", "10.0 to 20.0", "unknown"]
+    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [0.11], "high": [0.15]}, ["1"])
+    one, other = results.ranges(found, "a", 100, 1), results.ranges(found * np.nan, "bc")
+    assert [text.replace("\u00a0", " ") for text in one.loc["1"]] == ["12.3 (11.0 to 15.0)", "10.0 to 20.0"]
+    assert other.loc["1"].tolist() == ["unknown", "unknown"]
+    assert len(set(pd.concat([one, other], axis=1).columns)) == 4
+
+
+def test_weighted_sums_are_the_scenes_put_together(networks):
+    evidence = results.evidence(networks, margin=False)
+    often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
+    weighted = placed(results._weighted(evidence.drop_vars("scene"), often)).isel(resample=0)
+    xr.testing.assert_allclose(weighted, placed(evidence.isel(scene=[0, 0, 2, 3])))
+    pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
+    np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
+    np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
+    assert (pooled["low"] < pooled["high"]).all()
 
 
 def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks):

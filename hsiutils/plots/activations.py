@@ -130,9 +130,11 @@ def thinning(pictures: int, shape: tuple[int, int]) -> int:
     return max(1, int(np.ceil(np.sqrt(pictures * shape[0] * shape[1] / PAGE_PIXELS))))
 
 
-def paged(frames: Mapping[Hashable, Any], by: Sequence[str]) -> hv.HoloMap:
+def paged(frames: Mapping[tuple[Hashable, ...], Any], by: Sequence[str]) -> hv.HoloMap:
     """Page through elements with one slider for each part of their keys, the first first."""
-    return hv.HoloMap(dict(frames), kdims=list(by), sort=False)
+    columns = zip(*frames, strict=True)
+    dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]
+    return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)
 
 
 def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **options: Any) -> hv.Violin:

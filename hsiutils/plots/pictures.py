@@ -96,7 +96,7 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
 
 def pages(frames: Mapping[Any, Any], by: str) -> hv.HoloMap:
     """Let the reader page through elements with a slider, the first first; it works in a page without a server."""
-    return hv.HoloMap(dict(frames), kdims=by, sort=False)
+    return hv.HoloMap(dict(frames), kdims=[hv.Dimension(by, values=list(frames))], sort=False)
 
 
 def _keep_proportions(ratio: float) -> Any:
