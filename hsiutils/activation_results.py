@@ -296,10 +296,14 @@ def told(found: pd.DataFrame) -> pd.DataFrame:
         for one in pair.itertuples():
             row["difference"] = f"{one.difference:+.2f}"
             row[one.interval] = between(one.low, one.high, "{:+.2f}")
-            row[f"{one.interval}:"] = one.verdict
+            row[f"{one.interval}:"] = _SIGNS.get(one.verdict, one.verdict)
         rows.append(row)
     columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})
+
+
+_SIGNS = {"holds": "above 0", "the reverse holds": "below 0"}
+"""How a verdict reads where the statement names a difference."""
 
 
 def ranges(found: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:

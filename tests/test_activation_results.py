@@ -193,7 +193,7 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
 
 
 def test_findings_are_told_in_one_row_each():
-    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, np.nan, np.nan, "?")]
+    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, 0.1, 0.9, "holds")]
     told = results.told(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
     assert [text.replace("\u00a0", " ") for text in told.iloc[0]] == [
         "s",

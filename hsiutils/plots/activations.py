@@ -47,7 +47,9 @@ def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uin
     for index, value in enumerate(weights.values):
         top, bottom = (round(rows * (index + part) / len(weights)) for part in (0.15, 0.85))
         end = middle + round(value / reach * (columns / 2 - 2))
-        sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = np.sign(value) * 0.7
+        sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = (
+            np.sign(value) * 0.45
+        )  # pale: numbers are written on it
     return signed(sheet, 1.0)
 
 

@@ -24,7 +24,22 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
         frame = frame.rename_axis(index=None, columns=named)
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
+    styler = styler.set_td_classes(_words(frame))
     return styler if named else styler.hide(axis="index")
+
+
+_SENTENCE = 40
+"""Characters from which on a cell is read as a sentence, and its column kept wide enough for one."""
+
+
+def _words(frame: pd.DataFrame) -> pd.DataFrame:
+    """The class "hsi-words" for every cell of a column that holds sentences."""
+    classes = {
+        place: "hsi-words" if frame.iloc[:, place].map(lambda cell: len(str(cell)) >= _SENTENCE).any() else ""
+        for place in range(frame.shape[1])
+    }
+    found = pd.DataFrame(classes, index=frame.index)
+    return found.set_axis(frame.columns, axis=1)
 
 
 def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:

@@ -28,7 +28,7 @@ def weights():
 def test_bars_point_to_the_side_of_their_sign_and_are_as_long_as_their_size():
     values = xr.DataArray([1.0, -0.5, 0.0, 0.25, 0.0], {"class": list(CLASSES)}, ("class",))
     picture = plots.weight_bars(values, (50, 80)).astype(int)
-    red, blue = picture[..., 0] - picture[..., 2] > 60, picture[..., 2] - picture[..., 0] > 60
+    red, blue = picture[..., 0] - picture[..., 2] > 40, picture[..., 2] - picture[..., 0] > 40
     length = [(red[10 * k + 5].sum(), blue[10 * k + 5].sum()) for k in range(5)]
     assert length[0][0] == pytest.approx(38, abs=2)
     assert length[1] == (0, pytest.approx(19, abs=2))
