@@ -311,15 +311,21 @@ def ranges(found: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2)
 
     Returns
     -------
-    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most. The second name
-    ends in as many spaces that do not show as `label` has characters, so that several of these fit beside each other.
+    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most.
     """
     form, own = f"{{:.{digits}f}}", [scale * row for _, row in found.iterrows()]
     columns = {
         label: [valued(row["mean"], row["low"], row["high"], form) for row in own],
-        "seeds" + "\u200b" * len(label): [between(row["least"], row["most"], form) for row in own],
+        "seeds": [between(row["least"], row["most"], form) for row in own],
     }
     return pd.DataFrame(columns, index=found.index.rename("input"))
+
+
+def beside(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of `ranges` side by side; columns of one name are told apart by spaces that do not show."""
+    table = pd.concat(parts, axis=1)
+    again = pd.Series(table.columns).groupby(table.columns).cumcount()
+    return table.set_axis([name + "\u200b" * n for name, n in zip(table.columns, again, strict=True)], axis=1)
 
 
 def valued(value: float, low: float, high: float, form: str = "{:.2f}") -> str:

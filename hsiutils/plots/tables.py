@@ -24,7 +24,8 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
         frame = frame.rename_axis(index=None, columns=named)
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
-    styler = styler.set_td_classes(_words(frame))
+    if frame.columns.is_unique and frame.index.is_unique:  # else pandas cannot tell the cells apart
+        styler = styler.set_td_classes(_words(frame))
     return styler if named else styler.hide(axis="index")
 
 
