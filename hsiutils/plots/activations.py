@@ -153,6 +153,7 @@ def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **
         violin_fill_color=colour(5),
         violin_line_color=colour(0),
         box_color=colour(7),
+        cut=0,  # no violin beyond the values that there are
         responsive=True,
         height=HEIGHT,
         show_grid=True,

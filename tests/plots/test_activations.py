@@ -1,5 +1,6 @@
 import holoviews as hv
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from analysis import planted
@@ -75,3 +76,11 @@ def test_the_first_page_is_the_first_given(make):
     chart = make({"z": hv.Curve([1, 2]), "a": hv.Curve([2, 1])})
     first = next(iter(chart.data))
     assert (first if isinstance(first, str) else first[0]) == "z"
+
+
+def test_a_violin_ends_where_its_values_do():
+    frame = pd.DataFrame({"layer": ["a"] * 5 + ["b"] * 6, "size": [1.0, 2, 3, 4, 9, 5, 6, 7, 8, 9, np.nan]})
+    plot = hv.renderer("bokeh").get_plot(plots.violins(frame, "layer", "size", xlabel="layer", ylabel="size (pixels)"))
+    drawn = np.concatenate([np.ravel(line) for line in plot.handles["patches_1_source"].data["ys"]])
+    assert drawn.min() >= 1 - 1e-6
+    assert drawn.max() <= 9 + 1e-6
