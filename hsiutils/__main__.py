@@ -28,6 +28,10 @@ DataRoot = Annotated[str, typer.Option(help="Folder with HSI-Drive; without it, 
 Variants = Annotated[str, typer.Option(help="Network inputs, such as '[1, 25-PN]'; the profile's by default.")]
 
 
+_PATHS = ("data_root", "weights")
+"""Parameters of chapters that name a file or folder."""
+
+
 @app.command()
 def data(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
     """Make the simulated scenes (or open the real ones) and say what there is."""
@@ -70,6 +74,8 @@ def chapter(
         if not equals:
             raise ValueError(f"-p {item}: expected NAME=VALUE")
         parameters[key] = int(value) if value.isdecimal() else value
+        if key in _PATHS and value:  # the chapter runs in its own folder, and not in the one that was meant
+            parameters[key] = str(Path(value).expanduser().resolve())
     run_chapter(notebook, output, parameters)
     console.print(f"Written: {output}", soft_wrap=True)
 

@@ -218,7 +218,7 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = 
     Returns
     -------
     One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
-    where nothing is known or there is one scene only.
+    where nothing is known, there is one scene only, or, for least and most, one network only.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
@@ -226,8 +226,8 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = 
         bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
     columns = {
         "mean": each.mean("seed"),
-        "least": each.min("seed"),
-        "most": each.max("seed"),
+        "least": each.min("seed").where(each.sizes["seed"] > 1),
+        "most": each.max("seed").where(each.sizes["seed"] > 1),
         "low": bounds["low"],
         "high": bounds["high"],
     }
@@ -311,13 +311,13 @@ def ranges(found: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2)
 
     Returns
     -------
-    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most.
+    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most, unless there is
+    one network only.
     """
     form, own = f"{{:.{digits}f}}", [scale * row for _, row in found.iterrows()]
-    columns = {
-        label: [valued(row["mean"], row["low"], row["high"], form) for row in own],
-        "seeds": [between(row["least"], row["most"], form) for row in own],
-    }
+    columns = {label: [valued(row["mean"], row["low"], row["high"], form) for row in own]}
+    if found["least"].notna().any() or found["mean"].isna().all():
+        columns["seeds"] = [between(row["least"], row["most"], form) for row in own]
     return pd.DataFrame(columns, index=found.index.rename("input"))
 
 

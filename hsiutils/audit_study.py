@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from torch import Tensor
 
@@ -26,6 +27,9 @@ RANDOMISED = ("CAM", "GradCAM", "gradient", "linear decomposition", "Guided Back
 """Methods whose maps are followed down the cascade: the paper's, and what they stand against."""
 
 GUIDED = ("Guided BackProp", "Guided GradCAM")
+DRAWS = 5
+"""New weights drawn for head and decoder: one draw says as much about the draw as about the method."""
+
 SCENES = 1
 """Test scenes that are audited for each seed. Every pixel and class of a scene counts, and the spread is over seeds."""
 
@@ -58,7 +62,7 @@ def audited_scenes(run: Run, count: int = SCENES) -> list[str]:
 
 def residuals(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
     """Audit of one network on one scene: variables of `hsiutils.attribution.audit.audit`, without its axis image."""
-    return _found(run, variant, seed, scene, "audit", {}, _audited)
+    return _found(run, variant, seed, scene, "audit", {"patch": PATCH}, _audited)
 
 
 def relative(found: xr.Dataset) -> xr.DataArray:
@@ -89,21 +93,29 @@ def summary(run: Run, variant: str, seeds: Sequence[int], scenes: Sequence[str])
 def randomisation(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
     """Cascading randomisation of one network on one scene (`hsiutils.attribution.sanity.parameter_randomisation`).
 
-    The new weights are drawn from the network's own seed. The attribute `upper` names the layer at which the head and
-    the whole decoder are redrawn.
+    The new weights are drawn from the network's own seed.
+
+    Returns
+    -------
+    Dataset
+        `spearman` and `ssim` (method, layer, sign) down the cascade, of one draw; `upper` (draw, method, sign), the
+        rank correlation with head and decoder redrawn, of `DRAWS` draws.
     """
-    return _found(run, variant, seed, scene, "randomisation", {"methods": RANDOMISED}, partial(_randomised, seed=seed))
+    settings = {"methods": RANDOMISED, "draws": DRAWS}
+    return _found(run, variant, seed, scene, "randomisation", settings, partial(_randomised, seed=seed))
 
 
 def survival(run: Run, variant: str, seeds: Sequence[int], scenes: Sequence[str]) -> xr.DataArray:
-    """Rank correlation of the absolute maps left after the head and the decoder are redrawn, (seed, scene, method)."""
-    rows = []
-    for seed in seeds:
-        found = [randomisation(run, variant, seed, scene) for scene in scenes]
-        rows.append(
-            xr.concat([one["spearman"].sel(layer=one.attrs["upper"], sign="absolute") for one in found], "scene")
-        )
-    return xr.concat(rows, xr.Variable("seed", list(seeds))).assign_coords(scene=list(scenes))
+    """Rank correlation of the maps left after the head and the decoder are redrawn, (seed, scene, method, sign).
+
+    The mean over draws.
+    """
+    left = [
+        [randomisation(run, variant, seed, scene)["upper"].mean("draw", skipna=False) for scene in scenes]
+        for seed in seeds
+    ]
+    rows = [xr.concat(row, xr.Variable("scene", list(scenes))) for row in left]
+    return xr.concat(rows, xr.Variable("seed", list(seeds)))
 
 
 def board(run: Run, variant: str, seed: int, scene: str, pixels: int = 3) -> xr.Dataset:
@@ -113,14 +125,18 @@ def board(run: Run, variant: str, seed: int, scene: str, pixels: int = 3) -> xr.
 
 
 def _audited(model: UNet, image: Tensor) -> xr.Dataset:
-    return audit(model, image).isel(image=0)
+    return audit(model, image, patch=PATCH).isel(image=0)
 
 
 def _randomised(model: UNet, image: Tensor, seed: int) -> xr.Dataset:
     methods = {name: METHODS[name] for name in RANDOMISED}
-    region = question(model, image).region
+    region, upper = question(model, image).region, upper_layers(model)[-1]
     found = parameter_randomisation(model, image, region, methods, layers=stops(model), seed=seed)
-    return found.assign_attrs(upper=upper_layers(model)[-1])
+    drawn = [found["spearman"].sel(layer=upper, drop=True)]
+    for draw in np.random.SeedSequence(seed).generate_state(DRAWS - 1):
+        again = parameter_randomisation(model, image, region, methods, layers=[upper], seed=int(draw))
+        drawn.append(again["spearman"].sel(layer=upper, drop=True))
+    return found.assign(upper=xr.concat(drawn, "draw"))
 
 
 def _ranked(model: UNet, image: Tensor, seed: int, pixels: int) -> xr.Dataset:

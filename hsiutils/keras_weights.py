@@ -17,6 +17,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hsiutils.heaps import require_sound_file, require_sound_heaps
 from hsiutils.unet import UNet, UNetConfig, layer_shapes
 
 Order = Literal["position", "name"]
@@ -39,6 +41,11 @@ _TORCH_NAMES = dict(
     zip((*_CONV, *_NORM), ("weight", "bias", "weight", "bias", "running_mean", "running_var"), strict=True)
 )
 _EPSILON = 1e-5
+_BROKEN = (
+    *(OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
+    *(UnicodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error),
+)
+"""What h5py, zipfile and json raise on bytes that make no sense to them."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +97,22 @@ def read_keras(
     ValueError
         If the file is damaged, lacks an array, or holds another network; the message names it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no Keras weights at {path}")
-    with _named_if_broken(path), _opened(path) as (file, description):
+    with _opened(Path(path)) as (file, description):
         layers = _layers(file, order)
         config = _config(layers)
-        _require_shapes(layers, config)
         kept = _kept_outputs(config.classes, void_output)
         model = UNet(replace(config, classes=len(kept)))
         _fill(model, layers, kept, _epsilon(description) if epsilon is None else epsilon)
     return model.eval()
+
+
+def read_keras_config(path: Path | str, *, order: Order = "position") -> UNetConfig:
+    """The size of a Keras U-Net alone, from the shapes in its file; `classes` counts every output of the head.
+
+    Parameters and errors are those of `read_keras`.
+    """
+    with _opened(Path(path)) as (file, _):
+        return _config(_layers(file, order))
 
 
 def write_keras(model: UNet, path: Path | str) -> None:
@@ -137,15 +149,7 @@ def write_keras(model: UNet, path: Path | str) -> None:
 def _named_if_broken(path: Path) -> Iterator[None]:
     try:
         yield
-    except (
-        OSError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        UnicodeError,
-        json.JSONDecodeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _BROKEN as error:
         size = path.stat().st_size
         raise ValueError(
             f"{path}: cannot be read as a Keras file ({size} bytes): {error}; it is damaged, cut short or no such file"
@@ -156,13 +160,23 @@ def _named_if_broken(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
-    """The HDF5 file, and Keras' own description of the model where there is one."""
+    """The HDF5 file, and Keras' own description of the model where there is one; errors inside name the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no Keras weights at {path}")
+    with _named_if_broken(path), _hdf5(path) as found:
+        yield found
+
+
+@contextmanager
+def _hdf5(path: Path) -> Iterator[tuple[h5py.File, Any]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             content, description = archive.read("model.weights.h5"), json.loads(archive.read("config.json"))
+        require_sound_heaps(content)
         with h5py.File(io.BytesIO(content)) as file:
             yield file, description
         return
+    require_sound_file(path)
     with h5py.File(path) as file:
         text = file.attrs.get("model_config")
         yield file, None if text is None else json.loads(text)
@@ -228,7 +242,9 @@ def _config(layers: _Layers) -> UNetConfig:
         )
     kernel, _, channels, filters = layers.convs[0].arrays["kernel"].shape
     classes = layers.convs[-1].arrays["kernel"].shape[3]
-    return UNetConfig(channels=channels, classes=classes, depth=depth, filters=filters, kernel=kernel)
+    config = UNetConfig(channels=channels, classes=classes, depth=depth, filters=filters, kernel=kernel)
+    _require_shapes(layers, config)
+    return config
 
 
 def _require_shapes(layers: _Layers, config: UNetConfig) -> None:

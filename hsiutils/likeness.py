@@ -95,7 +95,8 @@ def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) ->
     -------
     One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
     trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
-    scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the null of shuffled channels.
+    scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the null of shuffled channels. No row
+    for a single network.
     """
     return _pair_by_pair(Correlated.of(sums), variants, seeds)
 
@@ -109,7 +110,7 @@ def _pair_by_pair(found: Correlated, variants: Sequence[str], seeds: Sequence[in
             # The lower seed first: which of the two networks comes first means nothing.
             low, high = sorted((one, other))
             rows.append({"pair": pair, "kind": kind, "seed": low, "other_seed": high, **found.alike(*units)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
 
 
 Network = tuple[str, int]
@@ -210,8 +211,8 @@ def likeness_table(
     table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
     spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
     table = table.assign(least=spread.min(), most=spread.max())
-    if sums is None:
-        return table
+    if sums is None or table.empty:
+        return table.assign(low=np.nan, high=np.nan)
     variants = list(dict.fromkeys(name for pair in table.index for name in pair.split(" and ")))
 
     def means(found: Correlated) -> NDArray[np.float64]:

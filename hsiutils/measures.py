@@ -11,6 +11,7 @@ from scipy import stats
 
 from hsiutils import activation_results, activation_study, audit_study, likeness, pipeline
 from hsiutils.activation_results import FEW, MANY
+from hsiutils.analysis import last_layer
 from hsiutils.metrics import scores
 from hsiutils.pipeline import Run
 from hsiutils.scene_statistics import class_variability, statistics
@@ -119,11 +120,12 @@ def gradcam_residual(run: Run) -> Estimate:
     """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
     variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
     found = audit_study.summary(run, variant, run.seeds, scenes)["median"]
-    return mean_over_seeds(_known(found.sel({"method": f"GradCAM conv2d_{4 * run.profile.depth + 1}"}).mean("scene")))
+    last = last_layer(pipeline.model(run, variant).model.config)
+    return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
 
 
 def gradcam_survival(run: Run) -> Estimate:
-    """Rank correlation of GradCAM's absolute map that is left when head and decoder are redrawn, by seed."""
+    """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
     return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
 
 
@@ -177,7 +179,8 @@ def _testable() -> Iterator[None]:
 
 def _survival(run: Run) -> xr.DataArray:
     scenes = audit_study.audited_scenes(run, 1)
-    return audit_study.survival(run, audit_study.subject(run), run.seeds, scenes).mean("scene")
+    left = audit_study.survival(run, audit_study.subject(run), run.seeds, scenes)
+    return left.sel(sign="absolute").mean("scene")
 
 
 def _known(values: xr.DataArray) -> xr.DataArray:

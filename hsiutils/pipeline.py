@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hsiutils import simulate, store
+from hsiutils import published, simulate, store
 from hsiutils.dataset import HSIDrive, SceneDataset, open_hsi_drive
 from hsiutils.evaluate import evaluate
 from hsiutils.jobs import Job, JobsFailed, fit_many
@@ -37,17 +37,42 @@ class Run:
     seed : of the simulated scenes and of the first model of each variant.
     data_root : folder of HSI-Drive; None for simulated scenes.
     variants : network inputs to compare, by name.
+    weights : published Keras file (`hsiutils.published`), which then is the run's only network; `variants` names its
+        one input. None for networks that the run trains. The ledger judges what several trainings say, and is not
+        made for such a run.
+
+    Raises
+    ------
+    ValueError
+        If there are `weights`, and not exactly one variant.
     """
 
     profile: Profile
     seed: int = 0
     data_root: Path | None = None
     variants: tuple[str, ...] = ()
+    weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and len(self.variants) != 1:
+            named = ", ".join(self.variants) or "none"
+            raise ValueError(f"{self.weights} is one network, and takes one input variant; got {named}")
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """One seed for every model of a variant."""
-        return tuple(range(self.seed, self.seed + self.profile.models))
+        return tuple(range(self.seed, self.seed + (self.profile.models if self.weights is None else 1)))
+
+    @property
+    def first(self) -> str:
+        """What the first network of a variant is called: by its seed, or by its file."""
+        return f"seed {self.seed}" if self.weights is None else self.weights.name
+
+    @property
+    def replicates(self) -> str:
+        """How many networks stand behind a figure of one variant, in words."""
+        count = len(self.seeds)
+        return f"{count} seeds" if count > 1 else "one network, no spread over seeds"
 
 
 def workers() -> int:
@@ -87,8 +112,16 @@ def train_all(run: Run, progress: bool = True) -> None:
 
 
 def models(run: Run, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
-    """Return the artefacts of the networks (variant, seed), training those that are missing."""
+    """Return the artefacts of the networks (variant, seed), training those that are missing.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the run's `weights` are no network for its variant, or one of another seed is wanted.
+    """
     drive, key = data(run, progress), data_key(run)
+    if run.weights is not None:
+        return [_published(run, run.weights, key, name, seed) for name, seed in wanted]
     requests = [_model_request(run, key, name, seed) for name, seed in wanted]
 
     def build(folders: dict[int, Path]) -> None:
@@ -108,6 +141,14 @@ def model(run: Run, name: str, seed: int | None = None) -> Trained:
     """Return one trained network with its fitted variant; the run's first seed by default."""
     (trained,) = models(run, [(name, run.seed if seed is None else seed)])
     return load_trained(trained.folder)
+
+
+def remarks(run: Run) -> tuple[str, ...]:
+    """What to know of the run's networks before reading on: nothing of those that it trains itself."""
+    if run.weights is None:
+        return ()
+    (name,) = run.variants
+    return published.remarks(run.weights, _fitted(run, data_key(run), name), data(run).origin)
 
 
 def inputs(run: Run, name: str, scenes: Sequence[str]) -> SceneDataset:
@@ -174,6 +215,31 @@ def _model_request(run: Run, key: str, name: str, seed: int) -> store.Request:
         ("hsiutils.train", "hsiutils.dataset"),
         resumable=True,
     )
+
+
+def _published(run: Run, path: Path, key: str, name: str, seed: int) -> store.Artefact:
+    """The artefact of the run's `weights`, by what the file holds and not by its name."""
+    if seed not in run.seeds:
+        raise ValueError(f"{path} is one network, of seed {run.seed} as the run counts; there is none of seed {seed}")
+    return store.artefact(
+        "model",
+        {"data": key, "variant": variant(name), "weights": _contents(path)},
+        ("hsiutils.published", "hsiutils.dataset"),
+        lambda folder: published.keep(path, _fitted(run, key, name), folder),
+    )
+
+
+def _contents(path: Path) -> str:
+    """Hash of a file, which is read again only if its size or time changed."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no Keras weights at {path}")
+    stat = path.stat()
+    return _hash_once(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash_once(path: Path, size: int, modified: int) -> str:
+    return store.file_hash(path)
 
 
 def _job(run: Run, drive: HSIDrive, fitted: FittedVariant, seed: int, folder: Path) -> Job:

@@ -19,21 +19,19 @@ from torch import Tensor
 from hsiutils import pipeline, store
 from hsiutils.activation_study import spaced
 from hsiutils.attribution.anchored import decompose_from, margins
-from hsiutils.attribution.linear import closure, decompose
-from hsiutils.attribution.path import decompose_path
+from hsiutils.attribution.closing import closure
+from hsiutils.attribution.linear import decompose
 from hsiutils.classes import CLASSES, VOID
 from hsiutils.pipeline import Run
 from hsiutils.train import load_trained
 from hsiutils.unet import UNet
+from hsiutils.variants import variant
 
 SCENES = 8
 """Test scenes on which regions feed each other, by default."""
 
 BAND_SCENES = 3
 """Test scenes that are cut by band and by layer, by default: one pass a band and layer."""
-
-NODES = 4
-"""Of the path version, by default."""
 
 REFERENCE_SCENES = 16
 """Training scenes whose mean spectrum is the average pixel."""
@@ -55,10 +53,10 @@ def feeding(run: Run, name: str, seed: int, most: int = SCENES) -> xr.Dataset:
     """
     average = average_pixel(run, name)
     names = spaced(pipeline.data(run).names("test"), most)
-    return _kept(run, name, seed, "feeding", names, lambda model, scene: feeding_of(model, *scene, average))
+    return kept(run, name, seed, "feeding", names, lambda model, scene: feeding_of(model, *scene, average))
 
 
-def spectra(run: Run, name: str, seed: int, most: int = BAND_SCENES, nodes: int = 0) -> xr.Dataset:
+def spectra(run: Run, name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
     """What every band and every layer's bias adds to the logits over every class, by scene.
 
     Returns
@@ -67,11 +65,7 @@ def spectra(run: Run, name: str, seed: int, most: int = BAND_SCENES, nodes: int 
     """
     average = average_pixel(run, name)
     names = spaced(pipeline.data(run).names("test"), most)
-
-    def build(model: UNet, scene: Scene) -> xr.Dataset:
-        return spectra_of(model, *scene, average, nodes)
-
-    return _kept(run, name, seed, "spectra", names, build, {"nodes": nodes})
+    return kept(run, name, seed, "spectra", names, lambda model, scene: spectra_of(model, *scene, average))
 
 
 def feeding_of(
@@ -105,33 +99,22 @@ def feeding_of(
 
 
 def spectra_of(
-    model: UNet,
-    x: Tensor,
-    truth: NDArray[Any],
-    light: NDArray[Any] | None,
-    average: NDArray[np.float64],
-    nodes: int = 0,
+    model: UNet, x: Tensor, truth: NDArray[Any], light: NDArray[Any] | None, average: NDArray[np.float64]
 ) -> xr.Dataset:
-    """Decompose one scene by band, from zero, from the average pixel and along the path from it, and by layer.
+    """Decompose one scene by band, from zero and from the average pixel, and by layer.
 
     Parameters
     ----------
     x, truth, light, average : as in `feeding_of`.
-    nodes : of the path version; none without.
 
     Returns
     -------
     Dataset
-        `contribution` (origin, band, target, class), origins "zero", "average" and, with nodes, "path"; `layers`
-        (layer, target, class), every layer's bias; `logit`, `pixels`, `relative`, `checked` as in `feeding_of`;
-        `completeness` of the path, NaN without.
+        `contribution` (origin, band, target, class), origins "zero" and "average"; `layers` (layer, target, class),
+        every layer's bias; `logit`, `pixels`, `relative`, `checked` as in `feeding_of`.
     """
     plain = decompose(model, x, biases="layers")
     by_origin = {"zero": plain["contribution"], "average": decompose_from(model, x, average)["contribution"]}
-    completeness = np.nan
-    if nodes:
-        path = decompose_path(model, x, average, nodes=nodes)
-        by_origin["path"], completeness = path["contribution"], path.attrs["completeness"]
     places = target_masks(truth, light)
     origins = [_means(part, places) for part in by_origin.values()]
     return xr.Dataset(
@@ -140,7 +123,7 @@ def spectra_of(
             "layers": _means(plain["bias"], places),
             "logit": _means(plain["logit"], places),
         }
-    ).assign(pixels=_pixels(places), completeness=completeness, **_closure(plain))
+    ).assign(pixels=_pixels(places), **_closure(plain))
 
 
 def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, NDArray[np.bool_]]:
@@ -156,6 +139,20 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
 def average_pixel(run: Run, name: str) -> NDArray[np.float64]:
     """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
     return _average_pixel(run, name).copy()
+
+
+def wavelengths(run: Run, name: str) -> NDArray[np.float64]:
+    """Band centres of a variant's channels, nm, in their order.
+
+    Raises
+    ------
+    ValueError
+        If its channels are no bands.
+    """
+    chosen, centres = variant(name), pipeline.data(run).sensor.wavelengths_nm
+    if chosen.pca is not None or chosen.intensity:
+        raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
+    return centres if chosen.bands is None else centres[list(chosen.bands)]
 
 
 def over_seeds(run: Run, measure: Callable[..., xr.Dataset], variants: Iterable[str], **options: int) -> xr.Dataset:
@@ -238,12 +235,12 @@ def band_maps(run: Run, name: str, scene: str, target: str) -> xr.DataArray:
     """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
     average = average_pixel(run, name)
 
-    def build(model: UNet, found: Scene) -> xr.Dataset:
-        parts = margins(decompose_from(model, found[0], average)["contribution"]).sel({"class": target}, drop=True)
+    def build(model: UNet, shown: Scene) -> xr.Dataset:
+        parts = margins(decompose_from(model, shown[0], average)["contribution"]).sel({"class": target}, drop=True)
         return parts.astype(np.float32).to_dataset(name="contribution")
 
-    kept = _kept(run, name, run.seed, "band-maps", [scene], build, {"target": target})
-    maps: xr.DataArray = kept["contribution"].isel(scene=0, drop=True)
+    found = kept(run, name, run.seed, "band-maps", [scene], build, {"target": target})
+    maps: xr.DataArray = found["contribution"].isel(scene=0, drop=True)
     return maps
 
 
@@ -265,7 +262,7 @@ def _closure(found: xr.Dataset) -> dict[str, Any]:
     return {"relative": float(judged["relative"].max()), "checked": judged["relative"].size}
 
 
-def _kept(
+def kept(
     run: Run,
     name: str,
     seed: int,
@@ -273,7 +270,16 @@ def _kept(
     names: Sequence[str],
     build: Callable[[UNet, Scene], xr.Dataset],
     more: Mapping[str, Any] | None = None,
+    modules: tuple[str, ...] = ("hsiutils.spectral_study",),
 ) -> xr.Dataset:
+    """What `build` makes of one network and each of some scenes, along scene: made once, then from the store.
+
+    Parameters
+    ----------
+    kind : of the artefact.
+    more : what else determines it.
+    modules : whose code makes it.
+    """
     (trained,) = pipeline.models(run, [(name, seed)], progress=False)
 
     def make(folder: Path) -> None:
@@ -282,7 +288,7 @@ def _kept(
         xr.concat(parts, dim=xr.Variable("scene", list(names))).to_netcdf(folder / _FILE, engine="h5netcdf")
 
     inputs = {"model": trained.key, "data": pipeline.data_key(run), "scenes": list(names), **(more or {})}
-    made = store.artefact(kind, inputs, ("hsiutils.spectral_study",), make)
+    made = store.artefact(kind, inputs, modules, make)
     return xr.load_dataset(made.folder / _FILE, engine="h5netcdf")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -71,6 +72,19 @@ def difference(one: ArrayLike, other: ArrayLike) -> Estimate:
         return Estimate(mean, mean, mean, min(len(a), len(b)))
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
     return Estimate(mean, float(interval.low), float(interval.high), min(len(a), len(b)))
+
+
+def seed_columns(values: xr.DataArray, mean: str, lowest: str, highest: str) -> dict[str, xr.DataArray]:
+    """Columns of a table by these names: mean over seeds, lowest and highest seed. One network has no spread to show.
+
+    Parameters
+    ----------
+    values : with the dimension seed.
+    """
+    columns = {mean: values.mean("seed")}
+    if values.sizes["seed"] > 1:
+        columns |= {lowest: values.min("seed"), highest: values.max("seed")}
+    return columns
 
 
 def _finite(values: ArrayLike) -> np.ndarray:

@@ -225,3 +225,11 @@ def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks)
     share = results.road_share(results.evidence(networks, margin=False))
     assert (share.sel(variant="wrong") > 0.3).all()
     assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
+
+
+def test_one_network_has_no_spread(networks):
+    alone = networks.isel(seed=[0])
+    table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
+    assert table[["least", "most"]].isna().all(axis=None)
+    assert table["low"].notna().any()
+    assert list(results.ranges(table, "placement").columns) == ["placement"]

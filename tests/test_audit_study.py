@@ -47,8 +47,11 @@ def test_survival_is_read_where_head_and_decoder_are_redrawn(tiny_run):
     scenes = study.audited_scenes(tiny_run, 1)
     found = study.randomisation(tiny_run, "25-PN", 0, scenes[0])
     left = study.survival(tiny_run, "25-PN", [0], scenes)
-    expected = found["spearman"].sel(layer="conv2d_transpose", sign="absolute")
-    np.testing.assert_array_equal(left.isel(seed=0, scene=0).values, expected.values)
+    drawn = found["upper"]
+    assert drawn.sizes["draw"] == study.DRAWS
+    np.testing.assert_array_equal(drawn[0].values, found["spearman"].sel(layer="conv2d_transpose").values)
+    assert len(np.unique(drawn.sel({"method": "gradient", "sign": "signed"}))) == study.DRAWS
+    np.testing.assert_allclose(left.isel(seed=0, scene=0).values, drawn.values.mean(0))
     assert tuple(left["method"].values) == study.RANDOMISED
 
 

@@ -169,3 +169,11 @@ def test_one_scene_has_no_interval(moments):
     table = likeness.likeness_table(likeness.likeness(single, ["a", "b"], [0, 1]), single, [0, 1])
     assert table["trained"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_one_network_is_like_no_other(moments):
+    pairs = likeness.likeness(moments, ["a"], [0])
+    assert pairs.empty
+    assert likeness.likeness_table(pairs, moments, [0]).empty
+    with pytest.raises(ValueError, match="two seeds and of two inputs"):
+        likeness.beyond_seeds(pairs)

@@ -54,6 +54,14 @@ def test_chapter_passes_options_and_own_parameters(tiny, tmp_path, monkeypatch):
     assert (seen["profile"], seen["seed"], seen["variants"]) == ("tiny", 5, "[3]")
 
 
+def test_files_are_meant_from_where_one_stands(tiny, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(cli, "run_chapter", lambda source, output, parameters: seen.update(parameters))
+    monkeypatch.chdir(tmp_path)
+    invoke("chapter", "4", "out.ipynb", "-p", "weights=model.h5", "-p", "data_root=")
+    assert (seen["weights"], seen["data_root"]) == (str(tmp_path / "model.h5"), "")
+
+
 def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "build_book", lambda run, say: tmp_path / "index.html")
     said = invoke("book")

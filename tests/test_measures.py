@@ -108,7 +108,8 @@ def test_gradcam_is_measured_before_the_head_and_guided_by_the_worse_of_the_two(
         dims,
     )
     names = ["GradCAM", "Guided BackProp", "Guided GradCAM"]
-    left = xr.DataArray([[[0.1, 0.9, 0.6]], [[0.3, 0.2, 0.8]]], {**seeds, "method": names}, dims)
+    absolute = xr.DataArray([[[0.1, 0.9, 0.6]], [[0.3, 0.2, 0.8]]], {**seeds, "method": names}, dims)
+    left = xr.concat([absolute, -absolute], xr.Variable("sign", ["absolute", "signed"]))
     monkeypatch.setattr(measures.audit_study, "summary", lambda *a: xr.Dataset({"median": medians}))
     monkeypatch.setattr(measures.audit_study, "survival", lambda *a: left)
     assert MEASURES["gradcam_residual"](tiny_run).mean == pytest.approx(0.3)

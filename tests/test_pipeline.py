@@ -3,10 +3,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from hsiutils import pipeline, store
+from hsiutils import activation_study, audit_study, pipeline, spectral_study, store
+from hsiutils.keras_weights import write_keras
 from hsiutils.layouts import DatasetError
+from hsiutils.measures import MEASURES, NotTestable
 from hsiutils.metrics import scores
+from hsiutils.unet import UNet, UNetConfig
 
 
 def test_scenes_are_simulated_in_all_splits(tiny_run):
@@ -98,3 +102,79 @@ def test_manifest_of_a_network_names_its_scenes(tiny_run):
     assert manifest["inputs"]["data"] == pipeline.data_key(tiny_run)
     assert manifest["inputs"]["variant"]["name"] == "3"
     assert manifest["inputs"]["seed"] == 0
+
+
+def write_weights(path, seed=0, channels=25):
+    config = UNetConfig(channels=channels, classes=6, depth=4, filters=2)
+    write_keras(UNet(config, torch.Generator().manual_seed(seed)), path)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.h5"
+    write_weights(path)
+    return dataclasses.replace(tiny_run, variants=("25-PN",), weights=path)
+
+
+class TestWeights:
+    """A published Keras file in the place of trained networks; another depth and another head than the profile's."""
+
+    def made(self, run):
+        (artefact,) = pipeline.models(run, [("25-PN", run.seed)], progress=False)
+        return artefact
+
+    def test_it_is_the_only_network(self, run):
+        assert run.seeds == (0,)
+        assert run.replicates == "one network, no spread over seeds"
+        assert run.first == "model.h5"
+        pipeline.train_all(run, progress=False)
+        assert pipeline.model(run, "25-PN").model.config == UNetConfig(depth=4, filters=2)
+        with pytest.raises(ValueError, match="there is none of seed 1"):
+            pipeline.model(run, "25-PN", 1)
+
+    def test_one_input_must_be_named(self, run):
+        for names in ((), ("3", "25-PN")):
+            with pytest.raises(ValueError, match="takes one input variant"):
+                dataclasses.replace(run, variants=names)
+
+    def test_it_goes_by_what_the_file_holds(self, run, tmp_path):
+        first = self.made(run)
+        copy = tmp_path / "copy.h5"
+        copy.write_bytes(run.weights.read_bytes())
+        assert self.made(dataclasses.replace(run, weights=copy)).key == first.key
+        write_weights(copy, seed=1)
+        changed = dataclasses.replace(run, weights=copy)
+        assert self.made(changed).key != first.key
+        copy.unlink()
+        with pytest.raises(FileNotFoundError, match=r"copy\.h5"):
+            self.made(changed)
+
+    def test_another_input_is_another_artefact_and_must_fit(self, run, tmp_path):
+        plain = dataclasses.replace(run, variants=("25",))
+        (other,) = pipeline.models(plain, [("25", 0)], progress=False)
+        assert other.key != self.made(run).key
+        write_weights(tmp_path / "three.h5", channels=3)
+        with pytest.raises(ValueError, match=r"three\.h5 takes 3 channels, variant 25-PN has 25"):
+            self.made(dataclasses.replace(run, weights=tmp_path / "three.h5"))
+
+    def test_remarks_are_for_it_alone(self, run, tiny_run):
+        assert pipeline.remarks(tiny_run) == ()
+        assert any("void left out" in remark for remark in pipeline.remarks(run))
+        assert "simulated" in pipeline.remarks(run)[-1]
+        assert (tiny_run.replicates, tiny_run.first) == ("2 seeds", "seed 0")
+
+    def test_what_the_chapters_measure_takes_it(self, run):
+        assert pipeline.evaluation(run, progress=False).sizes["seed"] == 1
+        gap = activation_study.over_networks(run, activation_study.closure)["gap"]
+        assert gap.sizes["variant"] == gap.sizes["seed"] == 1
+        (scene,) = audit_study.audited_scenes(run)
+        methods = audit_study.residuals(run, audit_study.subject(run), run.seed, scene)["method"].values
+        assert "CAM conv2d_17" in methods
+        shares = spectral_study.layer_shares(spectral_study.spectra(run, "25-PN", run.seed, most=1))
+        assert "conv2d_18" in shares["layer"].values
+
+    def test_measures_say_what_they_lack_and_take_its_own_depth(self, run):
+        for name in ("vegetation_feeds_road", "edge_noise", "likeness_of_inputs", "marks_fall"):
+            with pytest.raises(NotTestable, match="needs"):
+                MEASURES[name](run)
+        assert np.isnan(MEASURES["gradcam_residual"](run).low)

@@ -65,15 +65,11 @@ def test_light_splits_the_targets_where_it_is_known():
     assert not dark["Vegetation, shadowed"].any()
 
 
-def test_bands_and_layers_sum_to_the_logit_and_the_path_nearly(network, x):
-    found = spectra_of(network, x, TRUTH, LIGHT, AVERAGE, nodes=6)
+def test_bands_and_layers_sum_to_the_logit(network, x):
+    found = spectra_of(network, x, TRUTH, LIGHT, AVERAGE)
     zero = found["contribution"].sel(origin="zero").sum("band") + found["layers"].sum("layer")
     np.testing.assert_allclose(zero.sel(target="Sky"), found["logit"].sel(target="Sky"), rtol=1e-9)
-    assert list(found["origin"].values) == ["zero", "average", "path"]
-    assert 0 < float(found["completeness"]) < 0.5
-    without = spectra_of(network, x, TRUTH, LIGHT, AVERAGE)
-    assert list(without["origin"].values) == ["zero", "average"]
-    assert np.isnan(without["completeness"])
+    assert list(found["origin"].values) == ["zero", "average"]
 
 
 def feeds(vegetation, road, scenes=1):
@@ -143,9 +139,9 @@ def test_studies_of_a_run_are_kept_and_close(tiny_run):
     found = spectral_study.over_seeds(tiny_run, spectral_study.feeding, tiny_run.variants, most=2)
     assert dict(found.sizes) | {"variant": 2, "seed": 2, "scene": 2, "source": 8} == dict(found.sizes)
     assert float(found["relative"].max()) < 1e-4
-    first = spectral_study.spectra(tiny_run, "25-PN", 0, most=1, nodes=1)
+    first = spectral_study.spectra(tiny_run, "25-PN", 0, most=1)
     assert first.sizes["band"] == 25
-    assert first.identical(spectral_study.spectra(tiny_run, "25-PN", 0, most=1, nodes=1))
+    assert first.identical(spectral_study.spectra(tiny_run, "25-PN", 0, most=1))
     scene = pipeline.data(tiny_run).names("test")[0]
     maps = spectral_study.band_maps(tiny_run, "25-PN", scene, "Vegetation")
     assert maps.shape == (25, 16, 32)
@@ -169,3 +165,12 @@ def test_the_measure_compares_few_channels_with_many(tiny_run, monkeypatch):
     monkeypatch.setattr(measures, "self_feed", lambda found: planted)
     run = type("R", (), {"variants": ("1", "3", "25-PN")})()
     assert MEASURES["vegetation_feeds_road"](run).mean == pytest.approx(0.45 + 0.45)
+
+
+def test_wavelengths_are_those_of_the_channels(tiny_run):
+    centres = pipeline.data(tiny_run).sensor.wavelengths_nm
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "3"), centres[[12, 23, 15]])
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "all-PN"), centres)
+    for name in ("PCA-2", "25+I"):
+        with pytest.raises(ValueError, match="not all bands"):
+            spectral_study.wavelengths(tiny_run, name)

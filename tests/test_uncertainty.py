@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import xarray as xr
 
-from hsiutils.uncertainty import Estimate, difference, mean_over_seeds
+from hsiutils.uncertainty import Estimate, difference, mean_over_seeds, seed_columns
 
 
 def test_interval_of_a_mean_is_students():
@@ -46,3 +47,14 @@ def test_what_is_not_finite_is_left_out():
 def test_text_shows_the_interval_if_there_is_one():
     assert str(Estimate(1.0, 0.5, 1.5, 3)) == "1 [0.5, 1.5]"
     assert str(Estimate(1.0, np.nan, np.nan, 1)) == "1"
+
+
+def test_columns_of_seeds_show_a_spread_only_where_there_is_one():
+    values = xr.DataArray([[1.0, 5.0], [3.0, 6.0]], dims=("seed", "method"))
+    columns = seed_columns(values, "mean", "least", "most")
+    assert {name: list(column.values) for name, column in columns.items()} == {
+        "mean": [2.0, 5.5],
+        "least": [1.0, 5.0],
+        "most": [3.0, 6.0],
+    }
+    assert list(seed_columns(values[:1], "mean", "least", "most")) == ["mean"]

@@ -19,8 +19,9 @@ from hsiutils.attribution.capture import INPUT, activations, full_precision
 from hsiutils.attribution.targets import one_image
 from hsiutils.unet import UNet
 
-MEMORY = 256 << 20
-"""Default limit on the working memory of a computation, bytes; results come on top."""
+MEMORY = 1 << 30
+"""Default limit on the working memory of a computation, bytes: room for tangents of the full-size network in double
+precision (0.3 GB each). Results come on top."""
 
 
 class Site(NamedTuple):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hsiutils.attribution.affine import MEMORY, Site, linearise
 from hsiutils.attribution.capture import INPUT
+from hsiutils.attribution.closing import closed
 from hsiutils.attribution.linear import ALL, bias_parts
 from hsiutils.attribution.parts import Output, Parts, pushed
 from hsiutils.attribution.reference import reference_image
@@ -49,20 +50,24 @@ def decompose_from(
     -------
     Dataset
         As `decompose`; `bias` (layer) holds "all", the biases of all layers, and "reference", what this very affine map
-        makes of the reference everywhere. It closes: `hsiutils.attribution.linear.closure` judges it.
+        makes of the reference everywhere. It closes.
     """
-    at = linearise(model, x)
-    start = reference_image(np.asarray(reference), at.image)
-    parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
-    constant = output.keep(at.push({Site(INPUT): start[None]}, output.classes))
-    bias = [bias_parts(at, output, "sum"), output.named(constant, {"layer": [REFERENCE]})]
-    return xr.Dataset(
-        {
-            "contribution": output.named(pushed(at, parts, at.image - start, output, memory), parts.coords),
-            "bias": xr.concat(bias, dim="layer").assign_coords(layer=[ALL, REFERENCE]),
-            "logit": output.named(output.keep(at.logits[None, list(output.classes)])),
-        }
-    )
+
+    def compute(model: UNet, x: Tensor) -> xr.Dataset:
+        at = linearise(model, x)
+        start = reference_image(np.asarray(reference), at.image)
+        parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
+        constant = output.keep(at.push({Site(INPUT): start[None]}, output.classes))
+        bias = [bias_parts(at, output, "sum"), output.named(constant, {"layer": [REFERENCE]})]
+        return xr.Dataset(
+            {
+                "contribution": output.named(pushed(at, parts, at.image - start, output, memory), parts.coords),
+                "bias": xr.concat(bias, dim="layer").assign_coords(layer=[ALL, REFERENCE]),
+                "logit": output.named(output.keep(at.logits[None, list(output.classes)])),
+            }
+        )
+
+    return closed(compute, model, x)
 
 
 def margins(found: Labelled) -> Labelled:

@@ -268,7 +268,11 @@ def eigencam(seen: Seen) -> Tensor:
     a singular vector leaves open, is that of a positive sum. The target plays no part: the map is the same for every
     class and pixel.
     """
-    flat = seen.activation.flatten(1).double()
-    direction = torch.linalg.eigh(flat @ flat.T).eigenvectors[:, -1]
-    values = weighted(seen, direction.to(seen.activation))
-    return -values if values.sum() < 0 else values
+    return weighted(seen, eigen_direction(seen.activation))
+
+
+def eigen_direction(activation: Tensor) -> Tensor:
+    """First left singular vector (k,) of activations (k, h', w'), with the sign that makes the map's sum positive."""
+    flat = activation.flatten(1).double()
+    direction: Tensor = torch.linalg.eigh(flat @ flat.T).eigenvectors[:, -1].to(activation)
+    return -direction if direction @ activation.sum((1, 2)) < 0 else direction

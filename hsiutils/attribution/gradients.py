@@ -125,6 +125,15 @@ def smoothgrad(
     return _attribution("SmoothGrad", explained, image, values)
 
 
+def noisy_copies(image: Tensor, samples: int, noise: float, seed: int) -> Iterator[Tensor]:
+    """The copies (channels, h, w) of an image that `smoothgrad` averages over, one after the other."""
+    # In single precision whatever the image is in: so captum draws them, and these must be the same.
+    spread = torch.full(image.shape, noise * float(image.max() - image.min()), device=image.device)
+    draw = torch.Generator(image.device).manual_seed(seed)
+    for _ in range(samples):
+        yield image + torch.normal(0, spread, generator=draw)
+
+
 def integrated_gradients(
     model: UNet,
     x: Tensor,

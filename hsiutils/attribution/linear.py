@@ -17,8 +17,9 @@ from torch import Tensor
 
 from hsiutils.attribution.affine import MEMORY, Linearisation, Site, conv_name, input_image, linearise, transpose_name
 from hsiutils.attribution.capture import INPUT, full_precision
+from hsiutils.attribution.closing import closed
 from hsiutils.attribution.parts import Output, Parts, pushed
-from hsiutils.attribution.result import Attribution, as_map, closure_scale, tolerance_of
+from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.targets import Target
 from hsiutils.unet import UNet
 
@@ -57,17 +58,22 @@ def decompose(
     -------
     Dataset
         `contribution` (band, region, class, y, x), with the part axes that were asked for; `bias` (layer, class, y, x);
-        `logit` (class, y, x). With `over`, target stands in the place of y, x. `closure` judges it.
+        `logit` (class, y, x). With `over`, target stands in the place of y, x. It closes:
+        `hsiutils.attribution.closing` judges it, and computes in float64 where it must.
 
     Raises
     ------
     ValueError
         If x, a partition, a class or the memory limit does not fit, or there is nothing to cut by.
     """
-    at = linearise(model, x)
-    parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
-    contribution = output.named(pushed(at, parts, at.image, output, memory), parts.coords)
-    return _dataset(at, output, contribution, bias_parts(at, output, biases))
+
+    def compute(model: UNet, x: Tensor) -> xr.Dataset:
+        at = linearise(model, x)
+        parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
+        contribution = output.named(pushed(at, parts, at.image, output, memory), parts.coords)
+        return _dataset(at, output, contribution, bias_parts(at, output, biases))
+
+    return closed(compute, model, x)
 
 
 def influence(
@@ -113,10 +119,14 @@ def split_at_skips(
     ValueError
         If there is no such level.
     """
-    at = linearise(model, x)
-    depth = at.network.config.depth
+    depth = model.config.depth
     if not 0 <= level < depth:
         raise ValueError(f"no decoder level {level} in a U-Net of depth {depth}: levels are 0..{depth - 1}")
+    return closed(lambda model, x: _split(model, x, level, classes, over), model, x)
+
+
+def _split(model: UNet, x: Tensor, level: int, classes: Sequence[int] | None, over: ArrayLike | None) -> xr.Dataset:
+    at, depth = linearise(model, x), model.config.depth
     up = transpose_name(depth - 1 - level)
     skips = [conv_name(2 * above + 1) for above in range(level + 1)]
     seen = at.activations([up, *skips])
@@ -139,6 +149,10 @@ def spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
     Attribution
         map (band, y, x): input times gradient of the folded network; biases by layer. It closes.
     """
+    return closed(lambda model, x: _spatial(model, x, target), model, x)
+
+
+def _spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
     image = input_image(model, x).requires_grad_()
     network = model.folded().requires_grad_(True)  # also where the caller froze some of it
     layers = network.keras_layers()
@@ -152,26 +166,6 @@ def spatial(model: UNet, x: Tensor, target: Target) -> Attribution:
     return Attribution(
         "linear decomposition", INPUT, as_map(gradient * image, ("band", "y", "x")), float(value.detach()), parts
     )
-
-
-def closure(found: xr.Dataset) -> xr.Dataset:
-    """Judge a decomposition at every pixel (or target region) and class.
-
-    Returns
-    -------
-    Dataset
-        `residual`, total minus logit; `relative`, its size over max(|logit|, 2-norm of the parts); `closes`, whether
-        that is within `TOLERANCE` for the dtype. All (class, y, x), added up in float64.
-    """
-    logit = found["logit"].astype(np.float64)
-    axes = [dim for dim in found["contribution"].dims if dim not in logit.dims]
-    inputs = found["contribution"].astype(np.float64).transpose(*axes, *logit.dims).values
-    biases = found["bias"].astype(np.float64).transpose("layer", *logit.dims).values
-    parts = np.concatenate([inputs.reshape(-1, *logit.shape), biases])
-    residual = logit.copy(data=parts.sum(axis=0)) - logit
-    relative = abs(residual) / np.maximum(closure_scale(logit.values, parts), np.finfo(np.float64).tiny)
-    closes = relative <= tolerance_of(found["logit"].dtype)
-    return xr.Dataset({"residual": residual, "relative": relative, "closes": closes})
 
 
 def bias_parts(at: Linearisation, output: Output, biases: Biases, layers: Sequence[str] | None = None) -> xr.DataArray:

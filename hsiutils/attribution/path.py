@@ -7,13 +7,13 @@ the nodes of a Gauss-Legendre rule between the reference and the input.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hsiutils.attribution.affine import MEMORY, linearise
 from hsiutils.attribution.parts import Output, Parts, pushed
+from hsiutils.attribution.reference import reference_image
 from hsiutils.unet import UNet
 
 
@@ -29,11 +29,12 @@ def decompose_path(
     over: ArrayLike | None = None,
     memory: int = MEMORY,
 ) -> xr.Dataset:
-    """Approximate contributions of parts of the input, against an image that has the reference spectrum everywhere.
+    """Approximate contributions of parts of the input, against a reference.
 
     Parameters
     ----------
-    reference : (channels,) spectrum in the input's units, e.g. the mean training spectrum.
+    reference : a number, a spectrum (channels,) such as the mean training spectrum, or an image (channels, h, w), in
+        the input's units.
     nodes : of the quadrature; each costs what `decompose` costs. Completeness improves with the nodes, never exactly:
         the gates switch along the path, and the integrand is not smooth there.
     partition, bands, classes, over, memory : as in `decompose`.
@@ -48,14 +49,14 @@ def decompose_path(
     Raises
     ------
     ValueError
-        If the reference is no finite number a channel, or nodes is not positive.
+        If the reference does not fit the image, or nodes is not positive.
     """
     at = linearise(model, x)
-    start = _reference_image(reference, at.image)
+    start = reference_image(reference, at.image)
     parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
     away = at.image - start
     total = np.zeros(())
-    for node, weight in _gauss_legendre(nodes):
+    for node, weight in gauss_legendre(nodes):
         along = linearise(model, start + node * away)
         total = total + weight * pushed(along, parts, away, output, memory)
     keep = list(output.classes)
@@ -77,18 +78,15 @@ def _completeness(found: xr.Dataset, axes: list[str]) -> xr.Dataset:
     return found
 
 
-def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
-    """Nodes and weights on [0, 1]."""
+def gauss_legendre(nodes: int) -> list[tuple[float, float]]:
+    """Nodes and weights of the quadrature on [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If nodes is not positive.
+    """
     if nodes < 1:
         raise ValueError(f"nodes must be at least 1, got {nodes}")
     places, weights = np.polynomial.legendre.leggauss(nodes)
     return [(float(place + 1) / 2, float(weight) / 2) for place, weight in zip(places, weights, strict=True)]
-
-
-def _reference_image(reference: ArrayLike, image: Tensor) -> Tensor:
-    spectrum = torch.as_tensor(np.asarray(reference, dtype=np.float64)).to(image)
-    if spectrum.shape != image.shape[:1] or not torch.isfinite(spectrum).all():
-        raise ValueError(
-            f"reference must be {len(image)} finite numbers, one a channel, got shape {tuple(spectrum.shape)}"
-        )
-    return spectrum[:, None, None].expand_as(image)

@@ -4,8 +4,7 @@ They cost a forward pass a channel, patch or band. Single changes need not add u
 handed out as they are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import cast
 
 import captum.attr as captum
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from hsiutils.attribution.cams import Seen, cam_method, weighted
 from hsiutils.attribution.capture import INPUT, frozen, full_precision, replaced
 from hsiutils.attribution.explained import prepared
-from hsiutils.attribution.grid import to_image
+from hsiutils.attribution.grid import Size, to_image
 from hsiutils.attribution.reference import reference_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.targets import Target
@@ -33,9 +32,10 @@ def scorecam(seen: Seen) -> Tensor:
     everywhere masks all. The softmax takes the target as it is: for the sum of a large region's logits it picks a
     single channel, for their mean it does not. Masked means multiplied, so zero is the reference.
     """
-    masks = _unit_range(_on_image(seen))
-    with _asking(seen):
-        scores = torch.cat([_values(seen, seen.image * part) for part in torch.split(masks, BATCH)])
+    height, width = seen.image.shape[1:]
+    masks = channel_masks(seen.activation, seen.layer, seen.padded, (height, width))
+    with torch.no_grad(), full_precision(), frozen(seen.model):
+        scores = torch.cat([seen.target.value(seen.model(seen.image * part)) for part in torch.split(masks, BATCH)])
     return weighted(seen, scores.softmax(0))
 
 
@@ -79,15 +79,24 @@ def occlusion(
     ValueError
         If patch is not positive, or the reference does not fit the image.
     """
-    if patch < 1:
-        raise ValueError(f"patch must be at least 1 pixel, got {patch}")
-    height, width = x.shape[-2:]
-    columns = -(-width // patch)
-    rows = torch.arange(height)[:, None] // patch
-    labels = rows * columns + torch.arange(width) // patch
+    labels = patches(x.shape[-2], x.shape[-1], patch)
     falls, value = _falls(model, x, target, layer, labels.expand(x.shape[-3:]), reference)
     shares = falls[0] / labels.flatten().bincount().to(falls)[labels.to(falls.device)]
     return Attribution("occlusion", INPUT, as_map(shares, ("y", "x")), value)
+
+
+def patches(height: int, width: int, patch: int) -> Tensor:
+    """Number of the square patch that each pixel is in, (height, width), counted in reading order.
+
+    Raises
+    ------
+    ValueError
+        If patch is not positive.
+    """
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1 pixel, got {patch}")
+    columns = -(-width // patch)
+    return torch.arange(height)[:, None] // patch * columns + torch.arange(width) // patch
 
 
 def band_occlusion(
@@ -122,36 +131,28 @@ def _falls(
     return falls[0], explained.at(image)
 
 
-@contextmanager
-def _asking(seen: Seen) -> Iterator[None]:
-    with torch.no_grad(), full_precision(), frozen(seen.model):
-        yield
-
-
-def _values(seen: Seen, images: Tensor) -> Tensor:
-    return seen.target.value(seen.model(images))
-
-
 def _without(seen: Seen, channels: Tensor) -> Tensor:
     """Value of the target with one channel of the layer set to zero, for each of the channels, (n,)."""
+    return seen.target.value(logits_without(seen.model, seen.image, seen.layer, channels, seen.after))
+
+
+def logits_without(model: UNet, image: Tensor, layer: str, channels: Tensor, after: bool = True) -> Tensor:
+    """Logits (n, classes, h, w) of an image (bands, h, w) with one channel of a layer set to zero, for each of n."""
 
     def remove(output: Tensor) -> Tensor:
         output = output.clone()
         output[range(len(channels)), channels] = 0
         return output
 
-    with _asking(seen), replaced(seen.model, seen.layer, remove, seen.after):
-        return _values(seen, seen.image.expand(len(channels), -1, -1, -1))
+    with torch.no_grad(), full_precision(), frozen(model), replaced(model, layer, remove, after):
+        return cast(Tensor, model(image.expand(len(channels), -1, -1, -1)))
 
 
-def _on_image(seen: Seen) -> Tensor:
-    """Every channel of the layer upsampled to the image, (k, 1, h, w)."""
-    values = seen.activation[:, None]
-    height, width = seen.image.shape[1:]
-    return values if seen.layer == INPUT else to_image(values, seen.padded, (height, width))
-
-
-def _unit_range(values: Tensor) -> Tensor:
+def channel_masks(activation: Tensor, layer: str, padded: Size, image: Size) -> Tensor:
+    """Every channel (k, h', w') of a layer upsampled to the image and scaled to 0..1, (k, 1, h, w)."""
+    values = activation[:, None]
+    if layer != INPUT:
+        values = to_image(values, padded, image)
     low = values.amin((1, 2, 3), keepdim=True)
     spread = values.amax((1, 2, 3), keepdim=True) - low
     return torch.where(spread == 0, 0, (values - low) / spread)

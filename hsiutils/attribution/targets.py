@@ -110,6 +110,28 @@ def region(shape: Shape, class_index: int | str, mask: Tensor, mean: bool = Fals
     return Target(values, f"{class_name(index)}, {'mean' if mean else 'sum'} of {pixels} pixels")
 
 
+def margin(shape: Shape, class_index: int | str, mask: Tensor) -> Target:
+    """The margin of a class, its logit less the mean of the others, averaged over a mask.
+
+    A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it.
+
+    Parameters
+    ----------
+    shape, class_index, mask : as in `region`.
+
+    Raises
+    ------
+    ValueError
+        As `region`, or if there is only one class.
+    """
+    own = region(shape, class_index, mask, mean=True)
+    others = shape[0] - 1
+    if not others:
+        raise ValueError("a margin needs at least two classes, got 1")
+    area = own.weights.sum(0)
+    return Target(own.weights * (1 + 1 / others) - area / others, f"margin of {own.name}")
+
+
 def class_map(logits: Tensor, class_index: int | str, mean: bool = False) -> Target:
     """The logit of a class over the pixels that the network gives to it: the authors' region of interest.
 

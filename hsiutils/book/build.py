@@ -75,6 +75,8 @@ def executed_chapter(notebook: Path, run: Run) -> Path:
     inputs: dict[str, Any] = {"cells": sources(notebook), "parameters": parameters, "data": pipeline.data_key(run)}
     if "hsiutils.claims" in modules:
         inputs["ledger"] = store.file_hash(LEDGER)
+    if run.weights is not None:
+        inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
     made = store.artefact(
         "chapter", inputs, modules, lambda folder: run_chapter(notebook, folder / notebook.name, parameters, False)
     )
@@ -88,5 +90,7 @@ def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
         values["data_root"] = str(run.data_root)
     if run.variants != run.profile.variants:
         values["variants"] = list(run.variants)
+    if run.weights is not None:
+        values["weights"] = str(run.weights)
     known = parameter_names(notebook)
     return {name: value for name, value in values.items() if name in known}

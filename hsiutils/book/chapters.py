@@ -19,6 +19,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
 
 
+_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
+"""For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
+
+
 class ChapterError(RuntimeError):
     """A cell of a chapter failed."""
 
@@ -69,7 +73,13 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     try:
         papermill.execute_notebook(
-            source, unfinished, dict(parameters), kernel_name="python3", progress_bar=progress, cwd=source.parent
+            source,
+            unfinished,
+            dict(parameters),
+            kernel_name="python3",
+            progress_bar=progress,
+            cwd=source.parent,
+            extra_arguments=_QUIET,
         )
     except PapermillExecutionError as error:
         raise ChapterError(

@@ -11,6 +11,7 @@ from IPython import get_ipython
 
 from hsiutils.pipeline import Run
 from hsiutils.profiles import profile as find_profile
+from hsiutils.published import input_variant
 from hsiutils.variants import variant as parse_variant
 
 INJECTED = "# Parameters"
@@ -18,7 +19,13 @@ INJECTED = "# Parameters"
 
 
 def settings(
-    *, profile: str = "quick", seed: int = 0, data_root: str = "", variants: str | Iterable[str] = "", **others: Any
+    *,
+    profile: str = "quick",
+    seed: int = 0,
+    data_root: str = "",
+    variants: str | Iterable[str] | None = None,
+    weights: str | None = None,
+    **others: Any,
 ) -> Run:
     """Check a chapter's parameters and return the run that they describe.
 
@@ -29,6 +36,8 @@ def settings(
     data_root : folder of HSI-Drive; empty for simulated scenes.
     variants : list of input variants, or the same written as text ('["1", "25-PN"]', which is how papermill's -p passes
         it on); empty for the profile's own.
+    weights : published Keras file to ask instead of trained networks; empty for those that the run trains. Its input is
+        the variant named, or the paper's of as many channels (`hsiutils.published.input_variant`).
     **others : the chapter's other parameters: named here so that a misspelt one can be told from them.
 
     Raises
@@ -36,17 +45,32 @@ def settings(
     ValueError
         If papermill passed a parameter that is not named here, or a value does not fit.
     FileNotFoundError
-        If `data_root` is no folder.
+        If `data_root` is no folder, or `weights` no file.
     """
-    check_names(_injected_names(), ["profile", "seed", "data_root", "variants", *others])
+    optional = {"variants": variants, "weights": weights}  # not every chapter takes them
+    taken = [name for name, value in optional.items() if value is not None]
+    check_names(_injected_names(), ["profile", "seed", "data_root", *taken, *others])
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"parameter seed: expected a whole number from 0 on, got {seed!r}")
     chosen = find_profile(profile)
     root = Path(data_root).expanduser().resolve() if data_root else None
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"parameter data_root: {root} is not a folder; leave it empty for simulated scenes")
-    names = parse_list(variants, "variants") or chosen.variants
-    return Run(chosen, seed, root, tuple(parse_variant(name).name for name in names))
+    names = tuple(parse_variant(name).name for name in parse_list(variants or "", "variants"))
+    if not weights:
+        return Run(chosen, seed, root, names or chosen.variants)
+    path = _weights_file(weights)
+    return Run(chosen, seed, root, (input_variant(path, names),), path)
+
+
+def _weights_file(given: str) -> Path:
+    path = Path(given).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"parameter weights: {path} is not a file; expected a Keras file (.h5, .hdf5, .weights.h5 or .keras). "
+            "Leave it empty for the networks that the run trains"
+        )
+    return path
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:

@@ -165,6 +165,8 @@ def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **
 def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: Any) -> hv.Overlay:
     """Draw a figure of every variant: a dot a seed, and a bar for the 95 % interval of their mean over scenes.
 
+    A single network has its value and the bar.
+
     Parameters
     ----------
     each : (variant, seed)
@@ -176,12 +178,13 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
     seeds = np.repeat(place, each.sizes["seed"]), each.transpose("variant", "seed").values.ravel()
     rows = bounds.loc[names]
     bars = (place, rows["mean"], rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-    marks = hv.Scatter((place, rows["mean"]), x, y, label="mean over seeds")
+    several = each.sizes["seed"] > 1
+    marks = hv.Scatter((place, rows["mean"]), x, y, label="mean over seeds" if several else "the network")
     parts = [
         hv.ErrorBars(bars, x, [y, "below", "above"], label="95 % over scenes").opts(line_width=2, line_color=colour(0)),
         marks.opts(color=colour(0), marker="diamond", size=12),
         hv.Scatter((seeds[0] + 0.15, seeds[1]), x, y, label="one seed").opts(color=colour(1), size=9, alpha=0.8),
-    ]
+    ][: 3 if several else 2]
     return hv.Overlay(parts).opts(
         hv.opts.Overlay(
             responsive=True,

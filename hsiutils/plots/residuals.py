@@ -6,25 +6,32 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from skimage.transform import downscale_local_mean
 
 from hsiutils.plots.base import DIVERGING
 from hsiutils.plots.charts import lines
-from hsiutils.plots.pictures import colourise, montage, pages
+from hsiutils.plots.pictures import colourise, montage, pages, thinned
+
+_ROWS = 54
+"""Of a map in a page: there are as many pages as methods, of six maps each."""
 
 
 def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
-    """Page through methods: the signed residual of every pixel, one tile a class, in units of the class's logit.
+    """Page through methods: the signed residual in units of the class's logit, a tile a class; large maps are thinned.
 
     Parameters
     ----------
     shares : (method, class, y, x) residuals in units of the class's logit.
     scene : (y, x, 3) picture, the first tile.
     """
+    step = -(-len(scene) // _ROWS)
+    small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
     frames = {}
     for method in map(str, shares["method"].values):
-        tiles = {"scene": scene}
+        tiles = {"scene": small}
         for name in map(str, shares["class"].values):
-            tiles[name] = colourise(shares.sel({"method": method, "class": name}).values, (-1, 1), DIVERGING)
+            values = thinned(shares.sel({"method": method, "class": name}).values, _ROWS)
+            tiles[name] = colourise(values, (-1, 1), DIVERGING)
         frames[method] = montage(tiles, columns=2)
     return pages(frames, "method")
 
@@ -57,9 +64,9 @@ def methods_table(found: xr.Dataset) -> pd.DataFrame:
     """A leaderboard as people read it: one row a method, the best closing first."""
     heads = {
         "residual": "residual",
-        "sanity": "left after redrawing",
-        "class_sensitivity": "likeness between classes",
-        "faithfulness": "insertion - deletion",
+        "sanity": "redrawn",
+        "class_sensitivity": "classes",
+        "faithfulness": "in - out",
         "band_faithfulness": "bands",
         "seconds": "seconds",
     }

@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from hsiutils.plots.base import DIVERGING, HEIGHT, colour
-from hsiutils.plots.pictures import colourise, montage, pages
+from hsiutils.plots.pictures import colourise, montage, pages, thinned
 
 _X = "wavelength (nm)"
 _ROWS = 108
@@ -48,8 +48,7 @@ def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: i
 
 
 def _map(values: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
-    thin = -(-values.shape[0] // _ROWS)
-    return colourise(values[::thin, ::thin], (-limit, limit), DIVERGING)
+    return colourise(thinned(values, _ROWS), (-limit, limit), DIVERGING)
 
 
 def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64], ylabel: str) -> hv.Overlay:

@@ -9,7 +9,13 @@ from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, St
 from pandas.io.formats.style import Styler
 
 
-def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = None, missing: str = "unknown") -> Styler:
+def table(
+    frame: pd.DataFrame,
+    caption: str,
+    formats: dict[str, Any] | None = None,
+    missing: str = "unknown",
+    empty: str = "nothing to show",
+) -> Styler:
     """Show a table with a caption; wide ones scroll sideways on a phone.
 
     Parameters
@@ -18,7 +24,10 @@ def table(frame: pd.DataFrame, caption: str, formats: dict[str, Any] | None = No
     caption : says what, of which data, in which unit.
     formats : column -> format string.
     missing : how an empty cell reads.
+    empty : how a table without rows reads.
     """
+    if frame.empty:
+        frame, formats = pd.DataFrame({"": [empty]}), None
     named = frame.index.name
     if named:  # as the head of its own column: pandas would give it a row of its own
         frame = frame.rename_axis(index=None, columns=named)
@@ -55,19 +64,28 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
     def keep_widths(plot: Any, element: Any) -> None:
         shown = plot.handles["table"]
-        shown.autosize_mode = "fit_columns"
-        shown.sizing_mode = "stretch_width"
+        # Fixed widths: with the autosizing of columns bokeh 3.9 draws nothing and ends with "row is not defined".
+        shown.autosize_mode, shown.sizing_mode = "none", "fixed"
         shown.index_position = None
         for column in shown.columns:
             column.formatter = _formatter(frame, column, places)
+            column.width = max([7 * len(text) for text in (str(column.title), *_texts(frame, column))]) + 16
+        shown.width = sum(column.width for column in shown.columns)
 
     height = 27 * (len(frame) + 1) + 4
     return hv.Table(frame, list(frame.columns), []).opts(hooks=[keep_widths], height=height, sortable=True)
 
 
+def _texts(frame: pd.DataFrame, column: TableColumn) -> list[str]:
+    """Text cells of a column; numbers are shorter than their heads."""
+    values = frame[str(column.title)]
+    return [] if pd.api.types.is_numeric_dtype(values) else [str(value) for value in values]
+
+
 def _formatter(frame: pd.DataFrame, column: TableColumn, places: Mapping[str, int]) -> StringFormatter:
-    if not pd.api.types.is_numeric_dtype(frame[column.field]):
+    name = str(column.title)  # the field is the name without spaces and signs
+    if not pd.api.types.is_numeric_dtype(frame[name]):
         return StringFormatter()
-    if column.field in places:
-        return NumberFormatter(format="0." + "0" * places[column.field], nan_format="-", text_align="right")
+    if name in places:
+        return NumberFormatter(format="0." + "0" * places[name], nan_format="-", text_align="right")
     return ScientificFormatter(precision=1, nan_format="-", text_align="right")

@@ -3,7 +3,7 @@ import torch
 from networks import SMALL, Live, hooks, image, shaken, trained
 from torch.nn import functional
 
-from hsiutils.attribution.affine import Site, conv_name, linearise, transpose_name
+from hsiutils.attribution.affine import MEMORY, Linearisation, Site, conv_name, linearise, transpose_name
 from hsiutils.attribution.capture import INPUT, replaced
 from hsiutils.attribution.parts import Output, Parts, pushed
 from hsiutils.unet import UNet, UNetConfig
@@ -148,3 +148,12 @@ def test_gates_are_open_where_the_relu_lets_through(model):
     padded = functional.pad(X, (0, 2, 0, 3))[None]
     block = model.encoder[0]
     assert torch.equal(at.gates["conv2d"].bool(), block.norm1(block.conv1(padded))[0] > 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
+    """Also for an audit, which gives half of it to the tangents."""
+    model = UNet(UNetConfig(), torch.Generator().manual_seed(0)).to(dtype)
+    with torch.device("meta"):
+        at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {})
+    assert at.tangents_within(MEMORY // 2) >= 1

@@ -5,7 +5,8 @@ import xarray as xr
 from networks import SMALL, image, trained
 
 from hsiutils.attribution.anchored import decompose_from, margins
-from hsiutils.attribution.linear import closure, decompose
+from hsiutils.attribution.closing import closure
+from hsiutils.attribution.linear import decompose
 
 X = image()
 SPECTRUM = np.array([0.5, -0.2, 0.1, 0.3])

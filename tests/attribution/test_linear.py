@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from networks import SMALL, hooks, image, same, shaken, state, trained
 from torch.func import jacrev
 
-from hsiutils.attribution.linear import closure, decompose, influence, spatial, split_at_skips
+from hsiutils.attribution.closing import closure
+from hsiutils.attribution.linear import decompose, influence, spatial, split_at_skips
 from hsiutils.attribution.result import TOLERANCE
 from hsiutils.attribution.targets import class_map, pixel, region
 from hsiutils.unet import UNetConfig

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hsiutils.attribution.targets import Target, class_map, one_image, pixel, region, weights
+from hsiutils.attribution.targets import Target, class_map, margin, one_image, pixel, region, weights
 
 SHAPE = (5, 3, 4)
 LOGITS = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -21,6 +21,16 @@ def test_region_sums_or_averages_over_its_mask():
     total = region(SHAPE, 1, mask).value(LOGITS)
     torch.testing.assert_close(total, LOGITS[:, 1, mask].sum(1))
     torch.testing.assert_close(region(SHAPE, 1, mask, mean=True).value(LOGITS), total / mask.sum())
+
+
+def test_a_margin_is_the_class_less_the_mean_of_the_others_and_ignores_what_all_share():
+    mask = LOGITS[0, 0] > 0
+    target = margin(SHAPE, "Vegetation", mask)
+    others = LOGITS[:, [0, 1, 3, 4]].mean(1)
+    torch.testing.assert_close(target.value(LOGITS), (LOGITS[:, 2] - others)[:, mask].mean(1))
+    torch.testing.assert_close(target.value(LOGITS + 7), target.value(LOGITS))
+    with pytest.raises(ValueError, match="at least two classes"):
+        margin((1, 3, 4), 0, mask)
 
 
 def test_class_map_keeps_the_mask_of_the_logits_it_was_made_at():

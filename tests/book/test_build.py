@@ -20,6 +20,9 @@ def test_a_chapter_gets_only_the_parameters_that_it_has(chapter, tiny_run, tmp_p
     other = dataclasses.replace(tiny_run, data_root=tmp_path, variants=("3",), seed=2)
     expected = {"profile": "tiny", "seed": 2, "data_root": str(tmp_path), "variants": ["3"]}
     assert build.chapter_parameters(chapter, other) == expected
+    with_weights = dataclasses.replace(other, weights=tmp_path / "model.h5")
+    monkeypatch.setattr(build, "parameter_names", lambda notebook: ["seed", "weights"])
+    assert build.chapter_parameters(chapter, with_weights) == {"seed": 2, "weights": str(tmp_path / "model.h5")}
     monkeypatch.setattr(build, "parameter_names", lambda notebook: ["seed"])
     assert build.chapter_parameters(chapter, other) == {"seed": 2}
 

@@ -116,6 +116,15 @@ def test_committed_chapters_are_clean_and_parameterised(path):
             assert not cell.outputs, f"{path.name}: outputs are made by the build, not committed:\n{cell.source}"
 
 
+@pytest.mark.parametrize("number", [4, 5, 7])
+def test_chapters_on_what_a_network_does_take_a_published_one(number):
+    path = find_chapter(str(number))
+    assert {"weights", "variants"} <= set(parameter_names(path))
+    code = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    assert "pipeline.remarks(run)" in code
+    assert "profile.depth" not in code  # the file's network may have another
+
+
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
 def test_every_figure_has_a_caption_and_a_name_of_its_own(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.source.find("show(") >= 0]

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from hsiutils.book import settings as module
 from hsiutils.book.settings import check_names, parse_list, settings
+from hsiutils.keras_weights import write_keras
 from hsiutils.profiles import profile
+from hsiutils.unet import UNet, UNetConfig
 
 
 def test_defaults_are_the_quick_profile_on_simulated_scenes():
@@ -71,3 +75,40 @@ def test_injected_names_are_read_from_papermills_cell(monkeypatch):
 
     monkeypatch.setattr(module, "get_ipython", Shell)
     assert module._injected_names() == ["seed", "profil"]
+
+
+class TestWeights:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        write_keras(UNet(UNetConfig(classes=6, depth=2, filters=2)), tmp_path / "model.h5")
+        return tmp_path / "model.h5"
+
+    def test_empty_means_that_the_run_trains(self):
+        for empty in ("", None):
+            assert settings(profile="smoke", weights=empty).weights is None
+
+    def test_a_file_is_one_network_with_the_papers_input(self, path, monkeypatch):
+        run = settings(profile="smoke", weights=str(path))
+        assert (run.weights, run.variants, run.seeds) == (path, ("25-PN",), (0,))
+        monkeypatch.chdir(path.parent)
+        assert settings(weights="model.h5").weights == path
+
+    def test_the_input_may_be_named(self, path):
+        assert settings(weights=str(path), variants="[25]").variants == ("25",)
+        assert settings(weights=str(path), variants="[1, 25-PN]").variants == ("25-PN",)
+        with pytest.raises(ValueError, match=r"model\.h5 takes 25 channels. .* 3 of 3; none fits"):
+            settings(weights=str(path), variants="[3]")
+
+    def test_a_file_must_be_there_and_whole(self, path, tmp_path):
+        for wrong in ("none.h5", ""):
+            with pytest.raises(FileNotFoundError, match=r"parameter weights: .* is not a file; expected a Keras file"):
+                settings(weights=str(tmp_path / wrong))
+        path.write_bytes(path.read_bytes()[:999])
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read as a Keras file"):
+            settings(weights=str(path))
+
+    def test_a_chapter_that_does_not_take_it_says_so(self, monkeypatch):
+        monkeypatch.setattr(module, "_injected_names", lambda: ["weights"])
+        with pytest.raises(ValueError, match="unknown parameter 'weights'"):
+            settings(profile="smoke", variants="")
+        assert settings(profile="smoke", weights="").weights is None

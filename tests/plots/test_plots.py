@@ -4,11 +4,13 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib.colors import to_rgb
 
 from hsiutils import pipeline
 from hsiutils.classes import CLASSES, VOID
 from hsiutils.plots import scenes as scene_plots
+from hsiutils.plots.activations import spread
 from hsiutils.plots.base import PALETTE, colour, show, start
 from hsiutils.plots.charts import bars, dots, lines, matrix
 from hsiutils.plots.pictures import class_colours, colourise, image, montage, pages, paint
@@ -154,3 +156,11 @@ def test_scenes_are_shown_with_what_is_known(tiny_run):
     maps = {"3": {name: np.zeros((16, 32), dtype=np.uint8)}}
     assert len(scene_plots.prediction_pages(drive, maps, [name])) == 1
     assert next(iter(scene_plots.scene_pages(drive, [name]).keys())).startswith(f"{name} (")
+
+
+@pytest.mark.parametrize(("seeds", "labels"), [(2, {"mean over seeds", "one seed"}), (1, {"the network"})])
+def test_one_network_is_not_drawn_as_a_mean(seeds, labels):
+    each = xr.DataArray(np.ones((1, seeds)), {"variant": ["25-PN"]}, ("variant", "seed"))
+    bounds = pd.DataFrame({"mean": [1.0], "low": [0.5], "high": [2.0]}, index=["25-PN"])
+    drawn = spread(each, bounds, "input", "figure (1)")
+    assert {part.label for part in drawn if isinstance(part, hv.Scatter)} == labels

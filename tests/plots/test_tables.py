@@ -1,18 +1,49 @@
+import shutil
+import subprocess
+
 import holoviews as hv
 import pandas as pd
+import pytest
+from bokeh.embed import file_html
+from bokeh.resources import INLINE
 
 from hsiutils.plots.tables import sortable, table
 
 
 def test_columns_sort_and_numbers_stay_readable():
     hv.extension("bokeh")
-    frame = pd.DataFrame({"method": ["a", "b"], "residual": [1e-7, None], "seconds": [0.5, 1.0]})
-    table = hv.renderer("bokeh").get_plot(sortable(frame, {"seconds": 3})).handles["table"]
+    frame = pd.DataFrame({"method": ["a", "b"], "in - out": [1e-7, None], "whole seconds": [0.5, 1.0]})
+    table = hv.renderer("bokeh").get_plot(sortable(frame, {"whole seconds": 3})).handles["table"]
     assert table.index_position is None
     assert all(column.sortable for column in table.columns)
-    formats = {column.field: type(column.formatter).__name__ for column in table.columns}
-    assert formats == {"method": "StringFormatter", "residual": "ScientificFormatter", "seconds": "NumberFormatter"}
-    assert {column.field: column.formatter for column in table.columns}["seconds"].format == "0.000"
+    formats = {column.title: column.formatter for column in table.columns}
+    kinds = {name: type(formatter).__name__ for name, formatter in formats.items()}
+    assert kinds == {"method": "StringFormatter", "in - out": "ScientificFormatter", "whole seconds": "NumberFormatter"}
+    assert formats["whole seconds"].format == "0.000"
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_draws_it_without_an_error(tmp_path):
+    hv.extension("bokeh")
+    plot = hv.renderer("bokeh").get_plot(sortable(pd.DataFrame({"a name": ["x", "y"], "b": [1.0, None]}), {"b": 2}))
+    page = tmp_path / "table.html"
+    page.write_text(file_html(plot.state, INLINE, "table"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--enable-logging=stderr"]
+    options += [f"--user-data-dir={tmp_path / 'user'}", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=120)  # noqa: S603
+    assert "document idle" in done.stderr
+    assert "Uncaught" not in done.stderr
+
+
+def test_a_table_without_rows_says_why():
+    frame = pd.DataFrame(columns=["variant", "difference"])
+    html = table(frame, "Differences.", {"difference": "{:.2f}"}, empty="one network").to_html()
+    assert "one network" in html
+    assert "Differences." in html
+    assert "difference<" not in html
 
 
 def test_a_named_index_has_its_name_in_the_one_row_of_heads():

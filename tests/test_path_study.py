@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from test_spectral_study import AVERAGE, LIGHT, TRUTH
+
+from hsiutils import path_study, pipeline
+from hsiutils.attribution.anchored import margins
+from hsiutils.attribution.path import decompose_path
+from hsiutils.path_study import completeness, walked, walked_of
+from hsiutils.unet import UNet, UNetConfig
+
+
+@pytest.fixture(scope="module")
+def network():
+    return UNet(UNetConfig(channels=3, depth=2, filters=2), torch.Generator().manual_seed(3)).double().eval()
+
+
+@pytest.fixture(scope="module")
+def x():
+    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
+def test_the_spectra_are_the_means_of_the_path_of_every_logit(network, x):
+    """Forward mode for all logits, and backward mode for the mean margin, meet."""
+    found = walked_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation", nodes=6)
+    every = decompose_path(network, x, AVERAGE, nodes=6)
+    own = margins(every)["contribution"].sel({"class": "Vegetation"})
+    assert list(found["target"].values) == ["Vegetation", "Vegetation, sunlit", "Vegetation, shadowed"]
+    for key, mask in {"Vegetation": TRUTH == 2, "Vegetation, sunlit": (TRUTH == 2) & (LIGHT >= 0.5)}.items():
+        expected = own.values[:, mask].mean(1)
+        np.testing.assert_allclose(found["contribution"].sel(target=key), expected, rtol=1e-5, atol=1e-9)
+        assert int(found["pixels"].sel(target=key)) == mask.sum()
+    residual = margins(every[["residual"]].rename(residual="r"))["r"].sel({"class": "Vegetation"}).values
+    assert float(found["residual"].sel(target="Vegetation")) == pytest.approx(residual[TRUTH == 2].mean(), rel=1e-4)
+
+
+def test_places_without_pixels_are_unknown(network, x):
+    found = walked_of(network, x, TRUTH, None, AVERAGE, "Vegetation", nodes=1)
+    assert np.isfinite(found["contribution"].sel(target="Vegetation")).all()
+    assert np.isnan(found["contribution"].sel(target="Vegetation, sunlit")).all()
+    assert np.isnan(walked_of(network, x, TRUTH, None, AVERAGE, "Other", nodes=1)["contribution"]).all()
+
+
+def test_spectra_and_completeness_are_kept(tiny_run, monkeypatch):
+    first = walked(tiny_run, "25-PN", "Vegetation", most=2, nodes=1)
+    ladder = completeness(tiny_run, "25-PN", (1, 32))
+    assert first.sizes["scene"] == min(2, len(pipeline.data(tiny_run).names("test")))
+    assert ladder[1] > ladder[32] > 0
+    monkeypatch.setattr(path_study, "walked_of", None)  # would fail if it were computed again
+    monkeypatch.setattr(path_study, "decompose_path", None)
+    assert first.identical(walked(tiny_run, "25-PN", "Vegetation", most=2, nodes=1))
+    assert ladder == completeness(tiny_run, "25-PN", (1, 32))
