@@ -5,17 +5,16 @@ Functions take the sums of `hsiutils.activation_study`, so that they can be trie
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from scipy import stats
 
 from hsiutils import analysis
-from hsiutils.activation_study import source_name
-from hsiutils.analysis.correlation import covariance
-from hsiutils.uncertainty import Estimate, difference, mean_over_seeds
+from hsiutils.analysis.bootstrap import ENOUGH
+from hsiutils.uncertainty import Estimate, difference
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -37,6 +36,11 @@ def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road"
     return analysis.drive(sums, source, target)["placement"]
 
 
+def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
+    return analysis.drive(sums, source, target)["share"]
+
+
 def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
     """`hsiutils.analysis.evidence` of sums that hold their head: what the channels say on each class's pixels."""
     return analysis.evidence(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
@@ -46,6 +50,112 @@ def top_channel(sums: xr.Dataset, name: str) -> int:
     """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
     found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
     return _largest(found["score"].sel({"class": name}))
+
+
+def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
+    """Channels of one network by what they do for a class, with 95 % bootstrap intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.activation_study.head_sums`.
+    seed : of the resampling.
+
+    Returns
+    -------
+    One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
+    `hsiutils.analysis.rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
+    order of the channels kept. NaN bounds where there is one scene only.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    table = analysis.rank_channels(analysis.discrimination(head, sums)).loc[name].reset_index()
+    order = table["channel"].to_list()
+
+    def figures(drawn: xr.Dataset) -> xr.Dataset:
+        found = analysis.discrimination(head, drawn).sel({"class": name, "channel": order})
+        summed = found["contribution"].cumsum("channel")
+        return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
+
+    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed, pools=True)
+    for key in ("score", "logit_share"):
+        for side in ("low", "high"):
+            table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
+    return table
+
+
+def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.DataFrame:
+    """Does the score of a channel tell what is lost without it? One row a class, with intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.activation_study.head_sums`.
+    silenced : of `hsiutils.activation_study.knocked`, the same network and scenes.
+    seed : of the resampling.
+
+    Returns
+    -------
+    rho, Spearman's rank correlation over the channels of score and lost IoU; loss, IoU points lost without the
+    costliest channel; both with _low and _high, 95 % bootstrap over scenes, the costliest channel kept; place, its
+    rank by score.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    found, loss = analysis.discrimination(head, sums), analysis.iou_loss(silenced)
+    costliest = loss.fillna(-np.inf).argmax("channel")
+
+    def figures(drawn: xr.Dataset) -> xr.DataArray:
+        score = analysis.discrimination(head, drawn[["pixels", "total", "square"]])["score"]
+        lost = analysis.iou_loss(drawn[["intact", "silenced"]])
+        worst = 100 * lost.isel(channel=costliest)
+        return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
+
+    both = sums.merge(silenced).assign_attrs(sums.attrs)
+    bounds = _over_scenes(both, figures, seed, pools=True)
+    columns: dict[str, Any] = {}
+    for key in ("rho", "loss"):
+        columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
+    columns["place"] = np.array(rank_of_costliest(found, loss))
+    return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
+
+
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
+
+
+def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """Spearman's, over the channels; NaN where either is all equal or unknown."""
+    first, second = (
+        xr.apply_ufunc(
+            stats.rankdata,
+            values,
+            input_core_dims=[["channel"]],
+            output_core_dims=[["channel"]],
+            kwargs={"axis": -1, "nan_policy": "propagate"},
+        )
+        for values in (one, other)
+    )
+    found: xr.DataArray = xr.corr(first, second, dim="channel")
+    return found
+
+
+def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Median diameter of the effective receptive fields of each layer, with its 95 % bootstrap interval over scenes.
+
+    Parameters
+    ----------
+    table : of `hsiutils.activation_study.fields`, one network.
+
+    Returns
+    -------
+    One row a layer: median, low, high, pixels.
+    """
+    number = table.groupby(["layer", "scene"]).cumcount()
+    values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
+    layers = list(dict.fromkeys(table["layer"]))
+    bounds = _over_scenes(
+        values.sel(layer=layers).to_dataset(name="diameter"), lambda d: d["diameter"].median(["scene", "number"]), seed
+    )
+    columns = {"median": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
+    return pd.DataFrame(
+        {key: one.transpose("layer").values for key, one in columns.items()}, index=pd.Index(layers, name="layer")
+    )
 
 
 def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
@@ -95,8 +205,15 @@ def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
     return analysis.edge_measures(sums)[measure].mean("class")
 
 
-def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFrame:
+def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> pd.DataFrame:
     """A figure of every variant: mean over seeds, range over seeds, and 95 % interval over scenes of that mean.
+
+    Parameters
+    ----------
+    sums, statistic : of them.
+    seed : of the resampling.
+    pools : whether the statistic reads nothing but sums over the scenes. A resample is then a weighted sum, much
+        quicker made than scenes put together.
 
     Returns
     -------
@@ -106,7 +223,7 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
         each = statistic(sums)
-        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed)
+        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
     columns = {
         "mean": each.mean("seed"),
         "least": each.min("seed").where(each.sizes["seed"] > 1),
@@ -118,9 +235,14 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int) -> pd.DataFram
 
 
 def compare(
-    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str]
+    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
 ) -> pd.DataFrame:
     """A figure of some variants less that of others, with both its intervals.
+
+    Parameters
+    ----------
+    sums, statistic, seed, pools : as in `by_variant`.
+    more, less : names of variants.
 
     Returns
     -------
@@ -128,7 +250,7 @@ def compare(
     trainings would agree, the second whether other scenes would. NaN where nothing is known.
     """
     trainings = _contrast_or_nothing(statistic(sums), more, less)
-    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed)
+    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed, pools)
     rows = {
         "over seeds": (trainings.mean, trainings.low, trainings.high),
         "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
@@ -142,13 +264,14 @@ def findings(
     seed: int,
     more: Sequence[str] = MANY,
     less: Sequence[str] = FEW,
+    pools: bool = False,
 ) -> pd.DataFrame:
     """What the run says to statements that a figure is larger in some variants than in others.
 
     Parameters
     ----------
     statements : words -> figure.
-    sums, seed, more, less : as in `compare`.
+    sums, seed, more, less, pools : as in `compare`.
 
     Returns
     -------
@@ -157,12 +280,65 @@ def findings(
     if not {*more, *less} <= set(sums["variant"].values):
         return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
     parts = [
-        compare(sums, statistic, seed, more, less).reset_index().assign(statement=words)
+        compare(sums, statistic, seed, more, less, pools).reset_index().assign(statement=words)
         for words, statistic in statements.items()
     ]
     table = pd.concat(parts, ignore_index=True)
     table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
     return table[["statement", "interval", "difference", "low", "high", "verdict"]]
+
+
+def told(found: pd.DataFrame) -> pd.DataFrame:
+    """Findings as people read them: one row a statement, its two intervals and what each of them allows to say."""
+    rows = []
+    for words, pair in found.groupby("statement", sort=False):
+        row: dict[str, object] = {"statement": words}
+        for one in pair.itertuples():
+            row["difference"] = f"{one.difference:+.2f}"
+            row[one.interval] = between(one.low, one.high, "{:+.2f}")
+            row[f"{one.interval}:"] = _SIGNS.get(one.verdict, one.verdict)
+        rows.append(row)
+    columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})
+
+
+_SIGNS = {"holds": "above 0", "the reverse holds": "below 0"}
+"""How a verdict reads where the statement names a difference."""
+
+
+def ranges(found: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
+    """`by_variant` as people read it, in two columns of text.
+
+    Returns
+    -------
+    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most, unless there is
+    one network only.
+    """
+    form, own = f"{{:.{digits}f}}", [scale * row for _, row in found.iterrows()]
+    columns = {label: [valued(row["mean"], row["low"], row["high"], form) for row in own]}
+    if found["least"].notna().any() or found["mean"].isna().all():
+        columns["seeds"] = [between(row["least"], row["most"], form) for row in own]
+    return pd.DataFrame(columns, index=found.index.rename("input"))
+
+
+def beside(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of `ranges` side by side; columns of one name are told apart by spaces that do not show."""
+    table = pd.concat(parts, axis=1)
+    again = pd.Series(table.columns).groupby(table.columns).cumcount()
+    return table.set_axis([name + "\u200b" * n for name, n in zip(table.columns, again, strict=True)], axis=1)
+
+
+def valued(value: float, low: float, high: float, form: str = "{:.2f}") -> str:
+    """A value with its interval in brackets, as one word that no line break parts."""
+    return f"{form.format(value)}{_SPACE}({between(low, high, form)})" if np.isfinite(value) else "unknown"
+
+
+def between(low: float, high: float, form: str = "{:.2f}") -> str:
+    """A range as one word that no line break parts."""
+    return f"{form}{_SPACE}to{_SPACE}{form}".format(low, high) if np.isfinite(low) and np.isfinite(high) else "unknown"
+
+
+_SPACE = "\u00a0"
 
 
 def _verdict(low: float, high: float) -> str:
@@ -199,144 +375,35 @@ def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.D
     return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
 
 
-def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
     if sums.sizes["scene"] < 2:
         value = statistic(sums)
         return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
+    if pools:
+        return _pooled(sums, statistic, seed)
     batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
     return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
 
 
-def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
-    """How alike networks are, pair by pair, with the nulls beside.
-
-    Parameters
-    ----------
-    sums : of `hsiutils.activation_study.similarity_sums`.
-    variants, seeds : the networks.
-
-    Returns
-    -------
-    One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
-    trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
-    scene" (only the layout is shared) and "moved" (nothing is). No row for a single network.
-    """
-    matrices = _all_channels(sums)
-    rows = []
-    for kind, (a, one), (b, other), shuffle in _pairings(variants, seeds):
-        units = [
-            np.flatnonzero(sums["source"].values == name)
-            for name in (source_name(a, one), source_name(b, other, shuffle))
-        ]
-        if len(units[1]):
-            pair = " and ".join(sorted((a, b), key=list(variants).index))
-            # The lower seed first: which of the two networks comes first means nothing.
-            low, high = sorted((one, other))
-            rows.append({"pair": pair, "kind": kind, "seed": low, "other_seed": high, **_alike(*matrices, *units)})
-    return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
-
-
-def _all_channels(sums: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Correlation and covariance of all channels of all sources: one matrix is quicker than one for each pair."""
-    labels = {"source": ("unit", ["all"] * sums.sizes["unit"]), "channel": ("unit", np.arange(sums.sizes["unit"]))}
-    together = sums.sum("scene").expand_dims("scene").assign_coords(labels)
-    return analysis.correlation(together, "all", "all"), covariance(together, "all", "all")
-
-
-def _alike(
-    correlated: xr.DataArray, varied: xr.DataArray, first: NDArray[np.intp], second: NDArray[np.intp]
-) -> dict[str, float]:
-    """The figures of `hsiutils.analysis.similarity` for two sets of channels."""
-    block = correlated.isel(channel_a=first, channel_b=second)
-    powers = [
-        float(np.nansum(varied.values[np.ix_(one, other)] ** 2))
-        for one, other in ((first, second), (first, first), (second, second))
+def _pooled(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    """The same for a statistic of sums over scenes: resamples as weighted sums, in blocks that fit into memory."""
+    plain, count = sums.drop_vars("scene", errors="ignore"), sums.sizes["scene"]
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    block = int(np.clip(_RESAMPLED_BYTES * count // max(sums.nbytes, 1), 1, RESAMPLES))
+    found = [
+        statistic(_weighted(plain, xr.DataArray(often[start : start + block], dims=("resample", "scene"))))
+        for start in range(0, RESAMPLES, block)
     ]
-    own = np.sqrt(powers[1] * powers[2])
-    return {
-        "matched": analysis.match_channels(block)["correlation"].mean(),
-        "random_pairing": float(block.mean()),
-        "cka": powers[0] / own if own > 0 else np.nan,
+    each = xr.concat(found, dim="resample")
+    known = each.notnull().mean("resample") >= ENOUGH
+    low, high = (each.quantile(tail, "resample").where(known) for tail in (0.025, 0.975))
+    return xr.Dataset({"value": statistic(sums), "low": low.drop_vars("quantile"), "high": high.drop_vars("quantile")})
+
+
+def _weighted(sums: xr.Dataset, often: xr.DataArray) -> xr.Dataset:
+    """Sums over the scenes, each as often as drawn, as if they were one scene."""
+    drawn = {
+        name: xr.dot(often, values, dim="scene").expand_dims("scene") if "scene" in values.dims else values
+        for name, values in sums.items()
     }
-
-
-Network = tuple[str, int]
-
-
-def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, Network, Network, str]]:
-    networks = [(name, seed) for name in variants for seed in seeds]
-    trained = [
-        ("another seed" if one[0] == other[0] else "another input", one, other, "none")
-        for one, other in combinations(networks, 2)
-        if one[1] != other[1]
-    ]
-    # The shuffled ones are first networks; against last ones, so that as among the trained the seeds differ.
-    nulls = [
-        (kind, (one, seeds[-1]), (other, seeds[0]), shuffle)
-        for kind, shuffle in (("another scene", "other scene"), ("moved", "moved"))
-        for one in variants
-        for other in variants
-        if one != other or len(seeds) > 1
-    ]
-    return trained + nulls
-
-
-def _only(sums: xr.Dataset, sources: Sequence[str]) -> xr.Dataset:
-    units = np.flatnonzero(np.isin(sums["source"].values, list(sources)))
-    return sums.isel(unit=units, unit_other=units)
-
-
-def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
-    """Matched correlation of two trainings on one input, less that of two inputs: what an input does to the likeness.
-
-    At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
-    have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval is of the
-    jackknife over seeds: there is none with two.
-
-    Parameters
-    ----------
-    pairs : of `likeness`.
-
-    Raises
-    ------
-    ValueError
-        If there are not two seeds and two variants.
-    """
-    trained = pairs[pairs["kind"].isin(["another seed", "another input"])]
-    means = trained.groupby(["seed", "other_seed", "kind"])["matched"].mean().unstack()
-    if not {"another seed", "another input"} <= set(means.columns):
-        raise ValueError("needs networks of two seeds and of two inputs")
-    gaps = (means["another seed"] - means["another input"]).reset_index(name="gap")
-    whole = gaps["gap"].mean()
-    seeds = set(gaps["seed"]) | set(gaps["other_seed"])
-    if len(seeds) < 3:
-        return mean_over_seeds([whole])
-    without = [gaps["gap"][(gaps["seed"] != seed) & (gaps["other_seed"] != seed)].mean() for seed in sorted(seeds)]
-    return mean_over_seeds(len(seeds) * whole - (len(seeds) - 1) * np.asarray(without))
-
-
-def likeness_table(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Means over pairs, one row a pair of variants: matched correlation of each kind, CKA and random pairing."""
-    trained = pairs["kind"].isin(["another seed", "another input"])
-    columns = {"trained": pairs["matched"].where(trained)}
-    columns |= {kind: pairs["matched"].where(pairs["kind"] == kind) for kind in ("another scene", "moved")}
-    columns |= {name: pairs[name].where(trained) for name in ("random_pairing", "cka")}
-    table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
-    spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
-    return table.assign(least=spread.min(), most=spread.max())
-
-
-def matched_matrix(sums: xr.Dataset, a: str, b: str) -> xr.DataArray:
-    """Correlation matrix of two sources, with the columns in the order of their matches: the diagonal is matched.
-
-    Channels that never vary are left out; those without a match stand last.
-    """
-    matrix = analysis.correlation(_only(sums, (a, b)), a, b)
-    alive = matrix.dropna("channel_a", how="all").dropna("channel_b", how="all")
-    pairs = analysis.match_channels(alive)
-    rest = [[channel for channel in alive[side].values if channel not in set(pairs[side])] for side in _SIDES]
-    order = [[*pairs[side], *others] for side, others in zip(_SIDES, rest, strict=True)]
-    return alive.sel(channel_a=order[0], channel_b=order[1])
-
-
-_SIDES = ("channel_a", "channel_b")
+    return xr.Dataset(drawn, attrs=sums.attrs)

@@ -1,7 +1,7 @@
 """What the networks of a run look at: the measures of `hsiutils.analysis` on the test scenes, kept in the store.
 
-One artefact a network and measure holds sums per scene, never maps; figures, bootstraps and the ledger follow from
-them without another forward pass. Costly measures go over some of the test scenes only, evenly spaced (`spaced`).
+Everything goes over all test scenes. One artefact a network holds sums per scene, never maps; figures, bootstraps and
+the ledger follow from them without another forward pass. Networks that are missing one are looked at side by side.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,6 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -23,14 +22,8 @@ from hsiutils.unet import UNet
 PAPER_VARIANTS = ("1", "3", "25", "25-PN")
 """Inputs that the paper compares; the 25-channel model without PN stands beside them to tell PN from bands."""
 
-MOST_SCENES = 16
-"""Test scenes that edges and correlations are measured on."""
-
-SKIP_SCENES = 6
-"""Test scenes that the skip connection's part is measured on: three passes through the last block each."""
-
-FIELD_SCENES, FIELD_PIXELS = 8, 3
-"""Test scenes, and pixels of each, whose receptive fields are measured: one backward pass a layer and pixel."""
+FIELD_PIXELS = 2
+"""Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
 
 Build = Callable[[UNet, SceneDataset], xr.Dataset]
 
@@ -54,60 +47,24 @@ def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
 
     Returns
     -------
-    Variables of `hsiutils.analysis.region_statistics` and of `hsiutils.analysis.head_table`.
+    "head" of `hsiutils.analysis.survey`: with the weights, the bias, and how closely they make the logit.
     """
-
-    def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
-        sums = analysis.region_statistics(model, scenes, names=scenes.names)
-        return sums.merge(analysis.head_table(model)).assign_attrs(sums.attrs)
-
-    return _measured(run, name, seed, "activations", _tests(run), build)
+    return _surveyed(run, name, seed, "head")
 
 
-def closure(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
-    """How closely contributions and bias make the logit at every pixel: gap (scene), of `closure_gap`."""
-
-    def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
-        gaps = [closure_gap(analysis.contributions(model, scenes[index][0])) for index in range(len(scenes))]
-        return xr.Dataset({"gap": ("scene", gaps)}, {"scene": scenes.names})
-
-    chosen = spaced(_tests(run), most)
-    return _measured(run, name, seed, "closure", chosen, build)
-
-
-def closure_gap(found: xr.Dataset) -> float:
-    """Largest |logit - (contributions + bias)| of one image, relative to its largest |logit|.
-
-    Parameters
-    ----------
-    found : of `hsiutils.analysis.contributions`.
-    """
-    summed = found["contribution"].astype(np.float64).sum("channel") + found["bias"]
-    return float(abs(summed - found["logit"]).max() / abs(found["logit"]).max())
-
-
-def edge_sums(run: Run, name: str, seed: int, most: int = MOST_SCENES) -> xr.Dataset:
+def edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
     """`hsiutils.analysis.edge_statistics` of conv2d_1, the tensor that the skip connection carries."""
-    chosen = spaced(_tests(run), most)
-    return _measured(
-        run, name, seed, "edges", chosen, lambda model, scenes: analysis.edge_statistics(model, scenes, names=chosen)
-    )
+    return _surveyed(run, name, seed, "edges")
 
 
-def skip_sums(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
-    """`hsiutils.analysis.skip_statistics`: what skip and upsampled half add to the margins, by true class."""
-    chosen = spaced(_tests(run), most)
-    return _measured(
-        run, name, seed, "skip", chosen, lambda model, scenes: analysis.skip_statistics(model, scenes, chosen)
-    )
+def skip_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+    """`hsiutils.analysis.skip_statistics`: what skip and upsampled half add to the margins, by true class; and gap."""
+    return _surveyed(run, name, seed, "skip")
 
 
-def skip_edge_sums(run: Run, name: str, seed: int, most: int = SKIP_SCENES) -> xr.Dataset:
+def skip_edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
     """`hsiutils.analysis.skip_edges`: what either half adds at the borders of each class."""
-    chosen = spaced(_tests(run), most)
-    return _measured(
-        run, name, seed, "skip-edges", chosen, lambda model, scenes: analysis.skip_edges(model, scenes, chosen)
-    )
+    return _surveyed(run, name, seed, "skip_edges")
 
 
 def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
@@ -119,20 +76,18 @@ def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
         name,
         seed,
         "knock-out",
-        _tests(run),
         lambda model, scenes: analysis.knock_out(model, scenes, "mean", means, scenes.names),
     )
 
 
-def fields(run: Run, name: str, seed: int, most: int = FIELD_SCENES, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
-    """`hsiutils.analysis.effective_fields` at pixels drawn from some test scenes."""
-    chosen = spaced(_tests(run), most)
+def fields(run: Run, name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
+    """`hsiutils.analysis.effective_fields` at pixels drawn from every test scene."""
 
     def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
-        table = analysis.effective_fields(model, scenes, run.seed, pixels=pixels, names=chosen)
+        table = analysis.effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
         return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
 
-    sums = _measured(run, name, seed, "fields", chosen, build, {"pixels": pixels, "draw": run.seed})
+    sums = _measured(run, name, seed, "fields", build, {"pixels": pixels, "draw": run.seed})
     return sums.to_dataframe().reset_index(drop=True)
 
 
@@ -206,7 +161,7 @@ def over_networks(
 ) -> xr.Dataset:
     """A measure of every network of some variants (the run's by default), with the dimensions variant and seed."""
     names = list(run.variants if variants is None else variants)
-    pipeline.models(run, list(product(names, run.seeds)), progress=False)  # missing ones are trained side by side
+    _surveys(run, list(product(names, run.seeds)))  # missing ones are trained, and looked at, side by side
     rows = [
         xr.concat([measure(run, name, seed) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
         for name in names
@@ -215,31 +170,48 @@ def over_networks(
 
 
 def _measured(
-    run: Run,
-    name: str,
-    seed: int,
-    kind: str,
-    scenes: Sequence[str],
-    build: Build,
-    settings: dict[str, int] | None = None,
+    run: Run, name: str, seed: int, kind: str, build: Build, settings: dict[str, int] | None = None
 ) -> xr.Dataset:
     (trained,) = pipeline.models(run, [(name, seed)], progress=False)
     made = store.artefact(
         kind,
-        {"model": trained.key, "data": pipeline.data_key(run), "scenes": list(scenes), **(settings or {})},
-        ("hsiutils.analysis", "hsiutils.dataset"),
-        lambda folder: _write(build(load_trained(trained.folder).model, _inputs(run, name, tuple(scenes))), folder),
+        {"model": trained.key, "data": pipeline.data_key(run), **(settings or {})},
+        _MODULES,
+        lambda folder: _write(build(load_trained(trained.folder).model, _inputs(run, name)), folder),
     )
     return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
 
 
+def _surveyed(run: Run, name: str, seed: int, kind: str) -> xr.Dataset:
+    (made,) = _surveys(run, [(name, seed)])
+    return xr.load_dataset(made.folder / f"{kind}.nc", engine="h5netcdf")
+
+
+def _surveys(run: Run, pairs: Sequence[tuple[str, int]]) -> list[store.Artefact]:
+    """`hsiutils.analysis.survey` of networks (variant, seed); those that are missing take one pass together."""
+    trained = pipeline.models(run, pairs, progress=False)
+    data = pipeline.data_key(run)
+    requests = [store.Request("survey", {"model": one.key, "data": data}, _MODULES) for one in trained]
+
+    def build(folders: dict[int, Path]) -> None:
+        networks = [load_trained(trained[index].folder).model for index in folders]
+        inputs = [_inputs(run, pairs[index][0]) for index in folders]
+        subjects = [analysis.Subject(*pair) for pair in zip(networks, inputs, strict=True)]
+        for folder, sums in zip(folders.values(), analysis.survey(subjects, _tests(run)), strict=True):
+            for kind, one in sums.items():
+                _write(one, folder, f"{kind}.nc")
+
+    return store.artefacts(requests, build)
+
+
+_MODULES = ("hsiutils.analysis", "hsiutils.dataset")
 _SUMS = "sums.nc"
 
 
-def _write(sums: xr.Dataset, folder: Path) -> None:
+def _write(sums: xr.Dataset, folder: Path, name: str = _SUMS) -> None:
     # netCDF has no booleans.
     attrs = {key: int(value) if isinstance(value, bool) else value for key, value in sums.attrs.items()}
-    sums.assign_attrs(attrs).to_netcdf(folder / _SUMS, engine="h5netcdf")
+    sums.assign_attrs(attrs).to_netcdf(folder / name, engine="h5netcdf")
 
 
 @cache
@@ -248,27 +220,25 @@ def _tests(run: Run) -> list[str]:
 
 
 @cache
-def _inputs(run: Run, name: str, scenes: tuple[str, ...]) -> SceneDataset:
-    return pipeline.inputs(run, name, scenes)
+def _inputs(run: Run, name: str) -> SceneDataset:
+    return pipeline.inputs(run, name, _tests(run))
 
 
-def similarity_sums(run: Run, most: int = MOST_SCENES) -> xr.Dataset:
+def similarity_sums(run: Run) -> xr.Dataset:
     """`hsiutils.analysis.moments` of all networks, with two nulls for the first of each variant, on the same scenes.
 
     Sources are named by `source_name`.
     """
-    chosen = spaced(_tests(run), most)
     pairs = list(product(run.variants, run.seeds))
     trained = pipeline.models(run, pairs, progress=False)
 
     def build(folder: Path) -> None:
-        sources = dict(_sources(run, chosen, pairs))
-        _write(analysis.moments(sources, names=chosen, seed=run.seed), folder)
+        _write(analysis.moments(dict(_sources(run, pairs)), names=_tests(run), seed=run.seed), folder)
 
     made = store.artefact(
         "similarity",
-        {"models": [one.key for one in trained], "data": pipeline.data_key(run), "scenes": chosen, "seed": run.seed},
-        ("hsiutils.analysis", "hsiutils.dataset"),
+        {"models": [one.key for one in trained], "data": pipeline.data_key(run), "seed": run.seed},
+        _MODULES,
         build,
     )
     return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
@@ -279,13 +249,11 @@ def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
     return f"{variant}, seed {seed}" + ("" if shuffle == "none" else f", {shuffle}")
 
 
-def _sources(
-    run: Run, scenes: Sequence[str], pairs: Iterable[tuple[str, int]]
-) -> Iterable[tuple[str, analysis.Source]]:
+def _sources(run: Run, pairs: Iterable[tuple[str, int]]) -> Iterable[tuple[str, analysis.Source]]:
     for name, seed in pairs:
-        model, inputs = pipeline.model(run, name, seed).model, _inputs(run, name, tuple(scenes))
+        model, inputs = pipeline.model(run, name, seed).model, _inputs(run, name)
         yield source_name(name, seed), analysis.Source(model, inputs)
         if seed == run.seed:
             yield source_name(name, seed, "moved"), analysis.Source(model, inputs, "moved")
-            if len(scenes) > 1:
+            if len(inputs) > 1:
                 yield source_name(name, seed, "other scene"), analysis.Source(model, inputs, "other scene")

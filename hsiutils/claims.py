@@ -20,7 +20,7 @@ UNDECIDED = "undecided: within the spread over seeds"
 NOT_TESTABLE = "cannot be tested here"
 NOT_MEASURED = "not yet measured"
 
-_FIELDS = {"id", "where", "says", "paper", "measure", "expects", "chapter"}
+_FIELDS = {"id", "where", "says", "measured", "paper", "measure", "expects", "chapter"}
 _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
 
 
@@ -31,6 +31,7 @@ class Claim:
     id: str
     where: str
     says: str
+    measured: str
     paper: float | None
     measure: str | None
     expects: Mapping[str, float] | None
@@ -84,8 +85,9 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     """The ledger as people read it."""
     rows = [
         {
-            "claim": verdict.claim.says,
-            "in the paper": verdict.claim.where,
+            "the paper says": verdict.claim.says,
+            "where": verdict.claim.where,
+            "what is measured": verdict.claim.measured,
             "paper's value": "" if verdict.claim.paper is None else f"{verdict.claim.paper:g}",
             "measured here": "" if verdict.measured is None else str(verdict.measured),
             "verdict": verdict.outcome + (f" ({verdict.note})" if verdict.note else ""),

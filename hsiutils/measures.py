@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from hsiutils import activation_results, activation_study, audit_study, pipeline
+from hsiutils import activation_results, activation_study, audit_study, likeness, pipeline
 from hsiutils.activation_results import FEW, MANY
 from hsiutils.analysis import last_layer
 from hsiutils.metrics import scores
@@ -69,16 +69,16 @@ def pn_edge_cost(run: Run) -> Estimate:
 
 def head_gap(run: Run) -> Estimate:
     """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
-    gaps = activation_study.over_networks(run, activation_study.closure)["gap"]
+    gaps = activation_study.over_networks(run, activation_study.head_sums)["gap"]
     return mean_over_seeds(gaps.max(["variant", "scene"]))
 
 
 def likeness_of_inputs(run: Run) -> Estimate:
     """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
     variants = [name for name in activation_study.PAPER_VARIANTS if name in run.variants]
-    pairs = activation_results.likeness(activation_study.similarity_sums(run), variants, run.seeds)
+    pairs = likeness.likeness(activation_study.similarity_sums(run), variants, run.seeds)
     with _testable():
-        return activation_results.beyond_seeds(pairs)
+        return likeness.beyond_seeds(pairs)
 
 
 def vegetation_on_road(run: Run) -> Estimate:
@@ -86,6 +86,13 @@ def vegetation_on_road(run: Run) -> Estimate:
     sums = activation_results.evidence(_compared(run, activation_study.head_sums))
     with _testable():
         return activation_results.contrast(activation_results.placement(sums), FEW, MANY)
+
+
+def vegetation_share(run: Run) -> Estimate:
+    """Share of the positive contributions to Road on true vegetation, plain weights, %, 1 and 3 minus 25 with PN."""
+    sums = activation_results.evidence(_compared(run, activation_study.head_sums), margin=False)
+    with _testable():
+        return activation_results.contrast(100 * activation_results.road_share(sums), FEW, MANY)
 
 
 def inhomogeneity(run: Run) -> Estimate:
@@ -144,6 +151,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "head_gap": head_gap,
         "likeness_of_inputs": likeness_of_inputs,
         "vegetation_on_road": vegetation_on_road,
+        "vegetation_share": vegetation_share,
         "inhomogeneity": inhomogeneity,
         "edge_noise": edge_noise,
         "vegetation_feeds_road": vegetation_feeds_road,

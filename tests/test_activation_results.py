@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 from analysis import planted
+from scipy import stats
 
 from hsiutils import activation_results as results
 from hsiutils import analysis
-from hsiutils.activation_study import source_name
 
 SCENES = planted.scenes(4)
 
@@ -144,104 +144,92 @@ def test_noise_at_edges_is_found_where_it_was_planted():
     assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
 
 
-@pytest.fixture(scope="module")
-def moments():
-    """Two inputs with two seeds each; a's seeds are one network with its channels in another order, b's are not."""
-    one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
-    models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
-    models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
-    sources = {name: analysis.Source(model, SCENES) for name, model in models.items()}
-    sources |= {
-        source_name(name, 0, kind): analysis.Source(models[source_name(name, 0)], SCENES, kind)
-        for name in "ab"
-        for kind in ("moved", "other scene")
-    }
-    return analysis.moments(sources)
+def test_the_planted_ranking_stands_in_every_resample():
+    sums = head_sums(planted.planted())
+    table = results.ranking(sums, "Vegetation", seed=0)
+    direct = analysis.rank_channels(analysis.discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
+    np.testing.assert_allclose(table["score"], direct["score"])
+    first = table.iloc[0]
+    assert first["channel"] == planted.RED_EDGE
+    assert first["score_low"] <= first["score"] <= first["score_high"]
+    assert first["score_low"] > table["score_high"].iloc[1:].max()  # the red edge, whatever the scenes
+    assert table["logit_share_low"].iloc[-1] == table["logit_share_high"].iloc[-1] == pytest.approx(1)
+    alone = results.ranking(sums.isel(scene=[0]), "Vegetation", seed=0)
+    assert alone["score"].notna().all()
+    assert alone["score_low"].isna().all()
 
 
-def permuted(model):
-    """The same network with the channels before the head reversed."""
-    last = model.decoder[-1].block
-    for holder in (last.conv2, last.norm2):
-        for value in holder.state_dict().values():
-            if value.ndim and len(value) == 4:
-                value.copy_(value.flip(0).clone())
-    return model
+def test_knocking_out_the_planted_channel_costs_its_class_the_most():
+    model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
+    table = results.knock_out_table(head_sums(model), analysis.knock_out(model, SCENES), seed=0)
+    vegetation = table.loc["Vegetation"]
+    assert vegetation["place"] == 1
+    assert vegetation["loss_low"] <= vegetation["loss"] <= vegetation["loss_high"]
+    assert vegetation["loss"] > 50
+    assert vegetation["rho"] > 0.7
+    assert list(table.index) == list(planted.CLASSES)
 
 
-def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(moments):
-    pairs = results.likeness(moments, ["a", "b"], [0, 1])
-    of_a = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "another seed")]
-    assert of_a["matched"].item() == pytest.approx(1)
-    assert of_a["cka"].item() == pytest.approx(1)
-    strange = pairs[(pairs["pair"] == "b and b") & (pairs["kind"] == "another seed")]
-    assert strange["matched"].item() < 0.9
-    assert set(pairs["kind"]) == {"another seed", "another input", "another scene", "moved"}
-    assert (pairs["seed"] < pairs["other_seed"]).all()
-    moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
-    assert moved < 0.9
-    table = results.likeness_table(pairs)
-    assert table.loc["a and a", "trained"] == pytest.approx(1)
-    assert table.loc["a and a", "moved"] == pytest.approx(moved)
-    assert (table["least"] <= table["most"]).all()
+def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():
+    one = xr.DataArray([[3.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]], dims=("class", "channel"))
+    other = xr.DataArray([[9.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], dims=("class", "channel"))
+    found = results._rank_correlation(one, other)
+    assert found[0] == pytest.approx(stats.spearmanr(one[0], other[0]).statistic)
+    assert np.isnan(found[1])
 
 
-def test_all_pairs_at_once_are_the_pairs_one_by_one(moments):
-    pairs = results.likeness(moments, ["a", "b"], [0, 1])
-    for row in pairs[pairs["kind"].isin(["another seed", "another input"])].itertuples():
-        one, other = row.pair.split(" and ")
-        both = [(row.seed, row.other_seed), (row.other_seed, row.seed)]
-        direct = [
-            analysis.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
-            for a, b in both
-        ]
-        figures = [row.matched, row.random_pairing, row.cka]
-        assert any(np.allclose(figures, values) for values in direct)
-
-
-def test_matches_stand_on_the_diagonal(moments):
-    matrix = results.matched_matrix(moments, source_name("a", 0), source_name("a", 1))
-    assert np.diag(matrix.values) == pytest.approx(np.ones(len(matrix)))
-    assert (matrix["channel_a"].values + matrix["channel_b"].values == 3).all()
-
-
-def likeness(same, other, seeds=3):
+def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
     rows = [
-        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
-        for a in range(seeds)
-        for b in range(a + 1, seeds)
-        for kind, value in (("another seed", same), ("another input", other))
+        {"layer": layer, "scene": scene, "diameter": base + value}
+        for layer, base in (("conv2d_1", 0), ("conv2d_3", 100))
+        for scene, values in {"a": (1, 2), "b": (3, 9), "c": (4, np.nan)}.items()
+        for value in values
     ]
-    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
+    table = results.median_fields(pd.DataFrame(rows), seed=0)
+    assert table["median"].to_dict() == {"conv2d_1": 3, "conv2d_3": 103}
+    assert (table["low"] < table["median"]).all()
+    assert (table["median"] < table["high"]).all()
+    assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
 
 
-def test_what_an_input_does_beyond_seeds():
-    found = results.beyond_seeds(likeness(0.9, 0.5))
-    assert found.mean == pytest.approx(0.4)
-    assert found.sign == 1
-    assert results.beyond_seeds(likeness(0.5, 0.9)).sign == -1
-    alone = results.beyond_seeds(likeness(0.9, 0.5, seeds=2))
-    assert (alone.mean, alone.count) == (pytest.approx(0.4), 1)
-    assert np.isnan(alone.low)
-    with pytest.raises(ValueError, match="two seeds"):
-        results.beyond_seeds(likeness(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
+def test_findings_are_told_in_one_row_each():
+    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, 0.1, 0.9, "holds")]
+    told = results.told(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
+    texts = [text.replace("\u00a0", " ") for text in told.iloc[0]]
+    assert texts == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "+0.10 to +0.90", "above 0"]
+    assert results.told(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
 
 
-def test_the_interval_is_wide_where_one_seed_decides():
-    pairs = likeness(0.5, 0.5)
-    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
-    found = results.beyond_seeds(pairs)
-    assert found.mean == pytest.approx(0.4)
-    assert found.sign == 0
+def test_ranges_are_text_with_their_scale():
+    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [0.11], "high": [0.15]}, ["1"])
+    one, other = results.ranges(found, "a", 100, 1), results.ranges(found * np.nan, "bc")
+    assert [text.replace("\u00a0", " ") for text in one.loc["1"]] == ["12.3 (11.0 to 15.0)", "10.0 to 20.0"]
+    assert other.loc["1"].tolist() == ["unknown", "unknown"]
+    both = results.beside([one, other])
+    assert both.columns.is_unique
+    assert [name.strip("\u200b") for name in both.columns] == ["a", "seeds", "bc", "seeds"]
 
 
-def test_one_network_is_like_no_other_and_has_no_spread(moments, networks):
-    pairs = results.likeness(moments, ["a"], [0])
-    assert pairs.empty
-    assert results.likeness_table(pairs).empty
-    with pytest.raises(ValueError, match="two seeds and of two inputs"):
-        results.beyond_seeds(pairs)
+def test_weighted_sums_are_the_scenes_put_together(networks):
+    evidence = results.evidence(networks, margin=False)
+    often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
+    weighted = placed(results._weighted(evidence.drop_vars("scene"), often)).isel(resample=0)
+    xr.testing.assert_allclose(weighted, placed(evidence.isel(scene=[0, 0, 2, 3])))
+    pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
+    np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
+    np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
+    assert (pooled["low"] < pooled["high"]).all()
+
+
+def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks):
+    share = results.road_share(results.evidence(networks, margin=False))
+    assert (share.sel(variant="wrong") > 0.3).all()
+    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
+
+
+def test_one_network_has_no_spread(networks):
     alone = networks.isel(seed=[0])
-    table = results.by_variant(results.evidence(alone), results.placement, 0)
+    table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
     assert table[["least", "most"]].isna().all(axis=None)
     assert table["low"].notna().any()
+    assert list(results.ranges(table, "placement").columns) == ["placement"]

@@ -39,6 +39,7 @@ def test_the_ledger_is_sound():
     assert by_id["marks-fall"].paper == pytest.approx(93.24 - 89.27)
     assert by_id["vegetation-rises"].paper == pytest.approx(94.12 - 91.90)
     assert {claim.measure for claim in ledger} - {None} <= set(MEASURES)
+    assert all(claim.says.strip() and claim.measured.strip() for claim in ledger)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
         raise NotTestable("no sun")
 
     monkeypatch.setattr(claims, "MEASURES", {"yes": lambda run: Estimate(1, 0.5, 1.5, 3), "no": untestable})
-    base = {"where": "Table 9", "says": "s", "paper": 1.5, "chapter": 3}
+    base = {"where": "Table 9", "says": "s", "measured": "m", "paper": 1.5, "chapter": 3}
     entries = [
         {"id": "a", "measure": "yes", "expects": {"above": 0}, **base},
         {"id": "b", "measure": "no", "expects": {"above": 0}, **base},
@@ -74,6 +75,9 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
     verdicts = claims.evaluate_claims(None, path)
     assert [verdict.outcome for verdict in verdicts] == [REPRODUCED, NOT_TESTABLE, NOT_MEASURED, NOT_TESTABLE]
     table = claims.ledger_table(verdicts)
+    # The paper's wording stands beside the measure used.
+    assert table["the paper says"].tolist() == ["s"] * 4
+    assert table["what is measured"].tolist() == ["m"] * 4
     assert table["measured here"].tolist() == ["1 [0.5, 1.5]", "", "", ""]
     assert table["verdict"][1] == "cannot be tested here (no sun)"
     assert table["paper's value"][0] == "1.5"

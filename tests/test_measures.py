@@ -130,13 +130,14 @@ def by_variant(few, many):
     ("measure", "figure", "few", "many"),
     [
         ("vegetation_on_road", "placement", [0.8, 0.9], [0.1, 0.2]),  # claimed larger with few channels
+        ("vegetation_share", "road_share", [0.008, 0.009], [0.001, 0.002]),  # in percent
         ("inhomogeneity", "variation", [0.1, 0.2], [0.8, 0.9]),  # and these with many
         ("edge_noise", "edge_noise", [0.1, 0.2], [0.8, 0.9]),
     ],
 )
 def test_claims_on_activations_have_the_papers_sign(monkeypatch, measure, figure, few, many):
     monkeypatch.setattr(measures, "_compared", lambda run, sums: None)
-    monkeypatch.setattr(measures.activation_results, "evidence", lambda sums: sums)
+    monkeypatch.setattr(measures.activation_results, "evidence", lambda sums, margin=True: sums)
     monkeypatch.setattr(measures.activation_results, figure, lambda sums: by_variant(few, many))
     assert MEASURES[measure](None).mean == pytest.approx(0.7)
     monkeypatch.setattr(measures.activation_results, figure, lambda sums: by_variant([np.nan] * 2, many))

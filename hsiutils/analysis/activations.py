@@ -5,6 +5,7 @@ the head decomposes the one after them (arXiv 2502.14416).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
+from hsiutils.analysis.scenes import LabelledScenes, each_scene
 from hsiutils.attribution.capture import activations, frozen, full_precision
 from hsiutils.classes import CLASSES, VOID
 from hsiutils.unet import UNet, UNetConfig, layer_shapes
@@ -150,7 +151,10 @@ def region_statistics(
     """
     layer = layer or last_layer(model.config)
     require_full_resolution(model.config, layer)
-    parts = [_scene_sums(model, scene, layer, after, regions) for scene in each_scene(scenes, names, regions)]
+    parts = []
+    for scene in each_scene(scenes, names, regions):
+        maps = observe(model, scene.image, [layer], after)[0][layer]
+        parts.append(region_sums(maps, scene.truth, regions).assign_coords(scene=scene.name))
     return xr.concat(parts, dim="scene").assign_attrs(layer=layer, after=after)
 
 
@@ -163,16 +167,16 @@ def require_full_resolution(config: UNetConfig, layer: str) -> None:
         )
 
 
-def _scene_sums(model: UNet, scene: Scene, layer: str, after: bool, regions: Sequence[str]) -> xr.Dataset:
-    maps = observe(model, scene.image, [layer], after)[0][layer]
-    known = scene.truth != VOID
+def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
+    """The sums of `region_statistics` of one scene's maps (channel, h, w)."""
+    known = truth != VOID
     values = maps[:, known].astype(np.float64)
-    member = np.eye(len(regions))[scene.truth[known]]
+    member = np.eye(len(regions))[truth[known]]
     return xr.Dataset(
         {
             "pixels": ("region", member.sum(axis=0)),
             "total": (("channel", "region"), values @ member),
             "square": (("channel", "region"), values**2 @ member),
         },
-        coords={"region": list(regions), "channel": np.arange(len(maps)), "scene": scene.name},
+        coords={"region": list(regions), "channel": np.arange(len(maps))},
     ).transpose("region", "channel")

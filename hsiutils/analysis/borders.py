@@ -1,12 +1,11 @@
 """Geometry of label borders: signed distance to a class's border, and the directions across and along it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from hsiutils.classes import VOID
 
@@ -83,21 +82,19 @@ def step_along(across: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(along, largest, out=np.zeros_like(along), where=largest > 0))
 
 
-def sample(maps: NDArray[np.floating[Any]], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bilinear values of maps (channels, h, w) at points (2, n) in pixels: (channels, n).
+def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_array:
+    """Bilinear interpolation at points (2, n) in pixels of images of a shape, as a matrix (n, pixels).
 
-    Points must lie inside the image.
+    The matrix times flattened maps (pixels, channels) is their values at the points. Points must lie inside the image.
     """
-    height, width = maps.shape[1:]
+    height, width = shape
     row, column = (
         np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, (height, width), strict=True)
     )
     down, right = points[0] - row, points[1] - column
-    flat, start = maps.reshape(len(maps), -1), row * width + column
-    corners: Iterable[tuple[int, NDArray[np.float64]]] = (
-        (0, (1 - down) * (1 - right)),
-        (1, (1 - down) * right),
-        (width, down * (1 - right)),
-        (width + 1, down * right),
-    )
-    return np.asarray(sum(flat[:, start + offset] * weight for offset, weight in corners), dtype=np.float64)
+    weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
+    corners = (row * width + column)[:, None] + np.array([0, 1, width, width + 1])
+    starts = np.arange(0, corners.size + 1, 4)
+    matrix = sparse.csr_array((weights.ravel(), corners.ravel(), starts), shape=(points.shape[1], height * width))
+    matrix.eliminate_zeros()
+    return matrix

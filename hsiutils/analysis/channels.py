@@ -11,7 +11,7 @@ channel (halving a_k and doubling w_ck changes nothing) nor on a number added to
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from hsiutils.analysis.activations import last_layer, observe
 from hsiutils.analysis.head import head_table, margin_weights
 from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
 from hsiutils.classes import VOID
-from hsiutils.metrics import confusion, iou
+from hsiutils.metrics import iou
 from hsiutils.unet import UNet
 
 Replacement = Literal["zero", "mean"]
@@ -160,18 +160,26 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
     weight, classes = head["weight"].values, [str(name) for name in head["class"].values]
     known = scene.truth != VOID
     truth, before, inputs = scene.truth[known], logits[:, known].astype(np.float64), maps[layer][:, known]
-    guesses = (
-        (before - weight[channel][:, None] * (inputs[channel] - level[channel])).argmax(axis=0)
+    silenced = [
+        _confusion(
+            (before - weight[channel][:, None] * (inputs[channel] - level[channel])).argmax(axis=0), truth, classes
+        )
         for channel in range(len(inputs))
-    )
-    silenced = [confusion(guess, truth, classes) for guess in guesses]
+    ]
+    pair = ("truth", "predicted")
     return xr.Dataset(
         {
-            "intact": confusion(before.argmax(axis=0), truth, classes),
-            "silenced": xr.concat(silenced, dim="channel"),
+            "intact": (pair, _confusion(before.argmax(axis=0), truth, classes)),
+            "silenced": (("channel", *pair), np.stack(silenced)),
         },
-        coords={"channel": head["channel"], "scene": scene.name},
+        coords={"channel": head["channel"], "scene": scene.name, **dict.fromkeys(pair, classes)},
     )
+
+
+def _confusion(guess: NDArray[np.intp], truth: NDArray[np.integer[Any]], classes: Sequence[str]) -> NDArray[np.intp]:
+    """Pixels of each pair (truth, predicted)."""
+    count = len(classes)
+    return np.bincount(truth.astype(np.intp) * count + guess, minlength=count**2).reshape(count, count)
 
 
 def iou_loss(counts: xr.Dataset) -> xr.DataArray:

@@ -6,7 +6,7 @@ assignment, and every figure is read against nulls: two seeds of one model, acti
 moved within the scene.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from hsiutils.analysis.activations import ROUNDING, Maps, last_layer, observe
 from hsiutils.analysis.scenes import LabelledScenes
@@ -84,20 +85,61 @@ def moments(
     labels = [str(n) for n in range(count)] if names is None else list(names)
     if len(labels) != count:
         raise ValueError(f"expected one name a scene, got {len(labels)} names for {count} scenes")
-    streams = [_stream(source, layer, after, seed) for source in sources.values()]
-    parts = [_scene_moments(list(sources), maps) for maps in zip(*streams, strict=True)]
-    return xr.concat(parts, dim="scene").assign_coords(scene=labels).assign_attrs(layer=layer or "last", after=after)
-
-
-def _stream(source: Source, layer: str | None, after: bool, seed: int) -> Iterator[Maps]:
-    """The source's activations scene after scene; equal shuffles of equal seeds draw alike for every source."""
-    name = layer or last_layer(source.model.config)
-    rng = np.random.default_rng(seed)
-    count = len(source.scenes)
-    step = int(rng.integers(1, count)) if source.shuffle == "other scene" else 0
+    walks = [_Walk.of(source, layer, seed) for source in sources.values()]
+    units = list(sources)
+    total = None
     for index in range(count):
-        maps = observe(source.model, source.scenes[(index + step) % count][0], [name], after)[0][name]
-        yield _moved(maps, rng) if source.shuffle == "moved" else maps
+        seen = _Seen(after)
+        sums = _scene_moments(units, [walk.maps(index, seen) for walk in walks])
+        total = _room(count, sums) if total is None else total
+        for name, values in total.items():
+            values[index] = sums[name].values
+    data = {name: (("scene", *sums[name].dims), values) for name, values in (total or {}).items()}
+    found = xr.Dataset(data, {**sums.coords, "scene": labels})
+    return found.assign_attrs(layer=layer or "last", after=after)
+
+
+def _room(count: int, one: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    """Arrays for all scenes: they may be large, and a list of parts would hold them twice."""
+    return {str(name): np.empty((count, *values.shape)) for name, values in one.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """A source's way through the scenes; equal shuffles of equal seeds draw alike for every source."""
+
+    source: Source
+    layer: str
+    rng: np.random.Generator
+    step: int
+
+    @classmethod
+    def of(cls, source: Source, layer: str | None, seed: int) -> "_Walk":
+        rng, count = np.random.default_rng(seed), len(source.scenes)
+        step = int(rng.integers(1, count)) if source.shuffle == "other scene" else 0
+        return cls(source, layer or last_layer(source.model.config), rng, step)
+
+    def maps(self, index: int, seen: "_Seen") -> Maps:
+        """Activations that stand for a scene."""
+        maps = seen.maps(self.source, self.layer, (index + self.step) % len(self.source.scenes))
+        return _moved(maps, self.rng) if self.source.shuffle == "moved" else maps
+
+
+class _Seen:
+    """Images and activations that several sources ask for while one scene is looked at."""
+
+    def __init__(self, after: bool) -> None:
+        self.after = after
+        self.images: dict[tuple[int, int], Tensor] = {}
+        self.found: dict[tuple[int, int, int], Maps] = {}
+
+    def maps(self, source: Source, layer: str, place: int) -> Maps:
+        key = (id(source.scenes), place)
+        if key not in self.images:
+            self.images[key] = source.scenes[place][0]
+        if (id(source.model), *key) not in self.found:
+            self.found[id(source.model), *key] = observe(source.model, self.images[key], [layer], self.after)[0][layer]
+        return self.found[id(source.model), *key]
 
 
 def _moved(maps: Maps, rng: np.random.Generator) -> Maps:
@@ -105,7 +147,7 @@ def _moved(maps: Maps, rng: np.random.Generator) -> Maps:
     return np.roll(maps, (max(rows, 1), max(columns, 1)), axis=(1, 2))
 
 
-def _scene_moments(sources: list[str], maps: tuple[Maps, ...]) -> xr.Dataset:
+def _scene_moments(sources: list[str], maps: Sequence[Maps]) -> xr.Dataset:
     shapes = {name: one.shape[1:] for name, one in zip(sources, maps, strict=True)}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"activations of one scene differ in size between sources: {shapes}")
@@ -183,7 +225,7 @@ def match_channels(matrix: xr.DataArray) -> pd.DataFrame:
     -------
     One row a pair, by falling correlation: channel_a, channel_b, correlation.
     """
-    rows, columns = _assign(matrix.values)
+    rows, columns = assign(matrix.values)
     pairs = {
         "channel_a": matrix["channel_a"].values[rows],
         "channel_b": matrix["channel_b"].values[columns],
@@ -192,8 +234,13 @@ def match_channels(matrix: xr.DataArray) -> pd.DataFrame:
     return pd.DataFrame(pairs).sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
 
 
-def _assign(matrix: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Optimal assignment among rows and columns that hold any number; every such pair must hold one."""
+def assign(matrix: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Optimal assignment among the rows and columns of a matrix that hold any number; every such pair must hold one.
+
+    Returns
+    -------
+    rows, columns : of the pairs.
+    """
     known = np.isfinite(matrix)
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
     chosen = linear_sum_assignment(matrix[np.ix_(rows, columns)], maximize=True)
@@ -211,7 +258,7 @@ def similarity(sums: xr.Dataset, a: str, b: str) -> xr.Dataset:
     matrix = correlation(sums, a, b)
 
     def matched(values: NDArray[np.float64]) -> float:
-        rows, columns = _assign(values)
+        rows, columns = assign(values)
         return float(values[rows, columns].mean()) if len(rows) else np.nan
 
     best = xr.apply_ufunc(matched, matrix, input_core_dims=[["channel_a", "channel_b"]], vectorize=True)

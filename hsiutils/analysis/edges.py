@@ -16,7 +16,7 @@ against the signed distance d to a class's border, each relative to the channel'
   contrast says how well the border stands out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,23 +24,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.analysis.activations import ROUNDING, observe, require_full_resolution
-from hsiutils.analysis.borders import Border, border, sample, step_along
+from hsiutils.analysis.probes import REACH, Probe, border_probes
 from hsiutils.analysis.scenes import LabelledScenes, each_scene
 from hsiutils.classes import CLASSES
 from hsiutils.unet import UNet
 
-REACH = 8
-"""Largest distance to the border that is looked at, pixels."""
-
-ARM = 3
-"""How far (pixels) to either side of the border the contrast is taken: beyond the blur of the optics and two 3x3
-convolutions, and still inside a road mark's neighbour."""
-
 FLOOR = 5
 """From this distance on (pixels), a slope is texture and not the border's."""
-
-_RIM = ARM + 1
-"""Pixels along the image's rim that are left out: padding shows there, and steps would leave the image."""
 
 Maps = NDArray[np.floating[Any]]
 
@@ -77,94 +67,77 @@ def edge_statistics(
     parts = []
     for scene in each_scene(scenes, names, classes):
         maps = observe(model, scene.image, [layer], after)[0][layer]
-        parts.append(border_statistics(maps, scene.truth, classes, reach).assign_coords(scene=scene.name))
+        probes = border_probes(scene.truth, classes, reach)
+        parts.append(border_statistics(maps, probes).assign_coords(scene=scene.name))
     return xr.concat(parts, dim="scene").assign_attrs(layer=layer, after=after)
 
 
-def border_statistics(
-    maps: Maps,
-    labels: NDArray[np.integer[Any]],
-    classes: Sequence[str] = CLASSES,
-    reach: int = REACH,
-    only: Sequence[int] | None = None,
-) -> xr.Dataset:
-    """The sums of `edge_statistics` for any maps (channels, h, w) of one scene with class indices (h, w).
+def border_statistics(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
+    """The sums of `edge_statistics` for any maps of one scene.
 
     Parameters
     ----------
-    only : indices of the classes whose borders are looked at; None for all.
+    maps : (channels, h, w)
+    probes : of the scene's labels, by class, of `hsiutils.analysis.probes.border_probes`.
 
     Returns
     -------
     Dataset, float64: count (class, distance), slope and noise (class, channel, distance), the latter of squares;
     border (class), contrast (class, channel) of squares; pixels, total and square (channel) over the whole scene.
     distance is the middle of bins one pixel wide, negative inside the class; the border lies at 0.
+
+    Raises
+    ------
+    ValueError
+        If the maps have not the size of the labels.
     """
-    if maps.shape[1:] != labels.shape:
-        raise ValueError(f"maps (channels, h, w) and labels (h, w) differ in size: {maps.shape}, {labels.shape}")
+    for probe in probes.values():
+        if probe.shape != maps.shape[1:]:
+            raise ValueError(f"maps (channels, h, w) and labels (h, w) differ in size: {maps.shape}, {probe.shape}")
     slopes = np.hypot(*np.gradient(maps, axis=(1, 2)))
-    chosen = range(len(classes)) if only is None else only
-    found = [_class_sums(maps, slopes, border(labels, index), reach) for index in chosen]
+    values, lengths = (_by_pixel(stack) for stack in (maps, slopes))
+    found = [_class_sums(values, lengths, probe) for probe in probes.values()]
+    # Sums along pixels that lie together in memory: rounding stays what it is for one channel alone.
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     whole = {
-        "pixels": float(labels.size),
+        "pixels": float(flat.shape[1]),
         "total": ("channel", flat.sum(axis=1)),
         "square": ("channel", (flat**2).sum(axis=1)),
     }
-    sums = xr.concat(found, dim="class").assign_coords(
-        {"class": [classes[index] for index in chosen], "channel": np.arange(len(maps))}
-    )
-    return sums.assign(whole)
-
-
-def _class_sums(maps: Maps, slopes: Maps, found: Border | None, reach: int) -> xr.Dataset:
-    bins = 2 * reach
-    sums = np.zeros((2, len(maps), bins))
-    count, crossing, pixels = np.zeros(bins), np.zeros(len(maps)), 0
-    if found is not None:
-        rows, columns = _near(found, reach)
-        where = np.floor(found.distance[rows, columns]).astype(int) + reach
-        member = np.eye(bins)[where]
-        count = member.sum(axis=0)
-        across, points = found.across[:, rows, columns], np.stack([rows, columns]).astype(float)
-        sums[0] = slopes[:, rows, columns] @ member
-        sums[1] = _roughness(maps, points, across) ** 2 @ member
-        at_border = np.abs(found.distance[rows, columns]) < 1
-        crossing, pixels = _crossings(maps, points[:, at_border], across[:, at_border]), int(at_border.sum())
+    coords = {"class": list(probes), "channel": np.arange(len(maps)), "distance": _distances(probes)}
     return xr.Dataset(
-        {
-            "count": ("distance", count),
-            "slope": (("channel", "distance"), sums[0]),
-            "noise": (("channel", "distance"), sums[1]),
-            "border": float(pixels),
-            "contrast": ("channel", crossing),
-        },
-        coords={"distance": np.arange(bins) - reach + 0.5},
-    )
+        {name: (dims, np.stack([one[name] for one in found])) for name, dims in _DIMS.items()}, coords
+    ).assign(whole)
 
 
-def _near(found: Border, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the pixels that are counted."""
-    inner = np.zeros(found.usable.shape, dtype=bool)
-    inner[_RIM:-_RIM, _RIM:-_RIM] = True
-    directed = found.across.any(axis=0)
-    rows, columns = np.nonzero(found.usable & inner & directed & (np.abs(found.distance) < reach))
-    return rows, columns
+_DIMS = {
+    "count": ("class", "distance"),
+    "slope": ("class", "channel", "distance"),
+    "noise": ("class", "channel", "distance"),
+    "border": ("class",),
+    "contrast": ("class", "channel"),
+}
 
 
-def _roughness(maps: Maps, points: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Second difference along the border (channels, n), of unit variance for white noise of unit variance."""
-    step = step_along(across)
-    middle = sample(maps, points)
-    residual = middle - (sample(maps, points + step) + sample(maps, points - step)) / 2
-    between = np.abs(step).min(axis=0)
-    return np.asarray(residual / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2))
+def _by_pixel(maps: Maps) -> NDArray[np.float64]:
+    """(channels, h, w) -> (pixels, channels)."""
+    return maps.reshape(len(maps), -1).T.astype(np.float64, order="C")
 
 
-def _crossings(maps: Maps, points: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over border pixels of the squared difference across the border: (channels,)."""
-    difference = sample(maps, points + ARM * across) - sample(maps, points - ARM * across)
-    return np.asarray((difference**2).sum(axis=1))
+def _distances(probes: Mapping[str, Probe]) -> NDArray[np.float64]:
+    reach = next(iter(probes.values())).reach
+    return np.asarray(np.arange(2 * reach) - reach + 0.5, dtype=np.float64)
+
+
+def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:
+    """Sums at the borders of one class, of maps and of their slopes (pixels, channels)."""
+    return {
+        "count": probe.member.sum(axis=1),
+        "slope": (probe.member @ lengths[probe.places]).T,
+        "noise": (probe.member @ (probe.along @ values) ** 2).T,
+        "border": float(probe.across.shape[0]),
+        "contrast": ((probe.across @ values) ** 2).sum(axis=0),
+    }
 
 
 def edge_profiles(sums: xr.Dataset) -> xr.Dataset:

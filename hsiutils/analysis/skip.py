@@ -1,22 +1,95 @@
 """What the skip connection brings to the logits, and what comes up from below, exactly.
 
 The last decoder block reads [upsampled, skip]: the skip half is conv2d_1's tensor, which never saw a pooling. With the
-network taken as the affine map that it is at an image, either half's contribution to every logit is exact
-(`hsiutils.attribution.linear.split_at_skips`). Here they are pooled over scenes, by region and against the distance to
-label borders. All contributions are to a class's margin, its logit less the mean of the others'.
+block taken as the affine map that it is at an image, either half's contribution to every logit is exact. It is what
+`hsiutils.attribution.linear.split_at_skips` finds at level 0, here from the forward pass that other measures share.
+Contributions are pooled over scenes, by region and against the distance to label borders. All are to a class's margin,
+its logit less the mean of the others'.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+import torch
 import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d
 
 from hsiutils.analysis.borders import Labels
-from hsiutils.analysis.edges import REACH, border_statistics
+from hsiutils.analysis.edges import border_statistics
+from hsiutils.analysis.probes import REACH, Probe, border_probes
 from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
-from hsiutils.attribution.linear import split_at_skips
+from hsiutils.attribution.affine import conv_name, transpose_name
+from hsiutils.attribution.capture import activations, frozen, full_precision
+from hsiutils.attribution.targets import class_name
 from hsiutils.classes import CLASSES, VOID
-from hsiutils.unet import UNet
+from hsiutils.unet import ConvBlock, UNet, UNetConfig, UpBlock
+
+PARTS = ("upsampled", "skip", "bias")
+
+
+@dataclass(frozen=True, eq=False)
+class LastBlock:
+    """The last decoder block with its normalisation folded in, and the head: what is linear once its gates are known.
+
+    Attributes
+    ----------
+    block : two convolutions, [upsampled, skip] -> the channels that the head reads.
+    head : (classes, channels, 1, 1) and (classes,), weight and bias.
+    config : of the network.
+    """
+
+    block: ConvBlock
+    head: tuple[Tensor, Tensor]
+    config: UNetConfig
+
+    @classmethod
+    def of(cls, model: UNet) -> "LastBlock":
+        """That of a network; later changes of the network do not reach it."""
+        block = copy.deepcopy(cast(UpBlock, model.decoder[-1]).block).eval()
+        block.fold()
+        bias = cast(Tensor, model.head.bias)
+        return cls(block.requires_grad_(False), (model.head.weight.detach(), bias.detach()), model.config)
+
+    @property
+    def needs(self) -> tuple[str, str, str, str]:
+        """Layers whose activations after ReLU are the halves (upsampled, skip) or show the gates (convolutions)."""
+        depth = self.config.depth
+        return transpose_name(depth - 1), conv_name(1), conv_name(4 * depth), conv_name(4 * depth + 1)
+
+    def split(self, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
+        """Contributions of the halves, and of the biases above the cut, to every logit.
+
+        Parameters
+        ----------
+        seen : layer -> (1, channels, h, w), of the padded size.
+
+        Returns
+        -------
+        (part, class, h, w), parts as in `PARTS`; their sum is the logit.
+        """
+        up, skip, first, second = (seen[name] for name in self.needs)
+        one, two = self.block.conv1, self.block.conv2
+        cut = up.shape[1]
+        with torch.no_grad(), full_precision():
+            halves = [
+                conv2d(up, one.weight[:, :cut], padding="same"),
+                conv2d(skip, one.weight[:, cut:], padding="same"),
+            ]
+            bias = _spread(one.bias).expand_as(halves[0])
+            tangents = conv2d(torch.cat([*halves, bias]) * (first > 0), two.weight, padding="same")
+            tangents[2] += _spread(two.bias)
+            logits = conv2d(tangents * (second > 0), self.head[0])
+            logits[2] += _spread(self.head[1])
+        return np.asarray(logits.cpu().numpy())
+
+
+def _spread(bias: Tensor | None) -> Tensor:
+    return cast(Tensor, bias).detach()[:, None, None]
 
 
 def skip_contributions(model: UNet, scene: Scene) -> xr.DataArray:
@@ -24,16 +97,20 @@ def skip_contributions(model: UNet, scene: Scene) -> xr.DataArray:
 
     Parts are "upsampled", "skip" and "bias"; their sum is the margin.
     """
-    parameter = next(model.parameters())
-    found = split_at_skips(model, scene.image.to(parameter))
-    halves = found["contribution"].assign_coords(part=["upsampled", "skip"])
-    bias = found["bias"].sum("layer").expand_dims(part=["bias"])
-    return _margins(xr.concat([halves, bias.broadcast_like(found["logit"])], dim="part"))
+    block = LastBlock.of(model)
+    image = scene.image[None].to(next(model.parameters()))
+    with frozen(model), full_precision(), torch.no_grad(), activations(model, block.needs) as seen:
+        model(image)
+    rows, columns = scene.truth.shape
+    parts = to_margins(block.split(seen)[..., :rows, :columns])
+    coords = {"part": list(PARTS), "class": [class_name(index) for index in range(parts.shape[1])]}
+    return xr.DataArray(parts, coords, ("part", "class", "y", "x"))
 
 
-def _margins(logits: xr.DataArray) -> xr.DataArray:
-    others = (logits.sum("class") - logits) / (logits.sizes["class"] - 1)
-    return (logits - others).transpose("part", "class", "y", "x")
+def to_margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each class's contribution less the mean of the others', of contributions (part, class, h, w)."""
+    others = (logits.sum(axis=1, keepdims=True) - logits) / (logits.shape[1] - 1)
+    return np.asarray(logits - others)
 
 
 def skip_statistics(model: UNet, scenes: LabelledScenes, names: Sequence[str] | None = None) -> xr.Dataset:
@@ -44,14 +121,18 @@ def skip_statistics(model: UNet, scenes: LabelledScenes, names: Sequence[str] | 
     Dataset of pixels (scene, region), total and size (scene, region, class, part): sums of contributions and of their
     absolute values.
     """
-    return xr.concat([_region_sums(model, scene) for scene in each_scene(scenes, names)], dim="scene")
+    found = [
+        region_sums(skip_contributions(model, scene).values, scene.truth).assign_coords(scene=scene.name)
+        for scene in each_scene(scenes, names)
+    ]
+    return xr.concat(found, dim="scene")
 
 
-def _region_sums(model: UNet, scene: Scene) -> xr.Dataset:
-    parts = skip_contributions(model, scene)
-    known = scene.truth != VOID
-    member = np.eye(len(CLASSES))[scene.truth[known]]
-    values = parts.values[:, :, known].astype(np.float64)
+def region_sums(parts: NDArray[np.float32], truth: Labels) -> xr.Dataset:
+    """The sums of `skip_statistics` of one scene's contributions (part, class, h, w)."""
+    known = truth != VOID
+    member = np.eye(len(CLASSES))[truth[known]]
+    values = parts[:, :, known].astype(np.float64)
     dims = ("part", "class", "region")
     return xr.Dataset(
         {
@@ -59,7 +140,7 @@ def _region_sums(model: UNet, scene: Scene) -> xr.Dataset:
             "total": (dims, values @ member),
             "size": (dims, np.abs(values) @ member),
         },
-        coords={"region": list(CLASSES), "part": parts["part"], "class": parts["class"], "scene": scene.name},
+        coords={"region": list(CLASSES), "part": list(PARTS), "class": list(CLASSES)},
     ).transpose("region", "class", "part")
 
 
@@ -92,21 +173,18 @@ def skip_edges(
     As `hsiutils.analysis.edges.edge_statistics`, for `edge_profiles` and (of one channel at a time) `edge_measures`.
     The channels are "upsampled", "skip" and "margin", the whole of it. Sums are in logits, so that the halves compare.
     """
-    parts = []
+    found = []
     for scene in each_scene(scenes, names):
-        found = skip_contributions(model, scene)
-        whole = found.sum("part").expand_dims(part=["margin"])
-        maps = xr.concat([found.sel(part=["upsampled", "skip"]), whole], dim="part").transpose(
-            "class", "part", "y", "x"
-        )
-        parts.append(_own_borders(maps, scene.truth, reach).assign_coords(scene=scene.name))
-    return xr.concat(parts, dim="scene")
+        parts, probes = skip_contributions(model, scene).values, border_probes(scene.truth, CLASSES, reach)
+        found.append(own_borders(parts, probes).assign_coords(scene=scene.name))
+    return xr.concat(found, dim="scene")
 
 
-def _own_borders(maps: xr.DataArray, truth: Labels, reach: int) -> xr.Dataset:
-    """Statistics of each class's maps at its own borders."""
-    own = []
-    for index in range(len(CLASSES)):
-        sums = border_statistics(maps.values[index], truth, CLASSES, reach, [index])
-        own.append(sums.assign_coords(channel=maps["part"].values))
+def own_borders(parts: NDArray[np.float32], probes: Mapping[str, Probe]) -> xr.Dataset:
+    """The sums of `skip_edges` of one scene's contributions (part, class, h, w) to the margins."""
+    maps = np.concatenate([parts[:2], parts.sum(axis=0, keepdims=True)])
+    own = [
+        border_statistics(maps[:, index], {name: probe}).assign_coords(channel=["upsampled", "skip", "margin"])
+        for index, (name, probe) in enumerate(probes.items())
+    ]
     return xr.concat(own, dim="class", data_vars="all")

@@ -33,42 +33,110 @@ def clip_limit(values: ArrayLike) -> float:
     return float(np.abs(np.nanpercentile(np.asarray(values, dtype=float), CLIP)).max())
 
 
-def contribution_page(found: xr.Dataset, channel: int, name: str, limit: float, notes: str = "") -> hv.Overlay:
-    """One channel's activation, and what it contributes to a class's logit, side by side.
+def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """One channel's weights as a picture: a bar a class, red and to the right for it, blue and to the left against.
+
+    Parameters
+    ----------
+    weights : (class,), the longest bar is the largest of them.
+    shape : (rows, columns) of the picture.
+    """
+    rows, columns = shape
+    sheet = np.zeros((rows, columns))
+    middle, reach = columns // 2, float(abs(weights).max()) or 1.0
+    for index, value in enumerate(weights.values):
+        top, bottom = (round(rows * (index + part) / len(weights)) for part in (0.15, 0.85))
+        end = middle + round(value / reach * (columns / 2 - 2))
+        sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = (
+            np.sign(value) * 0.45
+        )  # pale: numbers are written on it
+    return signed(sheet, 1.0)
+
+
+def contribution_page(
+    found: xr.Dataset,
+    channel: int,
+    name: str,
+    limit: float,
+    weights: xr.DataArray,
+    scene: NDArray[np.uint8],
+    notes: str = "",
+    step: int = 1,
+) -> hv.Overlay:
+    """One channel: the scene, its activation, its weights for all classes, and what it contributes to one's logit.
 
     Parameters
     ----------
     found : of `hsiutils.analysis.contributions`.
     channel, name : of the channel and the class.
     limit : of the contribution's colours, one for all channels so that they compare.
-    notes : for the title, behind the weight.
+    weights : (channel, class)
+    scene : (rows, columns, 3), the scene's picture.
+    notes : second line of the title.
+    step : every how manieth pixel is shown.
     """
     own = found.sel({"channel": channel, "class": name})
+    activation, contribution = (own[key].values[::step, ::step] for key in ("activation", "contribution"))
     pictures = {
-        "activation": colourise(own["activation"].values),
-        f"contribution to {name}, ±{limit:.2g}": signed(own["contribution"].values, limit),
+        "scene": scene[::step, ::step],
+        "activation": colourise(activation),
+        "weights": weight_bars(weights.sel(channel=channel), activation.shape),
+        f"contribution, ±{limit:.2g}": signed(contribution, limit),
     }
-    return montage(pictures, title=f"channel {channel}{notes}")
+    chart = montage(pictures, title=f"channel {channel}, contribution to {name}\n{notes}")
+    return chart * _weight_labels(weights.sel(channel=channel), activation.shape)
 
 
-def layer_page(found: xr.Dataset, channel: int) -> hv.Overlay:
+def _weight_labels(weights: xr.DataArray, shape: tuple[int, int]) -> hv.Labels:
+    """Names and numbers on the bars, on the third tile of a montage in two columns."""
+    rows = shape[0]
+    height = rows / len(weights)
+    texts = [
+        (shape[1] * 0.98, rows - height * (index + 0.5), f"{name} {float(value):+.2f}")
+        for index, (name, value) in enumerate(zip(weights["class"].values, weights.values, strict=True))
+    ]
+    return hv.Labels(texts).opts(text_align="right", text_baseline="middle", text_font_size="8pt", text_color="black")
+
+
+def layer_page(found: xr.Dataset, channel: int, step: int = 1) -> hv.Overlay:
     """One channel of any layer, before and after normalisation and ReLU, side by side.
 
     Parameters
     ----------
     found : of `hsiutils.activation_study.layer_maps`.
+    step : every how manieth pixel is shown. Cells of coarse layers are drawn as squares of several pixels.
     """
-    one = found.sel(channel=channel)
+    one = found.sel(channel=channel).isel(y=slice(None, None, step), x=slice(None, None, step))
     pictures = {
         "before normalisation and ReLU": signed(one["before"].values),
         "after": colourise(one["after"].values),
     }
-    return montage(pictures, title=f"channel {channel}")
+    enlarged = {name: _enlarged(picture) for name, picture in pictures.items()}
+    return montage(enlarged, title=f"channel {channel}")
 
 
-def paged(frames: Mapping[Hashable, Any], by: Sequence[str]) -> hv.HoloMap:
-    """Page through elements with one slider for each part of their keys."""
-    return hv.HoloMap(dict(frames), kdims=list(by))
+LEAST_ROWS = 24
+"""Rows that a map is drawn with at least: a deep layer's few cells would vanish under their labels."""
+
+PAGE_PIXELS = 4_000_000
+"""Pixels that all pictures of one slider may hold together: more is too much for a page."""
+
+
+def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    times = -(-LEAST_ROWS // len(picture))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def thinning(pictures: int, shape: tuple[int, int]) -> int:
+    """Every how manieth pixel may be shown, so that so many pictures (rows, columns) stay within `PAGE_PIXELS`."""
+    return max(1, int(np.ceil(np.sqrt(pictures * shape[0] * shape[1] / PAGE_PIXELS))))
+
+
+def paged(frames: Mapping[tuple[Hashable, ...], Any], by: Sequence[str]) -> hv.HoloMap:
+    """Page through elements with one slider for each part of their keys, the first first."""
+    columns = zip(*frames, strict=True)
+    dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]
+    return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)
 
 
 def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **options: Any) -> hv.Violin:
@@ -85,6 +153,7 @@ def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **
         violin_fill_color=colour(5),
         violin_line_color=colour(0),
         box_color=colour(7),
+        cut=0,  # no violin beyond the values that there are
         responsive=True,
         height=HEIGHT,
         show_grid=True,

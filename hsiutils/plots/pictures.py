@@ -77,6 +77,7 @@ def image(rgb: NDArray[np.uint8], title: str = "", labels: Sequence[tuple[float,
         yaxis=None,
         toolbar=None,
         title=title,
+        fontsize={"title": 9},
         hooks=[_keep_proportions(columns / rows)],
     )
     texts = hv.Labels([(x, rows - y, text) for x, y, text in labels]).opts(
@@ -100,8 +101,8 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
 
 
 def pages(frames: Mapping[Any, Any], by: str) -> hv.HoloMap:
-    """Let the reader page through elements, in their order, with a slider; it works in a page without a server."""
-    return hv.HoloMap(dict(frames), kdims=hv.Dimension(by, values=list(frames)), sort=False)
+    """Let the reader page through elements with a slider, the first first; it works in a page without a server."""
+    return hv.HoloMap(dict(frames), kdims=[hv.Dimension(by, values=list(frames))], sort=False)
 
 
 def _keep_proportions(ratio: float) -> Any:

@@ -28,9 +28,28 @@ def table(
     """
     if frame.empty:
         frame, formats = pd.DataFrame({"": [empty]}), None
+    named = frame.index.name
+    if named:  # as the head of its own column: pandas would give it a row of its own
+        frame = frame.rename_axis(index=None, columns=named)
     styler = frame.style.format(formats or {}, na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
-    return styler if frame.index.name else styler.hide(axis="index")
+    if frame.columns.is_unique and frame.index.is_unique:  # else pandas cannot tell the cells apart
+        styler = styler.set_td_classes(_words(frame))
+    return styler if named else styler.hide(axis="index")
+
+
+_SENTENCE = 40
+"""Characters from which on a cell is read as a sentence, and its column kept wide enough for one."""
+
+
+def _words(frame: pd.DataFrame) -> pd.DataFrame:
+    """The class "hsi-words" for every cell of a column that holds sentences."""
+    classes = {
+        place: "hsi-words" if frame.iloc[:, place].map(lambda cell: len(str(cell)) >= _SENTENCE).any() else ""
+        for place in range(frame.shape[1])
+    }
+    found = pd.DataFrame(classes, index=frame.index)
+    return found.set_axis(frame.columns, axis=1)
 
 
 def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:

@@ -192,3 +192,19 @@ def test_wrong_requests_are_clear_errors():
         moments({"a": Source(lively(), scenes(4))}, names=["x"])
     with pytest.raises(KeyError, match="no source 'c'; there are a, b"):
         correlation(sums_of(a=lively(), b=lively(1)), "a", "c")
+
+
+def test_networks_and_nulls_share_images_and_forward_passes():
+    class Counted(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return super().__getitem__(index)
+
+    pairs, passes = Counted(scenes(3)), []
+    one, other = lively(0), lively(1)
+    one.register_forward_hook(lambda *_: passes.append(1))
+    moments({"a": Source(one, pairs), "moved": Source(one, pairs, "moved"), "b": Source(other, pairs)})
+    assert pairs.reads == 3
+    assert len(passes) == 3

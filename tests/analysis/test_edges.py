@@ -4,7 +4,7 @@ import xarray as xr
 from planted import EDGES, NOISE, RED_EDGE, planted, scenes, trained_like
 from scipy import ndimage
 
-from hsiutils.analysis import border_statistics, edge_measures, edge_profiles, edge_statistics, interval
+from hsiutils.analysis import border_probes, border_statistics, edge_measures, edge_profiles, edge_statistics, interval
 from hsiutils.analysis.edges import peak_width
 from hsiutils.classes import VOID
 
@@ -19,7 +19,7 @@ def slanted(angle):
 
 
 def measured(maps, labels, name="b"):
-    sums = border_statistics(np.asarray(maps), labels, ["a", "b"]).expand_dims("scene")
+    sums = border_statistics(np.asarray(maps), border_probes(labels, ["a", "b"])).expand_dims("scene")
     return sums.sel({"class": [name]})
 
 
@@ -130,7 +130,7 @@ def test_coarse_layers_are_refused():
 
 def test_maps_and_labels_must_agree_in_size():
     with pytest.raises(ValueError, match=r"\(1, 4, 5\), \(4, 4\)"):
-        border_statistics(np.zeros((1, 4, 5)), np.zeros((4, 4), dtype=int))
+        border_statistics(np.zeros((1, 4, 5)), border_probes(np.zeros((4, 4), dtype=int)))
 
 
 @pytest.mark.parametrize("profile", [np.ones(16), np.full(16, np.nan), -np.exp(-((np.arange(16) - 7.5) ** 2))])

@@ -113,3 +113,16 @@ def test_a_gradients_size_is_its_length_over_the_inputs_channels():
         model.encoder[0].conv1.weight[0, 1, 1, 1] = 4
     table = effective_fields(model, away_from_the_rim(scenes(1)), seed=0, layers=["conv2d"])
     assert (table["diameter"] == 3).all()
+
+
+def test_planted_fields_are_a_pixel_wide_and_three_at_an_edge():
+    """Noise and the red edge are read at the pixel itself; a vertical edge at both its neighbours."""
+    pairs = away_from_the_rim(scenes(6))
+    table = effective_fields(planted(), pairs, seed=0, pixels=40, layers=["conv2d_1"], after=True)
+    at_edge = []
+    for row in table.itertuples():
+        brightness = pairs[int(row.scene)][0][:2].sum(0)[row.row]
+        at_edge.append(bool(brightness[row.column - 1] != brightness[row.column + 1]))
+    assert 10 < sum(at_edge) < len(table) - 10
+    assert set(table["diameter"][at_edge]) == {3.0}
+    assert set(table["diameter"][~np.array(at_edge)]) == {1.0}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import planted, scenes, trained_like
+from planted import DEAD, NOISE, SKY, VEGETATION, planted, scenes, trained_like
 
 from hsiutils.analysis import (
     Scene,
@@ -12,6 +12,7 @@ from hsiutils.analysis import (
     skip_share,
     skip_statistics,
 )
+from hsiutils.attribution.linear import split_at_skips
 from hsiutils.classes import CLASSES
 
 
@@ -33,6 +34,16 @@ def test_halves_and_bias_are_the_margin_at_every_pixel(depth):
     assert found.dims == ("part", "class", "y", "x")
     expected = margins(model, scene.image)
     assert abs(found.sum("part").values - expected).max() < 1e-5 * abs(expected).max()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_parts_are_those_of_the_linear_decomposition(depth):
+    model, scene = trained_like(depth=depth), one()
+    general = split_at_skips(model, scene.image)
+    parts = np.concatenate([general["contribution"].values, general["bias"].sum("layer").values[None]])
+    expected = parts - (parts.sum(axis=1, keepdims=True) - parts) / 4
+    np.testing.assert_allclose(skip_contributions(model, scene), expected, atol=1e-5 * abs(expected).max())
+    assert abs(expected).max(axis=(1, 2, 3)).min() > 0.01
 
 
 def test_with_open_gates_the_skip_half_is_what_goes_when_the_skip_is_cut():
@@ -93,3 +104,41 @@ def test_each_class_is_measured_on_its_own_margin():
     expected = margins(model, pairs[0][0]).sum(axis=(1, 2))
     np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-2)
     assert np.ptp(expected) > 1
+
+
+def from_below():
+    """The planted network; the noise input is also pooled, brought up again, and speaks for Sky from there."""
+    model = planted()
+    with torch.no_grad():
+        model.base.conv1.weight[0, NOISE, 1, 1] = model.base.conv2.weight[0, 0, 1, 1] = 1
+        model.decoder[0].transpose.weight[0, 0] = 1
+        model.decoder[0].block.conv1.weight[DEAD, 0, 1, 1] = 1  # the free channel
+        model.head.weight[SKY, DEAD] = 2
+    return model
+
+
+def test_planted_halves_are_found():
+    """Sky gets 2 from below, where the noise input is 1 on average, and nothing by the skip; Vegetation the reverse."""
+    share = skip_share(skip_statistics(from_below(), scenes(4, noise=0.01)))
+    mean = share["mean"].sel({"class": "Sky", "region": "Sky"})
+    assert mean.sel(part="upsampled") == pytest.approx(2, rel=0.05)
+    assert mean.sel(part="skip") == pytest.approx(0, abs=0.05)
+    assert share["share"].sel({"class": "Sky", "region": "Sky"}) < 0.05
+    assert share["share"].sel({"class": "Vegetation", "region": "Vegetation"}) > 0.7
+
+
+def test_planted_noise_travels_through_the_half_that_carries_it():
+    """Noise of 0.3 speaks for Vegetation by a margin weight of 1.9, through the skip alone."""
+    noisy = planted()
+    with torch.no_grad():
+        noisy.head.weight[VEGETATION, NOISE] = 2.0
+
+    def along_the_border(model):
+        sums = skip_edges(model, scenes(6, noise=0.3)).sel({"class": "Vegetation"}).sum("scene")
+        return np.sqrt(sums["noise"].sum("distance") / sums["count"].sum("distance"))
+
+    found = along_the_border(noisy)
+    assert found.sel(channel="skip") == pytest.approx(1.9 * 0.3, rel=0.1)
+    assert found.sel(channel="margin") == pytest.approx(1.9 * 0.3, rel=0.1)
+    assert found.sel(channel="upsampled") == 0
+    assert along_the_border(planted()).sel(channel="skip") < 0.05

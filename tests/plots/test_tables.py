@@ -44,3 +44,20 @@ def test_a_table_without_rows_says_why():
     assert "one network" in html
     assert "Differences." in html
     assert "difference<" not in html
+
+
+def test_a_named_index_has_its_name_in_the_one_row_of_heads():
+    frame = pd.DataFrame({"mean": [1.0]}, index=pd.Index(["25-PN"], name="input"))
+    text = table(frame, "Of what.").to_html()
+    head = text.split("<thead>")[1].split("</thead>")[0]
+    assert head.count("<tr>") == 1
+    assert ">input<" in head
+    assert 'class="row_heading' in text
+    assert frame.index.name == "input"
+
+
+def test_columns_of_sentences_are_kept_wide():
+    frame = pd.DataFrame({"says": ["a sentence of the paper, which takes some room", "short"], "value": [1.0, 2.0]})
+    text = table(frame, "Of what.").to_html()
+    assert text.count("hsi-words") == 2
+    assert "hsi-words" not in table(frame[["value"]], "Of what.").to_html()

@@ -1,0 +1,86 @@
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from analysis import planted
+
+from hsiutils import analysis
+from hsiutils.classes import CLASSES
+from hsiutils.plots import activations as plots
+from hsiutils.plots.base import start
+from hsiutils.plots.pictures import pages
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _backend():
+    start()
+
+
+@pytest.fixture(scope="module")
+def found():
+    return analysis.contributions(planted.planted(), planted.scene(0)[0])
+
+
+def weights():
+    return analysis.head_table(planted.planted())["weight"]
+
+
+def test_bars_point_to_the_side_of_their_sign_and_are_as_long_as_their_size():
+    values = xr.DataArray([1.0, -0.5, 0.0, 0.25, 0.0], {"class": list(CLASSES)}, ("class",))
+    picture = plots.weight_bars(values, (50, 80)).astype(int)
+    red, blue = picture[..., 0] - picture[..., 2] > 40, picture[..., 2] - picture[..., 0] > 40
+    length = [(red[10 * k + 5].sum(), blue[10 * k + 5].sum()) for k in range(5)]
+    assert length[0][0] == pytest.approx(38, abs=2)
+    assert length[1] == (0, pytest.approx(19, abs=2))
+    assert length[2] == length[4] == (0, 0)
+    assert length[3][0] == pytest.approx(10, abs=2)
+    assert red[5].nonzero()[0].min() >= 40 > blue[15].nonzero()[0].min()
+
+
+def test_a_page_shows_scene_activation_weights_and_contribution(found):
+    scene = np.full((26, 39, 3), 7, dtype=np.uint8)
+    page = plots.contribution_page(found, planted.RED_EDGE, "Vegetation", 2.0, weights(), scene, "weight +4.00")
+    tiles, numbers = page.Labels.I.data.iloc[:, 2].tolist(), page.Labels.II.data.iloc[:, 2].tolist()
+    assert tiles == ["scene", "activation", "weights", "contribution, ±2"]
+    assert numbers[:3] == ["Road -2.00", "Road Marks +0.00", "Vegetation +4.00"]
+    assert hv.renderer("bokeh").get_plot(page).state.title.text.endswith("Vegetation\nweight +4.00")
+    assert page.RGB.I.bounds.lbrt() == (0, 0, 2 * 39 + 4, 2 * 26 + 4)
+
+
+def test_thinned_pages_are_smaller(found):
+    scene = np.zeros((26, 39, 3), dtype=np.uint8)
+    page = plots.contribution_page(found, 0, "Road", 1.0, weights(), scene, step=2)
+    assert page.RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 2 * 13 + 4)
+
+
+def test_pictures_of_a_page_stay_within_their_pixels():
+    assert plots.thinning(100, (96, 192)) == 1
+    step = plots.thinning(384, (216, 409))
+    assert step > 1
+    assert 384 * (216 / step) * (409 / step) <= plots.PAGE_PIXELS
+    assert 384 * (216 / (step - 1)) * (409 / (step - 1)) > plots.PAGE_PIXELS
+
+
+def test_a_deep_layers_few_cells_are_drawn_large_enough():
+    maps = xr.DataArray(np.arange(18.0).reshape(1, 3, 6), dims=("channel", "y", "x"), coords={"channel": [5]})
+    page = plots.layer_page(xr.Dataset({"before": maps - 9, "after": maps}), 5)
+    assert page.RGB.I.bounds.lbrt()[3] >= plots.LEAST_ROWS
+    assert page.Labels.I.data.iloc[:, 2].tolist() == ["before normalisation and ReLU", "after"]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda f: plots.paged({(k, 1): v for k, v in f.items()}, ["scene", "rank"]), lambda f: pages(f, "scene")]
+)
+def test_the_first_page_is_the_first_given(make):
+    chart = make({"z": hv.Curve([1, 2]), "a": hv.Curve([2, 1])})
+    first = next(iter(chart.data))
+    assert (first if isinstance(first, str) else first[0]) == "z"
+
+
+def test_a_violin_ends_where_its_values_do():
+    frame = pd.DataFrame({"layer": ["a"] * 5 + ["b"] * 6, "size": [1.0, 2, 3, 4, 9, 5, 6, 7, 8, 9, np.nan]})
+    plot = hv.renderer("bokeh").get_plot(plots.violins(frame, "layer", "size", xlabel="layer", ylabel="size (pixels)"))
+    drawn = np.concatenate([np.ravel(line) for line in plot.handles["patches_1_source"].data["ys"]])
+    assert drawn.min() >= 1 - 1e-6
+    assert drawn.max() <= 9 + 1e-6
