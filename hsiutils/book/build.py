@@ -14,8 +14,12 @@ from hsiutils.book.chapters import chapters, imported_modules, parameter_names, 
 from hsiutils.book.site import build_site
 from hsiutils.claims import LEDGER
 from hsiutils.pipeline import Run
+from hsiutils.side_by_side import RECORDS
 
 Say = Callable[[str], None]
+
+_READ = {"hsiutils.claims": (LEDGER,), "hsiutils.side_by_side": RECORDS}
+"""Files of the repository that modules read: a chapter that imports one depends on them."""
 
 
 def build_book(run: Run, say: Say = print, target: Path | None = None) -> Path:
@@ -73,8 +77,7 @@ def executed_chapter(notebook: Path, run: Run) -> Path:
     parameters = chapter_parameters(notebook, run)
     modules = imported_modules(notebook)
     inputs: dict[str, Any] = {"cells": sources(notebook), "parameters": parameters, "data": pipeline.data_key(run)}
-    if "hsiutils.claims" in modules:
-        inputs["ledger"] = store.file_hash(LEDGER)
+    inputs |= {path.name: store.file_hash(path) for name in modules for path in _READ.get(name, ())}
     if run.weights is not None:
         inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
     made = store.artefact(
