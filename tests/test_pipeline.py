@@ -165,7 +165,7 @@ class TestWeights:
 
     def test_what_the_chapters_measure_takes_it(self, run):
         assert pipeline.evaluation(run, progress=False).sizes["seed"] == 1
-        gap = activation_study.over_networks(run, activation_study.closure)["gap"]
+        gap = activation_study.over_networks(run, activation_study.head_sums)["gap"]
         assert gap.sizes["variant"] == gap.sizes["seed"] == 1
         (scene,) = audit_study.audited_scenes(run)
         methods = audit_study.residuals(run, audit_study.subject(run), run.seed, scene)["method"].values
