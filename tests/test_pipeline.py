@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,8 +65,14 @@ def test_counts_hold_every_labelled_pixel_once(tiny_run):
     assert scores(counts)["iou"].dims[:1] == ("variant",)
 
 
-def test_a_damaged_network_is_trained_again_to_the_same_bytes(tiny_run):
+def test_a_damaged_network_is_trained_again_to_the_same_bytes(tiny_run, store_root, tmp_path, monkeypatch):
+    pipeline.models(tiny_run, [("3", 0)], progress=False)
+    # In a copy of the store: other tests, in other processes, may be reading these very files.
+    for kind in ("data", "model"):
+        shutil.copytree(store_root / kind, tmp_path / kind, ignore=shutil.ignore_patterns("*.partial", "*.lock"))
+    monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
     (made,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    assert made.folder.is_relative_to(tmp_path)
     weights = made.folder / "weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(before[:100])
