@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from distributed import LocalCluster
 from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
 from torch.utils.data import DataLoader
 
@@ -17,8 +18,6 @@ from hsiutils.convert import StoredScenes, to_zarr
 from hsiutils.dataset import HSIDrive, SceneDataset, open_hsi_drive
 from hsiutils.layouts import DatasetError
 from hsiutils.variants import fit_variant, variant
-
-pytest.importorskip("zarr", reason="zarr is not installed: pip install zarr to convert data sets")
 
 NAME = NAMES[2]
 
@@ -81,8 +80,7 @@ def test_other_processes_can_be_told_what_to_write(drive: HSIDrive) -> None:
 
 
 def test_a_cluster_is_given_by_its_address(drive: HSIDrive, store: Path, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install distributed")
-    with distributed.LocalCluster(
+    with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
     ) as cluster:
         other = convert_all(drive, tmp_path / "other.zarr", scheduler=cluster.scheduler_address)
