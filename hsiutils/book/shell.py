@@ -29,7 +29,7 @@ class Shell:
     columns : width of the terminal, characters.
     """
 
-    def __init__(self, program: str, app: typer.Typer, columns: int = 88) -> None:
+    def __init__(self, program: str, app: typer.Typer, columns: int = 80) -> None:
         self._program, self._app, self._columns = shlex.split(program), app, str(columns)
         self._temporary = tempfile.TemporaryDirectory(prefix="shell-")
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import nbformat
 import yaml
 
 from hsiutils import store
@@ -34,8 +35,10 @@ def build_site(executed: Mapping[str, Path], root: Path = PROJECT, target: Path 
     Raises
     ------
     SiteError
-        If jupyter-book fails or warns; its last lines are in the message.
+        If jupyter-book fails or warns (its last lines are in the message), or a figure is missing from a chapter.
     """
+    for name, path in executed.items():
+        _require_figures(name, path)
     pages = _pages(executed, root)
     inputs = {name: store.file_hash(path) for name, path in pages.items()}
     site = store.artefact("site", inputs, ("hsiutils.book.offline",), lambda folder: _build(pages, folder))
@@ -50,6 +53,16 @@ def _pages(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
     plain = {str(path.relative_to(root)): path for path in fixed if path.is_file() and path.suffix != ".ipynb"}
     plain = {name: path for name, path in plain.items() if not Path(name).name.startswith(".")}
     return plain | dict(executed)
+
+
+def _require_figures(name: str, chapter: Path) -> None:
+    """A cell with a caption shows a figure; one that ends in an `if` shows nothing, and no reader can tell."""
+    for cell in nbformat.read(chapter, as_version=4).cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if figure and not cell.get("outputs"):
+            raise SiteError(
+                f"{name}: the cell of figure {figure.get('name')!r} shows nothing; let it end in the figure"
+            )
 
 
 def _build(pages: Mapping[str, Path], folder: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 from book.tiny_book import write_book
 
@@ -43,6 +44,14 @@ def test_figures_are_numbered_captioned_and_described(html):
     assert "Metres against metres." in page
     assert 'aria-label="A curve that rises."' in page
     assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1', page)
+
+
+def test_a_cell_with_a_caption_and_no_figure_stops_the_build(project, executed, tmp_path):
+    chapter = nbformat.read(executed["book/01_plot.ipynb"], as_version=4)
+    chapter.cells[-1].outputs = []  # as of a cell that ends in an `if`
+    nbformat.write(chapter, tmp_path / "01_plot.ipynb")
+    with pytest.raises(SiteError, match=r"book/01_plot\.ipynb: the cell of figure 'fig-a' shows nothing"):
+        build_site(executed | {"book/01_plot.ipynb": tmp_path / "01_plot.ipynb"}, project, tmp_path / "html")
 
 
 def test_building_pages_runs_nothing_again(html, executed):
