@@ -109,9 +109,9 @@ def _run(profile: str, seed: int, data_root: str, variants: str = "") -> Run:
 
 def _print_claims(run: Run) -> None:
     origin = pipeline.data(run).origin
-    frame = ledger_table(evaluate_claims(run))
     # A terminal has no room for what is measured; the first page has.
-    _print_table(frame.drop(columns=["chapter", "what is measured"]), f"The paper's claims, measured on {origin} scenes")
+    frame = ledger_table(evaluate_claims(run)).drop(columns=["chapter", "what is measured"])
+    _print_table(frame, f"The paper's claims, measured on {origin} scenes")
 
 
 def _print_table(frame: pd.DataFrame, title: str) -> None:
