@@ -7,6 +7,7 @@ from scipy import stats
 
 from hsiutils import activation_results as results
 from hsiutils import analysis
+from hsiutils.plots import wording
 
 SCENES = planted.scenes(4)
 
@@ -192,24 +193,6 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
     assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
 
 
-def test_findings_are_told_in_one_row_each():
-    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, 0.1, 0.9, "holds")]
-    told = results.told(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
-    texts = [text.replace("\u00a0", " ") for text in told.iloc[0]]
-    assert texts == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "+0.10 to +0.90", "above 0"]
-    assert results.told(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
-
-
-def test_ranges_are_text_with_their_scale():
-    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [0.11], "high": [0.15]}, ["1"])
-    one, other = results.ranges(found, "a", 100, 1), results.ranges(found * np.nan, "bc")
-    assert [text.replace("\u00a0", " ") for text in one.loc["1"]] == ["12.3 (11.0 to 15.0)", "10.0 to 20.0"]
-    assert other.loc["1"].tolist() == ["unknown", "unknown"]
-    both = results.beside([one, other])
-    assert both.columns.is_unique
-    assert [name.strip("\u200b") for name in both.columns] == ["a", "seeds", "bc", "seeds"]
-
-
 def test_weighted_sums_are_the_scenes_put_together(networks):
     evidence = results.evidence(networks, margin=False)
     often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
@@ -232,4 +215,4 @@ def test_one_network_has_no_spread(networks):
     table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
     assert table[["least", "most"]].isna().all(axis=None)
     assert table["low"].notna().any()
-    assert list(results.ranges(table, "placement").columns) == ["placement"]
+    assert list(wording.ranges(table, "placement").columns) == ["placement"]
