@@ -1,23 +1,21 @@
 import numpy as np
 import pytest
-import torch
-from test_spectral_study import AVERAGE, LIGHT, TRUTH
+from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
 
 from hsiutils import path_study, pipeline
 from hsiutils.attribution.anchored import margins
 from hsiutils.attribution.path import decompose_path
 from hsiutils.path_study import completeness, walked, walked_of
-from hsiutils.unet import UNet, UNetConfig
 
 
 @pytest.fixture(scope="module")
 def network():
-    return UNet(UNetConfig(channels=3, depth=2, filters=2), torch.Generator().manual_seed(3)).double().eval()
+    return small_network()
 
 
 @pytest.fixture(scope="module")
 def x():
-    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return small_image()
 
 
 def test_the_spectra_are_the_means_of_the_path_of_every_logit(network, x):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
 
 from hsiutils import measures, pipeline, spectral_study
-from hsiutils.classes import CLASSES, VOID
+from hsiutils.classes import CLASSES
 from hsiutils.measures import MEASURES, NotTestable
 from hsiutils.spectral_study import (
     feeding_of,
@@ -17,21 +18,16 @@ from hsiutils.spectral_study import (
     stages,
     target_masks,
 )
-from hsiutils.unet import UNet, UNetConfig
-
-AVERAGE = np.array([0.2, -0.1, 0.3])
-TRUTH = np.repeat(np.array([[0, 0, 2, 2, 3, 3, VOID, VOID]]), 8, axis=0)
-LIGHT = np.repeat(np.array([[1.0], [0.5], [0.2], [np.nan]]), 2, axis=0) * np.ones((8, 8))
 
 
 @pytest.fixture(scope="module")
 def network():
-    return UNet(UNetConfig(channels=3, depth=2, filters=2), torch.Generator().manual_seed(3)).double().eval()
+    return small_network()
 
 
 @pytest.fixture(scope="module")
 def x():
-    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return small_image()
 
 
 def test_sources_sum_to_the_mean_logit_of_every_region(network, x):
