@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hsiutils.atomic import write_atomically
 from hsiutils.attribution import cams, perturbation
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.closing import closure
-from hsiutils.attribution.linear import decompose
+from hsiutils.attribution.decompose import decompose
+from hsiutils.attribution.result import closure
 from hsiutils.attribution.targets import region, weights
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.data.atomic import write_atomically
+from hsiutils.models.unet import UNet, UNetConfig
 
 LAYERS = {"first skip connection": "conv2d_1", "before the head": "conv2d_21"}
 MAPS: dict[str, tuple[str, cams.CamMethod]] = {

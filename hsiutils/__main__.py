@@ -10,24 +10,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hsiutils import data_commands, pipeline
+from hsiutils.book import commands as data_commands
 from hsiutils.book.build import build_book, chapter_parameters
-from hsiutils.book.chapters import find_chapter, run_chapter
-from hsiutils.book.settings import settings
+from hsiutils.book.chapters import find_chapter, run_chapter, settings
+from hsiutils.book.commands import DataRoot, Profile, Seed
 from hsiutils.book.validate import record_outputs
 from hsiutils.book.validate import validate as validate_chapters
-from hsiutils.claims import evaluate_claims, ledger_table
-from hsiutils.data_commands import DataRoot, Profile, Seed
-from hsiutils.pipeline import Run
-from hsiutils.table1 import table1, wide
+from hsiutils.paper import run as pipeline
+from hsiutils.paper.claims import evaluate_claims, ledger_table
+from hsiutils.paper.run import Run
+from hsiutils.paper.table1 import table1, wide
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_commands.app, name="data")
 console = Console()
-
 Variants = Annotated[str, typer.Option(help="Network inputs, such as '[1, 25-PN]'; the profile's by default.")]
-
-
 _PATHS = ("data_root", "weights")
 """Parameters of chapters that name a file or folder."""
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hsiutils.pipeline import Run
-from hsiutils.profiles import Profile
-from hsiutils.segmenter import Recipe
+from hsiutils.models.segmenter import Recipe
+from hsiutils.paper.run import Profile, Run
 
 TINY = Profile(
     name="tiny",

@@ -5,32 +5,40 @@ Measures come in two steps. The first goes through the scenes once and keeps sum
 makes figures of them, on all scenes or on any resampling of them (`interval`).
 """
 
-from hsiutils.analysis.activations import activation_maps, last_layer, region_statistics
-from hsiutils.analysis.bootstrap import interval
+from hsiutils.analysis.activations import (
+    LabelledScenes,
+    Scene,
+    activation_maps,
+    contributions,
+    each_scene,
+    head_table,
+    last_layer,
+    margin_weights,
+    pick,
+    region_statistics,
+)
 from hsiutils.analysis.channels import (
     class_means,
     discrimination,
+    drive,
+    evidence,
+    homogeneity,
     iou_loss,
     knock_out,
     rank_channels,
     ranking_agreement,
 )
-from hsiutils.analysis.correlation import (
+from hsiutils.analysis.edges import border_probes, border_statistics, edge_measures, edge_profiles, edge_statistics
+from hsiutils.analysis.intervals import interval
+from hsiutils.analysis.receptive import effective_fields, field_layers, theoretical_fields
+from hsiutils.analysis.similarity import (
     Source,
     correlation,
     counterparts,
     dead_channels,
     match_channels,
     moments,
-    similarity,
-    similarity_table,
 )
-from hsiutils.analysis.drive import drive, evidence, homogeneity
-from hsiutils.analysis.edges import border_statistics, edge_measures, edge_profiles, edge_statistics
-from hsiutils.analysis.head import contributions, head_table, margin_weights
-from hsiutils.analysis.probes import border_probes
-from hsiutils.analysis.receptive import effective_fields, field_layers, theoretical_fields
-from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene, pick
 from hsiutils.analysis.skip import skip_contributions, skip_edges, skip_share, skip_statistics
 from hsiutils.analysis.survey import Subject, survey
 
@@ -69,8 +77,6 @@ __all__ = [
     "rank_channels",
     "ranking_agreement",
     "region_statistics",
-    "similarity",
-    "similarity_table",
     "skip_contributions",
     "skip_edges",
     "skip_share",

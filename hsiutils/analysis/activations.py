@@ -2,24 +2,146 @@
 
 Layers go by their Keras names. What Keras gives as a layer's output is the tensor before batch normalisation and ReLU;
 the head decomposes the one after them (arXiv 2502.14416).
+
+Scenes to measure on, and the rule by which some of them are shown.
+
+The paper's explanation: head weights and bias, and what each channel contributes to each logit.
+
+The head is a 1x1 convolution, so y_c(p) = b_c + sum_k w_ck a_k(p) with a_k the activations that it reads (after batch
+normalisation and ReLU). It is an identity: no gradient, no approximation. Source: arXiv 2502.14416, section 3.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hsiutils.analysis.scenes import LabelledScenes, each_scene
-from hsiutils.attribution.capture import activations, frozen, full_precision
-from hsiutils.classes import CLASSES, VOID
-from hsiutils.unet import UNet, UNetConfig, layer_shapes
+from hsiutils.attribution.hooks import activations, frozen, full_precision
+from hsiutils.attribution.targets import class_name
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
+
+
+def spaced(names: Sequence[str], most: int) -> list[str]:
+    """At most so many names, evenly spaced through the list, the first among them.
+
+    Raises
+    ------
+    ValueError
+        If `most` is less than one.
+    """
+    if most < 1:
+        raise ValueError(f"expected at least one scene, got {most}")
+    count = min(most, len(names))
+    return [names[index * len(names) // count] for index in range(count)]
+
+
+class LabelledScenes(Protocol):
+    """What a torch Dataset of labelled images looks like; a list of pairs is one too."""
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        """Image float (channels, h, w), and class indices (h, w) with `VOID` where nobody knows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One labelled image: its name, the network's input (channels, h, w), class indices (h, w)."""
+
+    name: str
+    image: Tensor
+    truth: NDArray[np.integer[Any]]
+
+
+def each_scene(
+    scenes: LabelledScenes, names: Sequence[str] | None = None, classes: Sequence[str] = CLASSES
+) -> Iterator[Scene]:
+    """Go through labelled scenes, checking each.
+
+    Parameters
+    ----------
+    scenes : images and class indices.
+    names : one a scene; None numbers them.
+    classes : names of what the indices mean.
+
+    Raises
+    ------
+    ValueError
+        If there is no scene, names do not match in number, or a label map does not fit its image or has an index
+        that is no class.
+    """
+    labels = [str(index) for index in range(len(scenes))] if names is None else list(names)
+    if not labels or len(labels) != len(scenes):
+        raise ValueError(f"expected one name a scene and at least one scene, got {len(labels)} for {len(scenes)}")
+    for index, name in enumerate(labels):
+        image, truth = scenes[index]
+        yield Scene(name, image, _checked_truth(name, image, truth, len(classes)))
+
+
+def _checked_truth(name: str, image: Tensor, truth: Tensor, classes: int) -> NDArray[np.integer[Any]]:
+    values = np.asarray(truth)
+    if image.ndim != 3 or values.shape != tuple(image.shape[1:]):
+        raise ValueError(
+            f"scene {name}: expected an image (channels, h, w) and labels (h, w) of its size, "
+            f"got {tuple(image.shape)} and {values.shape}"
+        )
+    known = values[values != VOID]
+    if known.size and (known.min() < 0 or known.max() >= classes):
+        raise ValueError(
+            f"scene {name}: label {known.max()} is no class; expected 0..{classes - 1}, or {VOID} for unlabelled"
+        )
+    return values
+
+
+RULES = "median, worst, best, or quantile:Q with Q in 0..1"
+
+
+def pick(scores: pd.Series, rule: str = "median") -> str:
+    """Name of the scene that a stated rule picks, so that nobody picks by eye.
+
+    The scene whose score is the nearest from below to the quantile of all scores: median 0.5, worst 0, best 1. Scenes
+    without a score (NaN) are left out; of equal scores the first name in alphabetical order is taken.
+
+    Parameters
+    ----------
+    scores : one number a scene, indexed by name; larger is better.
+    rule : "median", "worst", "best" or "quantile:0.25".
+
+    Raises
+    ------
+    ValueError
+        If the rule is none of these, or no scene has a score.
+    """
+    known = scores.dropna()
+    if known.empty:
+        raise ValueError(f"no scene can be picked: none of the {len(scores)} scenes has a score")
+    level = _quantile(rule)
+    value = float(np.quantile(known.to_numpy(dtype=float), level, method="lower"))
+    return str(min(map(str, known.index[known.to_numpy(dtype=float) == value])))
+
+
+def _quantile(rule: str) -> float:
+    named = {"median": 0.5, "worst": 0.0, "best": 1.0}
+    try:
+        level = named[rule] if rule in named else float(rule.removeprefix("quantile:"))
+    except ValueError:
+        level = -1.0
+    if not 0 <= level <= 1:
+        raise ValueError(f"unknown rule {rule!r}: expected {RULES}")
+    return level
+
 
 Maps = NDArray[np.float32]
-
 ROUNDING = 1e-10
 """A variance below this share of the mean square is what rounding leaves of a channel that never varies."""
 
@@ -180,3 +302,52 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
         },
         coords={"region": list(regions), "channel": np.arange(len(maps))},
     ).transpose("region", "channel")
+
+
+def head_table(model: UNet) -> xr.Dataset:
+    """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64."""
+    weight = model.head.weight.detach().cpu().double().numpy()[:, :, 0, 0]
+    bias = cast(Tensor, model.head.bias).detach().cpu().double().numpy()
+    names = [class_name(index) for index in range(len(bias))]
+    return xr.Dataset(
+        {"weight": (("channel", "class"), weight.T), "bias": ("class", bias)},
+        coords={"channel": np.arange(weight.shape[1]), "class": names},
+    )
+
+
+def contributions(model: UNet, image: Tensor) -> xr.Dataset:
+    """What every channel contributes to every logit of one image.
+
+    Parameters
+    ----------
+    image : (channels, h, w)
+
+    Returns
+    -------
+    Dataset, float32: contribution (class, channel, y, x) = w_ck a_k(p); bias (class); logit (class, y, x), the
+    network's own; activation (channel, y, x). contribution summed over channels, plus bias, is the logit.
+    """
+    layer = last_layer(model.config)
+    maps, logits = observe(model, image, [layer])
+    head = head_table(model)
+    pixels = {"y": np.arange(logits.shape[1]), "x": np.arange(logits.shape[2])}
+    activation = xr.DataArray(
+        maps[layer], dims=("channel", "y", "x"), coords={"channel": head["channel"], **pixels}, name="activation"
+    )
+    weight = head["weight"].astype(np.float32)
+    parts = (weight * activation).transpose("class", "channel", "y", "x")
+    logit = xr.DataArray(logits, dims=("class", "y", "x"), coords={"class": head["class"], **pixels})
+    return xr.Dataset({"contribution": parts, "bias": head["bias"], "logit": logit, "activation": activation})
+
+
+def margin_weights(head: xr.Dataset) -> xr.DataArray:
+    """Weight of a channel for a class, less the mean of its weights for the other classes: (channel, class).
+
+    Adding one and the same number to all logits of a pixel changes no prediction and no loss, so training leaves a
+    weight's common part undetermined. Differences between classes are what a network says.
+    """
+    weight, classes = head["weight"], head.sizes["class"]
+    if classes < 2:
+        raise ValueError("a margin needs at least two classes, the head has one")
+    others = (weight.sum("class") - weight) / (classes - 1)
+    return (weight - others).rename("margin_weight")

@@ -14,24 +14,207 @@ against the signed distance d to a class's border, each relative to the channel'
   smooth over several pixels is underrated.
 - contrast: root mean square of a(p + 3 n) - a(p - 3 n) over the pixels at the border, with n across it. noise over
   contrast says how well the border stands out.
+
+Geometry of label borders: signed distance to a class's border, and the directions across and along it.
+
+Where the borders of a scene's labels are probed, made ready once for any number of maps.
+
+What is measured at a border is linear in the maps before it is squared and summed: differences along the border, and
+differences across it. So a class's border becomes a few sparse matrices that any network's maps are multiplied by.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import ndimage, sparse
 
-from hsiutils.analysis.activations import ROUNDING, observe, require_full_resolution
-from hsiutils.analysis.probes import REACH, Probe, border_probes
-from hsiutils.analysis.scenes import LabelledScenes, each_scene
-from hsiutils.classes import CLASSES
-from hsiutils.unet import UNet
+from hsiutils.analysis.activations import ROUNDING, LabelledScenes, each_scene, observe, require_full_resolution
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.integer[Any]]
+VOID_STRIP = 3
+"""Unlabelled pixels at most this far (pixels) from a label are a strip along a border; beyond, nobody knows."""
+_SMOOTHING = 1.5
+"""Standard deviation (pixels) by which the staircase of a label border is smoothed to read its direction."""
+
+
+@dataclass(frozen=True)
+class Border:
+    """Where the pixels of an image lie with respect to the border of one class.
+
+    Attributes
+    ----------
+    distance : (h, w) pixels to the border, negative inside the class; the border runs half-way between pixels.
+    across : (2, h, w) unit vector (row, column) pointing out of the class.
+    usable : (h, w) pixels with a label near, whose nearest point of the border is one between labels.
+    """
+
+    distance: NDArray[np.float64]
+    across: NDArray[np.float64]
+    usable: Mask
+
+
+def border(labels: Labels, class_index: int, strip: int = VOID_STRIP) -> Border | None:
+    """The border of one class in a label map (h, w), or None where the class has none.
+
+    Label maps leave a strip unlabelled along most borders. Each pixel in it takes the nearest label, so that the border
+    runs in the strip's middle; its place is uncertain by half the strip's width.
+
+    Parameters
+    ----------
+    labels : class indices with `VOID`.
+    class_index : of the class.
+    strip : see `VOID_STRIP`.
+    """
+    if not (labels != VOID).any():
+        return None
+    away, nearest = ndimage.distance_transform_edt(labels == VOID, return_indices=True)
+    inside = labels[tuple(nearest)] == class_index
+    if inside.all() or not inside.any():
+        return None
+    distance, foot = _signed_distance(inside)
+    near = away <= strip
+    return Border(distance, _across(distance), near & near[tuple(foot)])
+
+
+def _signed_distance(inside: Mask) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Distance to the border, negative inside, and the nearest pixel (2, h, w) on its other side."""
+    within, foot_out = ndimage.distance_transform_edt(inside, return_indices=True)
+    without, foot_in = ndimage.distance_transform_edt(~inside, return_indices=True)
+    distance = np.where(inside, 0.5 - within, without - 0.5)
+    return distance, np.where(inside, foot_out, foot_in)
+
+
+def _across(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    slope = np.stack(np.gradient(ndimage.gaussian_filter(distance, _SMOOTHING)))
+    length = np.hypot(*slope)
+    return np.asarray(np.divide(slope, length, out=np.zeros_like(slope), where=length > 1e-9))
+
+
+def step_along(across: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shortest step along the border that lands on the next row or column: (2, n) for directions across (2, n).
+
+    Such a step falls between two pixels of that row or column and never back on where it started.
+    """
+    along = np.stack([-across[1], across[0]])
+    largest = np.abs(along).max(axis=0)
+    return np.asarray(np.divide(along, largest, out=np.zeros_like(along), where=largest > 0))
+
+
+def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_array:
+    """Bilinear interpolation at points (2, n) in pixels of images of a shape, as a matrix (n, pixels).
+
+    The matrix times flattened maps (pixels, channels) is their values at the points. Points must lie inside the image.
+    """
+    height, width = shape
+    row, column = (
+        np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, (height, width), strict=True)
+    )
+    down, right = points[0] - row, points[1] - column
+    weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
+    corners = (row * width + column)[:, None] + np.array([0, 1, width, width + 1])
+    starts = np.arange(0, corners.size + 1, 4)
+    matrix = sparse.csr_array((weights.ravel(), corners.ravel(), starts), shape=(points.shape[1], height * width))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+REACH = 8
+"""Largest distance to the border that is looked at, pixels."""
+ARM = 3
+"""How far (pixels) to either side of the border the contrast is taken: beyond the blur of the optics and two 3x3
+convolutions, and still inside a road mark's neighbour."""
+_RIM = ARM + 1
+"""Pixels along the image's rim that are left out: padding shows there, and steps would leave the image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The border of one class in one scene; n pixels lie near it, m of them at it.
+
+    Attributes
+    ----------
+    shape : (h, w) of the label map.
+    reach : largest distance, pixels.
+    places : (n,) the pixels near the border, as indices into the flattened image.
+    member : (2 reach, n) which bin of distance, one pixel wide, each of them is in.
+    along : (n, h w) second difference along the border, of unit variance for white noise of unit variance.
+    across : (m, h w) difference across the border, outside less inside.
+    """
+
+    shape: tuple[int, int]
+    reach: int
+    places: NDArray[np.intp]
+    member: sparse.csr_array
+    along: sparse.csr_array
+    across: sparse.csr_array
+
+
+def border_probes(labels: Labels, classes: Sequence[str] = CLASSES, reach: int = REACH) -> dict[str, Probe]:
+    """The probes of every class, by name; a class without a border has one of no pixels.
+
+    Parameters
+    ----------
+    labels : (h, w) class indices with `hsiutils.data.classes.VOID`.
+    classes : names of the indices.
+    reach : largest distance, pixels.
+    """
+    return {name: _probe(labels, border(labels, index), reach) for index, name in enumerate(classes)}
+
+
+def _probe(labels: Labels, found: Border | None, reach: int) -> Probe:
+    height, width = labels.shape
+    rows, columns = (np.zeros(0, np.intp),) * 2 if found is None else _near(found, reach)
+    distance, direction = np.zeros(0), np.zeros((2, 0))
+    if found is not None:
+        distance, direction = found.distance[rows, columns], found.across[:, rows, columns]
+    points, at_border = np.stack([rows, columns]).astype(float), np.abs(distance) < 1
+    return Probe(
+        (height, width),
+        reach,
+        rows * width + columns,
+        _bins(np.floor(distance).astype(int) + reach, 2 * reach),
+        _second_difference(points, direction, (height, width)),
+        _crossing(points[:, at_border], direction[:, at_border], (height, width)),
+    )
+
+
+def _near(found: Border, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels that are counted."""
+    inner = np.zeros(found.usable.shape, dtype=bool)
+    inner[_RIM:-_RIM, _RIM:-_RIM] = True
+    directed = found.across.any(axis=0)
+    rows, columns = np.nonzero(found.usable & inner & directed & (np.abs(found.distance) < reach))
+    return rows, columns
+
+
+def _bins(numbers: NDArray[np.intp], count: int) -> sparse.csr_array:
+    order = np.arange(len(numbers))
+    return sparse.csr_array((np.ones(len(numbers)), (numbers, order)), shape=(count, len(numbers)))
+
+
+def _second_difference(
+    points: NDArray[np.float64], across: NDArray[np.float64], shape: tuple[int, int]
+) -> sparse.csr_array:
+    step = step_along(across)
+    sides = sampling(points + step, shape) + sampling(points - step, shape)
+    between = np.abs(step).min(axis=0)
+    scale = 1 / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2)
+    return sparse.csr_array(sparse.diags_array(scale) @ (sampling(points, shape) - sides / 2))
+
+
+def _crossing(points: NDArray[np.float64], across: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_array:
+    return sampling(points + ARM * across, shape) - sampling(points - ARM * across, shape)
+
 
 FLOOR = 5
 """From this distance on (pixels), a slope is texture and not the border's."""
-
 Maps = NDArray[np.floating[Any]]
 
 
@@ -78,7 +261,7 @@ def border_statistics(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     Parameters
     ----------
     maps : (channels, h, w)
-    probes : of the scene's labels, by class, of `hsiutils.analysis.probes.border_probes`.
+    probes : of the scene's labels, by class, of `hsiutils.analysis.edges.border_probes`.
 
     Returns
     -------

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsiutils.analysis.activations import cell_centre, layer_level
-from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
-from hsiutils.attribution.capture import activations, frozen
-from hsiutils.classes import CLASSES, VOID
-from hsiutils.unet import UNet, UNetConfig, layer_shapes, receptive_field
+from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, each_scene, layer_level
+from hsiutils.attribution.hooks import activations, frozen
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet, UNetConfig, layer_shapes, receptive_field
 
 THRESHOLD = 0.25
 """Share of the largest gradient above which an input pixel counts."""

@@ -2,7 +2,7 @@
 
 The last decoder block reads [upsampled, skip]: the skip half is conv2d_1's tensor, which never saw a pooling. With the
 block taken as the affine map that it is at an image, either half's contribution to every logit is exact. It is what
-`hsiutils.attribution.linear.split_at_skips` finds at level 0, here from the forward pass that other measures share.
+`hsiutils.attribution.decompose.split_at_skips` finds at level 0, here from the forward pass that other measures share.
 Contributions are pooled over scenes, by region and against the distance to label borders. All are to a class's margin,
 its logit less the mean of the others'.
 """
@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from hsiutils.analysis.borders import Labels
-from hsiutils.analysis.edges import border_statistics
-from hsiutils.analysis.probes import REACH, Probe, border_probes
-from hsiutils.analysis.scenes import LabelledScenes, Scene, each_scene
-from hsiutils.attribution.affine import conv_name, transpose_name
-from hsiutils.attribution.capture import activations, frozen, full_precision
+from hsiutils.analysis.activations import LabelledScenes, Scene, each_scene
+from hsiutils.analysis.edges import REACH, Labels, Probe, border_probes, border_statistics
+from hsiutils.attribution.hooks import activations, frozen, full_precision
+from hsiutils.attribution.linearise import conv_name, transpose_name
 from hsiutils.attribution.targets import class_name
-from hsiutils.classes import CLASSES, VOID
-from hsiutils.unet import ConvBlock, UNet, UNetConfig, UpBlock
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock
 
 PARTS = ("upsampled", "skip", "bias")
 

@@ -14,17 +14,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsiutils.analysis.activations import last_layer, region_sums
-from hsiutils.analysis.edges import border_statistics
-from hsiutils.analysis.head import head_table
-from hsiutils.analysis.probes import REACH, Probe, border_probes
-from hsiutils.analysis.scenes import LabelledScenes, each_scene
+from hsiutils.analysis.activations import LabelledScenes, each_scene, head_table, last_layer, region_sums
+from hsiutils.analysis.edges import REACH, Probe, border_probes, border_statistics
 from hsiutils.analysis.skip import LastBlock, own_borders, to_margins
 from hsiutils.analysis.skip import region_sums as skip_sums
-from hsiutils.attribution.affine import conv_name
-from hsiutils.attribution.capture import activations, frozen, full_precision
-from hsiutils.classes import CLASSES
-from hsiutils.unet import UNet
+from hsiutils.attribution.hooks import activations, frozen, full_precision
+from hsiutils.attribution.linearise import conv_name
+from hsiutils.data.classes import CLASSES
+from hsiutils.models.unet import UNet
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hsiutils.attribution.affine import conv_name, input_image
-from hsiutils.attribution.capture import INPUT, activations, frozen, full_precision
-from hsiutils.attribution.grid import to_image
+from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, to_image
+from hsiutils.attribution.linearise import conv_name, input_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.targets import Target
-from hsiutils.unet import UNet
+from hsiutils.models.unet import UNet
 
 
 @dataclass(frozen=True, eq=False)

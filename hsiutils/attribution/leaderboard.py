@@ -15,13 +15,12 @@ from torch import Tensor
 
 from hsiutils.attribution import targets
 from hsiutils.attribution.cams import last_layer
-from hsiutils.attribution.capture import frozen, full_precision
-from hsiutils.attribution.faithfulness import band_ablation, insertion_deletion
+from hsiutils.attribution.checks import SIGNS, band_ablation, insertion_deletion, randomised_networks, similarity
+from hsiutils.attribution.hooks import frozen, full_precision
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.sanity import SIGNS, randomised_networks, similarity
 from hsiutils.attribution.targets import Target
-from hsiutils.unet import UNet, layer_shapes
+from hsiutils.models.unet import UNet, layer_shapes
 
 Attribute = Callable[..., Attribution]
 

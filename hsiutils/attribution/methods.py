@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from hsiutils.attribution import cams, gradients, perturbation
-from hsiutils.attribution.capture import INPUT
-from hsiutils.attribution.linear import spatial
+from hsiutils.attribution.decompose import spatial
+from hsiutils.attribution.hooks import INPUT
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target
-from hsiutils.unet import UNet
+from hsiutils.models.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Method:
 
 
 def linear_decomposition(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
-    """The exact decomposition in space (`hsiutils.attribution.linear.spatial`), called like every other method.
+    """The exact decomposition in space (`hsiutils.attribution.decompose.spatial`), called like every other method.
 
     Raises
     ------

@@ -12,13 +12,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hsiutils.attribution.cams import Seen, cam_method, weighted
-from hsiutils.attribution.capture import INPUT, frozen, full_precision, replaced
-from hsiutils.attribution.explained import prepared
-from hsiutils.attribution.grid import Size, to_image
-from hsiutils.attribution.reference import reference_image
+from hsiutils.attribution.gradients import prepared
+from hsiutils.attribution.hooks import INPUT, Size, frozen, full_precision, replaced, to_image
 from hsiutils.attribution.result import Attribution, as_map
-from hsiutils.attribution.targets import Target
-from hsiutils.unet import UNet
+from hsiutils.attribution.targets import Target, reference_image
+from hsiutils.models.unet import UNet
 
 BATCH = 16
 """Changed copies that go through the network together."""

@@ -3,14 +3,18 @@
 One type covers a pixel, a region, the map of a class, and anything linear. The weights are frozen when the target is
 made: a mask recomputed while the input changes explains a moving number (measured: a class mask that
 follows argmax along an integration path broke completeness by 91 %, a frozen one by 0.02 %).
+
+What an input is compared with, or replaced by: a number, a spectrum, or an image.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hsiutils.classes import CLASSES
+from hsiutils.data.classes import CLASSES
 
 Shape = tuple[int, int, int]
 """(classes, rows, columns) of the logits of one image."""
@@ -66,7 +70,7 @@ def pixel(shape: Shape, class_index: int | str, row: int, col: int) -> Target:
     Parameters
     ----------
     shape : (classes, h, w) of the logits.
-    class_index : channel of the logits, or one of `hsiutils.classes.CLASSES` by name.
+    class_index : channel of the logits, or one of `hsiutils.data.classes.CLASSES` by name.
 
     Raises
     ------
@@ -202,3 +206,30 @@ def one_image(tensor: Tensor, what: str) -> Tensor:
     if tensor.ndim != 3:
         raise ValueError(f"{what} must be those of one image, (c, h, w) or (1, c, h, w), got {tuple(tensor.shape)}")
     return tensor
+
+
+def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
+    """A reference as an image like the given one.
+
+    Parameters
+    ----------
+    reference : a number, a spectrum (channels,), or an image (channels, h, w), in the input's units.
+    image : (channels, h, w).
+
+    Raises
+    ------
+    ValueError
+        If the reference has another shape, or holds values that are not finite.
+    """
+    array = reference.detach().cpu().numpy() if isinstance(reference, Tensor) else np.asarray(reference)
+    values = torch.as_tensor(array.astype(np.float64)).to(image)
+    if values.ndim == 1:
+        values = values[:, None, None]
+    fits = values.ndim in (0, 3) and values.shape[:1] in ((), image.shape[:1])
+    if not fits or values.shape[1:] not in ((), (1, 1), image.shape[1:]) or not torch.isfinite(values).all():
+        channels, height, width = image.shape
+        raise ValueError(
+            f"the reference must be a finite number, a spectrum ({channels},) or an image ({channels}, {height}, "
+            f"{width}), got shape {array.shape}"
+        )
+    return values.expand_as(image).clone()

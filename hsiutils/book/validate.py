@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nbformat
 
-from hsiutils.atomic import write_atomically
 from hsiutils.book.build import chapter_parameters
 from hsiutils.book.chapters import chapters, prepare_chapter, run_chapter
-from hsiutils.pipeline import Run
+from hsiutils.data.atomic import write_atomically
+from hsiutils.paper.run import Run
 
 CHECKED = "nbval-check-output"
 """Tag of a cell whose committed output must come out again, whatever the profile, seed and machine."""

@@ -103,7 +103,7 @@ def layer_page(found: xr.Dataset, channel: int, step: int = 1) -> hv.Overlay:
 
     Parameters
     ----------
-    found : of `hsiutils.activation_study.layer_maps`.
+    found : of `hsiutils.paper.activations.layer_maps`.
     step : every how manieth pixel is shown. Cells of coarse layers are drawn as squares of several pixels.
     """
     one = found.sel(channel=channel).isel(y=slice(None, None, step), x=slice(None, None, step))
@@ -117,7 +117,6 @@ def layer_page(found: xr.Dataset, channel: int, step: int = 1) -> hv.Overlay:
 
 LEAST_ROWS = 24
 """Rows that a map is drawn with at least: a deep layer's few cells would vanish under their labels."""
-
 PAGE_PIXELS = 4_000_000
 """Pixels that all pictures of one slider may hold together: more is too much for a page."""
 
@@ -170,7 +169,7 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
     Parameters
     ----------
     each : (variant, seed)
-    bounds : mean, low and high by variant, of `hsiutils.activation_results.by_variant`.
+    bounds : mean, low and high by variant, of `hsiutils.paper.activations.by_variant`.
     x, y : axis labels with their units.
     """
     names = [str(name) for name in each["variant"].values]

@@ -9,7 +9,6 @@ from IPython.utils.capture import capture_output
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, told apart with every common colour vision."""
-
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 HEIGHT = 340

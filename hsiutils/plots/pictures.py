@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.classes import CLASSES, VOID
+from hsiutils.data.classes import CLASSES, VOID
 
 _CLASS_RGB = {"Road": "#595959", "Road Marks": "#F0E442", "Vegetation": "#009E73", "Sky": "#56B4E9", "Other": "#D55E00"}
 _GAP = 4

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.classes import merge
-from hsiutils.cube import normalise, pseudocolour
-from hsiutils.dataset import HSIDrive
+from hsiutils.data.classes import merge
+from hsiutils.data.cube import normalise, pseudocolour
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.plots.pictures import colourise, montage, pages, paint
 
 

@@ -3,12 +3,13 @@
 `write_dataset` writes a data set in the real layout; `render` makes one frame in memory.
 """
 
-from hsiutils.simulate.conditions import Conditions
-from hsiutils.simulate.files import is_complete, read_settings, read_truth, write_dataset, write_scene
+from hsiutils.data.hsidrive import read_settings
+from hsiutils.data.names import Conditions, split_of
+from hsiutils.simulate.draws import draw_names
+from hsiutils.simulate.files import is_complete, read_truth, write_dataset, write_scene
 from hsiutils.simulate.frame import Frame, Simulation, references, render
-from hsiutils.simulate.illumination import Circumstances, Illumination, draw_circumstances, illuminate
+from hsiutils.simulate.light import Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import families, reflectance, samples
-from hsiutils.simulate.names import draw_names, split_of
 from hsiutils.simulate.surfaces import Slot, Surfaces
 
 __all__ = [

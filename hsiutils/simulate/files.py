@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,14 +29,13 @@ from PIL import Image
 from scipy.io import savemat
 from tqdm import tqdm
 
-from hsiutils import raw
-from hsiutils.atomic import write_atomically
-from hsiutils.sensor import Sensor
+from hsiutils.data import raw
+from hsiutils.data.atomic import write_atomically
+from hsiutils.data.hsidrive import GENERATOR, file_sha256, is_sealed, read_record, read_settings, record_path
+from hsiutils.data.names import split_of
+from hsiutils.data.sensor import Sensor
 from hsiutils.simulate.frame import TRUTH, VERSION, Frame, References, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
-from hsiutils.simulate.names import split_of
-
-GENERATOR: Final = "hsiutils.simulate"
 
 
 def write_dataset(
@@ -98,7 +97,7 @@ def write_scene(root: Path, name: str, simulation: Simulation) -> None:
         "settings": _digest(_settings(simulation)),
         "sha256": {relative: hashlib.sha256(content).hexdigest() for relative, content in contents.items()},
     }
-    write_atomically(_record_path(root, name), _json({**frame.describe(), **seal}))
+    write_atomically(record_path(root, name), _json({**frame.describe(), **seal}))
 
 
 def encode(
@@ -116,38 +115,7 @@ def encode(
 
 def is_complete(root: Path, name: str, simulation: Simulation | None = None) -> bool:
     """Whether the scene's record is there, of these settings if given, and every file has the hash it names."""
-    record = _read_record(_record_path(root, name))
-    if record is None or (simulation and record["settings"] != _digest(_settings(simulation))):
-        return False
-    return all(_sha256(root / place) == own for place, own in record["sha256"].items())
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """Record of a scene; None if it is missing or damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    sound = isinstance(record, dict) and {"name", "split", "exposure_s", "settings", "sha256"} <= record.keys()
-    return record if sound and isinstance(record["sha256"], dict) and record["sha256"] else None
-
-
-def read_settings(root: Path) -> dict[str, Any]:
-    """Content of simulation.json.
-
-    Raises
-    ------
-    ValueError
-        If it is not the mark of a simulated data set.
-    """
-    path = root / "simulation.json"
-    try:
-        settings = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete the folder to simulate it anew") from error
-    if not isinstance(settings, dict) or settings.get("generator") != GENERATOR:
-        raise ValueError(f"{path}: expected the settings of a data set made by {GENERATOR}, found something else")
-    return settings
+    return is_sealed(root, name, _digest(_settings(simulation)) if simulation else None)
 
 
 def read_truth(root: Path, name: str) -> dict[str, NDArray[Any]]:
@@ -174,12 +142,12 @@ def _begin(root: Path, simulation: Simulation) -> None:
         if differing := [key for key in wanted if found.get(key) != wanted[key]]:
             difference = "; ".join(f"{key}: {found.get(key)!r}, not {wanted[key]!r}" for key in differing)
             raise ValueError(f"{root}: holds a simulation with other settings ({difference}); choose another folder")
-    if found.get("references") == {one.name: _sha256(one) for one in _reference_paths(root)}:
+    if found.get("references") == {one.name: file_sha256(one) for one in _reference_paths(root)}:
         return
     made = references(simulation)
     for one, exposure in zip(_reference_paths(root), (made.white, made.dark), strict=True):
         write_atomically(one, exposure.frame.astype("<u2").tobytes())
-    hashes = {one.name: _sha256(one) for one in _reference_paths(root)}
+    hashes = {one.name: file_sha256(one) for one in _reference_paths(root)}
     write_atomically(path, _json({**found, **_settings(simulation), **_exposures(made), "references": hashes}))
 
 
@@ -208,25 +176,13 @@ def _exposure_ratio(root: Path, frame: Frame, simulation: Simulation) -> float:
 
 def _record_frames(root: Path) -> None:
     """Put split and exposure of every scene that is there into simulation.json."""
-    records = [_read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
+    records = [read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
     frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records if one}
     write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
 
 
 def _reference_paths(root: Path) -> tuple[Path, Path]:
     return root / "references" / "white.bin", root / "references" / "dark.bin"
-
-
-def _record_path(root: Path, name: str) -> Path:
-    return root / "scenes" / f"{name}.json"
-
-
-def _sha256(path: Path) -> str | None:
-    """Hash of a file; None if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def _digest(value: Any) -> str:

@@ -6,20 +6,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.sensor import HSI_DRIVE, Sensor
-from hsiutils.simulate.annotate import label_tiles, tile_majority, tile_mean
-from hsiutils.simulate.camera import Camera, Exposure, expose, meter, pixel_gains, reference
-from hsiutils.simulate.conditions import Conditions
-from hsiutils.simulate.illumination import STANDARD, Circumstances, Illumination, draw_circumstances, illuminate
+from hsiutils.data.names import Conditions, split_of
+from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.simulate.camera import (
+    Camera,
+    Exposure,
+    expose,
+    label_tiles,
+    meter,
+    pixel_gains,
+    reference,
+    tile_majority,
+    tile_mean,
+)
+from hsiutils.simulate.draws import generator
+from hsiutils.simulate.light import STANDARD, Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import NAMES
-from hsiutils.simulate.names import generator, split_of
 from hsiutils.simulate.radiance import band_signal
-from hsiutils.simulate.scene import build_surfaces
 from hsiutils.simulate.surfaces import Surfaces
+from hsiutils.simulate.trace import build_surfaces
 
 VERSION = 1
 """Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
-
 TRUTH = ("sunlit", "depth_m", "material", "object_id")
 """What a frame's truth holds; see `Frame`."""
 
@@ -171,3 +179,33 @@ def references(simulation: Simulation) -> References:
     return References(
         white=reference(flat, time_s, camera, rng), dark=reference(np.zeros(sensor.active_shape), time_s, camera, rng)
     )
+
+
+@dataclass(frozen=True)
+class OtherCamera(Simulation):
+    """Settings of simulated scenes that another chip takes; the same streets and light, other filters.
+
+    Attributes
+    ----------
+    chip : the camera, of `tiles` tiles; its bands need their peaks.
+    """
+
+    chip: Sensor | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chip is None or self.chip.tiles != self.tiles:
+            raise ValueError(f"a camera of {self.tiles} tiles is needed, got {self.chip and self.chip.tiles}")
+        if blind := [band.index for band in self.chip.bands if not band.peaks]:
+            raise ValueError(f"{self.chip.name}: bands {blind} have no peak, so they would see nothing")
+
+    @property
+    def sensor(self) -> Sensor:
+        """The chip."""
+        assert self.chip is not None  # noqa: S101 - checked above; told to the type checker
+        return self.chip
+
+
+def take(chip: Sensor, *, seed: int = 0, long_pass_nm: float | None = None) -> OtherCamera:
+    """Settings of a simulation with that camera; see `hsiutils.simulate.write_dataset`."""
+    return OtherCamera(seed=seed, tiles=chip.tiles, long_pass_nm=long_pass_nm, chip=chip)

@@ -6,12 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.simulate.noise import Field, Noise
 from hsiutils.simulate.roads import Road
-from hsiutils.simulate.textures import on_plane
+from hsiutils.simulate.textures import Field, Noise, on_plane
 
 ROAD_LABEL, MARKS_LABEL, WATER_LABEL = 1, 2, 8
-
 _CRACKS: Final = Noise(seed=3)
 _PUDDLES: Final = Noise(seed=4)
 _TRACK_OFFSET_M = 0.8

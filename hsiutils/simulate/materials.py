@@ -7,6 +7,8 @@ says which is which.
 
 Train, val and test scenes draw from disjoint spectra. Repeated measurements of one target carry consecutive names, so
 the split cuts them into blocks, and no recipe mixes pigments of two splits.
+
+All measured samples of all material families in one table, finely sampled for narrow filters.
 """
 
 import zlib
@@ -111,7 +113,6 @@ def _require_split(split: str) -> None:
 # --- measured -------------------------------------------------------------------------------------------------------
 
 _DRY_GRASS: Final = r"(?:deadgras|goldgras|brte_br|woodstrw|nnpnxx.*|Grass_dry.*|D\.spicata)$"
-
 _MEASURED: Final[dict[str, tuple[str, str]]] = {
     # family: (LEVEL_3 groups, start of the name). Santa Barbara names: use, kind, colour (k black, e grey, n brown...).
     "asphalt": ("road", r"rpae|rpak|spae"),
@@ -134,8 +135,6 @@ _MEASURED: Final[dict[str, tuple[str, str]]] = {
 }
 _COLOURS: Final = ("paint", r"ctcg|ctcn|tccr|tpab|toft")
 _SIGNS: Final = ("paint", r"tccr|tpab|traw|pprw")
-
-
 _NUMBERED: Final = r"^[a-z]{6}\.\d{3}-$|^FS15R_"
 
 
@@ -253,7 +252,6 @@ _MODELLED: Final[dict[str, tuple[_Recipe, str, str]]] = {
     "glass": (lambda _, count, rng: pigments.glazings(count, rng), "model", "dim interior behind soda-lime glass"),
     "water": (lambda _, count, rng: pigments.waters(count, rng), "model", "Gordon 1975, Hale and Querry 1973"),
 }
-
 NAMES: Final = (*_MEASURED, *_CANOPIES, *_MODELLED)
 """Every family that a `Slot` may name."""
 
@@ -269,3 +267,28 @@ def _modelled(name: str) -> Family:
         splits += [split] * count
     ids = tuple(f"{name}-{number:03d}" for number in range(len(splits)))
     return Family(name, ids, np.vstack(parts), tuple(splits), kind, source)
+
+
+def distinct_samples(
+    kinds: tuple[str, ...] = ("measured",), step_nm: float = 1.0
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Every distinct sample of the families of some kinds, by default of those that were measured.
+
+    Parameters
+    ----------
+    kinds : as in `hsiutils.simulate.materials.families`: "measured", "canopy model", ...
+    step_nm : the spectra, measured every 10 nm, are interpolated linearly to this step.
+
+    Returns
+    -------
+    families : of each sample; where families share a sample, the first in order.
+    wavelength_nm : (n,)
+    spectra : (samples, n) reflectance.
+    """
+    kind = families()["kind"]
+    wavelength = np.arange(WAVELENGTHS_NM[0], WAVELENGTHS_NM[-1] + step_nm / 2, step_nm)
+    own: dict[str, tuple[str, NDArray[np.float64]]] = {}
+    for family in kind.index[kind.isin(kinds)]:
+        for name, spectrum in zip(*samples(str(family)), strict=True):
+            own.setdefault(name, (str(family), np.interp(wavelength, WAVELENGTHS_NM, spectrum)))
+    return [family for family, _ in own.values()], wavelength, np.stack([spectrum for _, spectrum in own.values()])

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Spectra = NDArray[np.float64]
-
 WAVELENGTHS_NM: Final = np.arange(400.0, 1001.0, 10.0)
 """Where every reflectance of the simulator is given, nm."""
 

@@ -6,10 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from hsiutils.simulate.labels import VEGETATION
-from hsiutils.simulate.rays import Vector
-from hsiutils.simulate.solids import Cylinder, Ellipsoid
-from hsiutils.simulate.stage import Pose, Stage, box
+from hsiutils.data.classes import VEGETATION
+from hsiutils.simulate.builder import Pose, Stage, box
+from hsiutils.simulate.geometry import Cylinder, Ellipsoid, Vector
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ DECIDUOUS: Final = {
     "fall": Foliage("leaves", "litter", 0.45),
     "winter": Foliage("bark", "litter", 0.80),
 }
-
 _CLUMPS: Final = 36
 """Leaf clumps in the crown of a tree near the camera."""
 

@@ -3,27 +3,74 @@
 Light and reflectance are multiplied wavelength by wavelength, but only once for each part of a scene: every `Slot`
 has a row of band integrals for each kind of light, and a ray merely adds them up with its own geometry. A sensor pixel
 has one filter, so only that band is worked out for it, there and at the neighbours that the lens blurs into it.
+
+Small laws of light at surfaces: Fresnel reflection, mirrors, wet surfaces.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.simulate import optics
-from hsiutils.simulate.illumination import GRID_NM, Illumination
+from hsiutils.simulate.light import DISC_SR, GRID_NM, Illumination
 from hsiutils.simulate.materials import reflectance
 from hsiutils.simulate.pigments import WAVELENGTHS_NM
-from hsiutils.simulate.sky import DISC_SR
 from hsiutils.simulate.surfaces import Surfaces
+
+WATER_INDEX = 1.33
+GLASS_INDEX = 1.52
+
+
+def fresnel(cosine: ArrayLike, index: float) -> NDArray[np.float64]:
+    """Reflectance of a smooth dielectric for unpolarised light.
+
+    Parameters
+    ----------
+    cosine : of the angle of incidence, 0..1.
+    index : refractive index of the medium, seen from air.
+    """
+    inside = np.clip(np.asarray(cosine, dtype=float), 0, 1)
+    refracted = np.sqrt(index**2 - 1 + inside**2)
+    across = (inside - refracted) / (inside + refracted)
+    along = (index**2 * inside - refracted) / (index**2 * inside + refracted)
+    return np.asarray((across**2 + along**2) / 2)
+
+
+def pane(cosine: ArrayLike, index: float = GLASS_INDEX) -> NDArray[np.float64]:
+    """Reflectance of a clear pane: both faces, with all inner reflections, 2F / (1 + F)."""
+    one = fresnel(cosine, index)
+    return np.asarray(2 * one / (1 + one))
+
+
+def mirror(direction: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Direction (3, ...) that a mirror with this normal sends a ray to."""
+    return np.asarray(direction - 2 * np.sum(direction * normal, axis=0) * normal)
+
+
+def wet(reflectance: ArrayLike, index: float = WATER_INDEX) -> NDArray[np.float64]:
+    """Reflectance of a rough surface under a film of water, without the reflection on the film.
+
+    Light that the surface scatters is partly reflected back at the inner face of the film and has another chance of
+    being absorbed (Angstrom 1925; Lekner and Dorf 1988): (1 - F)(1 - p) R / (1 - p R), with F the diffuse reflectance
+    of the film from outside and p from inside.
+    """
+    dry = np.asarray(reflectance, dtype=float)
+    outside = _diffuse_fresnel(index)
+    inside = 1 - (1 - outside) / index**2
+    return np.asarray((1 - outside) * (1 - inside) * dry / (1 - inside * dry))
+
+
+def _diffuse_fresnel(index: float, nodes: int = 200) -> float:
+    """Fresnel reflectance for light from all directions, cosine weighted."""
+    squared = (np.arange(nodes) + 0.5) / nodes
+    return float(fresnel(np.sqrt(squared), index).mean())
+
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-
-GLOSS: Final = {"glass": optics.GLASS_INDEX, "car_paint": 1.5, "water": optics.WATER_INDEX}
+GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX}
 """Families with a smooth face, and its refractive index; everything else scatters like paper (Lambert)."""
-
 _MOST = 0.98
 """No texture makes a surface reflect more than this."""
 
@@ -108,7 +155,7 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Array,
     surroundings = _surroundings(surfaces, illumination, spectra[:, 0])
     kinds = np.stack([illumination.direct, illumination.diffuse, surroundings])
     on_nodes = np.einsum("bw,lw,nw->lbn", weights, kinds, _hats(), optimize=True) / np.pi
-    states = np.stack([spectra[:, 0], spectra[:, 1], optics.wet(spectra[:, 0]), optics.wet(spectra[:, 1])], axis=1)
+    states = np.stack([spectra[:, 0], spectra[:, 1], wet(spectra[:, 0]), wet(spectra[:, 1])], axis=1)
     table = np.einsum("svn,lbn->sbvl", states, on_nodes, optimize=True)
     sky = illumination.sky
     emitters = np.vstack([sky.irradiance, illumination.direct / DISC_SR, surroundings / np.pi])
@@ -187,13 +234,11 @@ def _mirror_share(surfaces: Surfaces) -> Array:
     share = np.zeros(surfaces.slot.shape)
     for value in np.unique(index[index > 0]):
         here = index == value
-        law = optics.pane if value == optics.GLASS_INDEX else optics.fresnel
+        law = pane if value == GLASS_INDEX else fresnel
         # Dirt (the blend) is matt.
         share[here] = law(cosine[here], float(value)) * (1 - surfaces.mix[here])
     pooled = (surfaces.water > 0) & (surfaces.slot >= 0)
-    share[pooled] = np.maximum(
-        share[pooled], optics.fresnel(cosine[pooled], optics.WATER_INDEX) * surfaces.water[pooled]
-    )
+    share[pooled] = np.maximum(share[pooled], fresnel(cosine[pooled], WATER_INDEX) * surfaces.water[pooled])
     return share
 
 
@@ -210,7 +255,7 @@ def _emitters(surfaces: Surfaces, illumination: Illumination, share: Array) -> A
     result[:parts, above] = illumination.sky.shape(outward)
     result[parts, above] = illumination.sky.on_disc(outward)
     shiny = share > 0
-    reflected = optics.mirror(surfaces.direction[:, shiny].astype(float), surfaces.normal[:, shiny].astype(float))
+    reflected = mirror(surfaces.direction[:, shiny].astype(float), surfaces.normal[:, shiny].astype(float))
     open_sky = np.where(reflected[2] > 0, surfaces.sky_view[shiny], 0)
     result[:parts, shiny] = share[shiny] * open_sky * illumination.sky.shape(reflected)
     result[parts, shiny] = share[shiny] * surfaces.sun_visible[shiny] * illumination.sky.on_disc(reflected)

@@ -4,8 +4,8 @@ import torch
 from planted import DEAD, EDGES, NOISE, RED_EDGE, SPECTRA, planted, scene, scenes, trained_like
 
 from hsiutils.analysis import activation_maps, last_layer, region_statistics
-from hsiutils.classes import VOID
-from hsiutils.unet import UNetConfig
+from hsiutils.data.classes import VOID
+from hsiutils.models.unet import UNetConfig
 
 
 def test_last_layer_is_the_papers():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hsiutils.analysis.borders import border, sampling, step_along
-from hsiutils.classes import VOID
+from hsiutils.analysis.edges import border, sampling, step_along
+from hsiutils.data.classes import VOID
 
 
 def halves(shape=(12, 16), column=7):

@@ -13,9 +13,9 @@ from hsiutils.analysis import (
     ranking_agreement,
     region_statistics,
 )
-from hsiutils.attribution.capture import replaced
-from hsiutils.classes import CLASSES, VOID
-from hsiutils.metrics import confusion, iou
+from hsiutils.attribution.hooks import replaced
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.metrics import confusion, iou
 
 
 def found_in(model, pairs):

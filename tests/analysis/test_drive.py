@@ -16,7 +16,7 @@ from planted import (
 )
 
 from hsiutils.analysis import class_means, contributions, drive, evidence, head_table, homogeneity, region_statistics
-from hsiutils.analysis.head import margin_weights
+from hsiutils.analysis.activations import margin_weights
 
 
 def driven(model, pairs, **settings):

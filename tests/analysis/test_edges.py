@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from hsiutils.analysis import border_probes, border_statistics, edge_measures, edge_profiles, edge_statistics, interval
 from hsiutils.analysis.edges import peak_width
-from hsiutils.classes import VOID
+from hsiutils.data.classes import VOID
 
 SHAPE = (96, 128)
 

@@ -4,8 +4,8 @@ import torch
 from planted import RED_EDGE, planted, scene, trained_like, vegetation_head
 
 from hsiutils.analysis import contributions, head_table, margin_weights
-from hsiutils.classes import CLASSES
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.data.classes import CLASSES
+from hsiutils.models.unet import UNet, UNetConfig
 
 
 def test_the_papers_head_is_32_by_5():

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from hsiutils.analysis.borders import border
-from hsiutils.analysis.probes import ARM, REACH, border_probes
-from hsiutils.classes import VOID
+from hsiutils.analysis.edges import ARM, REACH, border, border_probes
+from hsiutils.data.classes import VOID
 
 
 def slanted(shape=(40, 60), tilt=0.5):

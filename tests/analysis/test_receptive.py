@@ -5,8 +5,8 @@ import torch
 from planted import planted, scenes, trained_like
 
 from hsiutils.analysis import effective_fields, field_layers, theoretical_fields
-from hsiutils.classes import CLASSES, VOID
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet, UNetConfig
 
 
 def boxes():

@@ -12,8 +12,8 @@ from hsiutils.analysis import (
     skip_share,
     skip_statistics,
 )
-from hsiutils.attribution.linear import split_at_skips
-from hsiutils.classes import CLASSES
+from hsiutils.attribution.decompose import split_at_skips
+from hsiutils.data.classes import CLASSES
 
 
 def one(seed=0):

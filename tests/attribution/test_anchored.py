@@ -4,9 +4,8 @@ import torch
 import xarray as xr
 from networks import SMALL, image, trained
 
-from hsiutils.attribution.anchored import decompose_from, margins
-from hsiutils.attribution.closing import closure
-from hsiutils.attribution.linear import decompose
+from hsiutils.attribution.decompose import decompose, decompose_from, margins
+from hsiutils.attribution.result import closure
 
 X = image()
 SPECTRUM = np.array([0.5, -0.2, 0.1, 0.3])

@@ -3,14 +3,12 @@ import pytest
 import torch
 from networks import SMALL, Live, hooks, image, same, shaken, state, trained
 
-from hsiutils.attribution import sums_gradcam
-from hsiutils.attribution.audit import AT_INPUT, AT_LAYERS, AUDITED, BEFORE_HEAD, audit, default_layers
-from hsiutils.attribution.audited import Audited
-from hsiutils.attribution.capture import INPUT, activations, frozen
-from hsiutils.attribution.grid import to_image
+from hsiutils.attribution import audit as sums_gradcam
+from hsiutils.attribution.audit import AT_INPUT, AT_LAYERS, AUDITED, BEFORE_HEAD, Audited, audit, default_layers
+from hsiutils.attribution.hooks import INPUT, activations, frozen, to_image
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.targets import pixel, region
-from hsiutils.unet import UNetConfig
+from hsiutils.models.unet import UNetConfig
 
 X = image()
 SHAPE = (5, 13, 18)

@@ -7,7 +7,7 @@ from captum.attr import LayerAttribution, LayerGradCam, LayerGradientXActivation
 from networks import SMALL, image, shaken
 
 from hsiutils.attribution import cams
-from hsiutils.attribution.capture import activations, replaced
+from hsiutils.attribution.hooks import activations, replaced
 from hsiutils.attribution.targets import Target, pixel, region, weights
 
 X = image()

@@ -3,10 +3,9 @@ import pytest
 import torch
 from networks import hooks, image, same, state, trained
 
-from hsiutils.attribution import closing
-from hsiutils.attribution.anchored import decompose_from
-from hsiutils.attribution.closing import closed, closure
-from hsiutils.attribution.linear import decompose, spatial, split_at_skips
+from hsiutils.attribution import result as closing
+from hsiutils.attribution.decompose import decompose, decompose_from, spatial, split_at_skips
+from hsiutils.attribution.result import closed, closure
 from hsiutils.attribution.targets import pixel
 
 X = image(dtype=torch.float32)

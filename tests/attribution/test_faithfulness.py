@@ -7,11 +7,11 @@ import xarray as xr
 from networks import SMALL, image, shaken
 
 from hsiutils.attribution.cams import gradcam
-from hsiutils.attribution.faithfulness import band_ablation, insertion_deletion, pixel_map
+from hsiutils.attribution.checks import band_ablation, insertion_deletion, pixel_map
 from hsiutils.attribution.gradients import gradient_x_input, integrated_gradients
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import region
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.models.unet import UNet, UNetConfig
 
 X = image(height=16, width=20)
 WHOLE = region((SMALL.classes, 16, 20), 1, torch.ones(16, 20, dtype=torch.bool))

@@ -10,7 +10,7 @@ from torch import nn
 
 from hsiutils.attribution import gradients
 from hsiutils.attribution.targets import class_map, region
-from hsiutils.unet import UNet
+from hsiutils.models.unet import UNet
 
 X = image()
 EVEN = image(height=16, width=20)

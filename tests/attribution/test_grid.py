@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hsiutils.attribution.grid import to_image, upsampling_weights
+from hsiutils.attribution.hooks import to_image, upsampling_weights
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (4, 6), (8, 12)])

@@ -6,7 +6,7 @@ from hsiutils.attribution import targets
 from hsiutils.attribution.leaderboard import leaderboard, pixel_maps, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.models.unet import UNet, UNetConfig
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@ import pytest
 import torch
 from networks import image, shaken
 
-from hsiutils.attribution.affine import linearise
-from hsiutils.attribution.parts import Output, Parts
+from hsiutils.attribution.linearise import Output, Parts, linearise
 
 X = image(height=4, width=6)
 PARTITION = np.arange(24).reshape(4, 6) % 3 * 10 - 5

@@ -3,8 +3,7 @@ import pytest
 import torch
 from networks import SMALL, image, trained
 
-from hsiutils.attribution.linear import decompose
-from hsiutils.attribution.path import decompose_path
+from hsiutils.attribution.decompose import decompose, decompose_path
 from hsiutils.attribution.targets import pixel
 
 X = image()

@@ -7,7 +7,7 @@ from networks import SMALL, image, shaken
 from torch.nn import functional
 
 from hsiutils.attribution import perturbation
-from hsiutils.attribution.capture import activations, replaced
+from hsiutils.attribution.hooks import activations, replaced
 from hsiutils.attribution.targets import region
 
 X = image()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsiutils.attribution.reference import reference_image
+from hsiutils.attribution.targets import reference_image
 
 IMAGE = torch.zeros(3, 2, 4)
 

@@ -2,7 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from book.tiny_book import write_book
+from tiny_book import write_book
 
 from hsiutils.book import build
 from hsiutils.book.chapters import chapters

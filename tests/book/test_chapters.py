@@ -2,7 +2,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from book.tiny_book import write_book
+from tiny_book import write_book
 
 from hsiutils.book.chapters import (
     PROJECT,
@@ -87,9 +87,9 @@ def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
 def test_imports_of_hsiutils_are_found_as_modules(project):
     path = chapter(
         project,
-        "import numpy\nfrom hsiutils import pipeline\nfrom hsiutils.plots.base import show\nimport hsiutils.cube",
+        "import numpy\nfrom hsiutils import pipeline\nfrom hsiutils.plots.base import show\nimport hsiutils.data.cube",
     )
-    assert imported_modules(path) == ("hsiutils.cube", "hsiutils.pipeline", "hsiutils.plots.base")
+    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "hsiutils.plots.base")
 
 
 def test_outputs_are_not_what_a_chapter_is(project, tmp_path):

@@ -1,7 +1,7 @@
-from hsiutils.book.demonstration import cut_short, write_demonstration
-from hsiutils.datacheck import check_dataset
-from hsiutils.dataset import open_hsi_drive
-from hsiutils.rawcheck import Chain, kind, read_reference, remade
+from hsiutils.book.terminal import cut_short, write_demonstration
+from hsiutils.data.check import check_dataset
+from hsiutils.data.compare import Chain, kind, read_reference, remade
+from hsiutils.data.hsidrive import open_hsi_drive
 
 
 def test_it_is_a_sound_set_in_the_released_layout_with_references(tmp_path):

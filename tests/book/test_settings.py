@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from hsiutils.book import settings as module
-from hsiutils.book.settings import check_names, parse_list, settings
-from hsiutils.keras_weights import write_keras
-from hsiutils.profiles import profile
-from hsiutils.unet import UNet, UNetConfig
+from hsiutils.book import chapters as module
+from hsiutils.book.chapters import check_names, parse_list, settings
+from hsiutils.models.keras import write_keras
+from hsiutils.models.unet import UNet, UNetConfig
+from hsiutils.paper.run import profile
 
 
 def test_defaults_are_the_quick_profile_on_simulated_scenes():

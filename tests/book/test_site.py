@@ -7,11 +7,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from book.tiny_book import write_book
+from tiny_book import write_book
 
-from hsiutils.book import site
+from hsiutils.book import build as site
+from hsiutils.book.build import SiteError, build_site
 from hsiutils.book.chapters import chapters, run_chapter
-from hsiutils.book.site import SiteError, build_site
 
 
 @pytest.fixture(scope="module")

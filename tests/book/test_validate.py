@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from book.tiny_book import write_book
+from tiny_book import write_book
 
 from hsiutils.book.chapters import chapters
 from hsiutils.book.validate import CHECKED, record_outputs, validate

@@ -1,12 +1,12 @@
 import holoviews as hv
 import numpy as np
 import pandas as pd
+import planted
 import pytest
 import xarray as xr
-from analysis import planted
 
 from hsiutils import analysis
-from hsiutils.classes import CLASSES
+from hsiutils.data.classes import CLASSES
 from hsiutils.plots import activations as plots
 from hsiutils.plots.base import start
 from hsiutils.plots.pictures import pages

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
 
-from hsiutils import pipeline
-from hsiutils.classes import CLASSES, VOID
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.paper import run as pipeline
 from hsiutils.plots import scenes as scene_plots
 from hsiutils.plots.activations import spread
 from hsiutils.plots.base import PALETTE, colour, show, start

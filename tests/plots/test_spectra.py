@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from hsiutils.plots.attribution import band_pages, contribution_spectra
 from hsiutils.plots.base import start
-from hsiutils.plots.spectra import band_pages, contribution_spectra
 
 WAVELENGTHS = [800.0, 600.0, 700.0]
 

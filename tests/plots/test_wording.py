@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from hsiutils.plots import wording
+from hsiutils.plots import tables as wording
 
 
 def test_findings_are_told_in_one_row_each():

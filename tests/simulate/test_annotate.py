@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.annotate import label_tiles, tile_majority, tile_mean
+from hsiutils.simulate.camera import label_tiles, tile_majority, tile_mean
 
 TILE = (5, 5)
 

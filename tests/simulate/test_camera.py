@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hsiutils.sensor import HSI_DRIVE
+from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.simulate.camera import Camera, digitise, expose, meter, pixel_gains, reference
-from hsiutils.simulate.illumination import GRID_NM
+from hsiutils.simulate.light import GRID_NM
 
 CAMERA = Camera(HSI_DRIVE.resized((24, 40)))
 SHAPE = CAMERA.sensor.active_shape

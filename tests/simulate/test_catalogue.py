@@ -1,7 +1,6 @@
 import numpy as np
 
-from hsiutils.simulate.catalogue import distinct_samples
-from hsiutils.simulate.materials import families, samples
+from hsiutils.simulate.materials import distinct_samples, families, samples
 
 
 def test_measured_samples_are_distinct_and_none_is_modelled():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.composition import compose
-from hsiutils.simulate.conditions import Conditions
-from hsiutils.simulate.labels import MARKS
+from hsiutils.data.classes import MARKS
+from hsiutils.data.names import Conditions
+from hsiutils.simulate.compose import compose
+from hsiutils.simulate.geometry import Cylinder
 from hsiutils.simulate.materials import NAMES
-from hsiutils.simulate.solids import Cylinder
 
 KINDS = ["nf4121_001", "nf3122_002", "nf2123_003", "nf1331_004", "nf4332_005", "nf1413_006"]
 

@@ -8,11 +8,13 @@ import pytest
 from scipy.io import loadmat
 from skimage.io import imread
 
-from hsiutils import raw
+from hsiutils.data import raw
+from hsiutils.data.hsidrive import read_settings
+from hsiutils.data.names import split_of
 from hsiutils.simulate import files
-from hsiutils.simulate.files import is_complete, read_settings, read_truth, write_dataset, write_scene
+from hsiutils.simulate.draws import draw_names
+from hsiutils.simulate.files import is_complete, read_truth, write_dataset, write_scene
 from hsiutils.simulate.frame import Simulation, render
-from hsiutils.simulate.names import draw_names, split_of
 
 SMALL = Simulation(tiles=(8, 16))
 NAMES = draw_names(3)

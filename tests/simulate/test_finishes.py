@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.finishes import Facade, Framed
-from hsiutils.simulate.solids import FRONT, LEFT, REAR, TOP, Ellipsoid
-from hsiutils.simulate.stage import Pose, box
+from hsiutils.simulate.builder import Pose, box
+from hsiutils.simulate.geometry import FRONT, LEFT, REAR, TOP, Ellipsoid
+from hsiutils.simulate.objects import Facade, Framed
 
 WALL, GLASS, FRAME, DOOR = 0, 1, 2, 3
 HOUSE = box(Pose(0, 10), (0, 12, 0, 9), 0, 6)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from flat_world import flat_world
 
-from hsiutils import raw
+from hsiutils.data import raw
 from hsiutils.simulate.frame import Frame, References, Simulation, photograph, references, render, truth_of
-from hsiutils.simulate.illumination import STANDARD, illuminate
+from hsiutils.simulate.light import STANDARD, illuminate
 from hsiutils.simulate.materials import NAMES, reflectance
 from hsiutils.simulate.surfaces import Slot, Surfaces
 

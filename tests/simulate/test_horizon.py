@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.horizon import Horizon
+from hsiutils.simulate.compose import Horizon
 
 EYE = np.array([[0.0], [0.0], [1.4]], np.float32)
 

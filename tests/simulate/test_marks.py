@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.marks import Arrow, Bars, Hatching, Line, Mark, Teeth
+from hsiutils.simulate.roads import Arrow, Bars, Hatching, Line, Mark, Teeth
 
 STEP = 0.02
 V, U = np.meshgrid(np.arange(-6, 6, STEP, dtype=np.float32), np.arange(0, 40, STEP, dtype=np.float32))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate.noise import Noise
+from hsiutils.simulate.textures import Noise
 
 RNG = np.random.default_rng(0)
 PLACES = RNG.uniform(-40, 40, (3, 40_000)).astype(np.float32)

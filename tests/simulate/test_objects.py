@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from miniature import stage
 
-from hsiutils.simulate import buildings, furniture, people, plants, vehicles
-from hsiutils.simulate.labels import GLASS, METAL, PAINTED_METAL, PERSON, STONE, UNLABELLED, VEGETATION
+from hsiutils.data.classes import GLASS, METAL, PAINTED_METAL, PERSON, STONE, UNLABELLED, VEGETATION
+from hsiutils.simulate import objects as buildings
+from hsiutils.simulate import objects as furniture
+from hsiutils.simulate import objects as people
+from hsiutils.simulate import objects as vehicles
+from hsiutils.simulate import plants
+from hsiutils.simulate.builder import Pose, Stage
+from hsiutils.simulate.geometry import Perspective
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.raster import rasterise
-from hsiutils.simulate.rays import Perspective
 from hsiutils.simulate.roads import Curve
-from hsiutils.simulate.stage import Pose, Stage
 
 HERE = Pose(1.0, 15.0, 0.0)
 CURVE = Curve(-1.7, 0.0, 1 / 200)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate import optics
+from hsiutils.simulate import radiance as optics
 
 
 def test_fresnel_at_normal_and_grazing_incidence() -> None:

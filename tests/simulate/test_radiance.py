@@ -4,19 +4,13 @@ import numpy as np
 import pytest
 from flat_world import flat_world
 
-from hsiutils.sensor import HSI_DRIVE
-from hsiutils.simulate import optics, radiance
+from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.simulate import radiance
+from hsiutils.simulate import radiance as optics
 from hsiutils.simulate.camera import Camera
-from hsiutils.simulate.illumination import (
-    GRID_NM,
-    STANDARD,
-    Illumination,
-    extinction,
-    illuminate,
-)
+from hsiutils.simulate.light import DISC_SR, GRID_NM, STANDARD, Illumination, extinction, illuminate
 from hsiutils.simulate.materials import reflectance
 from hsiutils.simulate.pigments import WAVELENGTHS_NM
-from hsiutils.simulate.sky import DISC_SR
 from hsiutils.simulate.surfaces import Slot, Surfaces
 
 CAMERA = Camera(HSI_DRIVE.resized((12, 20)))

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
+from hsiutils.simulate.builder import Part, Pose, box
+from hsiutils.simulate.geometry import REAR, Ellipsoid, Perspective
 from hsiutils.simulate.raster import points_at, rasterise
-from hsiutils.simulate.rays import Perspective
-from hsiutils.simulate.solids import REAR, Ellipsoid
-from hsiutils.simulate.stage import Part, Pose, box
 
 VIEW = Perspective.looking(np.array([0.0, 0.0, 1.4]), (240, 480), np.radians(42), 0.0)
 

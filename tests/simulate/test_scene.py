@@ -4,10 +4,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from hsiutils.classes import FREQUENCIES, VOID, merge
-from hsiutils.simulate.conditions import Conditions
-from hsiutils.simulate.scene import build_surfaces
+from hsiutils.data.classes import FREQUENCIES, VOID, merge
+from hsiutils.data.names import Conditions
 from hsiutils.simulate.surfaces import Surfaces
+from hsiutils.simulate.trace import build_surfaces
 
 SHAPE = (60, 120)
 SUN = np.array([0.5, 0.5, np.sqrt(0.5)])
@@ -18,7 +18,7 @@ def build(name: str, seed: int = 0, shape: tuple[int, int] = SHAPE, direct_light
 
 
 def names() -> list[str]:
-    with resources.files("hsiutils").joinpath("resources/hsi_drive_v2_names.csv").open() as file:
+    with resources.files("hsiutils").joinpath("data/names.csv").open() as file:
         return sorted(line.split(",")[0] for line in list(file)[1:])
 
 

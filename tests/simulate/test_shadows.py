@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from miniature import SHAPE, scene, stage
 
-from hsiutils.simulate.look import look
-from hsiutils.simulate.shadows import sun_visible
-from hsiutils.simulate.stage import Part, Pose, Stage, box
+from hsiutils.simulate.builder import Part, Pose, Stage, box
+from hsiutils.simulate.raster import sun_visible
 from hsiutils.simulate.surfaces import Surfaces
+from hsiutils.simulate.trace import look
 
 POST = Part(box(Pose(0, 14), (-0.5, 0.5, -0.5, 0.5), 0, 2), (0,) * 6, 3)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hsiutils.simulate import sky
-from hsiutils.simulate.sky import CloudField, Pattern, Sky
+from hsiutils.simulate import light as sky
+from hsiutils.simulate.light import CloudField, Pattern, Sky
 
 SUN = np.array([0.3, 0.6, 0.5]) / np.linalg.norm([0.3, 0.6, 0.5])
 PATTERNS = {

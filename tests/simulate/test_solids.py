@@ -4,9 +4,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hsiutils.simulate.rays import Affine, Parallel, Perspective, View
-from hsiutils.simulate.solids import FAR_CAP, NEAR_CAP, REAR, SIDE, TOP, Cylinder, Ellipsoid, Hexahedron, Solid
-from hsiutils.simulate.stage import Pose, box, frustum
+from hsiutils.simulate.builder import Pose, box, frustum
+from hsiutils.simulate.geometry import (
+    FAR_CAP,
+    NEAR_CAP,
+    REAR,
+    SIDE,
+    TOP,
+    Affine,
+    Cylinder,
+    Ellipsoid,
+    Hexahedron,
+    Parallel,
+    Perspective,
+    Solid,
+    View,
+)
 
 UP = np.array([0.0, 0.0, 1.0])
 

@@ -1,0 +1,327 @@
+"""Does a map depend on what the network has learned, and on the class? The checks of Adebayo 2018 (arXiv 1810.03292).
+
+A map that stays as it was while the layers above are redrawn explains the picture, not the network. Similarity of the
+maps is measured by Spearman's rank correlation and by SSIM, with their signs and of their absolute values: 1 is the
+same map. A correlation with a map that is the same everywhere is not defined, and is NaN.
+
+Does the network do what a map says? Insertion and deletion of pixels, and replacement of bands.
+
+Both change the input and ask the network again, so they judge what a change does, not whether contributions sum to the
+logit. The reference that takes the place of what is removed is an argument: another reference, another answer.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata, spearmanr
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from hsiutils.attribution.hooks import frozen, full_precision, to_image
+from hsiutils.attribution.linearise import input_image
+from hsiutils.attribution.perturbation import BATCH, band_occlusion
+from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.targets import Target, reference_image
+from hsiutils.models.unet import UNet, layer_shapes
+
+Mode = Literal["cascading", "independent"]
+SIGNS: tuple[str, ...] = ("signed", "absolute")
+"""The two readings of a map that are compared."""
+
+
+def parameter_randomisation(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    methods: Mapping[str, Callable[..., Attribution]],
+    *,
+    mode: Mode = "cascading",
+    layer: str | None = None,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """How much of each method's map survives when layers of a copy of the network are redrawn, from the head down.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    target : frozen, the same for every network.
+    methods : name -> (model, x, target, layer) -> Attribution, e.g. from `hsiutils.attribution.methods.METHODS`.
+    mode : "cascading" redraws a layer together with all those above it, "independent" each layer alone.
+    layer : handed to the methods.
+    layers : Keras names of the layers to stop at; None for all. Cascading redraws those in between too.
+    seed : of the new weights.
+
+    Returns
+    -------
+    Dataset
+        `spearman` and `ssim` (method, layer, sign) between the map before and after; layer in the order from the head
+        down. SSIM is NaN for maps smaller than 3 x 3 or without space.
+
+    Raises
+    ------
+    ValueError
+        If there is no such mode or layer.
+    """
+    before = {name: method(model, x, target, layer).map for name, method in methods.items()}
+    names, rows = [], []
+    for name, twin in randomised_networks(model, mode, seed, layers):
+        names.append(name)
+        after = {key: method(twin, x, target, layer).map for key, method in methods.items()}
+        rows.append([similarity(before[key], after[key]) for key in methods])
+    values = np.asarray(rows).transpose(1, 0, 2, 3)
+    return _dataset(values, ("method", "layer"), {"method": list(methods), "layer": names})
+
+
+def randomised_networks(
+    model: UNet, mode: Mode = "cascading", seed: int = 0, layers: Sequence[str] | None = None
+) -> Iterator[tuple[str, UNet]]:
+    """Copies of a network with layers as they were before training, from the head down; the model stays as it is.
+
+    A layer is a convolution and, where it has one, its batch normalisation: weights drawn anew, statistics unlearned.
+
+    Yields
+    ------
+    tuple : Keras name of the lowest layer redrawn, and the network, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If there is no such mode or layer.
+    """
+    if mode not in ("cascading", "independent"):
+        raise ValueError(f'mode must be "cascading" or "independent", got {mode!r}')
+    order = [shape.name for shape in reversed(layer_shapes(model.config))]
+    chosen = order if layers is None else list(layers)
+    if missing := [name for name in chosen if name not in order]:
+        raise ValueError(f"no layers {missing} in a U-Net of depth {model.config.depth}; it has {', '.join(order)}")
+    # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
+    (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
+    fresh = _learned(UNet(model.config, torch.Generator().manual_seed(int(stream))))
+    for place, name in enumerate(order):
+        if name in chosen:
+            twin = copy.deepcopy(model).eval()
+            _redraw(twin, fresh, order[: place + 1] if mode == "cascading" else [name])
+            yield name, twin
+
+
+def class_sensitivity(
+    model: UNet,
+    x: Tensor,
+    targets: Sequence[Target],
+    methods: Mapping[str, Callable[..., Attribution]],
+    *,
+    layer: str | None = None,
+) -> xr.Dataset:
+    """How alike each method's maps for different targets are, e.g. the logits of two classes over the same region.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    targets : at least two; every pair is compared.
+    methods, layer : as in `parameter_randomisation`.
+
+    Returns
+    -------
+    Dataset
+        `spearman` and `ssim` (method, pair, sign); coordinates `first` and `second` name the targets of a pair. A
+        method that does not see the class has 1 everywhere.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two targets.
+    """
+    if len(targets) < 2:
+        raise ValueError(f"class sensitivity compares at least two targets, got {len(targets)}")
+    pairs = list(combinations(range(len(targets)), 2))
+    rows = []
+    for method in methods.values():
+        maps = [method(model, x, target, layer).map for target in targets]
+        rows.append([similarity(maps[one], maps[other]) for one, other in pairs])
+    found = _dataset(np.asarray(rows), ("method", "pair"), {"method": list(methods)})
+    first, second = ([targets[pair[side]].name for pair in pairs] for side in (0, 1))
+    return found.assign_coords(first=("pair", first), second=("pair", second))
+
+
+def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
+    """Likeness of two maps of the same shape: (2, 2), Spearman and SSIM by `SIGNS`.
+
+    Spearman compares every number. SSIM compares pictures from 0 to 1: the sum over the bands, of the values or of
+    their absolute values, scaled by its largest absolute value; signed, zero is mid-grey, because SSIM takes a map of
+    mean zero and its negative for alike.
+    """
+    signed, absolute = (one.values, other.values), (abs(one.values), abs(other.values))
+    ranks = [_spearman(*pair) for pair in (signed, absolute)]
+    grey = [(_picture(values) + 1) / 2 for values in signed]
+    return np.array([ranks, [_ssim(*grey), _ssim(*map(_picture, absolute))]])
+
+
+def _spearman(one: NDArray[Any], other: NDArray[Any]) -> float:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+def _ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    side = min(7, *one.shape) if one.ndim == 2 else 0
+    if side < 3:
+        return float("nan")
+    window = side - (side + 1) % 2
+    return float(structural_similarity(one, other, win_size=window, data_range=1.0))  # type: ignore[no-untyped-call]
+
+
+def _picture(values: NDArray[Any]) -> NDArray[np.float64]:
+    flat = values.sum(0, dtype=np.float64) if values.ndim == 3 else values.astype(np.float64)
+    largest = np.abs(flat).max(initial=0)
+    return np.asarray(flat / largest if largest else flat)
+
+
+def _learned(model: UNet) -> dict[str, list[nn.Module]]:
+    """Keras name -> the modules that hold what the layer has learned: a convolution and, unless folded, its norm."""
+    norms: dict[nn.Module, nn.Module] = {}
+    for block in model.blocks():
+        norms |= {block.conv1: block.norm1, block.conv2: block.norm2}
+    norms = {conv: norm for conv, norm in norms.items() if isinstance(norm, nn.BatchNorm2d)}
+    return {name: [layer, norms[layer]] if layer in norms else [layer] for name, layer in model.keras_layers().items()}
+
+
+def _redraw(model: UNet, fresh: Mapping[str, list[nn.Module]], layers: Sequence[str]) -> None:
+    learned = _learned(model)
+    for name in layers:
+        for module, new in zip(learned[name], fresh[name], strict=False):  # a folded layer has no norm any more
+            module.load_state_dict(new.state_dict())
+
+
+def _dataset(values: NDArray[np.float64], dims: tuple[str, str], coords: Mapping[str, Any]) -> xr.Dataset:
+    """Values (first, second, measure, sign)."""
+    axes = (*dims, "sign")
+    variables = {"spearman": (axes, values[:, :, 0]), "ssim": (axes, values[:, :, 1])}
+    return xr.Dataset(cast(Mapping[Any, Any], variables), {**coords, "sign": list(SIGNS)})
+
+
+def insertion_deletion(
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    attribution: Attribution,
+    *,
+    reference: ArrayLike | Tensor = 0.0,
+    steps: int = 16,
+) -> xr.Dataset:
+    """The target's value while pixels are put in, or taken out, in the order of a map: highest first (Petsiuk 2018).
+
+    A map on a coarser grid is upsampled; bands are summed. Equal values keep the order of the pixels.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    attribution : of this image, with axes y and x.
+    reference : what stands where pixels are absent: a number, a spectrum (channels,) or an image (channels, h, w).
+    steps : points of the curves after the first.
+
+    Returns
+    -------
+    Dataset
+        `value` (curve, fraction): "insertion" goes from the reference image to the image, "deletion" the other way.
+        `area` (curve): under the curve of (value - reference's) / (image's - reference's), so that what the order does
+        shows and the logit's size does not; NaN where both are the same. `score`: insertion's area less deletion's,
+        above zero where the map finds what matters.
+
+    Raises
+    ------
+    ValueError
+        If the map has no space or another size, steps is not positive, or the reference does not fit the image.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    image = input_image(model, x)
+    start = reference_image(reference, image)
+    ranks = _ranks(pixel_map(model, attribution, image))
+    fractions = np.linspace(0, 1, steps + 1)
+    present = [torch.as_tensor(ranks < round(share * ranks.size)).to(image.device) for share in fractions]
+    insertion = _values(model, target, [torch.where(mask, image, start) for mask in present])
+    deletion = _values(model, target, [torch.where(mask, start, image) for mask in present])
+    value = np.stack([insertion, deletion])
+    change = insertion[-1] - insertion[0]
+    shares = (value - insertion[0]) / change if change else np.full_like(value, np.nan)
+    area = np.asarray(np.trapezoid(shares, fractions, axis=1))
+    return xr.Dataset(
+        {"value": (("curve", "fraction"), value), "area": (("curve",), area), "score": ((), area[0] - area[1])},
+        {"curve": ["insertion", "deletion"], "fraction": fractions},
+    )
+
+
+def band_ablation(
+    model: UNet, x: Tensor, target: Target, claimed: Attribution, *, reference: ArrayLike | Tensor = 0.0
+) -> xr.Dataset:
+    """What a method says of each band against what happens when the band is replaced.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w).
+    claimed : attribution with an axis "band"; summed over space.
+    reference : what a band is replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
+
+    Returns
+    -------
+    Dataset
+        `claimed` and `change` (band,), the latter the fall of the target's value; `spearman`, their rank correlation,
+        NaN where one of them is the same for all bands.
+
+    Raises
+    ------
+    ValueError
+        If the map has no axis "band", or not as many bands as the image.
+    """
+    if "band" not in claimed.map.dims or claimed.map.sizes["band"] != x.shape[-3]:
+        raise ValueError(
+            f"{claimed.method}: a map with {x.shape[-3]} bands is needed, got dims {dict(claimed.map.sizes)}"
+        )
+    space = [dim for dim in claimed.map.dims if dim != "band"]
+    said = claimed.map.sum(space, dtype=np.float64).values
+    change = band_occlusion(model, x, target, reference=reference).map.values.astype(np.float64)
+    varied = np.ptp(said) > 0 and np.ptp(change) > 0
+    spearman = float(spearmanr(said, change).statistic) if varied else float("nan")
+    return xr.Dataset({"claimed": (("band",), said), "change": (("band",), change), "spearman": ((), spearman)})
+
+
+def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[np.float64]:
+    """A map as one number a pixel of the image, (h, w): bands summed, coarser grids upsampled, padding cropped.
+
+    Raises
+    ------
+    ValueError
+        If the map has no axes y and x, values that are not finite, or its grid is not one of this image's.
+    """
+    if not {"y", "x"} <= set(attribution.map.dims):
+        raise ValueError(f"{attribution.method}: a map in space is needed, got dims {attribution.map.dims}")
+    if not np.isfinite(attribution.map.values).all():
+        raise ValueError(f"{attribution.method}: the map holds values that are not finite, and orders nothing")
+    others = [dim for dim in attribution.map.dims if dim not in ("y", "x")]
+    values = attribution.map.sum(others, dtype=np.float64).transpose("y", "x").values
+    (height, width), stride = image.shape[1:], model.config.stride
+    if values.shape == (height, width):
+        return np.asarray(values)
+    rows, columns = height + -height % stride, width + -width % stride
+    if any(full % part for full, part in zip((rows, columns), values.shape, strict=True)):
+        raise ValueError(f"{attribution.method}: a map of {values.shape} is of no layer of an image {(height, width)}")
+    whole = to_image(torch.as_tensor(values)[None, None], (rows, columns), (height, width))
+    return np.asarray(whole[0, 0].numpy())
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank of each pixel, 0 for the highest."""
+    return np.asarray(rankdata(-values, method="ordinal").reshape(values.shape) - 1)
+
+
+def _values(model: UNet, target: Target, images: list[Tensor]) -> NDArray[np.float64]:
+    with torch.no_grad(), full_precision(), frozen(model):
+        batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        return np.concatenate([target.value(model(batch)).double().cpu().numpy() for batch in batches])

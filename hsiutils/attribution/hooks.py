@@ -1,0 +1,129 @@
+"""Looking into a network without leaving a trace: hooks and modes exist only inside `with`.
+
+Everything is undone on the way out, whatever ended the block, KeyboardInterrupt included, and errors pass through.
+
+From a layer's own grid to the image: upsampling, and what it does to a sum.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hsiutils.models.unet import UNet
+
+INPUT = "input"
+"""Name of the network's input where a layer is asked for."""
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and no parameter asks for a gradient.
+
+    Each module's own mode and each parameter's own `requires_grad` come back afterwards; `.grad` is not touched,
+    because a backward pass inside the block has no parameter to write to.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    asks = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in asks:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, ask in asks:
+            parameter.requires_grad_(ask)
+
+
+@contextmanager
+def activations(
+    model: UNet, names: Iterable[str], after: bool = True, leaf: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """Collect what layers put out during the forward passes inside the block; the latest pass wins.
+
+    Parameters
+    ----------
+    names : Keras names, or "input" for what the network is given.
+    after : the tensor after batch normalisation and ReLU; else what Keras calls `get_layer(name).output`.
+    leaf : cut the graph at each layer and let its output ask for a gradient, so that a backward pass stops there.
+        Layers above one another cannot be leaves together: the upper one would cut off the lower.
+
+    Yields
+    ------
+    dict : name -> (n, channels, h, w), of the padded size (see `UNet`); filled by the first forward pass.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[Tensor], Tensor]:
+        def tap(value: Tensor) -> Tensor:
+            seen[name] = value.detach().requires_grad_() if leaf else value
+            return seen[name]
+
+        return tap
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(replaced(model, name, keep(name), after))
+        yield seen
+
+
+@contextmanager
+def replaced(model: UNet, name: str, change: Callable[[Tensor], Tensor], after: bool = True) -> Iterator[None]:
+    """Let every forward pass inside the block go on with `change(output)` in place of a layer's output.
+
+    Parameters
+    ----------
+    name : Keras name, or "input" to change what the network is given.
+    change : (n, channels, h, w) -> the tensor to go on with.
+    after : as in `activations`.
+    """
+    if name == INPUT:
+        handle = model.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
+    else:
+        handle = model.layer(name, after).register_forward_hook(lambda _, __, output: change(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions and matrix products in the full precision of their dtype: no TF32 on a GPU, which rounds to 1e-3."""
+    convolution, product = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
+
+
+Size = tuple[int, int]
+"""(rows, columns)."""
+
+
+def to_image(values: Tensor, padded: Size, image: Size) -> Tensor:
+    """Maps (n, k, h', w') on a layer's grid, bilinear on the padded image, cropped to the image: (n, k, h, w).
+
+    A sum over the map grows by about the ratio of the pixels; upsampled maps close at no layer but those of full size.
+    """
+    if tuple(values.shape[2:]) != padded:
+        values = functional.interpolate(values, padded, mode="bilinear", align_corners=False)
+    return values[:, :, : image[0], : image[1]]
+
+
+def upsampling_weights(grid: Size, padded: Size, image: Size, like: Tensor) -> Tensor:
+    """How often each pixel (h', w') of a layer counts in the sum of its upsampled map: the adjoint of `to_image`."""
+    with torch.enable_grad():
+        values = torch.zeros((1, 1, *grid), dtype=like.dtype, device=like.device, requires_grad=True)
+        (weights,) = torch.autograd.grad(to_image(values, padded, image).sum(), values)
+    return weights[0, 0]

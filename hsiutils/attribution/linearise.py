@@ -1,0 +1,386 @@
+"""The network as the exact affine map that it is at one input, and forward mode through it.
+
+With batch normalisation folded in, every layer is linear but for ReLU and max-pooling, and those act at a given input
+like a fixed gate and a fixed choice. So y = J x + sum over layers of J_l b_l holds exactly, not to first order (the
+closure behind FullGrad, Srinivas & Fleuret 2019). `Linearisation.push` applies J to a batch of tangents: one pass gives
+the change of every logit of the image. It is a Jacobian-vector product done by hand, without autograd: a tangent walks
+through the convolutions without their biases, the gates and the choices of the primal pass.
+
+How an input is cut into parts, and what is kept of the logits that they contribute to.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hsiutils.attribution.hooks import INPUT, activations, full_precision
+from hsiutils.attribution.targets import class_name, class_number, one_image
+from hsiutils.models.unet import UNet
+
+MEMORY = 1 << 30
+"""Default limit on the working memory of a computation, bytes: room for tangents of the full-size network in double
+precision (0.3 GB each). Results come on top."""
+
+
+class Site(NamedTuple):
+    """A tensor of the network where a tangent may enter.
+
+    Attributes
+    ----------
+    layer : Keras name, or "input".
+    after : after the ReLU; else before it (and after the folded batch normalisation), where the bias enters.
+    skip : only the copy that the skip connection carries, of the last convolution of an encoder block.
+    """
+
+    layer: str
+    after: bool = True
+    skip: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Linearisation:
+    """The affine map at one image; make it with `linearise`.
+
+    At a ReLU input of exactly zero the gate is shut, and of equal numbers in a pooling window the one that torch's
+    max-pooling picks is passed on, both as in torch's gradients. Either choice would close: the value is the same.
+
+    Attributes
+    ----------
+    network : folded copy of the model.
+    image : (channels, h, w).
+    logits : (classes, h, w).
+    gates : layer -> (channels, h', w'), 1 where its ReLU lets through, else 0.
+    picks : layer that is pooled -> (channels, h'/2, w'/2) flat index of each window's largest value.
+    """
+
+    network: UNet
+    image: Tensor
+    logits: Tensor
+    gates: Mapping[str, Tensor]
+    picks: Mapping[str, Tensor]
+
+    def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
+        """What tangents do to every logit.
+
+        Parameters
+        ----------
+        tangents : at each site (n, channels, h', w') of the site's (padded) size, or (n, channels, 1, 1) for the same
+            value everywhere. The i-th tangents of all sites act together.
+        classes : channels of the logits to compute; None for all.
+
+        Returns
+        -------
+        Tensor
+            (n, classes, h, w).
+
+        Raises
+        ------
+        KeyError
+            If a site does not exist.
+        """
+        with torch.no_grad(), full_precision():
+            return _Walk(self, tangents).run(classes)
+
+    def biases(self, layers: Iterable[str] | None = None) -> dict[Site, Tensor]:
+        """The biases of layers (None for all) as tangents of a batch of one."""
+        modules = self.network.keras_layers()
+        names = modules if layers is None else layers
+        return {
+            Site(name, after=False): cast(Tensor, modules[name].bias).detach()[None, :, None, None] for name in names
+        }
+
+    def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
+        """Outputs of layers at the image, (1, channels, h', w'), by one more forward pass."""
+        with torch.no_grad(), full_precision(), activations(self.network, names, after) as seen:
+            self.network(self.image[None])
+        return seen
+
+    def tangents_within(self, memory: int) -> int:
+        """How many tangents one pass may carry, so that it works within `memory` bytes.
+
+        Raises
+        ------
+        ValueError
+            If not even one fits.
+        """
+        config, (height, width) = self.network.config, self.padded
+        # At its widest a tangent is the padded input and its source, or a decoder's concat with what it is made of.
+        channels = 2 * config.channels + 10 * config.filters + 2 * config.classes
+        need = channels * height * width * self.image.element_size()
+        if memory < need:
+            raise ValueError(
+                f"one tangent of this network needs {need} bytes, {memory} are left for it: raise the memory limit"
+            )
+        return memory // need
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(rows, columns) after padding."""
+        stride = self.network.config.stride
+        height, width = self.image.shape[1:]
+        return height + -height % stride, width + -width % stride
+
+
+def linearise(model: UNet, x: Tensor) -> Linearisation:
+    """The affine map that a network, in evaluation, is at one image.
+
+    Parameters
+    ----------
+    x : (channels, h, w) or (1, channels, h, w), of the network's dtype and device.
+
+    Raises
+    ------
+    ValueError
+        If x is no single image of finite numbers, or its dtype is not the network's.
+    """
+    image = input_image(model, x)
+    network = model.folded().requires_grad_(False)
+    names = [name for name in network.keras_layers() if network.layer(name, after=True) is not network.head]
+    with torch.no_grad(), full_precision(), activations(network, names) as seen:
+        logits = network(image[None])[0]
+    gates = {name: (seen[name][0] > 0).to(image) for name in names}
+    pooled = [conv_name(2 * level + 1) for level in range(network.config.depth)]
+    picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in pooled}
+    return Linearisation(network, image, logits, gates, picks)
+
+
+def input_image(model: UNet, x: Tensor) -> Tensor:
+    """One image (channels, h, w) that the network can be linear at, off any graph.
+
+    Raises
+    ------
+    ValueError
+        As `linearise`.
+    """
+    image, dtype = one_image(x, "x").detach(), model.head.weight.dtype
+    if image.dtype != dtype:
+        raise ValueError(f"x is {image.dtype} and the network {dtype}: convert one of them")
+    if not torch.isfinite(image).all():
+        raise ValueError("x holds values that are not finite: there is no affine map at such an input")
+    return image
+
+
+class _Walk:
+    """One way through the linearised network; None stands for a tangent that is zero everywhere, and costs nothing."""
+
+    def __init__(self, at: Linearisation, tangents: Mapping[Site, Tensor]) -> None:
+        self.at = at
+        self.waiting = dict(tangents)
+        self.layers = at.network.keras_layers()
+
+    def run(self, classes: Sequence[int] | None) -> Tensor:
+        depth, stride = self.at.network.config.depth, self.at.network.config.stride
+        height, width = self.at.image.shape[1:]
+        t = self.enter(Site(INPUT), None, tuple(self.at.image.shape))
+        t = None if t is None else functional.pad(t, (0, -width % stride, 0, -height % stride))
+        skips = []
+        for level in range(depth):
+            t = self.block(2 * level, t)
+            last = conv_name(2 * level + 1)
+            skips.append(self.enter(Site(last, skip=True), t, tuple(self.at.gates[last].shape)))
+            t = self.pool(last, t)
+        t = self.block(2 * depth, t)
+        for step in range(depth):
+            t = _join(self.layer(transpose_name(step), t), skips.pop())
+            t = self.block(2 * (depth + 1 + step), t)
+        t = self.head(t, classes)
+        if self.waiting:
+            raise KeyError(f"no such site in a U-Net of depth {depth}: {', '.join(map(str, self.waiting))}")
+        return t[:, :, :height, :width]
+
+    def block(self, first: int, t: Tensor | None) -> Tensor | None:
+        return self.layer(conv_name(first + 1), self.layer(conv_name(first), t))
+
+    def layer(self, name: str, t: Tensor | None) -> Tensor | None:
+        gate = self.at.gates[name]
+        t = self.enter(Site(name, after=False), _linear(self.layers[name], t), tuple(gate.shape))
+        return self.enter(Site(name), None if t is None else t * gate, tuple(gate.shape))
+
+    def pool(self, name: str, t: Tensor | None) -> Tensor | None:
+        if t is None:
+            return None
+        pick = self.at.picks[name]
+        chosen = t.flatten(2).gather(2, pick.flatten(1).expand(len(t), -1, -1))
+        return chosen.reshape(len(t), *pick.shape)
+
+    def head(self, t: Tensor | None, classes: Sequence[int] | None) -> Tensor:
+        head, name = self.at.network.head, conv_name(4 * self.at.network.config.depth + 2)
+        rows = list(range(head.out_channels)) if classes is None else list(classes)
+        t = None if t is None else functional.conv2d(t, head.weight[rows])
+        for site in (Site(name, after=False), Site(name)):
+            if site in self.waiting:
+                self.waiting[site] = self.waiting[site][:, rows]
+            t = self.enter(site, t, (len(rows), *self.at.padded))
+        if t is None:
+            raise ValueError("there is no tangent to push: name at least one site")
+        return t
+
+    def enter(self, site: Site, t: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+        """Add the tangent that waits for this site, if one does."""
+        tangent = self.waiting.pop(site, None)
+        if tangent is None:
+            return t
+        return tangent.expand(-1, *shape) if t is None else t + tangent
+
+
+def conv_name(number: int) -> str:
+    """Keras name of a convolution by its place in the order of computation."""
+    return f"conv2d_{number}" if number else "conv2d"
+
+
+def transpose_name(step: int) -> str:
+    """Keras name of the transposed convolution that opens a decoder step."""
+    return f"conv2d_transpose_{step}" if step else "conv2d_transpose"
+
+
+def _linear(layer: nn.Module, t: Tensor | None) -> Tensor | None:
+    """A convolution without its bias."""
+    if t is None:
+        return None
+    if isinstance(layer, nn.ConvTranspose2d):
+        return functional.conv_transpose2d(t, layer.weight, stride=2)
+    return functional.conv2d(t, cast(nn.Conv2d, layer).weight, padding="same")
+
+
+def _join(up: Tensor | None, skip: Tensor | None) -> Tensor | None:
+    """The decoder's concat, where either half may be zero."""
+    if up is None and skip is None:
+        return None
+    up = torch.zeros_like(cast(Tensor, skip)) if up is None else up
+    return torch.cat([up, torch.zeros_like(up) if skip is None else skip.expand(len(up), -1, -1, -1)], dim=1)
+
+
+Coords = Mapping[str, Sequence[Hashable] | NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A cut of an image (channels, h, w) into bands, regions, or both: the parts add up to the image.
+
+    Attributes
+    ----------
+    bands : number of bands, or 1 if all bands stay together.
+    codes : (h, w) number of each pixel's region, 0..regions-1.
+    coords : part axes in their order, with the label of each band and region.
+    """
+
+    bands: int
+    codes: Tensor
+    coords: Coords
+
+    @classmethod
+    def of(cls, image: Tensor, partition: ArrayLike | None, bands: bool) -> "Parts":
+        """Cut by band, by the regions of an integer map (h, w), or jointly.
+
+        Raises
+        ------
+        ValueError
+            If the partition does not fit the image, or there is nothing to cut by.
+        """
+        channels, height, width = image.shape
+        if partition is None and not bands:
+            raise ValueError("cut the input by bands, by a partition, or by both: neither was asked for")
+        coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"band": np.arange(channels)} if bands else {}
+        codes = torch.zeros((height, width), dtype=torch.long, device=image.device)
+        if partition is not None:
+            coords["region"], codes = region_codes(partition, image, "partition")
+        return cls(channels if bands else 1, codes, coords)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each part axis."""
+        return tuple(len(labels) for labels in self.coords.values())
+
+    def cut(self, image: Tensor, numbers: range) -> Tensor:
+        """Some of the parts, counted with the last axis fastest: (len(numbers), channels, h, w)."""
+        regions = len(self.coords.get("region", (0,)))
+        cut = image.new_zeros((len(numbers), *image.shape))
+        for row, number in enumerate(numbers):
+            band, region = divmod(number, regions)
+            chosen = slice(band, band + 1) if "band" in self.coords else slice(None)
+            cut[row, chosen] = image[chosen] * (self.codes == region)
+        return cut
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What is kept of logits (n, classes, h, w): every pixel, or the mean over target regions.
+
+    Attributes
+    ----------
+    classes : channels of the logits that are computed.
+    averages : (h w, targets) weights of the means; None to keep every pixel.
+    coords : class and target labels.
+    """
+
+    classes: tuple[int, ...]
+    averages: Tensor | None
+    coords: Coords
+
+    @classmethod
+    def of(cls, at: Linearisation, classes: Sequence[int] | None, over: ArrayLike | None) -> "Output":
+        """Keep some classes (None for all), at every pixel or averaged over the regions of an integer map (h, w)."""
+        count = at.logits.shape[0]
+        chosen = tuple(range(count)) if classes is None else tuple(class_number(number, count) for number in classes)
+        coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"class": [class_name(number) for number in chosen]}
+        if over is None:
+            return cls(chosen, None, coords)
+        coords["target"], codes = region_codes(over, at.image, "over")
+        member = torch.nn.functional.one_hot(codes.flatten(), len(coords["target"])).to(at.image)
+        return cls(chosen, member / member.sum(0), coords)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axes that follow the part axes."""
+        return ("class", "y", "x") if self.averages is None else ("class", "target")
+
+    def keep(self, logits: Tensor) -> NDArray[Any]:
+        """(n, classes, h, w) -> the same or (n, classes, targets), on the CPU."""
+        with full_precision():
+            kept = logits if self.averages is None else logits.flatten(2) @ self.averages
+        return np.asarray(kept.detach().cpu().numpy())
+
+    def named(self, values: NDArray[Any], parts: Coords | None = None) -> xr.DataArray:
+        """Values with the part axes in front, as a DataArray."""
+        axes = parts or {}
+        shaped = values.reshape(tuple(len(labels) for labels in axes.values()) + values.shape[-len(self.dims) :])
+        return xr.DataArray(shaped, dims=(*axes, *self.dims), coords={**axes, **self.coords})
+
+
+def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
+    """J v for every part v of an image, blocked: (parts, *kept logits).
+
+    Parameters
+    ----------
+    image : (channels, h, w) to be cut; the input itself, or its distance from a reference.
+    memory : limit on working memory, bytes.
+    """
+    total, block = int(np.prod(parts.shape)), at.tangents_within(memory)
+    blocks = [range(start, min(start + block, total)) for start in range(0, total, block)]
+    return np.concatenate(
+        [output.keep(at.push({Site(INPUT): parts.cut(image, numbers)}, output.classes)) for numbers in blocks]
+    )
+
+
+def region_codes(partition: ArrayLike, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:
+    """Labels of the regions of an integer map, ascending, and each pixel's place among them (h, w).
+
+    Raises
+    ------
+    ValueError
+        If the map is not of integers, or not of the image's size.
+    """
+    regions = np.asarray(partition)
+    if not np.issubdtype(regions.dtype, np.integer) and regions.dtype != np.bool_:
+        raise ValueError(f"{what} must hold integers or booleans, one number a region, got dtype {regions.dtype}")
+    if regions.shape != tuple(image.shape[1:]):
+        raise ValueError(f"{what} must have the image's size {tuple(image.shape[1:])}, got {regions.shape}")
+    labels, codes = np.unique(regions, return_inverse=True)
+    return labels, torch.as_tensor(codes.reshape(regions.shape), device=image.device)

@@ -1,0 +1,276 @@
+"""Data sets: make simulated scenes; check, describe, convert and show what is there; raw frames to cubes."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import typer
+import xarray as xr
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hsiutils.book.chapters import settings
+from hsiutils.data.check import check_dataset
+from hsiutils.data.compare import Chain, difference_table, exposure_ratio, read_reference, remade, remade_table, verdict
+from hsiutils.data.export import (
+    Interleave,
+    Order,
+    to_zarr,
+    write_cube,
+    write_envi_set,
+    write_matlab_release,
+    write_python_release,
+)
+from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.raw import read_frame
+from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.statistics import class_table, condition_table, data_info
+from hsiutils.paper import run as pipeline
+from hsiutils.plots.contact_sheet import contact_sheet
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+_MOST = 40
+"""Rows of a table on a screen; a file takes all."""
+Format = Literal["table", "csv", "json"]
+Target = Literal["zarr", "matlab", "python", "envi"]
+Profile = Annotated[str, typer.Option(help="Size of everything: smoke, quick or paper.")]
+Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
+DataRoot = Annotated[str, typer.Option(help="Folder with HSI-Drive; without it, simulated scenes.")]
+Root = Annotated[Path, typer.Argument(help="Folder of the data set, as it was unpacked.")]
+LayoutName = Annotated[str, typer.Option(help="One of several layouts in the folder, such as 'v2.0 MATLAB MF'.")]
+Names = Annotated[list[str] | None, typer.Option("--name", help="A scene, such as nf1111_576; may come again.")]
+Split = Annotated[str, typer.Option(help="Only the scenes of one split: train, val or test.")]
+Printed = Annotated[Format, typer.Option("--format", help="How to print: for people, or for programs.")]
+
+
+def _example(command: str) -> str:
+    return f"Example: python -m hsiutils data {command}"
+
+
+@app.command(epilog=_example("make --profile quick --seed 1"))
+def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
+    """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
+    drive = pipeline.data(settings(profile=profile, seed=seed, data_root=data_root))
+    _say(f"{len(drive.scenes)} {drive.origin} scenes, layout {drive.layout}: {drive.root}")
+    _say(drive.scenes["split"].value_counts().to_string())
+
+
+@app.command(epilog=_example("check /path/to/HSI-Drive"))
+def check(root: Root, layout: LayoutName = "", form: Printed = "table") -> None:
+    """Read every file, and list what is wrong and what to do; exit status 1 if there are errors."""
+    found = check_dataset(root, layout or None, progress=True)
+    counts = {kind: int((found["severity"] == kind).sum()) for kind in ("error", "warning", "note")}
+    if form != "table":
+        _print({"findings": found}, form)
+    elif not found.empty:
+        _print_table(_for_reading(found), f"Findings in {root}")
+    said = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
+    _say(f"{root}: {said}. " + ("Mend the errors first." if counts["error"] else "It can be used as it is."), form)
+    raise typer.Exit(int(counts["error"] > 0))
+
+
+@app.command(epilog=_example("info /path/to/HSI-Drive"))
+def info(
+    root: Root,
+    layout: LayoutName = "",
+    classes: Annotated[bool, typer.Option(help="Count the classes, which reads every label image.")] = True,
+    form: Printed = "table",
+) -> None:
+    """Say what a data set is: release, size, splits, conditions, classes."""
+    drive = _open(root, layout)
+    tables = {"What it is": data_info(drive), "Scenes": condition_table(drive)}
+    if classes:
+        tables["Share of the labelled pixels"] = class_table(drive)
+    _print(tables, form)
+
+
+@app.command(epilog=_example("convert /path/to/HSI-Drive drive.zarr --workers 8"))
+def convert(
+    root: Root,
+    out: Annotated[Path, typer.Argument(help="Zarr store, or folder, to write.")],
+    to: Annotated[
+        Target, typer.Option(help="Zarr for training; MATLAB or Python layout; ENVI for other tools.")
+    ] = "zarr",
+    layout: LayoutName = "",
+    name: Names = None,
+    split: Split = "",
+    workers: Annotated[int, typer.Option(min=1, help="At the same time, on this machine (Zarr).")] = 2,
+    scheduler: Annotated[str, typer.Option(help="Of dask: threads, processes, or tcp://HOST:PORT (Zarr).")] = "threads",
+    interleave: Annotated[Interleave, typer.Option(help="By line, pixel or band (ENVI).")] = "bil",
+    order: Annotated[Order, typer.Option(help="Of the bands (ENVI).")] = "ascending",
+) -> None:
+    """Write a data set in another form. A Zarr store that was interrupted goes on where it stopped."""
+    drive = _open(root, layout)
+    names = _chosen(drive, name, split)
+    try:
+        if to == "zarr":
+            made = to_zarr(drive, out, names, scheduler=scheduler, workers=workers)
+        elif to == "envi":
+            made = write_envi_set(drive, out, names, interleave=interleave, order=order, progress=True)
+        else:
+            write = write_matlab_release if to == "matlab" else write_python_release
+            made = write(drive, out, names, progress=True)
+    except KeyboardInterrupt:
+        further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
+        _say(f"Stopped. Every file in {out} is whole; {further}.")
+        raise typer.Exit(130) from None
+    _say(f"{_scenes(names)} of {drive.layout} ({drive.origin}) written as {to}: {made}")
+
+
+@app.command(epilog=_example("quicklook /path/to/HSI-Drive sheet.png --split test"))
+def quicklook(
+    root: Root,
+    out: Annotated[Path, typer.Argument(help="PNG to write.")],
+    layout: LayoutName = "",
+    name: Names = None,
+    split: Split = "",
+    columns: Annotated[int, typer.Option(min=1, help="Scenes in a row.")] = 4,
+    width: Annotated[int, typer.Option(min=1, help="Of one picture, pixels.")] = 204,
+) -> None:
+    """Write a contact sheet: every scene in pseudocolour beside its labels."""
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out}: a contact sheet is a PNG; name a file that ends in .png")
+    drive = _open(root, layout)
+    names = _chosen(drive, name, split)
+    made = contact_sheet(drive, out, names, columns=columns, width=width, progress=True)
+    _say(f"{_scenes(names)} ({drive.origin}): {made}")
+
+
+@app.command(epilog=_example("raw /path/to/HSI-Drive --white white.bin --dark 64 --exposure 4 --white-exposure 1"))
+def raw(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set, or one frame, FRAME.bin.")],
+    white: Annotated[str, typer.Option(help="White reference: a .bin frame, or a number of DN.")] = "",
+    dark: Annotated[str, typer.Option(help="Dark reference: the same.")] = "",
+    exposure: Annotated[float | None, typer.Option(help="Time of the frames, in any unit.")] = None,
+    white_exposure: Annotated[float | None, typer.Option(help="Of the white reference, in the same unit.")] = None,
+    median: Annotated[bool, typer.Option("--median", help="3x3 median filter at the end (MF).")] = False,
+    layout: LayoutName = "",
+    name: Names = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the cubes, as NAME_TC.mat.")] = None,
+    form: Printed = "table",
+) -> None:
+    """Make cubes from raw frames with your references, and compare them with the released ones.
+
+    One scene gives a table of its bands, several give a table of scenes. A simulated set knows its references.
+    """
+    drive = None if root.suffix == ".bin" else _open(root, layout)
+    sensor = drive.sensor if drive else HSI_DRIVE
+    given = {**(_own_references(drive) if drive else {}), **{k: v for k, v in (("white", white), ("dark", dark)) if v}}
+    if lacking := [f"--{key}" for key in ("white", "dark") if key not in given]:
+        raise ValueError(f"give {' and '.join(lacking)}: a .bin frame or a number of DN; the release has none")
+    references = {key: read_reference(value, sensor) for key, value in given.items()}
+    chain = Chain(**references, exposure_ratio=exposure_ratio(exposure, white_exposure), median=median)
+    if drive is None:
+        cube = chain.cube(read_frame(root, sensor), sensor)
+        low, high = np.nanpercentile(cube, (1, 99))
+        _say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
+        _write_cubes({root.stem: cube}.items(), out, median)
+        return
+    names = _with_frames(drive, _chosen(drive, name, ""))
+    _print_comparison(drive, names, chain, form)
+    _write_cubes(((one, chain.cube(drive.frame(one), sensor, drive.origin)) for one in names), out, median)
+
+
+def _print_comparison(drive: HSIDrive, names: Sequence[str], chain: Chain, form: Format) -> None:
+    if len(names) == 1:
+        _, comparison = remade(drive, names[0], chain)
+        _print({f"{names[0]} from its raw frame, against the released cube": difference_table(comparison)}, form)
+        _say(f"{names[0]}: {verdict(comparison)}.", form)
+    else:
+        table = remade_table(drive, names, chain, progress=True)
+        _print({"Cubes from raw frames, against the released ones": table}, form)
+        low, high = table["scale"].min(), table["scale"].max()
+        _say(f"{len(table)} scenes; the factor to the released cube runs from {low:.4g} to {high:.4g}.", form)
+
+
+def _write_cubes(cubes: Iterable[tuple[str, xr.DataArray]], out: Path | None, median: bool) -> None:
+    for name, cube in cubes if out else ():
+        write_cube(cube, Path(str(out)) / f"{name}{'_MF' if median else ''}_TC.mat")
+    if out:
+        _say(f"Cubes written to {out}")
+
+
+def _own_references(drive: HSIDrive) -> dict[str, str]:
+    """Those of a simulated set; a real one comes without."""
+    if drive.manifest is None:
+        return {}
+    places = {key: drive.manifest.parent / "references" / f"{key}.bin" for key in ("white", "dark")}
+    return {key: str(place) for key, place in places.items() if place.is_file()}
+
+
+def _with_frames(drive: HSIDrive, names: list[str]) -> list[str]:
+    found = [name for name in names if drive.found.scenes[name].raw is not None]
+    if not found:
+        raise ValueError(f"{drive.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
+    return found
+
+
+def _scenes(names: Sequence[str]) -> str:
+    return f"{len(names)} scene{'' if len(names) == 1 else 's'}"
+
+
+def _open(root: Path, layout: str) -> HSIDrive:
+    return open_hsi_drive(root, layout=layout or None)
+
+
+def _chosen(drive: HSIDrive, names: Sequence[str] | None, split: str) -> list[str]:
+    """The scenes asked for; all by default."""
+    known = drive.names(split or None)
+    if unknown := [name for name in names or () if name not in known]:
+        raise ValueError(f"{drive.root}: no scene {', '.join(unknown)}{f' in split {split}' if split else ''}")
+    return list(names or known)
+
+
+def _console(stderr: bool = False) -> Console:
+    """Plain text everywhere, also where a notebook would be offered HTML."""
+    return Console(stderr=stderr, force_jupyter=False)
+
+
+def _say(text: str, form: Format = "table") -> None:
+    """Print a line; to stderr where stdout holds a table for programs."""
+    _console(stderr=form != "table").print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _print(tables: dict[str, pd.DataFrame], form: Format) -> None:
+    """Print tables with what their rows are named by; as one document where it is for programs."""
+    named = {
+        title: table.reset_index(names=[n or "what" for n in table.index.names]) for title, table in tables.items()
+    }
+    if form == "csv":
+        typer.echo("\n".join(table.to_csv(index=False) for table in named.values()), nl=False)
+    elif form == "json":
+        records = {title: json.loads(table.to_json(orient="records")) for title, table in named.items()}
+        typer.echo(json.dumps(records if len(records) > 1 else next(iter(records.values())), indent=1))
+    else:
+        for title, table in named.items():
+            _print_table(table, title)
+
+
+def _for_reading(findings: pd.DataFrame) -> pd.DataFrame:
+    """Findings in columns that fit a screen."""
+    lines = [f"{row.found}\nexpected: {row.expected}\nto do: {row.advice}" for row in
+             findings.rename(columns={"what to do": "advice"}).itertuples()]  # fmt: skip
+    return pd.DataFrame({"severity": findings["severity"], "file": findings["file"], "found": lines})
+
+
+def _print_table(frame: pd.DataFrame, title: str) -> None:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column, values in frame.items():
+        number = values.dtype.kind in "fi"
+        table.add_column(str(column), overflow="fold", justify="right" if number else "left", no_wrap=number)
+    for row in frame.head(_MOST).itertuples(index=False):
+        table.add_row(*map(_shown, row))
+    _console().print(table, markup=False)
+    if len(frame) > _MOST:
+        _say(f"... and {len(frame) - _MOST} more; --format csv prints all.")
+
+
+def _shown(value: Any) -> Text:
+    if isinstance(value, float):
+        return Text("" if pd.isna(value) else f"{value:.4g}")
+    return Text(str(value))

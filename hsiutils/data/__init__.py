@@ -1,0 +1,1 @@
+"""Raw frames and files, labelled cubes, network inputs."""

@@ -1,0 +1,264 @@
+"""Raw frames made into cubes again, with references of one's own, and held against the released cubes.
+
+The release says which steps led to its cubes, but not with which white reference and exposures. So a cube made here
+may differ from the released one by a factor, by a factor a band, or at the border, and each of these has a cause of
+its own. Source of the chain: HSI-Drive v2.0 data description (doi 10.1109/SSCI52147.2023.10371793).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hsiutils.data.cube import require_cube
+from hsiutils.data.hsidrive import HSIDrive
+from hsiutils.data.layouts import DatasetError
+from hsiutils.data.raw import read_frame, reflectance_cube
+from hsiutils.data.sensor import Sensor
+
+PLACES = ("everywhere", "inside", "border")
+SAME = 1e-3
+"""Relative difference below which two cubes count as the same: a few times less than one step of 12 bits in a signal
+at a quarter of the range."""
+KINDS = {
+    "same": "the same cube (relative difference {relative:.1e})",
+    "one factor": "the same up to one factor, {factor:.4g}: the exposures differ, or the release undid them",
+    "border": "the same inside up to a factor of {inside:.4g}: the border follows another rule",
+    "factor a band": "the same up to a factor a band, {low:.3g} to {high:.3g}: the white reference differs",
+    "offset a band": "the same up to a factor and an offset a band: the dark reference differs",
+    "other": "another cube: {left:.1%} are left over after the best factor, {factor:.4g}; correlation from "
+    "{correlation:.3f} on: white reference, dark reference or a filter differ",
+}
+"""How two cubes of a scene can differ, and what that points to."""
+_BY_BAND = ("mean_difference", "rms_difference", "largest_difference", "correlation", "scale", "left_over")
+_OVER_ALL = ("relative", "one_scale", "one_left_over")
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """What a raw frame is made into a cube with; see `hsiutils.data.raw.reflectance_cube`.
+
+    Attributes
+    ----------
+    white, dark : DN; one number, or a whole frame each.
+    exposure_ratio : exposure time of the white reference over that of the frames.
+    median : 3x3 median filter at the end (MF).
+    """
+
+    white: float | NDArray[np.uint16]
+    dark: float | NDArray[np.uint16]
+    exposure_ratio: float = 1.0
+    median: bool = False
+
+    def cube(self, frame: NDArray[np.uint16], sensor: Sensor, source: str = "unknown") -> xr.DataArray:
+        """The reflectance cube of one frame."""
+        ratio, median = self.exposure_ratio, self.median
+        return reflectance_cube(frame, sensor, self.white, self.dark, ratio, median=median, source=source)
+
+
+def read_reference(given: str | Path | float, sensor: Sensor) -> float | NDArray[np.uint16]:
+    """A white or dark reference: a number (DN, also as text), or a `.bin` frame of that camera.
+
+    Raises
+    ------
+    DatasetError
+        If it is neither, or the file does not hold one frame.
+    """
+    try:
+        number = float(str(given))
+    except ValueError:
+        pass
+    else:
+        if not (np.isfinite(number) and number >= 0):
+            raise DatasetError(f"reference {given}: expected a number of DN from 0 on")
+        return number
+    path = Path(str(given))
+    if not path.is_file():
+        raise DatasetError(f"reference {path}: neither a number nor a file; expected DN, or a .bin frame")
+    try:
+        return read_frame(path, sensor)
+    except (OSError, ValueError) as error:
+        raise DatasetError(str(error)) from error
+
+
+def exposure_ratio(exposure: float | None, white_exposure: float | None) -> float:
+    """Exposure time of the white reference over that of the frame, both in the same unit; 1 if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If only one is given, or one is not a positive number.
+    """
+    if exposure is None and white_exposure is None:
+        return 1.0
+    if exposure is None or white_exposure is None:
+        raise ValueError("exposures: give that of the frame and that of the white reference, or neither")
+    for what, value in (("frame", exposure), ("white reference", white_exposure)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"exposure of the {what}: expected a positive time, got {value}")
+    return white_exposure / exposure
+
+
+def compare(made: xr.DataArray, released: xr.DataArray, border: int = 1) -> xr.Dataset:
+    """Hold two cubes of one scene against each other, band by band.
+
+    Parameters
+    ----------
+    made, released : (band, y, x), the same bands and size. Pixels that are not finite in both are left out.
+    border : width of what counts as border, pixels: there the translation to centre extrapolates.
+
+    Returns
+    -------
+    Dataset with, over (band, place) and place one of `PLACES`,
+
+        mean_difference, rms_difference, largest_difference    made - released, in their units
+        correlation    of the values; NaN where one is constant
+        scale          the factor that brings `made` nearest to `released` (least squares)
+        left_over      RMS of scale * made - released over the RMS of released
+
+    and, over place, `one_scale` and `one_left_over`: the same with one factor for all bands, and `relative`, without
+    any. Attribute `compared`: the share of values that were finite in both.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are no cubes, or differ in bands or size, or share no finite value.
+    """
+    for cube in (made, released):
+        require_cube(cube)
+    if made.shape != released.shape or not np.array_equal(made["band"], released["band"]):
+        raise ValueError(f"cubes of {made.shape} and {released.shape} (band, y, x): expected the same bands and size")
+    ours, theirs = (np.asarray(cube.values, dtype=np.float64) for cube in (made, released))
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    if not finite.any():
+        raise ValueError("the cubes share no finite value; is the white reference dark everywhere?")
+    areas = _areas(ours.shape[1:], border)
+    each = [[_numbers(a[areas[place]], b[areas[place]]) for a, b in zip(ours, theirs, strict=True)] for place in PLACES]
+    whole = [_numbers(ours[:, areas[place]].ravel(), theirs[:, areas[place]].ravel()) for place in PLACES]
+    return xr.Dataset(
+        {key: (("place", "band"), [[one[key] for one in bands] for bands in each]) for key in _BY_BAND}
+        | {key: ("place", [one[key.removeprefix("one_")] for one in whole]) for key in _OVER_ALL},
+        coords={"place": list(PLACES), "band": made["band"], "wavelength": ("band", made["wavelength"].values)},
+        attrs={"compared": float(finite.mean()), "units": str(made.attrs.get("units", ""))},
+    )
+
+
+def _areas(shape: tuple[int, ...], border: int) -> dict[str, NDArray[np.bool_]]:
+    inside = np.zeros(shape, dtype=bool)
+    inside[border : -border or None, border : -border or None] = True
+    return {"everywhere": np.ones(shape, dtype=bool), "inside": inside, "border": ~inside}
+
+
+def _numbers(made: Array, released: Array) -> dict[str, float]:
+    """What `compare` says of one set of values; NaN where there is nothing to say it of."""
+    both = np.isfinite(made) & np.isfinite(released)
+    ours, theirs = made[both], released[both]
+    if not ours.any() or not theirs.any():
+        return dict.fromkeys((*_BY_BAND, "relative"), np.nan)
+    difference, size = ours - theirs, _rms(theirs)
+    scale = (ours @ theirs) / (ours @ ours)
+    spread = ours.std() * theirs.std()
+    values = {
+        "mean_difference": difference.mean(),
+        "rms_difference": _rms(difference),
+        "largest_difference": difference[np.abs(difference).argmax()],
+        "correlation": np.mean((ours - ours.mean()) * (theirs - theirs.mean())) / spread if spread else np.nan,
+        "scale": scale,
+        "left_over": _rms(scale * ours - theirs) / size,
+        "relative": _rms(difference) / size,
+    }
+    return {key: float(value) for key, value in values.items()}
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def difference_table(comparison: xr.Dataset) -> pd.DataFrame:
+    """A comparison as a table: one row a band in the order of wavelength, indexed by band.
+
+    `bias` and `rms` are the mean and the RMS difference, `inside` and `border` the RMS there, in units of the cubes.
+    """
+    here = comparison.sortby("wavelength")
+    whole = here.sel(place="everywhere")
+    table = {
+        "nm": here["wavelength"].values,
+        "bias": whole["mean_difference"].values,
+        "rms": whole["rms_difference"].values,
+        **{place: here["rms_difference"].sel(place=place).values for place in PLACES[1:]},
+        "correlation": whole["correlation"].values,
+        "scale": whole["scale"].values,
+        "left over": whole["left_over"].values,
+    }
+    return pd.DataFrame(table, index=pd.Index(here["band"].values, name="band"))
+
+
+def kind(comparison: xr.Dataset) -> str:
+    """What the difference is, as a key of `KINDS`."""
+    whole, inside = (comparison.sel(place=place) for place in PLACES[:2])
+    if whole["relative"] <= SAME:
+        return "same"
+    if whole["one_left_over"] <= SAME:
+        return "one factor"
+    if inside["one_left_over"] <= SAME:
+        return "border"
+    if whole["left_over"].max() <= SAME:
+        return "factor a band"
+    if whole["correlation"].min() >= 1 - SAME**2:
+        return "offset a band"
+    return "other"
+
+
+def verdict(comparison: xr.Dataset) -> str:
+    """One sentence: how far the cubes are the same, and what the rest points to."""
+    whole = comparison.sel(place="everywhere")
+    return KINDS[kind(comparison)].format(
+        relative=float(whole["relative"]),
+        factor=float(whole["one_scale"]),
+        inside=float(comparison["one_scale"].sel(place="inside")),
+        low=float(whole["scale"].min()),
+        high=float(whole["scale"].max()),
+        left=float(whole["one_left_over"]),
+        correlation=float(whole["correlation"].min()),
+    )
+
+
+def remade(drive: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.Dataset]:
+    """The cube of a scene made from its raw frame, and how it compares with the released one.
+
+    Raises
+    ------
+    DatasetError
+        If the scene has no raw frame, or a file cannot be read, or the released cube holds no reflectance.
+    """
+    if drive.units != "reflectance":
+        raise DatasetError(f"{drive.root}: {drive.layout} holds {drive.units} values; raw frames give reflectance")
+    made = chain.cube(drive.frame(name), drive.sensor, drive.origin)
+    return made, compare(made, drive.cube(name))
+
+
+def remade_table(drive: HSIDrive, names: Sequence[str], chain: Chain, progress: bool = False) -> pd.DataFrame:
+    """Every scene's raw frame against its released cube: one row a scene, indexed by name.
+
+    `scale` is the factor that brings the made cube nearest to the released one, `left over` what remains after it, as a
+    share of the released values: everywhere, inside and at the border.
+    """
+    rows = {}
+    for name in tqdm(names, unit="scene", disable=not progress):
+        _, comparison = remade(drive, name, chain)
+        whole, inside, border = (comparison.sel(place=place) for place in PLACES)
+        rows[name] = {
+            "correlation": float(whole["correlation"].mean()),
+            "scale": float(whole["one_scale"]),
+            "left over": float(whole["one_left_over"]),
+            "inside": float(inside["one_left_over"]),
+            "border": float(border["one_left_over"]),
+            "difference": kind(comparison),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("scene")

@@ -1,0 +1,218 @@
+"""The hyperspectral cube: an `xarray.DataArray` with dims (band, y, x), and per-pixel normalisation.
+
+Coordinates: `band` holds native band indices (mosaic order), `wavelength` the band centres in nm along `band`.
+Attributes: `units`, `source` ("simulated", "real" or "unknown"), `sensor` (its name), `history` (steps so far).
+Importing this module gives every such array the accessor `.hsi`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from hsiutils.data.sensor import Sensor
+
+DIMS = ("band", "y", "x")
+HEADROOM = 0.9921875
+"""Clip limit over the value that maps to +1: 127/128, so that +1 itself is never reached (signed 8-bit inputs)."""
+PSEUDOCOLOUR_NM = (928.81, 826.77, 731.88)
+"""What is shown as red, green, blue: the default of the data set's own viewer."""
+_CANCELLED = 1e-6
+"""A pixel whose sum is below this share of its summed magnitudes is noise about zero; its shape means nothing."""
+
+
+def make_cube(
+    values: ArrayLike, sensor: Sensor, *, units: str = "reflectance", source: str = "unknown", history: str = ""
+) -> xr.DataArray:
+    """Wrap (band, y, x) values in native band order into a float32 cube of that sensor.
+
+    Parameters
+    ----------
+    values : (bands, rows, columns)
+    units : "reflectance", "DN", ...
+    source : "simulated", "real" or "unknown".
+    history : the steps that led here, joined by "; ".
+
+    Raises
+    ------
+    ValueError
+        If the first axis does not have the sensor's number of bands.
+    """
+    array = np.asarray(values, dtype=np.float32)
+    if array.ndim != 3 or array.shape[0] != len(sensor.bands):
+        raise ValueError(
+            f"values must be (band, y, x) with the {len(sensor.bands)} bands of {sensor.name} first, got {array.shape}"
+        )
+    return xr.DataArray(
+        array,
+        dims=DIMS,
+        coords={
+            "band": np.arange(len(sensor.bands)),
+            "wavelength": ("band", sensor.wavelengths_nm, {"units": "nm"}),
+        },
+        name="cube",
+        attrs={"units": units, "source": source, "sensor": sensor.name, "history": history},
+    )
+
+
+def require_cube(cube: xr.DataArray) -> None:
+    """Check dims and coordinates.
+
+    Raises
+    ------
+    ValueError
+        If dims are not (band, y, x), or `band` and `wavelength` are not coordinates.
+    """
+    if cube.dims != DIMS:
+        raise ValueError(f"a cube has dims {DIMS}, got {cube.dims}; see hsiutils.data.cube.make_cube")
+    missing = {"band", "wavelength"} - set(map(str, cube.coords))
+    if missing:
+        raise ValueError(f"the cube lacks the coordinates {sorted(missing)}; see hsiutils.data.cube.make_cube")
+
+
+def with_step(cube: xr.DataArray, values: ArrayLike, step: str, units: str | None = None) -> xr.DataArray:
+    """The same cube with new float32 values, and `step` added to its history."""
+    history = "; ".join(filter(None, (cube.attrs.get("history", ""), step)))
+    result = cube.copy(data=np.asarray(values, dtype=np.float32))
+    return result.assign_attrs(history=history, units=units or cube.attrs.get("units", ""))
+
+
+def normalise(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
+    """Per-pixel normalisation (PN) of strength alpha: pixel / sum(pixel) ** alpha.
+
+    With alpha = 1 it is the paper's PN (bands sum to one, brightness is gone); with alpha = 0 it is the identity;
+    between the two, a pixel `f` times as bright comes out `f ** (1 - alpha)` times as large. Pixels that hold a
+    non-finite value, and pixels without light (a sum that is not positive, or noise about zero), become zero in every
+    band at every alpha, so that the result is always finite.
+
+    Parameters
+    ----------
+    cube : (band, y, x) reflectance; every band of the camera, since the sum runs over all that are given.
+    alpha : strength, 0..1.
+
+    Raises
+    ------
+    ValueError
+        If alpha is outside 0..1 or the array is no cube.
+    """
+    require_cube(cube)
+    pixels = normalise_pixels(cube.values, alpha)
+    return with_step(cube, pixels, f"PN alpha={alpha:g}", units="normalised reflectance")
+
+
+def normalise_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
+    """`normalise` for a plain array whose first axis is the bands: (bands, ...) to the same shape."""
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha must lie in 0..1, got {alpha}")
+    pixels = np.asarray(values, dtype=np.float64)
+    pixels = np.where(np.isfinite(pixels).all(axis=0), pixels, 0.0)
+    total = pixels.sum(axis=0)
+    lit = total > _CANCELLED * np.abs(pixels).sum(axis=0)
+    divisor = np.where(lit, total, 1.0) ** alpha
+    return np.where(lit, pixels / divisor, 0.0).astype(np.float32)
+
+
+def to_unit_range(values: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float32]:
+    """Clip the first axis to [low, high] per channel and map it linearly to [-1, 1), `HEADROOM` below the top.
+
+    NaN becomes `low`: an unmeasured pixel is dark, not bright.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    lower, upper = (_per_channel(limit, array) for limit in (low, high))
+    if not np.all(np.isfinite(lower) & np.isfinite(upper) & (upper > lower)):
+        raise ValueError(f"clip limits must be finite and rising, got low {np.ravel(low)}, high {np.ravel(high)}")
+    share = (np.clip(np.where(np.isnan(array), lower, array), lower, upper) - lower) / (upper - lower)
+    return np.asarray(2 * HEADROOM * share - 1, dtype=np.float32)
+
+
+def _per_channel(limit: ArrayLike, array: NDArray[np.float64]) -> NDArray[np.float64]:
+    values = np.atleast_1d(np.asarray(limit, dtype=np.float64))
+    if values.ndim != 1 or values.size not in (1, array.shape[0]):
+        raise ValueError(f"clip limits: expected one number or {array.shape[0]} (one a band), got shape {values.shape}")
+    return values.reshape(-1, *[1] * (array.ndim - 1))
+
+
+def scale(cube: xr.DataArray, clip_max: ArrayLike) -> xr.DataArray:
+    """Clip band b to [0, clip_max[b]] and map it linearly to [-1, +1), as the authors scale the network's input.
+
+    The value that would map to +1 is clip_max / 0.9921875, so the largest output is 0.984375. NaN maps to -1.
+
+    Parameters
+    ----------
+    cube : (band, y, x)
+    clip_max : one positive number, or one for each band of the cube.
+
+    Raises
+    ------
+    ValueError
+        If there is not one positive limit a band.
+    """
+    require_cube(cube)
+    return with_step(cube, to_unit_range(cube.values, 0.0, clip_max), "scaled to [-1, 1)", units="1")
+
+
+def ascending(cube: xr.DataArray) -> xr.DataArray:
+    """The same cube with its bands in the order of wavelength; `band` keeps the native indices."""
+    require_cube(cube)
+    return cube.isel(band=np.argsort(cube["wavelength"].values, kind="stable"))
+
+
+def nearest_bands(cube: xr.DataArray, wavelengths_nm: Sequence[float]) -> tuple[int, ...]:
+    """Native indices of the bands whose centres are nearest to the given wavelengths (nm)."""
+    require_cube(cube)
+    centres = cube["wavelength"].values
+    return tuple(int(cube["band"].values[np.argmin(np.abs(centres - nm))]) for nm in wavelengths_nm)
+
+
+def pseudocolour(
+    cube: xr.DataArray,
+    wavelengths_nm: Sequence[float] = PSEUDOCOLOUR_NM,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+) -> xr.DataArray:
+    """Three bands as red, green and blue, each stretched between two percentiles.
+
+    Returns
+    -------
+    float32 DataArray with dims (y, x, rgb) in 0..1; coordinate `wavelength` along `rgb`, nm. Non-finite pixels are 0.
+    """
+    picked = cube.sel(band=list(nearest_bands(cube, wavelengths_nm)))
+    finite = np.where(np.isfinite(picked.values), picked.values, np.nan)
+    low, high = np.nanpercentile(finite, percentiles, axis=(1, 2), keepdims=True)
+    stretched = (finite - low) / np.where(high > low, high - low, 1.0)
+    shown = np.nan_to_num(np.clip(stretched, 0.0, 1.0))
+    return with_step(picked, shown, "pseudocolour", units="1").rename(band="rgb").transpose("y", "x", "rgb")
+
+
+@xr.register_dataarray_accessor("hsi")  # type: ignore[no-untyped-call]
+class HSIAccessor:
+    """What this module does to a cube, as methods of it: `cube.hsi.pn().hsi.ascending()`."""
+
+    def __init__(self, cube: xr.DataArray) -> None:
+        require_cube(cube)
+        self._cube = cube
+
+    @property
+    def wavelengths_nm(self) -> NDArray[np.float64]:
+        """Band centres in the cube's order, nm."""
+        return np.asarray(self._cube["wavelength"].values, dtype=np.float64)
+
+    def pn(self, alpha: float = 1.0) -> xr.DataArray:
+        """See `normalise`."""
+        return normalise(self._cube, alpha)
+
+    def scale(self, clip_max: ArrayLike) -> xr.DataArray:
+        """See `scale`."""
+        return scale(self._cube, clip_max)
+
+    def ascending(self) -> xr.DataArray:
+        """See `ascending`."""
+        return ascending(self._cube)
+
+    def nearest(self, *wavelengths_nm: float) -> xr.DataArray:
+        """The bands whose centres are nearest to the given wavelengths, nm."""
+        return self._cube.sel(band=list(nearest_bands(self._cube, wavelengths_nm)))
+
+    def pseudocolour(self, wavelengths_nm: Sequence[float] = PSEUDOCOLOUR_NM) -> xr.DataArray:
+        """See `pseudocolour`."""
+        return pseudocolour(self._cube, wavelengths_nm)

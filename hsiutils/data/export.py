@@ -1,0 +1,451 @@
+"""Scenes in the file formats of others: HSI-Drive's MATLAB and Python releases, and ENVI.
+
+A simulated set stays known as simulated: its settings and its truth go along to the released layouts.
+
+A data set as one chunked Zarr store: a scene a chunk, so that training reads just what it needs, in parallel.
+
+The store opens with plain `xarray.open_zarr` or `xarray.open_dataset`. Writing it can be interrupted and continued,
+and runs in parallel through dask, on one machine or on a cluster.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import torch
+import xarray as xr
+from dask import config
+from dask.base import compute
+from dask.callbacks import Callback
+from dask.delayed import delayed
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from scipy.io import savemat
+from spectral.io import envi  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from hsiutils.data.atomic import write_atomically
+from hsiutils.data.classes import LABELS, merge
+from hsiutils.data.cube import ascending, pseudocolour, require_cube
+from hsiutils.data.hsidrive import HSIDrive, read_settings
+from hsiutils.data.inputs import FittedVariant
+from hsiutils.data.layouts import FOLDER_SPLITS, DatasetError
+
+Interleave = Literal["bil", "bip", "bsq"]
+Order = Literal["ascending", "native"]
+_FOLDERS = {split: folder for folder, split in FOLDER_SPLITS.items()}
+
+
+def write_matlab_release(
+    drive: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
+) -> Path:
+    """Write scenes as HSI-Drive v2.0's MATLAB release has them, which is also where hyperseg looks.
+
+        Image_dataset/cubes_fl32/nfSWDS_NNN_TC.mat, labels/nfSWDS_NNN.png    `cube`, float32 (band, y, x); codes
+        Image_dataset/raw/nfSWDS_NNN.bin, {training,validation,test}_filenames.txt
+
+    Raw frames are copied where there are any; median-filtered cubes go to cubes_fl32/MF. Parameters, result (the
+    folder Image_dataset) and errors are those of `write_python_release`.
+    """
+    base, names = _begin(drive, root, "Image_dataset", names)
+    for name in _counted(names, progress):
+        end = "MF/{}_MF_TC.mat" if drive.layout.endswith("MF") else "{}_TC.mat"
+        write_cube(drive.cube(name), base / "cubes_fl32" / end.format(name))
+        _write(base / "labels" / f"{name}.png", _png(drive.labels(name)))
+        if drive.found.scenes[name].raw is not None:
+            _write(base / "raw" / f"{name}.bin", drive.frame(name).astype("<u2").tobytes())
+    _write_lists(drive, base, names)
+    return base
+
+
+def write_python_release(
+    drive: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
+) -> Path:
+    """Write scenes as HSI-Drive v2.0's Python release has them, which is also where mmsegmentation looks.
+
+        HSIDrive20/{images,annotations}/{training,validation,test}/nfSWDS_NNN.{npy,png}    (y, x, band) float32; codes
+        HSIDrive20/RGB/nfSWDS_NNN_pseudocolor.png, {training,validation,test}_filenames.txt
+
+    Median-filtered cubes go to images_MF. Every file appears whole or not at all; the lists come last.
+
+    Parameters
+    ----------
+    drive : what to write, with its splits.
+    root : folder to write into.
+    names : of the scenes; all by default.
+    progress : show a bar.
+
+    Returns
+    -------
+    The folder HSIDrive20; `hsiutils.data.hsidrive.open_hsi_drive` opens it.
+
+    Raises
+    ------
+    DatasetError
+        If the cubes do not hold reflectance, or a scene cannot be read, or they would go among the files they are from.
+    """
+    base, names = _begin(drive, root, "HSIDrive20", names)
+    images = "images_MF" if drive.layout.endswith("MF") else "images"
+    for name in _counted(names, progress):
+        cube, part = drive.cube(name), _FOLDERS[str(drive.scenes.at[name, "split"])]
+        _write(base / images / part / f"{name}.npy", _npy(np.moveaxis(cube.values, 0, -1)))
+        _write(base / "annotations" / part / f"{name}.png", _png(drive.labels(name)))
+        colour = np.rint(255 * pseudocolour(cube).values).astype(np.uint8)
+        _write(base / "RGB" / f"{name}_pseudocolor.png", _png(colour))
+    _write_lists(drive, base, names)
+    return base
+
+
+def _begin(drive: HSIDrive, root: Path | str, folder: str, names: Sequence[str] | None) -> tuple[Path, list[str]]:
+    """Check what is to be written and where, and hand on that a set is simulated before anything else is there."""
+    root, names = Path(root), drive.names() if names is None else list(names)
+    if drive.units != "reflectance":
+        raise DatasetError(f"{drive.root}: {drive.layout} holds {drive.units} values; this release holds reflectance")
+    if (root / folder).resolve() == drive.found.base.resolve():
+        raise DatasetError(
+            f"{root / folder}: would be written over the files that it is made from; name another folder"
+        )
+    if drive.manifest is not None:
+        settings = {**read_settings(drive.manifest.parent), "converted_from": drive.layout}
+        _write(root / drive.manifest.name, json.dumps(settings, indent=1).encode())
+        for name in names:
+            truth = drive.manifest.parent / "truth" / f"{name}.h5"
+            if truth.is_file():
+                _write(root / "truth" / truth.name, truth.read_bytes())
+    return root / folder, names
+
+
+def _counted(names: list[str], progress: bool) -> "tqdm[str]":
+    return tqdm(names, desc="convert", unit="scene", disable=not progress)
+
+
+def _write_lists(drive: HSIDrive, base: Path, names: Sequence[str]) -> None:
+    for split, part in _FOLDERS.items():
+        listed = [name for name in names if drive.scenes.at[name, "split"] == split]
+        _write(base / f"{part}_filenames.txt", "".join(f"{name}\n" for name in listed).encode())
+
+
+def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
+    """Write a cube as a released one: level-5 MAT-file, variable `cube`, float32 (band, y, x)."""
+    require_cube(cube)
+    buffer = io.BytesIO()
+    savemat(buffer, {"cube": np.asarray(cube.values, dtype=np.float32)})
+    # The first 116 bytes are free text, in which scipy writes the date.
+    text = f"MATLAB 5.0 MAT-file, written by hsiutils, {cube.attrs.get('source', 'unknown')}".ljust(116)
+    return _write(Path(path), text.encode()[:116] + buffer.getvalue()[116:])
+
+
+def write_envi_set(
+    drive: HSIDrive,
+    folder: Path | str,
+    names: Sequence[str] | None = None,
+    *,
+    interleave: Interleave = "bil",
+    order: Order = "ascending",
+    progress: bool = False,
+) -> Path:
+    """Write every scene as two ENVI images, cubes/NAME.hdr and labels/NAME.hdr; see `write_envi`.
+
+    Returns
+    -------
+    The folder.
+    """
+    folder, names = Path(folder), drive.names() if names is None else list(names)
+    for name in _counted(names, progress):
+        write_envi(drive.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
+        write_envi_labels(drive.labels(name), folder / "labels" / f"{name}.hdr")
+    return folder
+
+
+def write_envi(
+    cube: xr.DataArray, header: Path | str, *, interleave: Interleave = "bil", order: Order = "ascending"
+) -> Path:
+    """Write a cube as an ENVI image: a text header and, beside it, a .img of float32.
+
+    Parameters
+    ----------
+    cube : (band, y, x), native band order.
+    header : file to write, ending in .hdr.
+    interleave : how the values lie in the file: by line, by pixel or by band.
+    order : of the bands. "ascending" in wavelength, as most readers expect, or "native", that of the mosaic. The band
+        names keep the native indices.
+
+    Returns
+    -------
+    The header.
+
+    Raises
+    ------
+    ValueError
+        If the array is no cube, or an argument is none of those.
+    """
+    require_cube(cube)
+    if interleave not in ("bil", "bip", "bsq") or order not in ("ascending", "native"):
+        raise ValueError(
+            f'interleave must be "bil", "bip" or "bsq" and order "ascending" or "native", got {interleave!r}, {order!r}'
+        )
+    ordered = ascending(cube) if order == "ascending" else cube
+    metadata = {
+        "description": "; ".join(f"{key} {value}" for key, value in cube.attrs.items()),
+        "wavelength": [f"{nm:g}" for nm in ordered["wavelength"].values],
+        "wavelength units": "Nanometers",
+        "band names": [f"band {band}" for band in ordered["band"].values],
+    }
+    values = np.moveaxis(np.asarray(ordered.values, dtype=np.float32), 0, -1)
+    return _save_envi(envi.save_image, Path(header), values, interleave=interleave, metadata=metadata)
+
+
+def write_envi_labels(labels: ArrayLike, header: Path | str) -> Path:
+    """Write label codes (y, x) as an ENVI classification, with the names and colours of the official palette."""
+    names, colours = [label.name for label in LABELS], [label.rgb for label in LABELS]
+    codes = np.asarray(labels, dtype=np.uint8)
+    return _save_envi(envi.save_classification, Path(header), codes, class_names=names, class_colors=colours)
+
+
+def _save_envi(save: Any, header: Path, values: NDArray[Any], **options: Any) -> Path:
+    if header.suffix != ".hdr":
+        raise ValueError(f"{header}: an ENVI header ends in .hdr")
+    header.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=header.parent, prefix=".envi") as folder:
+        made = Path(folder) / header.name
+        save(str(made), values, ext=".img", byteorder="little", **options)
+        # The header comes last: where it is, the values are whole.
+        for suffix in (".img", ".hdr"):
+            made.with_suffix(suffix).replace(header.with_suffix(suffix))
+    return header
+
+
+def _write(path: Path, content: bytes) -> Path:
+    write_atomically(path, content)
+    return path
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+_FORMAT = 2
+"""Of Zarr: version 3 has no settled encoding of text yet, and every reader knows version 2."""
+
+
+def to_zarr(
+    drive: HSIDrive,
+    store: Path | str,
+    names: Sequence[str] | None = None,
+    *,
+    scheduler: str = "threads",
+    workers: int = 2,
+    progress: bool = True,
+) -> Path:
+    """Write scenes to a Zarr store; what an interrupted run has written is kept.
+
+    Parameters
+    ----------
+    drive : what to convert.
+    store : folder to make, or to continue.
+    names : of the scenes; all by default.
+    scheduler : of dask: "threads", "processes" or "synchronous" on this machine, or the address of a cluster's
+        scheduler, such as "tcp://node1:8786", whose workers must see data set and store under the same paths.
+    workers : on this machine.
+    progress : show a bar with the time left.
+
+    Returns
+    -------
+    The store, with
+
+        cube (scene, band, y, x) float32, labels (scene, y, x) uint8 (codes 0..10), written (scene)
+        wavelength (band) nm; split, season, weather, daytime, number, road (scene)
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds something else, or the scenes of other files; or a scene cannot be read.
+    """
+    store, names = Path(store), drive.names() if names is None else list(names)
+    if not store.exists():
+        _create(drive, names, store)
+    _require_same_source(drive, names, store)
+    with _plain_zarr(store) as present:
+        missing = np.flatnonzero(present["written"].values == 0)
+    write = delayed(_write_scene)
+    tasks = [write(drive, names[number], int(number), store) for number in missing]
+    _compute(tasks, scheduler, workers, {"desc": "convert", "unit": "scene", "disable": not (progress and tasks)})
+    return store
+
+
+def _create(drive: HSIDrive, names: list[str], store: Path) -> None:
+    """Make the store without its values, at once or not at all."""
+    template = _template(drive, names)
+    chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
+    temporary = store.with_name(f".{store.name}.{os.getpid()}")
+    store.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        template.to_zarr(temporary, compute=False, encoding=chunks, zarr_format=_FORMAT, consolidated=True)
+        temporary.rename(store)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _template(drive: HSIDrive, names: list[str]) -> xr.Dataset:
+    bands, (rows, columns), count = len(drive.sensor.bands), drive.sensor.tiles, len(names)
+    cubes = da.zeros((count, bands, rows, columns), dtype=np.float32, chunks=(1, bands, rows, columns))
+    labels = da.zeros((count, rows, columns), dtype=np.uint8, chunks=(1, rows, columns))
+    conditions = drive.scenes.loc[names].rename(columns={"scene": "road"})  # `scene` is the dimension here
+    coordinates = {key: ("scene", _plain(column.to_numpy())) for key, column in conditions.items()}
+    attributes = {"units": drive.units, "source": drive.origin, "sensor": drive.sensor.name, "history": drive.layout}
+    return xr.Dataset(
+        {
+            "cube": (("scene", "band", "y", "x"), cubes, attributes),
+            "labels": (("scene", "y", "x"), labels, {"meaning": "label codes of HSI-Drive, 0 unlabelled"}),
+            "written": ("scene", da.zeros(count, dtype=np.uint8, chunks=1), {"meaning": "1 once the scene is there"}),
+        },
+        coords={
+            "scene": np.array(names, dtype="U"),
+            "band": np.arange(bands),
+            "wavelength": ("band", drive.sensor.wavelengths_nm, {"units": "nm"}),
+            **coordinates,
+        },
+        attrs={"title": f"HSI-Drive, {drive.origin}, {drive.layout}", "source_digest": _digest(drive, names)},
+    )
+
+
+def _plain(values: Any) -> Any:
+    """Text of fixed length instead of objects, as Zarr keeps it."""
+    return values if values.dtype.kind in "iu" else values.astype("U")
+
+
+def _digest(drive: HSIDrive, names: list[str]) -> str:
+    """Changes with the scenes, their order, and the size or time of any of their files."""
+    files = [path for name in names for path in (drive.found.scenes[name].cube, drive.found.scenes[name].labels)]
+    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps([drive.layout, names, marks]).encode()).hexdigest()
+
+
+def _require_same_source(drive: HSIDrive, names: list[str], store: Path) -> None:
+    with _plain_zarr(store) as present:
+        digest = present.attrs.get("source_digest")
+    if digest != _digest(drive, names):
+        raise DatasetError(
+            f"{store}: holds other scenes than the {len(names)} asked for from {drive.root}, or these files changed "
+            "since it was begun; delete it, or choose another folder"
+        )
+
+
+def _write_scene(drive: HSIDrive, name: str, number: int, store: Path) -> None:
+    region = {"scene": slice(number, number + 1)}
+    values = xr.Dataset(
+        {
+            "cube": (("scene", "band", "y", "x"), drive.cube(name).values[np.newaxis]),
+            "labels": (("scene", "y", "x"), drive.labels(name)[np.newaxis]),
+        }
+    )
+    values.to_zarr(store, region=region)
+    # Only now, so that a scene that counts as written is whole.
+    xr.Dataset({"written": ("scene", np.ones(1, np.uint8))}).to_zarr(store, region=region)
+
+
+def _compute(tasks: list[Any], scheduler: str, workers: int, bar: dict[str, Any]) -> None:
+    if "://" not in scheduler:
+        with (
+            config.set(scheduler=scheduler, num_workers=workers),
+            tqdm(total=len(tasks), **bar) as shown,
+            Callback(posttask=lambda *_: shown.update()),  # type: ignore[no-untyped-call]
+        ):
+            compute(*tasks)  # type: ignore[no-untyped-call]
+        return
+    try:
+        distributed = import_module("distributed")
+    except ImportError as error:
+        raise DatasetError(f"scheduler {scheduler!r} is a cluster, which needs the package distributed") from error
+    with distributed.Client(scheduler) as client:
+        futures = client.compute(tasks)
+        for done in tqdm(distributed.as_completed(futures), total=len(futures), **bar):
+            done.result()
+
+
+@contextmanager
+def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
+    """The store with its values as they are on disk.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such store, or it is damaged, or not one of ours.
+    """
+    try:
+        opened = xr.open_zarr(store, chunks=None)
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{store}: no Zarr store that can be read ({error}); delete it and convert anew") from error
+    with opened:
+        if missing := {"cube", "labels", "written"} - set(map(str, opened)):
+            raise DatasetError(f"{store}: lacks {sorted(missing)}; expected a store made by `data convert`")
+        yield opened
+
+
+class StoredScenes(Dataset[tuple[Tensor, Tensor]]):
+    """Scenes of a Zarr store as the network sees them, as `hsiutils.data.hsidrive.SceneDataset` gives them from files.
+
+    Parameters
+    ----------
+    store : written by `to_zarr`, complete.
+    names : of the scenes, in the order of the data set.
+    fitted : the input variant, fitted on training scenes.
+
+    Raises
+    ------
+    DatasetError
+        If the store is incomplete or lacks a scene, or its values cannot be normalised per pixel as the variant wants.
+    """
+
+    def __init__(self, store: Path | str, names: Sequence[str], fitted: FittedVariant) -> None:
+        self.store, self.names, self.fitted = Path(store), list(names), fitted
+        with _plain_zarr(self.store) as opened:
+            place = {str(name): number for number, name in enumerate(opened["scene"].values)}
+            written, units = opened["written"].values, str(opened["cube"].attrs["units"])
+        if absent := [name for name in self.names if name not in place]:
+            raise DatasetError(f"{self.store}: has no scenes {absent[:3]} ({len(absent)} are missing)")
+        self._numbers = [place[name] for name in self.names]
+        if unwritten := int((written[self._numbers] == 0).sum()):
+            raise DatasetError(f"{self.store}: {unwritten} scenes are not written yet; run the conversion again")
+        if fitted.variant.pn and not units.startswith("reflectance"):
+            raise DatasetError(f"{self.store}: holds {units} values; per-pixel normalisation needs reflectance")
+        self._opened: tuple[int, xr.Dataset] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < len(self.names):
+            raise IndexError(f"scene {index} of {len(self.names)}")
+        scene = self._dataset().isel(scene=self._numbers[index]).load()
+        inputs = self.fitted.apply(scene["cube"].reset_coords(drop=True).assign_coords(wavelength=scene["wavelength"]))
+        return torch.from_numpy(inputs.values), torch.from_numpy(merge(scene["labels"].values).astype(np.int64))
+
+    def _dataset(self) -> xr.Dataset:
+        """The open store; a worker process opens its own."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), xr.open_zarr(self.store, chunks=None)
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}

@@ -1,0 +1,315 @@
+"""Read one cube or one label image of HSI-Drive from its file, checked.
+
+A look at a level-5 MAT-file before scipy reads it, so that a damaged one is an error and not a crash.
+
+scipy trusts what a file's tags say: one with a wrong type number takes the process down, one with a wrong size asks for
+any amount of memory. So the tags that lead to a numeric array are checked first. Source: MathWorks, "MAT-File Format",
+level 5: a 128-byte header, then elements of an 8-byte tag (type, size) and data padded to 8 bytes.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import loadmat
+
+from hsiutils.data.classes import LABELS
+from hsiutils.data.layouts import DatasetError, Layout
+
+_INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
+"""Size of one number, by the type number of the element that holds it."""
+_CLASSES = dict(
+    enumerate(("float64", "float32", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"), start=6)
+)
+"""Numeric classes of MATLAB by their numbers; what is none of them is a cell, structure, text, ..."""
+_COMPLEX = 0x0800
+_HEAD = 1024
+"""Bytes that hold the tags before the values, with room: a name has 63 characters at most."""
+_RATIO = 1032
+"""zlib makes at most so many bytes of one."""
+
+
+@dataclass(frozen=True)
+class MatArray:
+    """A numeric array in a MAT-file.
+
+    Attributes
+    ----------
+    dtype : by numpy's name; "object" for what is no array of numbers, such as a cell or text.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def inspect_level5(path: Path, variable: str) -> tuple[list[str], MatArray | None]:
+    """Names of all variables, and the shape and type of one, after checking every tag that reading it relies on.
+
+    Returns
+    -------
+    The names in the order of the file; the variable, None if it is not there.
+
+    Raises
+    ------
+    ValueError
+        If the file is no level-5 MAT-file, is cut short or damaged; the caller names it.
+    """
+    names, found = [], None
+    with path.open("rb") as file:
+        order = _byte_order(file.read(128))
+        for head, size in _matrices(file, path.stat().st_size, order):
+            name, array = _Tags(head, order).matrix(size, variable)
+            names.append(name)
+            found = array or found
+    return names, found
+
+
+def _byte_order(header: bytes) -> str:
+    order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
+    if order is None or struct.unpack(f"{order}H", header[124:126])[0] >> 8 != 1:
+        raise ValueError("no MAT-file of level 5 or 7.3")
+    return order
+
+
+def _matrices(file: BinaryIO, end: int, order: str) -> Iterator[tuple[bytes, int]]:
+    """The first bytes of every variable, after its tag, and how many it can have at most."""
+    while tag := file.read(8):
+        kind, size = struct.unpack(f"{order}II", tag) if len(tag) == 8 else (0, 0)
+        start = file.tell()
+        if kind not in (_MATRIX, _COMPRESSED) or not size:
+            raise ValueError(f"an element of type {kind} where a variable should begin, at byte {start}")
+        if start + size > end:
+            raise ValueError(f"a variable of {size} bytes begins at byte {start}, and the file ends at {end}")
+        head = file.read(min(size, _HEAD))
+        yield (head, size) if kind == _MATRIX else _inflated(head, size, order)
+        file.seek(start + size)
+
+
+def _inflated(head: bytes, size: int, order: str) -> tuple[bytes, int]:
+    try:
+        plain = zlib.decompressobj().decompress(head, _HEAD)
+    except zlib.error as error:
+        raise ValueError(f"a variable cannot be unpacked ({error})") from error
+    kind, inner = struct.unpack(f"{order}II", plain[:8]) if len(plain) >= 8 else (0, 0)
+    if kind != _MATRIX or inner > _RATIO * size:
+        raise ValueError(f"an element of type {kind} and {inner} bytes where a compressed variable should be")
+    return plain[8:], inner
+
+
+class _Tags:
+    """The elements that make up one variable, read one after the other."""
+
+    def __init__(self, head: bytes, order: str) -> None:
+        self.head, self.order, self.at = head, order, 0
+
+    def matrix(self, size: int, wanted: str) -> tuple[str, MatArray | None]:
+        """Name of a variable; its shape and type if it is the wanted one."""
+        flags, _ = struct.unpack(f"{self.order}II", self._data(_UINT32, 8))
+        dims = self._data(_INT32)
+        shape = struct.unpack(f"{self.order}{len(dims) // 4}i", dims)
+        name = self._data(_INT8).decode("latin-1")
+        return name, self._array(flags, shape, size) if name == wanted else None
+
+    def _array(self, flags: int, shape: tuple[int, ...], size: int) -> MatArray:
+        dtype = _CLASSES.get(flags & 0xFF, "object")
+        if dtype == "object" or flags & _COMPLEX:
+            return MatArray(shape, "object" if dtype == "object" else "complex128")
+        kind, length, small = self._tag()
+        if kind not in _BYTES or min(shape, default=0) < 0 or length != math.prod(shape) * _BYTES[kind]:
+            raise ValueError(f"{length} bytes of type {kind} are no array of {shape} numbers")
+        if not small and self.at + length > size:
+            raise ValueError(f"an array of {length} bytes in a variable of {size}")
+        return MatArray(shape, dtype)
+
+    def _data(self, wanted: int, length: int | None = None) -> bytes:
+        kind, found, small = self._tag()
+        if kind != wanted or found != (length or found) or self.at + found > len(self.head):
+            raise ValueError(f"an element of type {kind} and {found} bytes, where one of type {wanted} should be")
+        data = self.head[self.at : self.at + found]
+        self.at += 4 if small else -(-found // 8) * 8
+        return data
+
+    def _tag(self) -> tuple[int, int, bool]:
+        """Type and size of the next element, and whether its data are in the tag itself; moves on to the data."""
+        try:
+            first, second = struct.unpack_from(f"{self.order}II", self.head, self.at)
+        except struct.error:
+            raise ValueError("a variable ends before its values begin") from None
+        small = first >> 16 != 0
+        self.at += 4 if small else 8
+        return (first & 0xFFFF, first >> 16, True) if small else (first, second, False)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An array in an open file: what its header says, and how to get the values."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    values: Callable[[], NDArray[np.generic]]
+
+
+def read_cube(path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) -> NDArray[np.float32]:
+    """The values of one cube.
+
+    Parameters
+    ----------
+    path : .mat (level 5 or 7.3) or .npy file.
+    layout : says the variable and where the bands are.
+    bands, tiles : the size that the cube must have.
+
+    Returns
+    -------
+    (band, y, x) float32, contiguous.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or does not hold a numeric array of that size under that name.
+    """
+    expected = (bands, *tiles) if layout.bands_first else (*tiles, bands)
+    with _stored(path, layout) as stored:
+        # Before the values: whatever size a damaged header claims, no more memory is asked for than a cube takes.
+        if stored.shape != expected:
+            axes = "(band, y, x)" if layout.bands_first else "(y, x, band)"
+            swapped = sorted(stored.shape) == sorted(expected)
+            hint = "; the axes are in another order: is it a file of another release?" if swapped else ""
+            raise DatasetError(f"{path}: expected {axes} = {expected} for {layout.name}, found {stored.shape}{hint}")
+        if np.dtype(stored.dtype).kind not in "fui":
+            raise DatasetError(f"{path}: expected real numbers, found {stored.dtype}")
+        values = stored.values()
+    first = values if layout.bands_first else np.moveaxis(values, -1, 0)
+    return np.ascontiguousarray(first, dtype=np.float32)
+
+
+def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
+    """Rows and columns of a cube, without reading its values.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or its band axis does not hold that many bands.
+    """
+    with _stored(path, layout) as stored:
+        shape = stored.shape
+    axis = 0 if layout.bands_first else 2
+    if len(shape) != 3 or shape[axis] != bands:
+        where = "first" if layout.bands_first else "last"
+        raise DatasetError(f"{path}: expected {bands} bands on the {where} of three axes, found shape {shape}")
+    rows, columns = (size for number, size in enumerate(shape) if number != axis)
+    return rows, columns
+
+
+def stored_dtype(path: Path, layout: Layout) -> str:
+    """Type of a cube's values as its file has them, by numpy's name, without reading them.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read.
+    """
+    with _stored(path, layout) as stored:
+        return stored.dtype
+
+
+@contextmanager
+def _stored(path: Path, layout: Layout) -> Iterator[_Stored]:
+    """The array of a cube's file; the file is open meanwhile."""
+    with named_if_broken(path):
+        if layout.extension == ".npy":
+            # Mapped, so that a file shorter than its header says is refused before memory is asked for.
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            yield _Stored(tuple(mapped.shape), str(mapped.dtype), lambda: np.array(mapped))
+        elif h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                _require_variable(path, layout, list(file))
+                found = file[layout.variable]
+                if not isinstance(found, h5py.Dataset):
+                    raise DatasetError(f"{path}: {layout.variable!r} is no array but a {type(found).__name__.lower()}")
+                # MATLAB stores the first axis fastest, HDF5 shows the last one fastest.
+                yield _Stored(tuple(reversed(found.shape)), str(found.dtype), lambda: np.asarray(found).T)
+        else:
+            names, array = inspect_level5(path, layout.variable)
+            _require_variable(path, layout, names)
+            if array is None:
+                raise DatasetError(f"{path}: {layout.variable!r} is listed, and not there; the file is damaged")
+            yield _Stored(array.shape, array.dtype, lambda: _from_level5(path, layout.variable))
+
+
+def _from_level5(path: Path, variable: str) -> NDArray[np.generic]:
+    return np.asarray(loadmat(path, variable_names=[variable])[variable])
+
+
+@contextmanager
+def named_if_broken(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on a damaged or missing file into a `DatasetError` that names the file."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
+        if not path.exists():  # not every reader says so by FileNotFoundError
+            raise DatasetError(f"{path}: the file is missing; fetch or make it again") from error
+        if path.is_dir():
+            raise DatasetError(f"{path}: a folder, where a file of that name should be; move it away") from error
+        if isinstance(error, PermissionError):
+            raise DatasetError(f"{path}: may not be read; ask for the right to, or change it with chmod") from error
+        size, why = path.stat().st_size, str(error) or type(error).__name__
+        raise DatasetError(f"{path}: cannot be read ({size} bytes): {why}; it is damaged or cut short") from error
+
+
+def _require_variable(path: Path, layout: Layout, names: list[str]) -> None:
+    if layout.variable not in names:
+        raise DatasetError(f"{path}: expected the variable {layout.variable!r} ({layout.name}), found {names}")
+
+
+def read_labels(path: Path, tiles: tuple[int, int]) -> NDArray[np.uint8]:
+    """The label codes of one image.
+
+    Returns
+    -------
+    (y, x) uint8, codes 0..10 of `hsiutils.data.classes.LABELS`.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, has another size or several channels, or holds unknown codes.
+    """
+    with named_if_broken(path), Image.open(path) as image:
+        if image.size[::-1] != tiles:  # before it is unpacked
+            raise DatasetError(f"{path}: expected the size of the cube, {tiles}, found {image.size[::-1]}")
+        codes = np.asarray(image)  # of a palette image this gives the codes, not the colours
+    if codes.ndim != 2:
+        raise DatasetError(
+            f"{path}: expected one channel of label codes, found {codes.shape}; is it a coloured preview?"
+        )
+    unknown = sorted(set(np.unique(codes).tolist()) - {label.code for label in LABELS})
+    if unknown:
+        raise DatasetError(f"{path}: unknown label codes {unknown}; HSI-Drive uses 0..{len(LABELS) - 1}")
+    return codes.astype(np.uint8)
+
+
+def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
+    """Every array of an HDF5 file of the simulator's truth, (y, x) each.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing or cannot be read, or an array has another size than the cube.
+    """
+    with named_if_broken(path), h5py.File(path) as file:
+        arrays = {key: np.asarray(file[key]) for key in file}
+    for key, values in arrays.items():
+        if values.shape != tiles:
+            raise DatasetError(f"{path}: {key}: expected the size of the cube, {tiles}, found {values.shape}")
+    return arrays

@@ -1,0 +1,306 @@
+"""What the network is given of a cube: 1, 3 or 25 channels, with or without PN, or principal components.
+
+The paper compares models of 1, 3 and 25 channels and 25 channels with PN. Which bands its 1 and 3 channels are is
+partly an assumption here: the authors' code uses band 12 (731.88 nm) as the single one; for three channels no source
+says, and the default of the data set's viewer is taken (731.88, 826.77, 928.81 nm).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from hsiutils.data.cube import normalise, normalise_pixels, require_cube, to_unit_range
+from hsiutils.data.sensor import HSI_DRIVE, Sensor
+
+ONE_BAND = (12,)
+THREE_BANDS = (12, 23, 15)
+FORMS = "1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -PN or -PN@ALPHA (0..1), then in +I (intensity channel)"
+_SPEC = re.compile(
+    r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))(?P<pn>-PN(@(?P<alpha>[\d.]+))?)?(?P<i>\+I)?"
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice of input channels.
+
+    Attributes
+    ----------
+    name : the specification it was made from.
+    bands : native indices of the bands to keep; None for every band of the camera.
+    pn : strength of per-pixel normalisation over all bands of the camera, before any is picked; 0 for none.
+    pca : number of principal components of the (normalised) spectrum; None to keep bands.
+    intensity : add the mean reflectance over all bands, which PN takes away, as a last channel.
+    """
+
+    name: str
+    bands: tuple[int, ...] | None = None
+    pn: float = 0.0
+    pca: int | None = None
+    intensity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bands is not None and (not self.bands or len(set(self.bands)) < len(self.bands)):
+            raise ValueError(f"variant {self.name!r}: bands must be distinct and at least one, got {self.bands}")
+        if self.pca is not None and (self.pca < 1 or self.bands is not None):
+            raise ValueError(f"variant {self.name!r}: PCA takes one component or more, of all bands")
+        if not 0.0 <= self.pn <= 1.0:
+            raise ValueError(f"variant {self.name!r}: PN strength must lie in 0..1, got {self.pn}")
+
+    def features(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Normalise (bands, ...) reflectances and pick bands; the intensity, where wanted, comes last."""
+        kept = normalise_pixels(pixels, self.pn) if self.pn else np.asarray(pixels, dtype=np.float32)
+        kept = kept if self.bands is None else kept[list(self.bands)]
+        return np.concatenate([kept, pixels.mean(axis=0, keepdims=True)]) if self.intensity else kept
+
+
+def variant(spec: str) -> Variant:
+    """The variant that a short name means.
+
+    `1` band 12; `3` bands 12, 23, 15; `25` all of HSI-Drive's bands and `all` those of any camera; `PCA-3` three
+    principal components; `bands:5,12,21` native indices. `-PN` normalises first, `-PN@0.5` with that strength;
+    `+I` adds an intensity channel. Examples: `25-PN`, `25-PN@0.5`, `25-PN+I`, `1-PN`, `bands:5,12-PN`, `PCA-1`.
+
+    Raises
+    ------
+    ValueError
+        If the name has none of these forms.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise ValueError(f"unknown variant {spec!r}; the forms are {FORMS}")
+    fixed = {"1": ONE_BAND, "3": THREE_BANDS, "25": tuple(range(25))}
+    listed = tuple(int(index) for index in match["bands"].split(",")) if match["bands"] else None
+    try:
+        alpha = float(match["alpha"] or 1.0) if match["pn"] else 0.0
+    except ValueError:
+        raise ValueError(
+            f"variant {spec!r}: PN strength {match['alpha']!r} is no number; the forms are {FORMS}"
+        ) from None
+    return Variant(
+        name=spec,
+        bands=fixed.get(match["base"], listed),
+        pn=alpha,
+        pca=int(match["pca"]) if match["pca"] else None,
+        intensity=bool(match["i"]),
+    )
+
+
+@dataclass(frozen=True)
+class FittedVariant:
+    """A variant with what it learned from the training cubes; `to_dict` and `from_dict` go through JSON.
+
+    Attributes
+    ----------
+    wavelengths_nm : band centres of the camera it was fitted on, native order.
+    low, high : clip limits of every channel before scaling to [-1, 1).
+    percentile : of the training pixels, at which learned limits were set.
+    mean, components : of the PCA: (bands,) and (components, bands); None without PCA.
+    """
+
+    variant: Variant
+    wavelengths_nm: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    percentile: float
+    mean: tuple[float, ...] | None = None
+    components: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels of the network."""
+        return len(self.high)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Such as `731.88 nm`, `PC1`, `intensity`."""
+        if self.components is not None:
+            names = [f"PC{n + 1}" for n in range(len(self.components))]
+        else:
+            bands = range(len(self.wavelengths_nm)) if self.variant.bands is None else self.variant.bands
+            names = [f"{self.wavelengths_nm[band]:.2f} nm" for band in bands]
+        return tuple(names + ["intensity"] * self.variant.intensity)
+
+    def apply(self, cube: xr.DataArray) -> xr.DataArray:
+        """The network's input.
+
+        Parameters
+        ----------
+        cube : (band, y, x) reflectance with every band of the camera, in native order.
+
+        Returns
+        -------
+        (channel, y, x) float32 in [-1, 1); NaN has become the lower limit, -1.
+
+        Raises
+        ------
+        ValueError
+            If the cube does not have the bands of the camera that the variant was fitted on.
+        """
+        _require_bands(cube, len(self.wavelengths_nm), self.variant)
+        pixels = _project(self.variant.features(cube.values), self.mean, self.components)
+        return xr.DataArray(
+            to_unit_range(pixels, self.low, self.high),
+            dims=("channel", "y", "x"),
+            coords={"channel": list(self.channel_names)},
+            name="input",
+            attrs={**cube.attrs, "units": "1", "variant": self.variant.name},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists, for a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "FittedVariant":
+        """The inverse of `to_dict`, also after a trip through JSON.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing or unknown.
+        """
+        try:
+            fields = {name: _as_tuple(value) for name, value in stored.items()}
+            fields["variant"] = Variant(**{name: _as_tuple(value) for name, value in stored["variant"].items()})
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a stored variant: {error}; expected what FittedVariant.to_dict gives") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def _require_bands(cube: xr.DataArray, bands: int, chosen: Variant) -> None:
+    require_cube(cube)
+    if not np.array_equal(cube["band"].values, np.arange(bands)):
+        raise ValueError(
+            f"variant {chosen.name!r} needs all {bands} bands of the camera in native order, "
+            f"got bands {cube['band'].values.tolist()}"
+        )
+
+
+def _project(
+    pixels: NDArray[np.float32],
+    mean: tuple[float, ...] | None,
+    components: tuple[tuple[float, ...], ...] | None,
+) -> NDArray[np.float32]:
+    """Replace the spectrum in (channels, ...) by its principal components; channels after it stay."""
+    if mean is None or components is None:
+        return pixels
+    bands = len(mean)
+    centred = pixels[:bands] - np.asarray(mean, dtype=np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
+    scores = np.tensordot(np.asarray(components, dtype=np.float32), centred, axes=1)
+    return np.concatenate([scores, pixels[bands:]])
+
+
+def fit_variant(
+    variant: Variant,
+    cubes: Iterable[xr.DataArray],
+    sensor: Sensor = HSI_DRIVE,
+    *,
+    percentile: float = 99.9,
+    pixels_per_cube: int = 4096,
+    seed: int = 0,
+) -> FittedVariant:
+    """Learn what a variant needs from training cubes, and from nothing else.
+
+    Bands under PN of full strength use the camera's published clip limits, [0, `sensor.clip_max`], and the cubes are
+    not even read. Other bands are clipped to [0, p], principal components to [p', p], with p and p' the upper and
+    lower percentile of a random sample of pixels; pixels with a non-finite value are left out.
+
+    Parameters
+    ----------
+    cubes : (band, y, x) training cubes, all bands in native order; read once, one at a time.
+    percentile : 50..100, where learned clip limits are set.
+    pixels_per_cube : sample size.
+    seed : of the sample.
+
+    Raises
+    ------
+    ValueError
+        If a band is not in the camera, or the cubes hold nothing to learn from.
+    """
+    bands = len(sensor.bands)
+    if max(variant.bands or (0,)) >= bands or (variant.pca or 0) > bands:
+        raise ValueError(f"variant {variant.name!r} asks for more than the {bands} bands of {sensor.name}")
+    mean = components = None
+    published = _published_limits(variant, sensor)
+    limits = published
+    if published.shape[1] == 0 or variant.intensity:
+        sample = variant.features(_sample(variant, cubes, bands, pixels_per_cube, seed))
+        if variant.pca is not None:
+            mean, components = _principal_components(sample[:bands], variant.pca)
+        unknown = _project(sample, mean, components)[published.shape[1] :]
+        limits = np.concatenate([published, _learned_limits(unknown, variant, percentile)], axis=1)
+    low, high = (tuple(limit.tolist()) for limit in limits)
+    return FittedVariant(variant, tuple(sensor.wavelengths_nm.tolist()), low, high, percentile, mean, components)
+
+
+def _published_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
+    """(2, bands) low and high for bands under full PN; (2, 0) for anything else."""
+    if variant.pn < 1.0 or variant.pca is not None:
+        return np.zeros((2, 0))
+    high = sensor.clip_max if variant.bands is None else sensor.clip_max[list(variant.bands)]
+    return np.stack([np.zeros_like(high), high])
+
+
+def _learned_limits(pixels: NDArray[np.float32], variant: Variant, percentile: float) -> NDArray[np.float64]:
+    """(2, channels) low and high of (channels, n) training pixels; only principal components go below zero."""
+    low, high = np.percentile(pixels, (100 - percentile, percentile), axis=1)
+    low[variant.pca or 0 :] = 0.0
+    if not np.all(high > low):
+        flat = f"{np.sum(high <= low)} of {len(high)} channels to learn"
+        raise ValueError(f"variant {variant.name!r}: {flat} are constant, or never above zero, in the training cubes")
+    return np.stack([low, high])
+
+
+def _sample(variant: Variant, cubes: Iterable[xr.DataArray], bands: int, size: int, seed: int) -> NDArray[np.float32]:
+    """(bands, n) finite pixels, at most `size` of each cube."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for cube in cubes:
+        _require_bands(cube, bands, variant)
+        pixels = cube.values.reshape(bands, -1)
+        pixels = pixels[:, np.isfinite(pixels).all(axis=0)]
+        found.append(pixels[:, rng.choice(pixels.shape[1], min(size, pixels.shape[1]), replace=False)])
+    if sum(pixels.shape[1] for pixels in found) < 2:
+        raise ValueError(f"variant {variant.name!r} must be fitted on training cubes, and got no finite pixel")
+    return np.concatenate(found, axis=1)
+
+
+def _principal_components(
+    spectra: NDArray[np.float32], count: int
+) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    pca = PCA(count, svd_solver="covariance_eigh").fit(spectra.T.astype(np.float64))
+    return tuple(pca.mean_.tolist()), tuple(map(tuple, pca.components_.tolist()))
+
+
+def measure_limits(
+    cubes: Iterable[xr.DataArray], sensor: Sensor, percentile: float = 99.9, seed: int = 0
+) -> NDArray[np.float64]:
+    """Clip limits of every band after PN, measured on cubes: a high percentile of a random sample of pixels.
+
+    Not the maximum: in every band of HSI-Drive the published limit is below the published maximum. The few brightest
+    pixels are glints and noise, and would squeeze all others into a corner of the network's input range.
+
+    Parameters
+    ----------
+    cubes : reflectance, training scenes only; read once, one at a time.
+    sensor : that took them.
+    percentile : 50..100.
+    seed : of the sample.
+
+    Returns
+    -------
+    (bands,) dimensionless, native order.
+    """
+    fitted = fit_variant(variant("all"), map(normalise, cubes), sensor, percentile=percentile, seed=seed)
+    return np.array(fitted.high)

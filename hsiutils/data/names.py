@@ -1,0 +1,107 @@
+"""What a scene's name says about it: season, weather, time of day, kind of road.
+
+Naming of HSI-Drive: nfSWDS_NNN (data description of v2.0, doi 10.1109/SSCI52147.2023.10371793).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+import pandas as pd
+
+SEASONS: Final = ("winter", "fall", "spring", "summer")
+WEATHERS: Final = ("sunny", "cloudy", "wet", "foggy")
+DAYTIMES: Final = ("dawn", "midday", "sunset")
+SCENES: Final = ("urban", "road", "highway")
+NUMBERS: Final = range(1, 753)
+"""Running numbers of the images of HSI-Drive v2.0."""
+_NAME = re.compile(r"nf([1-4])([1-4])([1-3])([1-3])_(\d{3})")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The circumstances under which one image was taken.
+
+    Attributes
+    ----------
+    season : one of `SEASONS`.
+    weather : one of `WEATHERS`.
+    daytime : one of `DAYTIMES`.
+    scene : one of `SCENES`.
+    number : running number of the image, one of `NUMBERS`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not one of those, or the number is out of range.
+    """
+
+    season: str
+    weather: str
+    daytime: str
+    scene: str
+    number: int
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("season", self.season, SEASONS),
+            ("weather", self.weather, WEATHERS),
+            ("daytime", self.daytime, DAYTIMES),
+            ("scene", self.scene, SCENES),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} must be one of {', '.join(known)}, got {value!r}")
+        if self.number not in NUMBERS:
+            raise ValueError(f"number must be {NUMBERS[0]}..{NUMBERS[-1]}, got {self.number!r}")
+
+    @classmethod
+    def parse(cls, name: str) -> "Conditions":
+        """Read a name such as ``nf3122_147``: spring, sunny, midday, road, number 147.
+
+        Raises
+        ------
+        ValueError
+            If the name does not follow nfSWDS_NNN.
+        """
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(
+                f"image name {name!r} does not follow nfSWDS_NNN: season 1..4, weather 1..4, daytime 1..3, scene 1..3, "
+                "three-digit number, without suffix or extension (nf3122_147)"
+            )
+        season, weather, daytime, scene = (int(digit) - 1 for digit in match.groups()[:4])
+        return cls(SEASONS[season], WEATHERS[weather], DAYTIMES[daytime], SCENES[scene], int(match[5]))
+
+    @property
+    def name(self) -> str:
+        """The image's name, nfSWDS_NNN."""
+        codes = (
+            SEASONS.index(self.season),
+            WEATHERS.index(self.weather),
+            DAYTIMES.index(self.daytime),
+            SCENES.index(self.scene),
+        )
+        return f"nf{''.join(str(code + 1) for code in codes)}_{self.number:03d}"
+
+
+@cache
+def name_table() -> pd.DataFrame:
+    """All 752 images of HSI-Drive v2.0 by name: `split` (train, val or test, as HS3-Bench cuts them). Do not modify."""
+    with resources.files("hsiutils.data").joinpath("names.csv").open() as file:
+        return pd.read_csv(file, index_col="name").rename(columns={"hs3bench_split": "split"}).sort_index()
+
+
+def split_of(name: str) -> str:
+    """Split of an image: "train", "val" or "test". A split has materials of its own, so rendering depends on it.
+
+    Raises
+    ------
+    ValueError
+        If HSI-Drive v2.0 has no image of that name.
+    """
+    if name not in name_table().index:
+        Conditions.parse(name)
+        raise ValueError(f"HSI-Drive v2.0 has no image {name!r}: see hsiutils/data/names.csv")
+    return str(name_table().at[name, "split"])

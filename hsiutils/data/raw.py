@@ -1,0 +1,242 @@
+"""From the raw mosaic frame to the reflectance cube, in the steps of HSI-Drive's own chain.
+
+crop -> dark -> white reference -> one tile to one pixel -> translation to centre (TC) -> median filter (MF). The
+geometry comes from a `Sensor`, so 5x5, 4x4 and other mosaics go the same way. Source: HSI-Drive v2.0 data
+description (doi 10.1109/SSCI52147.2023.10371793) and the on-chip pipeline of arXiv 2411.19274.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from hsiutils.data.cube import make_cube, require_cube, with_step
+from hsiutils.data.sensor import Sensor
+
+
+def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
+    """Read a `.bin` frame: uint16, little-endian, row after row.
+
+    Returns
+    -------
+    (rows, columns) digital numbers of the whole chip, `sensor.frame_shape`.
+
+    Raises
+    ------
+    ValueError
+        If the file does not hold exactly one frame of this sensor, or values beyond its converter.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, where a raw frame should be; move it away")
+    rows, columns = sensor.frame_shape
+    expected, found = rows * columns * 2, path.stat().st_size
+    if found != expected:
+        raise ValueError(
+            f"{path}: expected {expected} bytes ({rows} x {columns} uint16, {sensor.name}), found {found}; "
+            "the file is cut short, or comes from another sensor"
+        )
+    frame = np.fromfile(path, dtype="<u2").astype(np.uint16, copy=False).reshape(rows, columns)
+    if frame.max() > sensor.saturation_dn:
+        raise ValueError(
+            f"{path}: holds {frame.max()}, but {sensor.name} ends at {sensor.saturation_dn} ({sensor.bits} bits); "
+            "expected little-endian values"
+        )
+    return frame
+
+
+def crop(frame: ArrayLike, sensor: Sensor) -> NDArray[np.generic]:
+    """The active area of a whole frame: `sensor.active_shape` pixels from `sensor.active_origin`.
+
+    Raises
+    ------
+    ValueError
+        If the frame does not have the size of `sensor.frame_shape`.
+    """
+    whole = np.asarray(frame)
+    if whole.shape != sensor.frame_shape:
+        raise ValueError(f"a frame of {sensor.name} is {sensor.frame_shape} (rows, columns), got {whole.shape}")
+    (top, left), (rows, columns) = sensor.active_origin, sensor.active_shape
+    return whole[top : top + rows, left : left + columns]
+
+
+def subtract_dark(signal: ArrayLike, dark: ArrayLike) -> NDArray[np.float32]:
+    """Remove the bias and dark signal (DN); what falls below it is noise without light, and becomes zero.
+
+    Parameters
+    ----------
+    signal : (rows, columns) DN
+    dark : one number, or an array of the same shape: a frame taken with the shutter closed, same exposure.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    lit, unlit = np.asarray(signal, dtype=np.float32), np.asarray(dark, dtype=np.float32)
+    _require_same_shape(lit, unlit, "dark")
+    return np.asarray(np.maximum(lit - unlit, 0), dtype=np.float32)
+
+
+def reflectance(signal: ArrayLike, white: ArrayLike, exposure_ratio: float = 1.0) -> NDArray[np.float32]:
+    """Divide by the white reference: signal / white * exposure_ratio, both without their dark signal.
+
+    Parameters
+    ----------
+    signal : (rows, columns) DN above dark
+    white : one number, or the same shape: DN above dark of a target of reflectance 1. A pixel that saw no white
+        (zero, negative or not finite) has no reflectance: NaN, which `hsiutils.data.cube.normalise` turns into zero.
+    exposure_ratio : exposure time of the white reference over that of the signal, positive.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, the ratio is not a positive number, or no white pixel is positive.
+    """
+    lit, target = np.asarray(signal, dtype=np.float32), np.asarray(white, dtype=np.float32)
+    _require_same_shape(lit, target, "white")
+    if not (np.isfinite(exposure_ratio) and exposure_ratio > 0):
+        raise ValueError(f"exposure_ratio must be a positive number, got {exposure_ratio}")
+    usable = np.isfinite(target) & (target > 0)
+    if not usable.any():
+        raise ValueError("white reference: no pixel is positive after dark subtraction; is it the dark frame?")
+    ratio = lit / np.where(usable, target, np.float32(np.nan))
+    return np.asarray(ratio * np.float32(exposure_ratio), dtype=np.float32)
+
+
+def _require_same_shape(signal: NDArray[np.float32], reference: NDArray[np.float32], name: str) -> None:
+    if reference.ndim and reference.shape != signal.shape:
+        raise ValueError(f"{name} must be one number or have the signal's shape {signal.shape}, got {reference.shape}")
+
+
+def demosaic(active: ArrayLike, sensor: Sensor) -> xr.DataArray:
+    """Partial demosaicing: every tile of the mosaic becomes one pixel of the cube, nothing is interpolated.
+
+    Parameters
+    ----------
+    active : (rows, columns) of the active area, `sensor.active_shape`.
+
+    Returns
+    -------
+    (band, y, x) float32 cube in native band order, `sensor.tiles` pixels.
+    """
+    mosaic = np.asarray(active)
+    if mosaic.shape != sensor.active_shape:
+        raise ValueError(f"the active area of {sensor.name} is {sensor.active_shape}, got {mosaic.shape}; crop first")
+    (tile_rows, tile_columns), (rows, columns) = sensor.mosaic, sensor.tiles
+    tiles = mosaic.reshape(rows, tile_rows, columns, tile_columns)
+    planes = tiles.transpose(1, 3, 0, 2).reshape(len(sensor.bands), rows, columns)
+    return make_cube(planes, sensor, units="DN", history="demosaic")
+
+
+def interleave(cube: xr.DataArray, sensor: Sensor) -> NDArray[np.float32]:
+    """Put the planes of a cube back onto the mosaic: the inverse of `demosaic`, (rows, columns) of the active area."""
+    require_cube(cube)
+    if not np.array_equal(cube["band"].values, np.arange(len(sensor.bands))):
+        raise ValueError(f"interleave needs the {len(sensor.bands)} bands of {sensor.name} in native order")
+    rows, columns = cube.shape[1:]
+    tiles = np.asarray(cube.values, dtype=np.float32).reshape(*sensor.mosaic, rows, columns)
+    return tiles.transpose(2, 0, 3, 1).reshape(rows * sensor.mosaic[0], columns * sensor.mosaic[1])
+
+
+def translate_to_centre(cube: xr.DataArray, sensor: Sensor) -> xr.DataArray:
+    """Shift every band bilinearly from its own place in the tile to the tile's centre (TC).
+
+    Band b was sampled up to half a tile away from the centre. Between two tiles the value is interpolated; at the
+    border, where the outer neighbour is missing, it is extrapolated linearly from the last two tiles. A linear ramp
+    across the chip therefore comes back exactly, everywhere. Along an axis of one tile nothing is shifted.
+
+    Parameters
+    ----------
+    cube : (band, y, x), one pixel a tile; any subset of the sensor's bands.
+
+    Raises
+    ------
+    ValueError
+        If the cube has a band that the sensor does not have.
+    """
+    require_cube(cube)
+    if cube["band"].max() >= len(sensor.bands):
+        raise ValueError(f"the cube has band {int(cube['band'].max())}, {sensor.name} has {len(sensor.bands)}")
+    values = np.asarray(cube.values, dtype=np.float64)
+    planes = []
+    for index, plane in zip(cube["band"].values, values, strict=True):
+        for axis in (0, 1):
+            size, place = sensor.mosaic[axis], sensor.mosaic_position(int(index))[axis]
+            plane = _shifted(plane, ((size - 1) / 2 - place) / size, axis)
+        planes.append(plane)
+    return with_step(cube, np.stack(planes), "translated to centre")
+
+
+def _shifted(plane: NDArray[np.float64], shift: float, axis: int) -> NDArray[np.float64]:
+    """The plane read `shift` pixels further along `axis`, |shift| < 1."""
+    if shift == 0 or plane.shape[axis] < 2:
+        return plane
+    step = np.diff(plane, axis=axis)
+    # Reading forward uses the step to the next pixel, and the last pixel repeats the last step; backward, mirrored.
+    outermost = [-1] if shift > 0 else [0]
+    edge = np.take(step, outermost, axis=axis)
+    slope = np.concatenate([step, edge] if shift > 0 else [edge, step], axis=axis)
+    return np.asarray(plane + shift * slope)
+
+
+def median_filter(cube: xr.DataArray) -> xr.DataArray:
+    """3x3 median of every band (MF); borders repeat their last row and column, and NaN pixels do not vote."""
+    require_cube(cube)
+    padded = np.pad(cube.values, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    planes = [_nan_median(plane.reshape(*plane.shape[:2], 9)) for plane in windows]
+    return with_step(cube, np.stack(planes), "median filtered")
+
+
+def _nan_median(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    if np.isfinite(windows).all():
+        return np.asarray(np.median(windows, axis=-1), dtype=np.float32)
+    ordered = np.sort(windows, axis=-1)  # NaN last
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    middle = [np.take_along_axis(ordered, np.maximum(at, 0), axis=-1) for at in ((count - 1) // 2, count // 2)]
+    return np.asarray((middle[0] + middle[1])[..., 0] / 2, dtype=np.float32)
+
+
+def reflectance_cube(
+    frame: ArrayLike,
+    sensor: Sensor,
+    white: ArrayLike,
+    dark: ArrayLike,
+    exposure_ratio: float = 1.0,
+    centre: bool = True,
+    median: bool = False,
+    source: str = "unknown",
+) -> xr.DataArray:
+    """The whole chain: raw frame to reflectance cube.
+
+    Parameters
+    ----------
+    frame : (rows, columns) DN, `sensor.frame_shape`.
+    white, dark : DN; one number, or a whole frame each. The dark signal is taken off the white reference too.
+    exposure_ratio : exposure time of the white reference over that of the frame.
+    centre : translate to centre (TC).
+    median : 3x3 median filter after it (MF).
+    source : what the frame is: "simulated", "real" or "unknown"; kept in the attributes.
+
+    Returns
+    -------
+    (band, y, x) float32 reflectance, never negative; NaN (see `reflectance`) around pixels without a white reference.
+    """
+    unlit = _active_reference(dark, sensor, "dark")
+    signal = subtract_dark(crop(frame, sensor), unlit)
+    target = subtract_dark(np.broadcast_to(_active_reference(white, sensor, "white"), signal.shape), unlit)
+    cube = demosaic(reflectance(signal, target, exposure_ratio), sensor)
+    cube.attrs.update(units="reflectance", source=source, history="crop; dark; white reference; demosaic")
+    if centre:
+        # At the border, extrapolation from a dark edge can fall below zero, where no reflectance is.
+        cube = translate_to_centre(cube, sensor).clip(min=0, keep_attrs=True)
+    return median_filter(cube) if median else cube
+
+
+def _active_reference(reference: ArrayLike, sensor: Sensor, name: str) -> NDArray[np.generic]:
+    values = np.asarray(reference)
+    if values.ndim and values.shape != sensor.frame_shape:
+        raise ValueError(f"{name} must be one number or a whole frame {sensor.frame_shape}, got {values.shape}")
+    return crop(values, sensor) if values.ndim else values

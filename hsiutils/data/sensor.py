@@ -1,0 +1,249 @@
+"""The mosaic camera: where each band sits on the chip, and how it responds to light.
+
+The default is HSI-Drive's imec CMV2K-SSM5x5-600_1000. Band centres are the data set's own; peak widths, heights and
+shares come from the factory calibration of a sister sensor of the same design (bands.csv).
+
+Another mosaic camera in the place of HSI-Drive's: a `Sensor` from a band table, its limits, scenes seen by it.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One transmission peak of a Fabry-Perot filter."""
+
+    centre_nm: float
+    fwhm_nm: float
+    quantum_efficiency: float
+    share: float
+    """Part of the band's whole response, 400-1000 nm, that lies in this peak (0..1)."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """One filter of the mosaic."""
+
+    index: int
+    centre_nm: float
+    clip_max: float
+    """Upper clip limit of this band after per-pixel normalisation (dimensionless)."""
+    peaks: tuple[Peak, ...]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Geometry and electronics of a snapshot-mosaic sensor.
+
+    Attributes
+    ----------
+    mosaic : (rows, columns) of one tile; band `i` sits at row `i // columns`, column `i % columns` of it.
+    frame_shape : (rows, columns) of a raw frame, in sensor pixels.
+    active_origin : (row, column) of the first sensor pixel of the active area.
+    tiles : (rows, columns) of tiles in the active area: the size of the cube.
+    bands : in native, row-major mosaic order, which is not ascending in wavelength.
+    full_well_e : electrons at saturation.
+    bits : of the analogue-to-digital converter.
+    """
+
+    name: str
+    mosaic: tuple[int, int]
+    frame_shape: tuple[int, int]
+    active_origin: tuple[int, int]
+    tiles: tuple[int, int]
+    bands: tuple[Band, ...]
+    full_well_e: float = 11_000.0
+    bits: int = 12
+
+    def __post_init__(self) -> None:
+        if len(self.bands) != self.mosaic[0] * self.mosaic[1]:
+            wanted = self.mosaic[0] * self.mosaic[1]
+            raise ValueError(f"{self.name}: a {self.mosaic} mosaic has {wanted} bands, got {len(self.bands)}")
+        for axis, what in enumerate(("rows", "columns")):
+            needed = self.active_origin[axis] + self.active_shape[axis]
+            if self.tiles[axis] < 1 or needed > self.frame_shape[axis]:
+                raise ValueError(
+                    f"{self.name}: active area needs {needed} {what} for {self.tiles[axis]} tiles, "
+                    f"the frame has {self.frame_shape[axis]}"
+                )
+
+    @property
+    def active_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the active area in sensor pixels."""
+        return self.tiles[0] * self.mosaic[0], self.tiles[1] * self.mosaic[1]
+
+    @property
+    def wavelengths_nm(self) -> NDArray[np.float64]:
+        """Band centres in native order, nm."""
+        return np.array([band.centre_nm for band in self.bands])
+
+    @property
+    def ascending(self) -> NDArray[np.intp]:
+        """Band indices sorted by wavelength."""
+        return np.argsort(self.wavelengths_nm, kind="stable")
+
+    @property
+    def clip_max(self) -> NDArray[np.float64]:
+        """Upper clip limits after per-pixel normalisation, native order."""
+        return np.array([band.clip_max for band in self.bands])
+
+    @property
+    def saturation_dn(self) -> int:
+        """Largest digital number."""
+        return (1 << self.bits) - 1
+
+    def mosaic_position(self, band: int) -> tuple[int, int]:
+        """(row, column) of a band inside its tile."""
+        return divmod(band, self.mosaic[1])
+
+    def resized(self, tiles: tuple[int, int]) -> "Sensor":
+        """The same camera with fewer (or more) tiles behind the same lens: same field of view, larger pixels."""
+        margin = tuple(whole - active for whole, active in zip(self.frame_shape, self.active_shape, strict=True))
+        frame = (tiles[0] * self.mosaic[0] + margin[0], tiles[1] * self.mosaic[1] + margin[1])
+        return replace(self, name=f"{self.name}@{tiles[0]}x{tiles[1]}", tiles=tiles, frame_shape=frame)
+
+    def responses(self, wavelength_nm: ArrayLike, long_pass_nm: float | None = None) -> NDArray[np.float64]:
+        """Quantum efficiency of every band against wavelength.
+
+        A Fabry-Perot peak is a Lorentzian of its width and height. What the peaks do not account for is a floor, even
+        over 400-1000 nm, sized so that each peak keeps its measured share of the whole response.
+
+        Parameters
+        ----------
+        wavelength_nm : (n,) nm
+        long_pass_nm : edge of a long-pass filter in front of the chip, nm; None for no filter.
+
+        Returns
+        -------
+        (bands, n) electrons per photon.
+        """
+        wavelength = np.asarray(wavelength_nm, dtype=float)
+        response = np.stack([_band_response(band, wavelength) for band in self.bands])
+        if long_pass_nm is not None:
+            response = response * _long_pass(wavelength, long_pass_nm)
+        return response
+
+
+RANGE_NM = (400.0, 1000.0)
+"""Where silicon behind these filters responds at all."""
+
+
+def _band_response(band: Band, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = RANGE_NM
+    curve = np.zeros_like(wavelength)
+    for peak in band.peaks:
+        half = peak.fwhm_nm / 2
+        curve += peak.quantum_efficiency / (1 + ((wavelength - peak.centre_nm) / half) ** 2)
+    covered = sum(peak.share for peak in band.peaks)
+    area = sum(np.pi / 2 * peak.fwhm_nm * peak.quantum_efficiency for peak in band.peaks)
+    if covered:
+        curve += area * (1 - covered) / covered / (high - low)
+    curve[(wavelength < low) | (wavelength > high)] = 0.0
+    return curve
+
+
+def _long_pass(wavelength: NDArray[np.float64], edge_nm: float) -> NDArray[np.float64]:
+    """Transmission of an interference long-pass: 50 % at the edge, 10-90 % within about 9 nm."""
+    return np.asarray(1 / (1 + np.exp(-(wavelength - edge_nm) / 2)))
+
+
+@cache
+def band_table() -> pd.DataFrame:
+    """HSI-Drive's 25 bands: centres, clip limits, released statistics, and the sister sensor's peaks. Do not modify."""
+    with resources.files("hsiutils.data").joinpath("bands.csv").open() as file:
+        return pd.read_csv(file, index_col="index")
+
+
+def _hsi_drive_bands() -> tuple[Band, ...]:
+    bands = []
+    for index, row in band_table().iterrows():
+        # The sister sensor's peaks lie 0.9-3.5 nm off; move both so that the first sits at HSI-Drive's own centre.
+        offset = row["centre_nm"] - row["sister_peak1_nm"]
+        peaks = tuple(
+            Peak(
+                row[f"sister_peak{n}_nm"] + offset,
+                row[f"sister_peak{n}_fwhm_nm"],
+                row[f"sister_peak{n}_qe"],
+                row[f"sister_peak{n}_share"],
+            )
+            for n in (1, 2)
+        )
+        bands.append(Band(int(str(index)), row["centre_nm"], row["pn_clip_max"], peaks))
+    return tuple(bands)
+
+
+HSI_DRIVE = Sensor(
+    name="imec CMV2K-SSM5x5-600_1000",
+    mosaic=(5, 5),
+    frame_shape=(1088, 2048),
+    active_origin=(3, 0),
+    tiles=(216, 409),
+    bands=_hsi_drive_bands(),
+)
+"""The camera of HSI-Drive (doi 10.1109/SSCI52147.2023.10371793)."""
+
+
+NOT_MEASURED = float("inf")
+"""Clip limit of a band before `measure_limits`: no input can be scaled to it, so that it is not forgotten."""
+_PEAK = ("fwhm_nm", "quantum_efficiency", "share")
+
+
+def bands_from_table(table: pd.DataFrame) -> tuple[Band, ...]:
+    """Bands of a camera from a table with a row a filter, in row-major order of the mosaic.
+
+    Parameters
+    ----------
+    table : `centre_nm`; optionally `fwhm_nm`, `quantum_efficiency` (0..1 at the peak) and `share` (part of the whole
+        response that lies in the peak, 0..1), which a simulation needs, and `clip_max`. A second peak goes into columns
+        that end in 2, empty where a filter has only one.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or a value cannot be.
+    """
+    if "centre_nm" not in table:
+        raise ValueError(f"band table: expected a column centre_nm, found {list(table.columns)}")
+    return tuple(_band(number, row.dropna().to_dict()) for number, (_, row) in enumerate(table.iterrows()))
+
+
+def _band(number: int, row: dict[str, float]) -> Band:
+    low, high = RANGE_NM
+    if not low <= row.get("centre_nm", np.nan) <= high:
+        raise ValueError(f"band table, band {number}: centre_nm {row.get('centre_nm')} outside {low:g}..{high:g} nm")
+    peaks = [peak for end in ("", "2") if (peak := _peak(number, row, end)) is not None]
+    if sum(peak.share for peak in peaks) > 1:
+        raise ValueError(f"band table, band {number}: the shares of the peaks add up to more than one")
+    return Band(number, row["centre_nm"], row.get("clip_max", NOT_MEASURED), tuple(peaks))
+
+
+def _peak(number: int, row: dict[str, float], end: str) -> Peak | None:
+    found = {key: row[f"{key}{end}"] for key in _PEAK if f"{key}{end}" in row}
+    if not found:
+        return None
+    if missing := [f"{key}{end}" for key in ("centre_nm", *_PEAK) if f"{key}{end}" not in row]:
+        raise ValueError(f"band table, band {number}: a peak needs {', '.join(missing)}, too")
+    if found["fwhm_nm"] <= 0 or not 0 < found["quantum_efficiency"] <= 1 or not 0 < found["share"] <= 1:
+        raise ValueError(f"band table, band {number}: a peak must be of positive width, height and share, got {found}")
+    return Peak(row[f"centre_nm{end}"], **found)
+
+
+def with_limits(sensor: Sensor, limits: ArrayLike) -> Sensor:
+    """The same camera with these clip limits, one positive number a band.
+
+    Raises
+    ------
+    ValueError
+        If there is not one positive number a band.
+    """
+    values = np.asarray(limits, dtype=float)
+    if values.shape != (len(sensor.bands),) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"{sensor.name}: expected {len(sensor.bands)} positive clip limits, got {values.tolist()}")
+    bands = tuple(replace(band, clip_max=float(limit)) for band, limit in zip(sensor.bands, values, strict=True))
+    return replace(sensor, bands=bands)

@@ -1,0 +1,1 @@
+"""The U-Net, its training, its scores and its file formats."""

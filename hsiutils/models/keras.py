@@ -1,0 +1,426 @@
+"""The authors' network as Keras stores it: weights read from their files into our `UNet`, and written back.
+
+Read with h5py alone: no TensorFlow, no Keras, nothing unpickled, no code of the file run. Understood are
+
+    model.save("x.h5"), Keras 2 and 3       model_weights/LAYER/.../LAYER/{kernel, bias, gamma, ...}[:0]
+    model.save_weights("x.h5"), Keras 2     LAYER/LAYER/{kernel:0, bias:0, gamma:0, ...}
+    model.save_weights("x.weights.h5")      layers/LAYER/vars/{0, 1, 2, 3} (Keras 3)
+    model.save("x.keras")                   a zip archive that holds such a model.weights.h5
+
+The authors' checkpoints are of the first kind (arXiv 2411.19274, public code). The size of the network follows from
+the shapes. Arrays cannot tell what an activation is or in which order two tensors were joined: it is taken for granted
+that the network is the authors' (ReLU everywhere, upsampled tensor before the skipped one).
+
+A look at an HDF5 file before the HDF5 library opens it: heaps of names that would never end.
+
+A group of the older kind keeps its names in a local heap, and the free places of that heap in a linked list. The
+library follows the list without looking back. One damaged byte can bend it into a circle, and opening the group then
+takes all memory of the machine. Everything else that damage does, the library reports by itself.
+"""
+
+import io
+import json
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hsiutils.data.atomic import replacing
+from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
+
+_HEADER = b"HEAP\0\0\0\0"
+"""Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each."""
+_END = 1
+"""What stands for no further free place."""
+
+
+def require_sound_heaps(content: bytes | mmap.mmap) -> None:
+    """Refuse the content of an HDF5 file in which a heap's list of free places runs in a circle.
+
+    Source: HDF5 file format specification 3.0, III.D (local heaps).
+
+    Raises
+    ------
+    ValueError
+        If there is such a heap.
+    """
+    place = content.find(_HEADER)
+    while place >= 0:
+        if _circular(content, place):
+            raise ValueError(f"the heap of names at byte {place} has a list that never ends; the file is damaged")
+        place = content.find(_HEADER, place + len(_HEADER))
+
+
+def require_sound_file(path: Path) -> None:
+    """The same of a file, without reading it into memory. An empty file has no heaps."""
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        require_sound_heaps(content)
+
+
+def _circular(content: bytes | mmap.mmap, place: int) -> bool:
+    if place + 32 > len(content):
+        return False
+    _, free, start = struct.unpack_from("<3Q", content, place + len(_HEADER))
+    seen: set[int] = set()
+    while free != _END and start + free + 8 <= len(content):
+        if free in seen:
+            return True
+        seen.add(free)
+        (free,) = struct.unpack_from("<Q", content, start + free)
+    return False
+
+
+Order = Literal["position", "name"]
+_CONV = ("kernel", "bias")
+_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_TORCH_NAMES = dict(
+    zip((*_CONV, *_NORM), ("weight", "bias", "weight", "bias", "running_mean", "running_var"), strict=True)
+)
+_EPSILON = 1e-5
+_NEVER = -1e4
+"""Logit of an output that no training knows: so low that softmax gives it nothing."""
+_BROKEN = (
+    *(OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
+    *(UnicodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error),
+)
+"""What h5py, zipfile and json raise on bytes that make no sense to them."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer of a file, with its arrays by their role: those of `_CONV` or of `_NORM`."""
+
+    name: str
+    arrays: dict[str, h5py.Dataset]
+
+    @property
+    def number(self) -> int:
+        """What Keras appends to the name of the second, third, ... layer of one class."""
+        suffix = re.search(r"_(\d+)$", self.name)
+        return int(suffix[1]) if suffix else 0
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The layers of a file in the order of computation, by what they do."""
+
+    convs: list[_Layer]
+    transposed: list[_Layer]
+    norms: list[_Layer]
+
+
+def read_keras(
+    path: Path | str, *, void_output: int | None = None, order: Order = "position", epsilon: float | None = None
+) -> UNet:
+    """Read the weights of a Keras U-Net; depth, filters, kernel, channels and classes follow from the shapes.
+
+    Parameters
+    ----------
+    path : .h5, .hdf5, .weights.h5 or .keras file.
+    void_output : output to leave out of the head. The authors' code has six, void (index 0, the label's code) and the
+        five classes; void was never trained, so its logit means nothing. None keeps every output.
+    order : "position" takes the layers as the file lists them, and by number where it has no list; "name" always by
+        the number at the end of the name. The numbers need not start at zero: Keras counts on within one process.
+    epsilon : of the batch normalisation. None takes what the file says, and where it says nothing (files of weights
+        alone) the authors' 1e-5; Keras' own default is 1e-3.
+
+    Returns
+    -------
+    The network in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, lacks an array, or holds another network; the message names it.
+    """
+    with _opened(Path(path)) as (file, description):
+        layers = _layers(file, order)
+        config = _config(layers)
+        kept = _kept_outputs(config.classes, void_output)
+        model = UNet(replace(config, classes=len(kept)))
+        _fill(model, layers, kept, _epsilon(description) if epsilon is None else epsilon)
+    return model.eval()
+
+
+def read_keras_config(path: Path | str, *, order: Order = "position") -> UNetConfig:
+    """The size of a Keras U-Net alone, from the shapes in its file; `classes` counts every output of the head.
+
+    Parameters and errors are those of `read_keras`.
+    """
+    with _opened(Path(path)) as (file, _):
+        return _config(_layers(file, order))
+
+
+def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None) -> None:
+    """Write the weights of a network as Keras does, atomically: same network, same bytes.
+
+    Parameters
+    ----------
+    model : with its batch normalisation, not folded.
+    path : ending in ".weights.h5" for Keras 3's layout, else in ".h5" for that of Keras 2 (the authors'). A Keras model
+        of the same build takes either by its `load_weights`; neither can be opened by `load_model`, which needs the
+        description of a model and not only weights. The build has an epsilon of 1e-5, as the authors'.
+    void_output : place in the head at which an output for void is put, 0 for the authors' six; it never wins. None
+        writes the network's own outputs and no other.
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise, the network was folded, or the head has no such place.
+    """
+    path = Path(path)
+    if path.suffix != ".h5":
+        raise ValueError(
+            f"{path}: Keras weights are written to .h5 or .weights.h5, not to {path.suffix or 'no suffix'}"
+        )
+    layers = _arrays_of(model)
+    if void_output is not None:
+        *_, head = layers
+        layers[head] = _with_void(layers[head], void_output)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        (_write_keras3 if path.name.endswith(".weights.h5") else _write_keras2)(file, layers)
+
+
+@contextmanager
+def _named_if_broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path}: cannot be read as a Keras file ({size} bytes): {error}; it is damaged, cut short or no such file"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
+    """The HDF5 file, and Keras' own description of the model where there is one; errors inside name the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no Keras weights at {path}")
+    with _named_if_broken(path), _hdf5(path) as found:
+        yield found
+
+
+@contextmanager
+def _hdf5(path: Path) -> Iterator[tuple[h5py.File, Any]]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            content, description = archive.read("model.weights.h5"), json.loads(archive.read("config.json"))
+        require_sound_heaps(content)
+        with h5py.File(io.BytesIO(content)) as file:
+            yield file, description
+        return
+    require_sound_file(path)
+    with h5py.File(path) as file:
+        text = file.attrs.get("model_config")
+        yield file, None if text is None else json.loads(text)
+
+
+def _layers(file: h5py.File, order: Order) -> _Layers:
+    if order not in ("position", "name"):
+        raise ValueError(f'order must be "position" or "name", got {order!r}')
+    listed = _listed_layers(file) if order == "position" else []
+    place = {name: number for number, name in enumerate(listed)}
+    found = sorted(_with_weights(file), key=lambda layer: (place.get(layer.name, -1), layer.number))
+    layers = _Layers([], [], [])
+    for layer in found:
+        roles = _CONV if "kernel" in layer.arrays else _NORM
+        if missing := [role for role in roles if role not in layer.arrays]:
+            raise ValueError(f"layer {layer.name} has {sorted(layer.arrays)} and lacks {missing}")
+        kernel = layer.arrays.get("kernel")
+        if kernel is None:
+            layers.norms.append(layer)
+        elif kernel.ndim != 4:
+            raise ValueError(f"layer {layer.name} has a kernel {kernel.shape}: no U-Net, which has convolutions alone")
+        else:  # a convolution needs a central pixel, doubling the size an even kernel
+            (layers.convs if kernel.shape[0] % 2 else layers.transposed).append(layer)
+    return layers
+
+
+def _listed_layers(file: h5py.File) -> list[str]:
+    """Names in the order of `model.layers`, where the file has them."""
+    names = file.get("model_weights", file).attrs.get("layer_names", [])
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _with_weights(file: h5py.File) -> list[_Layer]:
+    """Every layer that holds arrays of numbers; the optimiser's moments and random states are not of the network."""
+    arrays: dict[str, dict[str, h5py.Dataset]] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and not name.startswith("optimizer"):
+            holder, _, role = name.rpartition("/")
+            arrays.setdefault(holder, {})[role.removesuffix(":0")] = item
+
+    file.visititems(visit)
+    return [_layer(holder, own) for holder, own in arrays.items()]
+
+
+def _layer(holder: str, arrays: dict[str, h5py.Dataset]) -> _Layer:
+    """Give Keras 3's numbered arrays the names that they have elsewhere."""
+    *_, name = holder.removesuffix("/vars").split("/")
+    if holder.endswith("/vars"):
+        roles = _CONV if "0" in arrays and arrays["0"].ndim > 1 else _NORM
+        arrays = {dict(enumerate(roles)).get(int(number), number): array for number, array in arrays.items()}
+    return _Layer(name, arrays)
+
+
+def _config(layers: _Layers) -> UNetConfig:
+    """Size of the network from the number of layers and the shapes of the first and the last."""
+    convs, transposed, norms = (len(kind) for kind in (layers.convs, layers.transposed, layers.norms))
+    depth = transposed
+    if depth < 1 or convs != 4 * depth + 3 or norms != 4 * depth + 2:
+        raise ValueError(
+            f"found {convs} convolutions, {transposed} transposed ones and {norms} batch normalisations; a U-Net of "
+            "depth d has 4 d + 3, d and 4 d + 2. It is another network, or layers are missing"
+        )
+    kernel, _, channels, filters = layers.convs[0].arrays["kernel"].shape
+    classes = layers.convs[-1].arrays["kernel"].shape[3]
+    config = UNetConfig(channels=channels, classes=classes, depth=depth, filters=filters, kernel=kernel)
+    _require_shapes(layers, config)
+    return config
+
+
+def _require_shapes(layers: _Layers, config: UNetConfig) -> None:
+    for layer, expected in _expected_shapes(layers, config):
+        found = {role: layer.arrays[role].shape for role in expected}
+        if found != expected:
+            raise ValueError(
+                f"layer {layer.name}: expected {expected} in a U-Net of depth {config.depth} with {config.filters} "
+                f"filters, found {found}; it is another network, or its layers are in another order (see `order`)"
+            )
+
+
+def _expected_shapes(layers: _Layers, config: UNetConfig) -> Iterator[tuple[_Layer, dict[str, tuple[int, ...]]]]:
+    convs, transposed, norms = iter(layers.convs), iter(layers.transposed), iter(layers.norms)
+    for shape in layer_shapes(config):
+        if "transpose" in shape.name:
+            yield next(transposed), {"kernel": (2, 2, shape.outputs, shape.inputs), "bias": (shape.outputs,)}
+            continue
+        kernel = (shape.kernel, shape.kernel, shape.inputs, shape.outputs)
+        yield next(convs), {"kernel": kernel, "bias": (shape.outputs,)}
+        if norm := next(norms, None):  # the head has none
+            yield norm, dict.fromkeys(_NORM, (shape.outputs,))
+
+
+def _kept_outputs(outputs: int, void_output: int | None) -> list[int]:
+    if void_output is not None and not 0 <= void_output < outputs:
+        raise ValueError(f"void_output must be one of the head's outputs, 0..{outputs - 1}, got {void_output}")
+    kept = [output for output in range(outputs) if output != void_output]
+    if not kept:
+        raise ValueError("the head has one output; nothing is left without it")
+    return kept
+
+
+def _epsilon(description: Any) -> float:
+    """Epsilon of the batch normalisation as the model's own description has it; the authors' where there is none."""
+    entries = description["config"]["layers"] if description else []
+    found = {entry["config"]["epsilon"] for entry in entries if entry["class_name"] == "BatchNormalization"}
+    if len(found) > 1:
+        raise ValueError(f"batch normalisation with several epsilons, {sorted(found)}; expected one for all")
+    return float(found.pop()) if found else _EPSILON
+
+
+def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: float) -> None:
+    if not epsilon > 0:
+        raise ValueError(f"epsilon of the batch normalisation must be positive, got {epsilon}")
+    ours = _modules(model)
+    with torch.no_grad():
+        for module, layer in zip(ours.values(), [*layers.convs, *layers.transposed, *layers.norms], strict=True):
+            for role, dataset in layer.arrays.items():
+                values = _values(layer.name, role, dataset)
+                if module is model.head:
+                    values = values[..., kept]
+                if role == "moving_variance":  # our epsilon is fixed; only its sum with the variance enters
+                    values = values + (epsilon - _EPSILON)
+                cast(Tensor, getattr(module, _TORCH_NAMES[role])).copy_(torch.from_numpy(_to_torch(values)))
+
+
+def _values(layer: str, role: str, dataset: h5py.Dataset) -> NDArray[np.float64]:
+    values = np.asarray(dataset[...], dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"layer {layer}: {role} holds values that are not finite; training diverged, or damage")
+    if role == "moving_variance" and (values < 0).any():
+        raise ValueError(f"layer {layer}: {role} holds negative values; it is no batch normalisation, or damaged")
+    return values
+
+
+def _to_torch(values: NDArray[Any]) -> NDArray[Any]:
+    """Kernels from Keras to torch: (kh, kw, in, out) to (out, in, kh, kw); transposed ones have both the other way."""
+    return np.ascontiguousarray(values.transpose(3, 2, 0, 1)) if values.ndim == 4 else values
+
+
+def _modules(model: UNet) -> dict[str, nn.Module]:
+    """The layers that have weights by Keras name: convolutions, transposed ones, then normalisations."""
+    norms = [norm for block in model.blocks() for norm in (block.norm1, block.norm2)]
+    if not all(isinstance(norm, nn.BatchNorm2d) for norm in norms):
+        raise ValueError("this network's batch normalisation was folded away; take it as it was before `folded()`")
+    names = [f"batch_normalization_{n}" if n else "batch_normalization" for n in range(len(norms))]
+    return model.keras_layers() | dict(zip(names, norms, strict=True))
+
+
+def _arrays_of(model: UNet) -> dict[str, dict[str, NDArray[Any]]]:
+    """Keras name to arrays by role, in the order of computation (that of Keras' `model.layers`)."""
+    modules, norms = _modules(model), 0
+    names: list[str] = []
+    for shape in layer_shapes(model.config):
+        names.append(shape.name)
+        if "transpose" not in shape.name and modules[shape.name] is not model.head:
+            names.append(f"batch_normalization_{norms}" if norms else "batch_normalization")
+            norms += 1
+    return {name: _arrays(modules[name]) for name in names}
+
+
+def _arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
+    roles = _NORM if isinstance(module, nn.BatchNorm2d) else _CONV
+    tensors = {role: cast(Tensor, getattr(module, _TORCH_NAMES[role])) for role in roles}
+    return {role: _to_keras(tensor.detach().cpu().float().numpy()) for role, tensor in tensors.items()}
+
+
+def _to_keras(values: NDArray[Any]) -> NDArray[Any]:
+    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
+
+
+def _with_void(head: dict[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
+    outputs = head["bias"].size
+    if not 0 <= place <= outputs:
+        raise ValueError(f"void_output must be a place among the head's outputs, 0..{outputs}, got {place}")
+    kernel, bias = head["kernel"], head["bias"]
+    return {"kernel": np.insert(kernel, place, 0, axis=3), "bias": np.insert(bias, place, _NEVER)}
+
+
+def _write_keras2(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -> None:
+    root = file.create_group("model_weights")
+    # Keras 3 asks for the version only to tell Keras 1 from what came after it.
+    root.attrs.update(
+        {"layer_names": np.array(list(layers), "S"), "backend": b"tensorflow", "keras_version": b"2.15.0"}
+    )
+    for name, arrays in layers.items():
+        group = root.create_group(name)
+        group.attrs["weight_names"] = np.array([f"{name}/{role}:0" for role in arrays], "S")
+        for role, values in arrays.items():
+            group.create_dataset(f"{name}/{role}:0", data=values)
+
+
+def _write_keras3(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -> None:
+    for name, arrays in layers.items():
+        for number, values in enumerate(arrays.values()):
+            file.create_dataset(f"layers/{name}/vars/{number}", data=values)

@@ -1,0 +1,318 @@
+"""What a segmentation is worth: counts per scene first, every figure of merit derived from them.
+
+Counts add up over scenes, so the spread over seeds, a bootstrap over scenes and every average come from the same
+Dataset. Void pixels (`hsiutils.data.classes.VOID` in the truth) are never counted. A class that is neither in the truth
+nor in the prediction has no IoU: it is NaN, not 0 or 1, and means leave it out.
+
+A trained network at work: class maps, and the counts that every score of the book derives from.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from hsiutils.data.classes import CLASSES, VOID
+
+BOUNDARY_FRACTION = 0.005
+"""Width of the boundary as a share of the image's diagonal: 2 pixels at 216 x 409.
+
+Cheng et al. take 0.02 for photographs of large objects; 9 pixels would swallow every road mark whole, and the measure
+would be its plain IoU once more.
+"""
+Mask = NDArray[np.bool_]
+ClassMap = NDArray[np.integer]
+
+
+def confusion(
+    predicted: ClassMap, truth: ClassMap, classes: Sequence[str] = CLASSES, mask: Mask | None = None
+) -> xr.DataArray:
+    """Count the pixels of every pair of true and predicted class.
+
+    Parameters
+    ----------
+    predicted : class indices, any shape.
+    truth : class indices of the same shape, `VOID` where nobody knows.
+    classes : names, in the order of the indices.
+    mask : count only here.
+
+    Returns
+    -------
+    int64 (truth, predicted).
+    """
+    truth = _counted(predicted, truth, len(classes), mask)
+    matrix = multiclass_confusion_matrix(
+        torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(classes), ignore_index=VOID
+    )
+    names = list(classes)
+    return xr.DataArray(matrix.numpy(), coords={"truth": names, "predicted": names}, dims=("truth", "predicted"))
+
+
+def boundary_distance(shape: tuple[int, int], fraction: float = BOUNDARY_FRACTION) -> int:
+    """Width of the boundary for an image of (rows, columns) pixels, at least one pixel."""
+    return max(1, round(fraction * float(np.hypot(*shape))))
+
+
+def boundary(mask: Mask, distance: int) -> Mask:
+    """Pixels of a mask (rows, columns) that lie within `distance` (chessboard) of a pixel outside it.
+
+    What lies beyond the image counts as outside, as in the reference implementation of Cheng et al. 2021.
+    """
+    inside = ndimage.minimum_filter(mask, size=2 * distance + 1, mode="constant", cval=0)
+    return np.asarray(mask & ~inside)
+
+
+def boundary_counts(
+    predicted: ClassMap,
+    truth: ClassMap,
+    classes: Sequence[str] = CLASSES,
+    distance: int | None = None,
+    mask: Mask | None = None,
+) -> xr.Dataset:
+    """Intersection and union of true and predicted boundaries, per class.
+
+    Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) compares the two sets of mask pixels near their own contour.
+    Label images leave a void strip along most edges; a contour inside it cannot be judged. So void is cut out of the
+    truth and of the prediction alike before the contours are drawn: the strip's rim then is a contour of both.
+
+    Parameters
+    ----------
+    predicted, truth, classes, mask : as in `confusion`; (rows, columns).
+    distance : width of the boundary, pixels; None for `boundary_distance` of the image.
+
+    Returns
+    -------
+    Dataset of boundary_intersection and boundary_union, int64 (class).
+    """
+    counted = _counted(predicted, truth, len(classes), mask) != VOID
+    pairs = _boundaries(predicted, truth, len(classes), distance)
+    return _count_boundaries(pairs, counted, classes)
+
+
+def scene_counts(
+    predicted: ClassMap,
+    truth: ClassMap,
+    classes: Sequence[str] = CLASSES,
+    sunlit: Mask | NDArray[np.floating] | None = None,
+    distance: int | None = None,
+) -> xr.Dataset:
+    """All counts of one scene.
+
+    Parameters
+    ----------
+    predicted, truth, classes, distance : as in `boundary_counts`.
+    sunlit : share of the sun that reaches each pixel, 0..1 (or True and False); NaN where the question makes no sense:
+        in the sky, and under an overcast one. None when nothing is known of the scene.
+
+    Returns
+    -------
+    Dataset of confusion (region, truth, predicted), boundary_intersection and boundary_union (region, class); the
+    regions are "all", and with `sunlit` given also "sunlit" and "shadowed".
+    """
+    pairs = _boundaries(predicted, truth, len(classes), distance)
+    regions: dict[str, Mask] = {"all": np.ones(truth.shape, dtype=bool)}
+    if sunlit is not None:
+        share = np.asarray(sunlit, dtype=float)
+        regions |= {"sunlit": share >= 0.5, "shadowed": share < 0.5}  # NaN is neither
+    counts = []
+    for mask in regions.values():
+        counted = _counted(predicted, truth, len(classes), mask) != VOID
+        edges = _count_boundaries(pairs, counted, classes)
+        counts.append(edges.assign(confusion=confusion(predicted, truth, classes, mask)))
+    return xr.concat(counts, dim=xr.Variable("region", list(regions))).assign_coords(region=list(regions))
+
+
+def iou(confusion: xr.DataArray) -> xr.DataArray:
+    """Intersection over union: (..., truth, predicted) -> (..., class), NaN where a class is absent."""
+    correct, true, predicted = _marginals(confusion)
+    union = true + predicted - correct
+    return (correct / union.where(union > 0)).rename("iou")
+
+
+def boundary_iou(counts: xr.Dataset) -> xr.DataArray:
+    """Boundary IoU (..., class) of counts by `boundary_counts` or `scene_counts`, NaN where there is no boundary."""
+    union = counts["boundary_union"]
+    return (counts["boundary_intersection"] / union.where(union > 0)).rename("boundary_iou")
+
+
+def accuracy(confusion: xr.DataArray) -> xr.DataArray:
+    """Share of the pixels that are right: (..., truth, predicted) -> (...)."""
+    correct, true, _ = _marginals(confusion)
+    total = true.sum("class")
+    return (correct.sum("class") / total.where(total > 0)).rename("accuracy")
+
+
+def global_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
+    """Mean of the classes' IoU, weighted by their frequencies: (..., truth, predicted) -> (...).
+
+    Parameters
+    ----------
+    confusion : counts.
+    frequencies : (class) share of each class; None for that of the counted pixels themselves.
+    """
+    return iou(confusion).weighted(_shares(confusion, frequencies)).mean("class").rename("global_iou")
+
+
+def weighted_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
+    """Mean of the classes' IoU, weighted by the inverse of their frequencies; parameters as in `global_iou`.
+
+    A class of frequency zero weighs nothing, as in `hsiutils.data.classes.inverse_frequency_weights`.
+    """
+    share = _shares(confusion, frequencies)
+    inverse = (1 / share.where(share > 0)).fillna(0.0)
+    return iou(confusion).weighted(inverse).mean("class").rename("weighted_iou")
+
+
+def scores(counts: xr.Dataset, frequencies: ArrayLike | None = None) -> xr.Dataset:
+    """Every figure of merit; counts are first summed over the dimension `scene`, if there is one.
+
+    Parameters
+    ----------
+    counts : of `scene_counts`, or several of them along further dimensions (scene, seed, variant...).
+    frequencies : as in `global_iou`. Give the same to regions or data sets that are to be compared.
+
+    Returns
+    -------
+    Dataset of iou and boundary_iou (..., class), and over the classes mean_iou, mean_boundary_iou, global_iou,
+    weighted_iou (both as the authors of HSI-Drive define them) and accuracy. A class that is predicted but never true
+    has IoU 0; it weighs in mean_iou only, unless `frequencies` says otherwise.
+    """
+    total = counts.sum("scene") if "scene" in counts.dims else counts
+    matrix, per_class, edges = total["confusion"], iou(total["confusion"]), boundary_iou(total)
+    return xr.Dataset(
+        {
+            "iou": per_class,
+            "boundary_iou": edges,
+            "mean_iou": per_class.mean("class"),
+            "mean_boundary_iou": edges.mean("class"),
+            "global_iou": global_iou(matrix, frequencies),
+            "weighted_iou": weighted_iou(matrix, frequencies),
+            "accuracy": accuracy(matrix),
+        }
+    )
+
+
+def _shares(confusion: xr.DataArray, frequencies: ArrayLike | None) -> xr.DataArray:
+    true = _marginals(confusion)[1]
+    return true if frequencies is None else xr.DataArray(np.asarray(frequencies, float), {"class": true["class"]})
+
+
+def _marginals(confusion: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Pixels of each class (..., class) that are right, that are true, that are predicted."""
+    diagonal = confusion.where(confusion["truth"] == confusion["predicted"], 0)
+    name: dict[Hashable, Hashable] = {"truth": "class"}
+    return (
+        diagonal.sum("predicted").rename(name),
+        confusion.sum("predicted").rename(name),
+        confusion.sum("truth").rename({"predicted": "class"}),
+    )
+
+
+def _counted(predicted: ClassMap, truth: ClassMap, classes: int, mask: Mask | None) -> NDArray[np.int64]:
+    """The truth with void outside the mask, after a check that the maps belong together."""
+    if predicted.shape != truth.shape:
+        raise ValueError(f"prediction {predicted.shape} and truth {truth.shape} differ in shape")
+    if mask is not None and (mask.shape != truth.shape or mask.dtype != bool):
+        raise ValueError(f"mask must be bool {truth.shape}, got {mask.dtype} {mask.shape}")
+    for name, values in (("truth", truth[truth != VOID]), ("prediction", predicted)):
+        if values.size and (values.min() < 0 or values.max() >= classes):
+            raise ValueError(
+                f"{name} has class {values.max()}: expected 0..{classes - 1}, or {VOID} for void in the truth"
+            )
+    counted = truth.astype(np.int64)
+    return counted if mask is None else np.where(mask, counted, VOID)
+
+
+def _boundaries(predicted: ClassMap, truth: ClassMap, classes: int, distance: int | None) -> list[tuple[Mask, Mask]]:
+    """True and predicted boundary of every class, with void cut out of both."""
+    if truth.ndim != 2:
+        raise ValueError(f"boundaries need one image (rows, columns), got {truth.shape}")
+    width = distance or boundary_distance((truth.shape[0], truth.shape[1]))
+    known = truth != VOID
+    masks = (((truth == index), (predicted == index) & known) for index in range(classes))
+    return [(boundary(true, width), boundary(guess, width)) for true, guess in masks]
+
+
+def _count_boundaries(pairs: list[tuple[Mask, Mask]], counted: Mask, classes: Sequence[str]) -> xr.Dataset:
+    both = [int(np.sum(true & guess & counted)) for true, guess in pairs]
+    either = [int(np.sum((true | guess) & counted)) for true, guess in pairs]
+    names = {"class": list(classes)}
+    return xr.Dataset({"boundary_intersection": ("class", both), "boundary_union": ("class", either)}, coords=names)
+
+
+def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int = 8) -> NDArray[np.uint8]:
+    """The class with the largest logit, at every pixel.
+
+    Parameters
+    ----------
+    model : maps (n, channels, h, w) to logits (n, classes, h, w); used in evaluation mode on the device it is on, and
+        left in the mode it was in.
+    images : (n, channels, h, w).
+    batch : images at a time.
+
+    Returns
+    -------
+    (n, h, w) class indices.
+    """
+    device = next(model.parameters()).device
+    stack = torch.as_tensor(images, dtype=torch.float32)
+    if stack.ndim != 4:
+        raise ValueError(f"predict expects images (n, channels, h, w), got {tuple(stack.shape)}")
+    with _evaluating(model):
+        parts = [model(part.to(device)).argmax(dim=1).to(torch.uint8).cpu() for part in torch.split(stack, batch)]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset[tuple[Tensor, Tensor]],
+    names: Sequence[str],
+    classes: Sequence[str] = CLASSES,
+    sunlit: Sequence[Mask | NDArray[np.floating]] | None = None,
+    distance: int | None = None,
+    batch: int = 8,
+) -> xr.Dataset:
+    """Counts of every scene of a data set; `hsiutils.models.metrics.scores` makes figures of merit of them.
+
+    Parameters
+    ----------
+    model, batch : as in `predict`.
+    dataset : of (image (channels, h, w), class indices (h, w) with `hsiutils.data.classes.VOID`), all of one size.
+    names : of the scenes, in the order of the data set.
+    classes, distance : as in `hsiutils.models.metrics.scene_counts`.
+    sunlit : for every scene, as in `hsiutils.models.metrics.scene_counts`; None when that is not known.
+
+    Returns
+    -------
+    Dataset of confusion (scene, region, truth, predicted), boundary_intersection and boundary_union (scene, region,
+    class).
+    """
+    masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
+    counts: list[xr.Dataset] = []
+    for images, labels in DataLoader(dataset, batch, generator=torch.Generator()):
+        for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
+            if len(counts) < min(len(names), len(masks)):
+                counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))
+            else:
+                raise ValueError(f"more scenes than the {len(names)} names and {len(masks)} masks given")
+    if not len(counts) == len(names) == len(masks):
+        raise ValueError(f"{len(names)} names and {len(masks)} masks were given for {len(counts)} scenes")
+    return xr.concat(counts, dim=xr.Variable("scene", list(names))).assign_coords(scene=list(names))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,226 @@
+"""A network under a recipe, as PyTorch Lightning wants it: loss, schedule, order of the scenes, validation."""
+
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset, Sampler
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from hsiutils.data.classes import FREQUENCIES, VOID, inverse_frequency_weights
+from hsiutils.models.metrics import iou, weighted_iou
+from hsiutils.models.unet import UNet
+
+Scenes = Dataset[tuple[Tensor, Tensor]]
+"""Pairs of image (channels, h, w) float32 and class indices (h, w) int64 with `VOID`; has a length."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are the authors', as far as their public code tells.
+
+    Attributes
+    ----------
+    epochs : at most; early stopping may end sooner. The authors' number is not public.
+    batch : whole images a step.
+    learning_rate : of Adam (0.9, 0.999): the first one of "step", the largest one of "one-cycle".
+    schedule : "step" multiplies the rate by `drop_factor` at `drop_epoch`; "one-cycle" (Smith 2018) rises and falls
+        once over all steps, and gets more from few epochs.
+    l2 : penalty l2 * sum(kernel**2) on convolution kernels only, as Keras defines it.
+    class_weights : of the cross-entropy. "inverse-frequency" of the training labels, "published" those of HSI-Drive
+        v2.0, "none" equal, or one number per class. Rescaled so that the mean over the labelled pixels is one.
+    patience, min_delta : training stops when the validation loss has not fallen by `min_delta` for so many validations.
+    validate_every : epochs from one validation to the next.
+    flip : mirror half of the training images left to right.
+    precision : of Lightning; "auto" is mixed precision on a GPU and float32 on a CPU.
+    """
+
+    epochs: int = 200
+    batch: int = 2
+    learning_rate: float = 1e-3
+    schedule: Literal["step", "one-cycle"] = "step"
+    drop_epoch: int = 30
+    drop_factor: float = 0.1
+    l2: float = 1e-4
+    class_weights: Literal["inverse-frequency", "published", "none"] | tuple[float, ...] = "inverse-frequency"
+    patience: int = 80
+    min_delta: float = 5e-3
+    validate_every: int = 1
+    flip: bool = False
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "drop_epoch", "patience", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Recipe.{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or self.l2 < 0:
+            raise ValueError(f"Recipe needs learning_rate > 0 and l2 >= 0, got {self.learning_rate} and {self.l2}")
+        if self.schedule not in ("step", "one-cycle"):
+            raise ValueError(f"Recipe.schedule must be 'step' or 'one-cycle', got {self.schedule!r}")
+        if self.epochs % self.validate_every:
+            raise ValueError(
+                f"Recipe.epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "
+                "or the last epoch is never judged"
+            )
+
+
+AUTHORS = Recipe()
+"""The recipe of the paper, from the authors' public code (arXiv 2411.19274); no augmentation."""
+
+
+def label_frequencies(scenes: Scenes, classes: int) -> NDArray[np.float64]:
+    """Share of each class among the labelled pixels of a data set.
+
+    Raises
+    ------
+    ValueError
+        If a label is no class, or nothing is labelled.
+    """
+    counts = np.zeros(classes, dtype=np.int64)
+    for index in range(_length(scenes)):
+        labels = np.asarray(scenes[index][1])
+        labels = labels[labels != VOID]
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise ValueError(f"scene {index} has class {labels.max()}: expected 0..{classes - 1}, or {VOID} for void")
+        counts += np.bincount(labels, minlength=classes)
+    if not counts.any():
+        raise ValueError("no labelled pixel in the training scenes: nothing to learn from")
+    return np.asarray(counts / counts.sum())
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffled order that depends on seed and epoch alone: a resumed training sees what it would have seen."""
+
+    def __init__(self, scenes: Scenes, seed: int) -> None:
+        self.length, self.seed, self.epoch = _length(scenes), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(_epoch_seed(self.seed, self.epoch)))
+        return iter(order.tolist())
+
+
+class Segmenter(pl.LightningModule):
+    """The network under a recipe, as Lightning wants it."""
+
+    def __init__(
+        self, model: UNet, recipe: Recipe, frequencies: NDArray[np.float64], classes: tuple[str, ...], seed: int
+    ) -> None:
+        super().__init__()
+        if model.config.classes != len(classes):
+            raise ValueError(f"the network has {model.config.classes} outputs for {len(classes)} classes {classes}")
+        self.model = cast(UNet, nn.Module.to(model, memory_format=torch.channels_last))  # type: ignore[call-overload]
+        self.recipe, self.frequencies, self.classes, self.seed = recipe, frequencies, classes, seed
+        weights = torch.tensor(loss_weights(recipe, frequencies), dtype=torch.float32)
+        self.register_buffer("loss_weights", weights, persistent=False)
+        self.counts = MulticlassConfusionMatrix(len(classes), ignore_index=VOID)
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout, too, depends on seed and epoch alone."""
+        torch.manual_seed(_epoch_seed(self.seed, self.current_epoch) + 1)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Loss of one batch."""
+        images, labels = batch
+        if self.recipe.flip:
+            images, labels = mirror(images, labels)
+        loss = self._loss(self._logits(images), labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Count one batch."""
+        images, labels = batch
+        logits = self._logits(images)
+        penalty = self.recipe.l2 * sum(kernel.square().sum() for kernel in kernels(self.model))
+        self.log("val_loss", self._loss(logits, labels) + penalty, batch_size=len(images))
+        self.counts.update(logits.argmax(dim=1), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn the counts of the epoch into IoU."""
+        names = list(self.classes)
+        matrix = self.counts.compute().cpu().numpy()
+        confusion = xr.DataArray(matrix, coords={"truth": names, "predicted": names}, dims=("truth", "predicted"))
+        self.counts.reset()
+        per_class = iou(confusion)
+        self.log("val_weighted_iou", float(weighted_iou(confusion, self.frequencies)))
+        self.log("val_mean_iou", float(per_class.mean()))
+        self.log_dict({f"val_iou {name}": float(value) for name, value in zip(names, per_class, strict=True)})
+
+    def configure_optimizers(self) -> Any:
+        """Adam with the penalty on kernels only, and the schedule of the recipe."""
+        recipe, decayed = self.recipe, list(kernels(self.model))
+        chosen = {id(kernel) for kernel in decayed}
+        others = [value for value in self.model.parameters() if id(value) not in chosen]
+        # Adam's weight_decay adds itself times the weight to the gradient; the gradient of l2 * w**2 is 2 * l2 * w.
+        groups = [{"params": decayed, "weight_decay": 2 * recipe.l2}, {"params": others, "weight_decay": 0.0}]
+        adam = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.999))
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if recipe.schedule == "one-cycle":
+            steps = int(self.trainer.estimated_stepping_batches)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(adam, recipe.learning_rate, steps, cycle_momentum=False)
+            return [adam], [{"scheduler": schedule, "interval": "step"}]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [recipe.drop_epoch], recipe.drop_factor)
+        return [adam], [{"scheduler": schedule, "interval": "epoch"}]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.model(images.contiguous(memory_format=torch.channels_last)))
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = cast(Tensor, self.loss_weights)
+        total = functional.cross_entropy(logits.float(), labels, weights, ignore_index=VOID, reduction="sum")
+        return total / (labels != VOID).sum().clamp_min(1)
+
+
+def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights of the convolutions, without biases and batch normalisation."""
+    yield from (value for value in model.parameters() if value.ndim == 4)
+
+
+def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Class weights of the cross-entropy, with mean one over pixels of these class frequencies (class).
+
+    Dividing by the number of pixels, and not by the sum of the weights that happen to be in a batch, makes a pixel of a
+    rare class worth the same in every batch.
+    """
+    if isinstance(recipe.class_weights, tuple):
+        weights = np.asarray(recipe.class_weights, dtype=float)
+    elif recipe.class_weights == "none":
+        weights = np.ones_like(frequencies)
+    else:
+        weights = inverse_frequency_weights(FREQUENCIES if recipe.class_weights == "published" else frequencies)
+    if weights.shape != frequencies.shape or not np.sum(weights * frequencies) > 0:
+        raise ValueError(
+            f"Recipe.class_weights {weights} do not fit {len(frequencies)} classes of shares {frequencies}"
+        )
+    return np.asarray(weights / np.sum(weights * frequencies))
+
+
+def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Flip each image (n, c, h, w) and its labels (n, h, w) left to right with probability one half."""
+    flipped = torch.rand(len(images), device=images.device) < 0.5
+    return (
+        torch.where(flipped[:, None, None, None], images.flip(-1), images),
+        torch.where(flipped[:, None, None], labels.flip(-1), labels),
+    )
+
+
+def _length(scenes: Scenes) -> int:
+    return len(cast(Sized, scenes))
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

@@ -1,0 +1,349 @@
+"""The authors' U-Net, with every layer reachable by its Keras name.
+
+Encoder blocks of two 3x3 convolutions, each followed by batch normalisation and ReLU, with max-pooling between them; a
+base block; decoder blocks that start with a 2x2 transposed convolution and ReLU and take the encoder's tensor of the
+same size beside it; a 1x1 head. Source: the authors' public code for HSI-Drive (arXiv 2411.19274, arXiv 2502.14416),
+after Ronneberger 2015.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hsiutils.data.atomic import replacing
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Size of the network; the defaults are the paper's (depth 5, 3x3 kernels, 32 filters).
+
+    Attributes
+    ----------
+    channels : of the input.
+    classes : of the output. The paper's head is 32 x 5; the authors' code has a sixth output for void, never trained.
+    depth : how often the image is halved.
+    filters : of the first block; every level below has twice as many.
+    kernel : odd size of the convolutions, pixels.
+    dropout : probability, after every encoder block but the first and after the base.
+    norm_momentum : weight of the newest batch in the running statistics; 0.01 is what Keras calls momentum 0.99.
+    """
+
+    channels: int = 25
+    classes: int = 5
+    depth: int = 5
+    filters: int = 32
+    kernel: int = 3
+    dropout: float = 0.5
+    norm_momentum: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "classes", "depth", "filters", "kernel"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"UNetConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"UNetConfig.kernel must be odd, so that a pixel has a centre, got {self.kernel}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"UNetConfig.dropout must be in [0, 1), got {self.dropout}")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError(f"UNetConfig.norm_momentum must be in (0, 1], got {self.norm_momentum}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters of the encoder blocks and, last, of the base."""
+        return tuple(self.filters * 2**level for level in range(self.depth + 1))
+
+    @property
+    def stride(self) -> int:
+        """Input sizes are padded to a multiple of this, pixels."""
+        return 1 << self.depth
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions of unchanged size, each with batch normalisation and ReLU, then dropout."""
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        # One ReLU module per use: hooks and DeepLIFT need each activation to have a module of its own.
+        self.conv1 = _conv(inputs, outputs, config.kernel)
+        self.norm1: nn.Module = nn.BatchNorm2d(outputs, eps=1e-5, momentum=config.norm_momentum)
+        self.relu1 = nn.ReLU()
+        self.conv2 = _conv(outputs, outputs, config.kernel)
+        self.norm2: nn.Module = nn.BatchNorm2d(outputs, eps=1e-5, momentum=config.norm_momentum)
+        self.relu2 = nn.ReLU()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h, w)."""
+        x = self.relu1(self.norm1(self.conv1(x)))
+        x = self.relu2(self.norm2(self.conv2(x)))
+        return cast(Tensor, self.dropout(x))
+
+    def fold(self) -> None:
+        """Move the normalisation, as it is in evaluation, into the convolutions."""
+        if isinstance(self.norm1, nn.BatchNorm2d) and isinstance(self.norm2, nn.BatchNorm2d):
+            self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm1)
+            self.conv2 = fuse_conv_bn_eval(self.conv2, self.norm2)
+        self.norm1 = self.norm2 = nn.Identity()
+
+
+class UpBlock(nn.Module):
+    """Double the size, put the skipped tensor beside it, convolve twice."""
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.transpose = nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
+        self.relu = nn.ReLU()
+        self.block = ConvBlock(2 * outputs, outputs, config)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(n, inputs, h, w) and (n, outputs, 2 h, 2 w) -> (n, outputs, 2 h, 2 w)."""
+        up = self.relu(self.transpose(x))
+        return cast(Tensor, self.block(torch.cat([up, skip], dim=1)))
+
+
+class UNet(nn.Module):
+    """The network: (n, channels, h, w) -> logits (n, classes, h, w), for any h and w.
+
+    An image whose size is no multiple of `config.stride` is padded with zeros below and to the right, and the logits
+    are cropped back. Hooks on layers therefore see the padded size; the image is the upper left part of it.
+
+    Other people's tools take it as it is (tests/test_neighbours.py, tests/test_export.py), with `cls` a class's index:
+
+        captum.attr.Saliency(model).attribute(image, target=(cls, row, column))
+        captum.attr.LayerGradCam(model, model.layer("conv2d_21", after=True)).attribute(image, (cls, row, column))
+        pytorch_grad_cam.GradCAM(model, [model.layer("conv2d_21", after=True)])(
+            image, [SemanticSegmentationTarget(cls, mask)])
+        hsiutils.models.export.save_program(model, "unet.pt2", (216, 409))
+        hsiutils.models.export.save_onnx(model, "unet.onnx", ...)
+
+    Parameters
+    ----------
+    config : size of the network.
+    generator : source of the initial weights (Glorot-uniform kernels, zero biases); None for seed 0. The global
+        random state is left alone.
+    """
+
+    def __init__(self, config: UNetConfig | None = None, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config or UNetConfig()
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are not used
+            self._build()
+        self.reset_parameters(generator or torch.Generator().manual_seed(0))
+
+    def _build(self) -> None:
+        config, widths = self.config, self.config.widths
+        inputs = (config.channels, *widths[:-1])
+        # The first block keeps every activation: only the deeper ones are dropped from.
+        drops = (0.0, *(config.dropout,) * config.depth)
+        blocks = [ConvBlock(a, b, config, drop) for a, b, drop in zip(inputs, widths, drops, strict=True)]
+        self.encoder = nn.ModuleList(blocks[:-1])
+        self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(config.depth))
+        self.base = blocks[-1]
+        self.decoder = nn.ModuleList(UpBlock(2 * width, width, config) for width in reversed(widths[:-1]))
+        self.head = _conv(config.filters, config.classes, 1)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw Glorot-uniform kernels and set biases to zero, in the order of `keras_layers`.
+
+        Keras and torch agree on Glorot's bound sqrt(6 / (fan_in + fan_out)), fans counting the kernel's area, for
+        transposed convolutions too: they swap the two fans, and the bound takes their sum.
+        """
+        for layer in self.keras_layers().values():
+            weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
+            nn.init.xavier_uniform_(weight, generator=generator)
+            nn.init.zeros_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes, h, w) of images (n, channels, h, w)."""
+        if x.ndim != 4 or x.shape[1] != self.config.channels:
+            raise ValueError(f"UNet expects (n, {self.config.channels}, h, w), got {tuple(x.shape)}")
+        height, width = x.shape[2:]
+        x = functional.pad(x, (0, -width % self.config.stride, 0, -height % self.config.stride))
+        skips = []
+        for block, pool in zip(self.encoder, self.pools, strict=True):
+            skips.append(block(x))
+            x = pool(skips[-1])
+        x = self.base(x)
+        for up, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = up(x, skip)
+        return cast(Tensor, self.head(x))[:, :, :height, :width]
+
+    def blocks(self) -> Iterator[ConvBlock]:
+        """Every pair of convolutions in the order of computation: encoder, base, decoder."""
+        yield from (cast(ConvBlock, block) for block in self.encoder)
+        yield self.base
+        yield from (cast(UpBlock, up).block for up in self.decoder)
+
+    def keras_layers(self) -> dict[str, nn.Module]:
+        """The convolutions by Keras name: conv2d, conv2d_1, ... (the head is last), then conv2d_transpose, ..."""
+        return {name: before for name, (before, _) in self._layers().items()}
+
+    def layer(self, name: str, after: bool = False) -> nn.Module:
+        """The module whose output is what Keras calls `get_layer(name).output`.
+
+        Parameters
+        ----------
+        name : Keras name, e.g. "conv2d_21" for the last 3x3 convolution of a network of depth 5.
+        after : the module whose output is the same tensor after batch normalisation and ReLU (before dropout). The
+            head has neither, and is returned itself.
+
+        Raises
+        ------
+        KeyError
+            If there is no such layer; the message lists those that there are.
+        """
+        layers = self._layers()
+        if name not in layers:
+            raise KeyError(f"no layer {name!r} in a U-Net of depth {self.config.depth}; it has {', '.join(layers)}")
+        return layers[name][int(after)]
+
+    def _layers(self) -> dict[str, tuple[nn.Module, nn.Module]]:
+        pairs: list[tuple[nn.Module, nn.Module]] = []
+        for block in self.blocks():
+            pairs += [(block.conv1, block.relu1), (block.conv2, block.relu2)]
+        pairs.append((self.head, self.head))
+        ups = [cast(UpBlock, up) for up in self.decoder]
+        named = {_keras_name("conv2d", n): pair for n, pair in enumerate(pairs)}
+        named |= {_keras_name("conv2d_transpose", n): (up.transpose, up.relu) for n, up in enumerate(ups)}
+        return named
+
+    def folded(self) -> "UNet":
+        """Copy in evaluation mode, with batch normalisation folded into the convolutions.
+
+        It gives the same logits, and is piecewise linear in its input and its biases.
+        """
+        twin = copy.deepcopy(self).eval()
+        for block in twin.blocks():
+            block.fold()
+        return twin
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One convolution as arithmetic sees it.
+
+    Attributes
+    ----------
+    name : Keras name.
+    inputs, outputs : channels.
+    kernel : taps along one axis that an output pixel reads: 1 for the 2x2 transposed convolution of stride 2.
+    level : the output is 2**level times smaller than the (padded) image along each axis.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    level: int
+
+
+def layer_shapes(config: UNetConfig) -> list[LayerShape]:
+    """Every convolution in the order of computation, without building the network."""
+    shapes: list[LayerShape] = []
+    inputs = config.channels
+
+    def block(inputs: int, level: int) -> None:
+        for channels in (inputs, config.widths[level]):
+            name = _keras_name("conv2d", sum("transpose" not in shape.name for shape in shapes))
+            shapes.append(LayerShape(name, channels, config.widths[level], config.kernel, level))
+
+    for level, width in enumerate(config.widths):
+        block(inputs, level)
+        inputs = width
+    for step, level in enumerate(reversed(range(config.depth))):
+        width = config.widths[level]
+        shapes.append(LayerShape(_keras_name("conv2d_transpose", step), 2 * width, width, 1, level))
+        block(2 * width, level)
+    head = _keras_name("conv2d", 2 * (2 * config.depth + 1))
+    return [*shapes, LayerShape(head, config.filters, config.classes, 1, 0)]
+
+
+def receptive_field(config: UNetConfig) -> dict[str, int]:
+    """Side of the square of input pixels that one output pixel of each layer can depend on, pixels.
+
+    Computed along the longest path: a convolution at level l adds (kernel - 1) 2**l, a pooling adds 2**l, a 2x2
+    transposed convolution of stride 2 adds nothing.
+    """
+    fields: dict[str, int] = {}
+    field, level = 1, 0
+    for shape in layer_shapes(config):
+        if shape.level > level:
+            field += 2**level
+        level = shape.level
+        field += (shape.kernel - 1) * 2**level
+        fields[shape.name] = field
+    return fields
+
+
+def flops(config: UNetConfig, shape: tuple[int, int]) -> int:
+    """Floating-point operations of one image in evaluation.
+
+    Two per multiply-accumulate of the convolutions; biases, normalisation, activations and pooling are not counted.
+    In this convention the authors' 43.65 GFLOP (224 x 416) and 34.54 GFLOP (192 x 384) come out with 25 channels and
+    the six outputs of their code; the paper's five outputs take 0.01 % less.
+
+    Parameters
+    ----------
+    shape : (rows, columns) of the image, pixels; padded as `UNet` does.
+    """
+    rows, columns = (size + -size % config.stride for size in shape)
+    per_pixel = [2 * s.inputs * s.outputs * s.kernel**2 * (rows * columns // 4**s.level) for s in layer_shapes(config)]
+    return sum(per_pixel)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Numbers in the network, batch-normalisation statistics included (as Keras counts them)."""
+    statistics = [value for value in model.buffers() if value.is_floating_point()]
+    return sum(value.numel() for value in [*model.parameters(), *statistics])
+
+
+def save(model: UNet, path: Path) -> None:
+    """Write weights and configuration to one safetensors file, atomically.
+
+    The configuration is JSON in the file's header, so that a weights file can never meet the wrong network.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
+
+
+def load(path: Path) -> UNet:
+    """Read a network written by `save`, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, or was not written by `save`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no U-Net weights at {path}: train this variant first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            model = UNet(UNetConfig(**json.loads(metadata["unet"])))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a U-Net saved by hsiutils ({error}): delete it and retrain"
+        ) from error
+    return model.eval()
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding="same")
+
+
+def _keras_name(kind: str, number: int) -> str:
+    return f"{kind}_{number}" if number else kind

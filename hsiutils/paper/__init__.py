@@ -1,0 +1,1 @@
+"""What is of the paper alone: runs, studies a chapter, claims."""

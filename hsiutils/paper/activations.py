@@ -1,0 +1,588 @@
+"""What the networks of a run look at: the measures of `hsiutils.analysis` on the test scenes, kept in the store.
+
+Everything goes over all test scenes. One artefact a network holds sums per scene, never maps; figures, bootstraps and
+the ledger follow from them without another forward pass. Networks that are missing one are looked at side by side.
+
+Figures of merit of activations, with the spread over seeds and over scenes: what chapter 5 and the ledger read.
+
+Functions take the sums of `hsiutils.paper.activations`, so that they can be tried on sums made by hand.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from hsiutils import analysis
+from hsiutils.analysis.intervals import ENOUGH, Estimate, difference
+from hsiutils.analysis.similarity import source_name
+from hsiutils.data.hsidrive import SceneDataset
+from hsiutils.models.metrics import iou
+from hsiutils.models.train import load_trained
+from hsiutils.models.unet import UNet
+from hsiutils.paper import run as pipeline
+from hsiutils.paper import store
+from hsiutils.paper.run import Run
+
+PAPER_VARIANTS = ("1", "3", "25", "25-PN")
+"""Inputs that the paper compares; the 25-channel model without PN stands beside them to tell PN from bands."""
+FIELD_PIXELS = 2
+"""Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
+Build = Callable[[UNet, SceneDataset], xr.Dataset]
+
+
+def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+    """The head, and sums of the activations that it reads over each class of each test scene.
+
+    Returns
+    -------
+    "head" of `hsiutils.analysis.survey`: with the weights, the bias, and how closely they make the logit.
+    """
+    return _surveyed(run, name, seed, "head")
+
+
+def edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+    """`hsiutils.analysis.edge_statistics` of conv2d_1, the tensor that the skip connection carries."""
+    return _surveyed(run, name, seed, "edges")
+
+
+def skip_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+    """`hsiutils.analysis.skip_statistics`: what skip and upsampled half add to the margins, by true class; and gap."""
+    return _surveyed(run, name, seed, "skip")
+
+
+def skip_edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+    """`hsiutils.analysis.skip_edges`: what either half adds at the borders of each class."""
+    return _surveyed(run, name, seed, "skip_edges")
+
+
+def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
+    """`hsiutils.analysis.knock_out` of every channel before the head, set to its mean over all labelled pixels."""
+    sums = head_sums(run, name, seed)
+    means = sums["total"].sum(["scene", "region"]) / sums["pixels"].sum()
+    return _measured(
+        run,
+        name,
+        seed,
+        "knock-out",
+        lambda model, scenes: analysis.knock_out(model, scenes, "mean", means, scenes.names),
+    )
+
+
+def fields(run: Run, name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
+    """`hsiutils.analysis.effective_fields` at pixels drawn from every test scene."""
+
+    def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
+        table = analysis.effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
+        return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
+
+    sums = _measured(run, name, seed, "fields", build, {"pixels": pixels, "draw": run.seed})
+    return sums.to_dataframe().reset_index(drop=True)
+
+
+def choose_models(run: Run, wanted: Sequence[str]) -> list[str]:
+    """Variants to show: those wanted, else the paper's that the run has, else all of the run.
+
+    Raises
+    ------
+    ValueError
+        If the run has no such variant.
+    """
+    unknown = [name for name in wanted if name not in run.variants]
+    if unknown:
+        raise ValueError(f"models {', '.join(unknown)}: this run has {', '.join(run.variants)}; add them to variants")
+    return list(wanted) or [name for name in PAPER_VARIANTS if name in run.variants] or list(run.variants)
+
+
+def scene_scores(counts: xr.Dataset) -> pd.Series:
+    """Mean IoU of each scene over the classes that it shows or that are predicted in it, by name.
+
+    Parameters
+    ----------
+    counts : of `knocked`; only the intact network counts.
+    """
+    return iou(counts["intact"]).mean("class").to_series().rename("mean IoU")
+
+
+def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
+    """The scene that is wanted, by name or by a rule of `hsiutils.analysis.pick`; then the worst and the best.
+
+    Parameters
+    ----------
+    scores : of `scene_scores`.
+
+    Raises
+    ------
+    ValueError
+        If `wanted` is neither a scene's name nor a rule.
+    """
+    if wanted.startswith("nf") and wanted not in scores.index:
+        raise ValueError(f"scene {wanted!r} is not among the {len(scores)} test scenes, such as {scores.index[0]}")
+    first = wanted if wanted in scores.index else analysis.pick(scores, wanted)
+    return list(dict.fromkeys([first, analysis.pick(scores, "worst"), analysis.pick(scores, "best")]))
+
+
+def contribution_maps(run: Run, name: str, seed: int, scene: str) -> xr.Dataset:
+    """`hsiutils.analysis.contributions` of one network for one scene: what every channel adds to every logit."""
+    image, _ = pipeline.inputs(run, name, [scene])[0]
+    return analysis.contributions(pipeline.model(run, name, seed).model, image)
+
+
+def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dataset:
+    """Activations of any layer for one scene: before and after normalisation and ReLU, (channel, y, x).
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    """
+    image, _ = pipeline.inputs(run, name, [scene])[0]
+    model = pipeline.model(run, name, seed).model
+    both = {
+        label: analysis.activation_maps(model, image[None], layer, after).isel(scene=0, drop=True)
+        for label, after in (("before", False), ("after", True))
+    }
+    return xr.Dataset(both)
+
+
+def over_networks(
+    run: Run, measure: Callable[[Run, str, int], xr.Dataset], variants: Sequence[str] | None = None
+) -> xr.Dataset:
+    """A measure of every network of some variants (the run's by default), with the dimensions variant and seed."""
+    names = list(run.variants if variants is None else variants)
+    _surveys(run, list(product(names, run.seeds)))  # missing ones are trained, and looked at, side by side
+    rows = [
+        xr.concat([measure(run, name, seed) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
+        for name in names
+    ]
+    return xr.concat(rows, dim=xr.Variable("variant", names))
+
+
+def _measured(
+    run: Run, name: str, seed: int, kind: str, build: Build, settings: dict[str, int] | None = None
+) -> xr.Dataset:
+    (trained,) = pipeline.models(run, [(name, seed)], progress=False)
+    made = store.artefact(
+        kind,
+        {"model": trained.key, "data": pipeline.data_key(run), **(settings or {})},
+        _MODULES,
+        lambda folder: _write(build(load_trained(trained.folder).model, _inputs(run, name)), folder),
+    )
+    return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
+
+
+def _surveyed(run: Run, name: str, seed: int, kind: str) -> xr.Dataset:
+    (made,) = _surveys(run, [(name, seed)])
+    return xr.load_dataset(made.folder / f"{kind}.nc", engine="h5netcdf")
+
+
+def _surveys(run: Run, pairs: Sequence[tuple[str, int]]) -> list[store.Artefact]:
+    """`hsiutils.analysis.survey` of networks (variant, seed); those that are missing take one pass together."""
+    trained = pipeline.models(run, pairs, progress=False)
+    data = pipeline.data_key(run)
+    requests = [store.Request("survey", {"model": one.key, "data": data}, _MODULES) for one in trained]
+
+    def build(folders: dict[int, Path]) -> None:
+        networks = [load_trained(trained[index].folder).model for index in folders]
+        inputs = [_inputs(run, pairs[index][0]) for index in folders]
+        subjects = [analysis.Subject(*pair) for pair in zip(networks, inputs, strict=True)]
+        for folder, sums in zip(folders.values(), analysis.survey(subjects, _tests(run)), strict=True):
+            for kind, one in sums.items():
+                _write(one, folder, f"{kind}.nc")
+
+    return store.artefacts(requests, build)
+
+
+_MODULES = ("hsiutils.analysis", "hsiutils.data.hsidrive")
+_SUMS = "sums.nc"
+
+
+def _write(sums: xr.Dataset, folder: Path, name: str = _SUMS) -> None:
+    # netCDF has no booleans.
+    attrs = {key: int(value) if isinstance(value, bool) else value for key, value in sums.attrs.items()}
+    sums.assign_attrs(attrs).to_netcdf(folder / name, engine="h5netcdf")
+
+
+@cache
+def _tests(run: Run) -> list[str]:
+    return pipeline.data(run).names("test")
+
+
+@cache
+def _inputs(run: Run, name: str) -> SceneDataset:
+    return pipeline.inputs(run, name, _tests(run))
+
+
+def similarity_sums(run: Run) -> xr.Dataset:
+    """`hsiutils.analysis.moments` of all networks, with two nulls for the first of each variant, on the same scenes.
+
+    Sources are named by `source_name`.
+    """
+    pairs = list(product(run.variants, run.seeds))
+    trained = pipeline.models(run, pairs, progress=False)
+
+    def build(folder: Path) -> None:
+        _write(analysis.moments(dict(_sources(run, pairs)), names=_tests(run), seed=run.seed), folder)
+
+    made = store.artefact(
+        "similarity",
+        {"models": [one.key for one in trained], "data": pipeline.data_key(run), "seed": run.seed},
+        _MODULES,
+        build,
+    )
+    return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
+
+
+def _sources(run: Run, pairs: Iterable[tuple[str, int]]) -> Iterable[tuple[str, analysis.Source]]:
+    for name, seed in pairs:
+        model, inputs = pipeline.model(run, name, seed).model, _inputs(run, name)
+        yield source_name(name, seed), analysis.Source(model, inputs)
+        if seed == run.seed:
+            yield source_name(name, seed, "moved"), analysis.Source(model, inputs, "moved")
+            if len(inputs) > 1:
+                yield source_name(name, seed, "other scene"), analysis.Source(model, inputs, "other scene")
+
+
+Statistic = Callable[[xr.Dataset], xr.DataArray]
+"""Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
+FEW, MANY = ("1", "3"), ("25-PN",)
+"""The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
+RESAMPLES = 400
+_AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
+_RESAMPLED_BYTES = 2**27
+"""Of resampled sums held in memory at a time."""
+
+
+def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Where the pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins.
+
+    See `hsiutils.analysis.channels`.
+    """
+    return analysis.drive(sums, source, target)["placement"]
+
+
+def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
+    return analysis.drive(sums, source, target)["share"]
+
+
+def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
+    """`hsiutils.analysis.evidence` of sums that hold their head: what the channels say on each class's pixels."""
+    return analysis.evidence(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
+
+
+def top_channel(sums: xr.Dataset, name: str) -> int:
+    """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
+    found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
+    return _largest(found["score"].sel({"class": name}))
+
+
+def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
+    """Channels of one network by what they do for a class, with 95 % bootstrap intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.paper.activations.head_sums`.
+    seed : of the resampling.
+
+    Returns
+    -------
+    One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
+    `hsiutils.analysis.rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
+    order of the channels kept. NaN bounds where there is one scene only.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    table = analysis.rank_channels(analysis.discrimination(head, sums)).loc[name].reset_index()
+    order = table["channel"].to_list()
+
+    def figures(drawn: xr.Dataset) -> xr.Dataset:
+        found = analysis.discrimination(head, drawn).sel({"class": name, "channel": order})
+        summed = found["contribution"].cumsum("channel")
+        return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
+
+    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed, pools=True)
+    for key in ("score", "logit_share"):
+        for side in ("low", "high"):
+            table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
+    return table
+
+
+def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.DataFrame:
+    """Does the score of a channel tell what is lost without it? One row a class, with intervals over scenes.
+
+    Parameters
+    ----------
+    one : of `hsiutils.paper.activations.head_sums`.
+    silenced : of `hsiutils.paper.activations.knocked`, the same network and scenes.
+    seed : of the resampling.
+
+    Returns
+    -------
+    rho, Spearman's rank correlation over the channels of score and lost IoU; loss, IoU points lost without the
+    costliest channel; both with _low and _high, 95 % bootstrap over scenes, the costliest channel kept; place, its
+    rank by score.
+    """
+    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
+    found, loss = analysis.discrimination(head, sums), analysis.iou_loss(silenced)
+    costliest = loss.fillna(-np.inf).argmax("channel")
+
+    def figures(drawn: xr.Dataset) -> xr.DataArray:
+        score = analysis.discrimination(head, drawn[["pixels", "total", "square"]])["score"]
+        lost = analysis.iou_loss(drawn[["intact", "silenced"]])
+        worst = 100 * lost.isel(channel=costliest)
+        return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
+
+    both = sums.merge(silenced).assign_attrs(sums.attrs)
+    bounds = _over_scenes(both, figures, seed, pools=True)
+    columns: dict[str, Any] = {}
+    for key in ("rho", "loss"):
+        columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
+    columns["place"] = np.array(rank_of_costliest(found, loss))
+    return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
+
+
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
+
+
+def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """Spearman's, over the channels; NaN where either is all equal or unknown."""
+    first, second = (
+        xr.apply_ufunc(
+            stats.rankdata,
+            values,
+            input_core_dims=[["channel"]],
+            output_core_dims=[["channel"]],
+            kwargs={"axis": -1, "nan_policy": "propagate"},
+        )
+        for values in (one, other)
+    )
+    found: xr.DataArray = xr.corr(first, second, dim="channel")
+    return found
+
+
+def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Median diameter of the effective receptive fields of each layer, with its 95 % bootstrap interval over scenes.
+
+    Parameters
+    ----------
+    table : of `hsiutils.paper.activations.fields`, one network.
+
+    Returns
+    -------
+    One row a layer: median, low, high, pixels.
+    """
+    number = table.groupby(["layer", "scene"]).cumcount()
+    values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
+    layers = list(dict.fromkeys(table["layer"]))
+    bounds = _over_scenes(
+        values.sel(layer=layers).to_dataset(name="diameter"), lambda d: d["diameter"].median(["scene", "number"]), seed
+    )
+    columns = {"median": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
+    return pd.DataFrame(
+        {key: one.transpose("layer").values for key, one in columns.items()}, index=pd.Index(layers, name="layer")
+    )
+
+
+def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
+    """Which rank by score the channel has that costs a class the most IoU, by class: 1 is the best; NaN if unknown.
+
+    Parameters
+    ----------
+    found : of `hsiutils.analysis.discrimination`.
+    loss : of `hsiutils.analysis.iou_loss`.
+    """
+    ranks = []
+    for name in found["class"].values:
+        score, lost = found["score"].sel({"class": name}), loss.sel({"class": name})
+        known = bool(score.notnull().any() and lost.notnull().any())
+        ranks.append(float((score > score.sel(channel=_largest(lost))).sum() + 1) if known else np.nan)
+    return ranks
+
+
+def boldest_channel(sums: xr.Dataset, name: str) -> int:
+    """The channel of one network with the most contrast across the borders of a class.
+
+    Parameters
+    ----------
+    sums : of `hsiutils.analysis.edge_statistics`.
+    """
+    return _largest(analysis.edge_profiles(sums)["contrast"].sel({"class": name}))
+
+
+def _largest(values: xr.DataArray) -> int:
+    """Channel of the largest value; the first where none is known."""
+    return int(values["channel"].values[values.fillna(-np.inf).argmax("channel").item()])
+
+
+def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
+    """Coefficient of variation inside a region of a scene, median over the channels that are alive there.
+
+    Other, which merges six classes of objects, is the diverse region of HSI-Drive. Larger is less homogeneous.
+    """
+    one = sums[["pixels", "total", "square"]].sel(region=[region])
+    return analysis.homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
+
+
+def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
+    """A measure of `hsiutils.analysis.edge_measures`, mean over the classes that have a border."""
+    if measure in _AT_THE_BORDER:
+        sums = sums.sel(distance=abs(sums["distance"]) < 1)  # all that they need: the rest would only cost time
+    return analysis.edge_measures(sums)[measure].mean("class")
+
+
+def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> pd.DataFrame:
+    """A figure of every variant: mean over seeds, range over seeds, and 95 % interval over scenes of that mean.
+
+    Parameters
+    ----------
+    sums, statistic : of them.
+    seed : of the resampling.
+    pools : whether the statistic reads nothing but sums over the scenes. A resample is then a weighted sum, much
+        quicker made than scenes put together.
+
+    Returns
+    -------
+    One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
+    where nothing is known, there is one scene only, or, for least and most, one network only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
+        each = statistic(sums)
+        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
+    columns = {
+        "mean": each.mean("seed"),
+        "least": each.min("seed").where(each.sizes["seed"] > 1),
+        "most": each.max("seed").where(each.sizes["seed"] > 1),
+        "low": bounds["low"],
+        "high": bounds["high"],
+    }
+    return pd.DataFrame({name: values.values for name, values in columns.items()}, index=each["variant"].values)
+
+
+def compare(
+    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
+) -> pd.DataFrame:
+    """A figure of some variants less that of others, with both its intervals.
+
+    Parameters
+    ----------
+    sums, statistic, seed, pools : as in `by_variant`.
+    more, less : names of variants.
+
+    Returns
+    -------
+    Rows "over seeds" (Welch) and "over scenes" (bootstrap): difference, low, high. The first says whether other
+    trainings would agree, the second whether other scenes would. NaN where nothing is known.
+    """
+    trainings = _contrast_or_nothing(statistic(sums), more, less)
+    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed, pools)
+    rows = {
+        "over seeds": (trainings.mean, trainings.low, trainings.high),
+        "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
+
+
+def findings(
+    statements: Mapping[str, Statistic],
+    sums: xr.Dataset,
+    seed: int,
+    more: Sequence[str] = MANY,
+    less: Sequence[str] = FEW,
+    pools: bool = False,
+) -> pd.DataFrame:
+    """What the run says to statements that a figure is larger in some variants than in others.
+
+    Parameters
+    ----------
+    statements : words -> figure.
+    sums, seed, more, less, pools : as in `compare`.
+
+    Returns
+    -------
+    Two rows a statement: statement, interval, difference, low, high, verdict; none where the sums lack a variant.
+    """
+    if not {*more, *less} <= set(sums["variant"].values):
+        return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
+    parts = [
+        compare(sums, statistic, seed, more, less, pools).reset_index().assign(statement=words)
+        for words, statistic in statements.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
+    return table[["statement", "interval", "difference", "low", "high", "verdict"]]
+
+
+def _verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "holds"
+    return "the reverse holds" if high < 0 else "cannot be told"
+
+
+def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
+    """Mean over some variants less that over others, with Welch's interval over seeds.
+
+    Parameters
+    ----------
+    values : (variant, seed)
+    more, less : names of variants.
+
+    Raises
+    ------
+    ValueError
+        If either side has no finite value.
+    """
+    one, other = (values.sel(variant=list(names)).mean("variant") for names in (more, less))
+    return difference(one, other)
+
+
+def _contrast_or_nothing(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
+    try:
+        return contrast(values, more, less)
+    except ValueError:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+
+
+def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.DataArray:
+    return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
+
+
+def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
+    if sums.sizes["scene"] < 2:
+        value = statistic(sums)
+        return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
+    if pools:
+        return _pooled(sums, statistic, seed)
+    batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
+    return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
+
+
+def _pooled(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    """The same for a statistic of sums over scenes: resamples as weighted sums, in blocks that fit into memory."""
+    plain, count = sums.drop_vars("scene", errors="ignore"), sums.sizes["scene"]
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    block = int(np.clip(_RESAMPLED_BYTES * count // max(sums.nbytes, 1), 1, RESAMPLES))
+    found = [
+        statistic(_weighted(plain, xr.DataArray(often[start : start + block], dims=("resample", "scene"))))
+        for start in range(0, RESAMPLES, block)
+    ]
+    each = xr.concat(found, dim="resample")
+    known = each.notnull().mean("resample") >= ENOUGH
+    low, high = (each.quantile(tail, "resample").where(known) for tail in (0.025, 0.975))
+    return xr.Dataset({"value": statistic(sums), "low": low.drop_vars("quantile"), "high": high.drop_vars("quantile")})
+
+
+def _weighted(sums: xr.Dataset, often: xr.DataArray) -> xr.Dataset:
+    """Sums over the scenes, each as often as drawn, as if they were one scene."""
+    drawn = {
+        name: xr.dot(often, values, dim="scene").expand_dims("scene") if "scene" in values.dims else values
+        for name, values in sums.items()
+    }
+    return xr.Dataset(drawn, attrs=sums.attrs)

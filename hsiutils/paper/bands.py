@@ -1,0 +1,404 @@
+"""Who speaks for a class, by band, by place and by layer: exact decompositions of test scenes, kept in the store.
+
+An artefact a network holds means over regions per scene, never maps; tables, figures, bootstraps and the ledger follow
+from them. Costly parts go over some of the test scenes only, evenly spaced.
+
+Which bands speak for a class along the path from the average pixel, and how many nodes the path needs.
+
+Integrated gradients of one number, the mean margin of a class over its pixels in one light, need one backward pass a
+node; `hsiutils.attribution.decompose` does the same for every logit of the image. How far the path is from summing to
+the logits is asked at every pixel and class, for a ladder of nodes: one tangent a node.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from hsiutils.analysis.activations import spaced
+from hsiutils.attribution.decompose import decompose, decompose_from, decompose_path, margins
+from hsiutils.attribution.gradients import integrated_gradients
+from hsiutils.attribution.result import closure
+from hsiutils.attribution.targets import margin
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.data.inputs import variant
+from hsiutils.models.train import load_trained
+from hsiutils.models.unet import UNet
+from hsiutils.paper import run as pipeline
+from hsiutils.paper import store
+from hsiutils.paper.run import Run
+
+SCENES = 8
+"""Test scenes on which regions feed each other, by default."""
+BAND_SCENES = 3
+"""Test scenes that are cut by band and by layer, by default: one pass a band and layer."""
+REFERENCE_SCENES = 16
+"""Training scenes whose mean spectrum is the average pixel."""
+SOURCES = (*CLASSES, "Unlabelled")
+LIGHTS = ("sunlit", "shadowed")
+AVERAGE, BIASES = "average pixel", "biases"
+Scene = tuple[Tensor, NDArray[Any], NDArray[Any] | None]
+"""Network input (channels, h, w), class indices (h, w), share of the sun (h, w) where it is known."""
+
+
+def feeding(run: Run, name: str, seed: int, most: int = SCENES) -> xr.Dataset:
+    """What the pixels of every class add to the logits over every class, by scene.
+
+    Returns
+    -------
+    Dataset of `feeding_of` along scene.
+    """
+    average = average_pixel(run, name)
+    names = spaced(pipeline.data(run).names("test"), most)
+    return kept(run, name, seed, "feeding", names, lambda model, scene: feeding_of(model, *scene, average))
+
+
+def spectra(run: Run, name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
+    """What every band and every layer's bias adds to the logits over every class, by scene.
+
+    Returns
+    -------
+    Dataset of `spectra_of` along scene.
+    """
+    average = average_pixel(run, name)
+    names = spaced(pipeline.data(run).names("test"), most)
+    return kept(run, name, seed, "spectra", names, lambda model, scene: spectra_of(model, *scene, average))
+
+
+def feeding_of(
+    model: UNet, x: Tensor, truth: NDArray[Any], light: NDArray[Any] | None, average: NDArray[np.float64]
+) -> xr.Dataset:
+    """Decompose one scene by its true classes, against the average pixel.
+
+    Parameters
+    ----------
+    x : (channels, h, w).
+    truth : (h, w) class indices.
+    light : (h, w) share of the sun; None where nobody knows.
+    average : (channels,) reference spectrum in the input's units.
+
+    Returns
+    -------
+    Dataset
+        `contribution` (source, target, class), mean over the target's pixels; sources are the classes, the unlabelled
+        pixels, the average pixel and the biases, and they sum to `logit` (target, class); `pixels` (target);
+        `relative`, the largest closure residual over every pixel and class; `checked`, their number.
+    """
+    codes = np.where(truth == VOID, len(CLASSES), truth).astype(int)
+    found = decompose_from(model, x, average, codes, bands=False)
+    places = target_masks(truth, light)
+    regions = found["contribution"].rename(region="source").reindex(source=range(len(SOURCES)), fill_value=0)
+    rest = found["bias"].rename(layer="source").assign_coords(source=[len(SOURCES) + 1, len(SOURCES)])
+    parts = xr.concat([regions, rest], dim="source").sortby("source")
+    named = parts.assign_coords(source=[*SOURCES, AVERAGE, BIASES])
+    kept = {"contribution": _means(named, places), "logit": _means(found["logit"], places)}
+    return xr.Dataset(kept).assign(pixels=_pixels(places), **_closure(found))
+
+
+def spectra_of(
+    model: UNet, x: Tensor, truth: NDArray[Any], light: NDArray[Any] | None, average: NDArray[np.float64]
+) -> xr.Dataset:
+    """Decompose one scene by band, from zero and from the average pixel, and by layer.
+
+    Parameters
+    ----------
+    x, truth, light, average : as in `feeding_of`.
+
+    Returns
+    -------
+    Dataset
+        `contribution` (origin, band, target, class), origins "zero" and "average"; `layers` (layer, target, class),
+        every layer's bias; `logit`, `pixels`, `relative`, `checked` as in `feeding_of`.
+    """
+    plain = decompose(model, x, biases="layers")
+    by_origin = {"zero": plain["contribution"], "average": decompose_from(model, x, average)["contribution"]}
+    places = target_masks(truth, light)
+    origins = [_means(part, places) for part in by_origin.values()]
+    return xr.Dataset(
+        {
+            "contribution": xr.concat(origins, dim=xr.Variable("origin", list(by_origin))),
+            "layers": _means(plain["bias"], places),
+            "logit": _means(plain["logit"], places),
+        }
+    ).assign(pixels=_pixels(places), **_closure(plain))
+
+
+def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, NDArray[np.bool_]]:
+    """Where the logits are averaged: every true class, and each of them in sun and in shadow.
+
+    A pixel is sunlit if at least half the sun reaches it, as in the scores. Without known light there is neither.
+    """
+    share = np.full(truth.shape, np.nan) if light is None else light
+    shine = {"": np.ones(truth.shape, dtype=bool), ", sunlit": share >= 0.5, ", shadowed": share < 0.5}
+    return {f"{name}{tail}": (truth == i) & mask for tail, mask in shine.items() for i, name in enumerate(CLASSES)}
+
+
+def average_pixel(run: Run, name: str) -> NDArray[np.float64]:
+    """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
+    return _average_pixel(run, name).copy()
+
+
+def wavelengths(run: Run, name: str) -> NDArray[np.float64]:
+    """Band centres of a variant's channels, nm, in their order.
+
+    Raises
+    ------
+    ValueError
+        If its channels are no bands.
+    """
+    chosen, centres = variant(name), pipeline.data(run).sensor.wavelengths_nm
+    if chosen.pca is not None or chosen.intensity:
+        raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
+    return centres if chosen.bands is None else centres[list(chosen.bands)]
+
+
+def over_seeds(run: Run, measure: Callable[..., xr.Dataset], variants: Iterable[str], **options: int) -> xr.Dataset:
+    """A measure of every seed's network, along variant and seed; for variants of the same channels, or by region.
+
+    Parameters
+    ----------
+    measure : `feeding` or `spectra`.
+    """
+    rows = [
+        xr.concat([measure(run, name, seed, **options) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
+        for name in variants
+    ]
+    return xr.concat(rows, dim=xr.Variable("variant", list(variants)))
+
+
+def pooled(found: xr.Dataset, variable: str = "contribution") -> xr.DataArray:
+    """Mean over the pixels of each target of all scenes together; NaN where no scene has any."""
+    pixels = found["pixels"]
+    total = (found[variable].fillna(0) * pixels).sum("scene")
+    return total / pixels.sum("scene").where(lambda count: count > 0)
+
+
+def self_feed(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Whether the pixels of one class, by what they are, speak for another class at their own place: -1..1.
+
+    With m the margin of the target class that the pixels of a class add on average over that same class, against the
+    average pixel: m(source) / (|m(source)| + |m(target)|). Below zero they speak against the target class; +1/2 is as
+    strong as its own pixels. Neither the scale of the logits nor a number added to all of them changes it.
+    """
+    margin = margins(pooled(found)).sel({"class": target}, drop=True)
+    one, own = (margin.sel(source=name, target=name, drop=True) for name in (source, target))
+    size = abs(one) + abs(own)
+    return (one / size.where(size > 0)).rename("self feed")
+
+
+def own_margin(values: xr.DataArray, targets: Sequence[str] = CLASSES) -> xr.DataArray:
+    """Of (..., target, class), the margin of each target's own class: (..., target)."""
+    margin = margins(values)
+    own = [margin.sel({"target": name, "class": name.partition(",")[0]}, drop=True) for name in targets]
+    return xr.concat(own, dim=xr.Variable("target", list(targets)))
+
+
+def layer_shares(found: xr.Dataset) -> xr.DataArray:
+    """Where the bias speaks: each layer's share of all that is added to the own margins, by size: (layer, target).
+
+    Contributions are taken from zero input, so that bands (together, as layer "input") and biases are on one footing.
+    """
+    layers = own_margin(pooled(found, "layers"))
+    bands = own_margin(pooled(found).sel(origin="zero", drop=True)).sum("band", skipna=False)
+    parts = abs(xr.concat([bands.expand_dims(layer=["input"]), layers], dim="layer"))
+    return parts / parts.sum("layer", skipna=False)
+
+
+def stages(shares: xr.DataArray, depth: int) -> xr.DataArray:
+    """Gather `layer_shares` of a U-Net of some depth into input and biases of encoder, base, decoder and head."""
+    numbers = {f"conv2d_{n}" if n else "conv2d": n for n in range(4 * depth + 3)}
+    steps = ("encoder biases", "base biases", "decoder biases", "head bias")
+    ends = (2 * depth, 2 * depth + 2, 4 * depth + 2)
+
+    def stage(layer: str) -> str:
+        if layer == "input":
+            return "input"
+        return steps[int(np.searchsorted(ends, numbers[layer], side="right"))] if layer in numbers else steps[2]
+
+    named = xr.DataArray([stage(str(layer)) for layer in shares["layer"].values], dims="layer")
+    names = ("input", *steps)
+    parts = [shares.where(named == name, 0).sum("layer", skipna=False) for name in names]
+    return xr.concat(parts, dim=xr.Variable("stage", list(names)))
+
+
+def rank_agreement(rows: NDArray[np.float64]) -> float:
+    """Mean Spearman correlation of every pair of rows (n, bands); NaN where no pair has one."""
+    good = [row for row in rows if np.isfinite(row).all() and np.ptp(row) > 0]
+    pairs = [float(spearmanr(one, other).statistic) for one, other in combinations(good, 2) if len(one) > 1]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def band_maps(run: Run, name: str, scene: str, target: str) -> xr.DataArray:
+    """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
+    average = average_pixel(run, name)
+
+    def build(model: UNet, shown: Scene) -> xr.Dataset:
+        parts = margins(decompose_from(model, shown[0], average)["contribution"]).sel({"class": target}, drop=True)
+        return parts.astype(np.float32).to_dataset(name="contribution")
+
+    found = kept(run, name, run.seed, "band-maps", [scene], build, {"target": target})
+    maps: xr.DataArray = found["contribution"].isel(scene=0, drop=True)
+    return maps
+
+
+def _means(values: xr.DataArray, places: Mapping[str, NDArray[np.bool_]]) -> xr.DataArray:
+    """(..., y, x) -> (..., target): mean over each place in float64, NaN where it is empty."""
+    masks = xr.DataArray(np.stack(list(places.values())), dims=("target", "y", "x"), coords={"target": list(places)})
+    count = masks.sum(("y", "x"))
+    total = xr.dot(values.astype(np.float64), masks.astype(np.float64), dim=("y", "x"))
+    mean: xr.DataArray = total / count.where(count > 0)
+    return mean
+
+
+def _pixels(places: Mapping[str, NDArray[np.bool_]]) -> xr.DataArray:
+    return xr.DataArray([int(m.sum()) for m in places.values()], dims="target", coords={"target": list(places)})
+
+
+def _closure(found: xr.Dataset) -> dict[str, Any]:
+    judged = closure(found)
+    return {"relative": float(judged["relative"].max()), "checked": judged["relative"].size}
+
+
+def kept(
+    run: Run,
+    name: str,
+    seed: int,
+    kind: str,
+    names: Sequence[str],
+    build: Callable[[UNet, Scene], xr.Dataset],
+    more: Mapping[str, Any] | None = None,
+    modules: tuple[str, ...] = ("hsiutils.paper.bands",),
+) -> xr.Dataset:
+    """What `build` makes of one network and each of some scenes, along scene: made once, then from the store.
+
+    Parameters
+    ----------
+    kind : of the artefact.
+    more : what else determines it.
+    modules : whose code makes it.
+    """
+    (trained,) = pipeline.models(run, [(name, seed)], progress=False)
+
+    def make(folder: Path) -> None:
+        model = load_trained(trained.folder).model
+        parts = [build(model, scene) for scene in _scenes(run, name, names)]
+        xr.concat(parts, dim=xr.Variable("scene", list(names))).to_netcdf(folder / _FILE, engine="h5netcdf")
+
+    inputs = {"model": trained.key, "data": pipeline.data_key(run), "scenes": list(names), **(more or {})}
+    made = store.artefact(kind, inputs, modules, make)
+    return xr.load_dataset(made.folder / _FILE, engine="h5netcdf")
+
+
+_FILE = "means.nc"
+
+
+def _scenes(run: Run, name: str, names: Sequence[str]) -> Iterable[Scene]:
+    drive, scenes = pipeline.data(run), pipeline.inputs(run, name, names)
+    for index, scene in enumerate(names):
+        x, truth = scenes[index]
+        light = pipeline.sunlit(drive, [scene])
+        yield x, truth.numpy(), None if light is None else light[0]
+
+
+@cache
+def _average_pixel(run: Run, name: str) -> NDArray[np.float64]:
+    names = spaced(pipeline.data(run).names("train"), REFERENCE_SCENES)
+    scenes = pipeline.inputs(run, name, names)
+    means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(names))]
+    return np.asarray(np.mean(means, axis=0))
+
+
+NODES = 32
+"""Of the spectra's path, by default."""
+LADDER = (4, 16, 64)
+"""Nodes at which completeness is asked, by default: each step four times the last."""
+
+
+def walked(run: Run, name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
+    """Path spectra of the run's first network of a variant, over some test scenes.
+
+    Returns
+    -------
+    Dataset of `walked_of` along scene.
+    """
+    average = average_pixel(run, name)
+    scenes = spaced(pipeline.data(run).names("test"), most)
+    return kept(
+        run,
+        name,
+        run.seed,
+        "path",
+        scenes,
+        lambda model, scene: walked_of(model, *scene, average, class_name, nodes),
+        {"class": class_name, "nodes": nodes},
+        ("hsiutils.paper.bands",),
+    )
+
+
+def walked_of(
+    model: UNet,
+    x: Tensor,
+    truth: NDArray[Any],
+    light: NDArray[Any] | None,
+    average: NDArray[np.float64],
+    class_name: str,
+    nodes: int,
+) -> xr.Dataset:
+    """What every band adds to a class's mean margin over its own pixels, along the path from the average pixel.
+
+    Parameters
+    ----------
+    x, truth, light, average : as in `hsiutils.paper.bands.feeding_of`.
+
+    Returns
+    -------
+    Dataset
+        `contribution` (band, target) for the class's pixels, all, in sun and in shadow, NaN where there are none;
+        `pixels` (target); `residual` (target), the sum over bands less the margin's change from the reference.
+    """
+    masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
+    spectra = {key: _spectrum(model, x, mask, average, class_name, nodes) for key, mask in masks.items()}
+    return xr.Dataset(
+        {
+            "contribution": (("target", "band"), np.stack([bands for bands, _ in spectra.values()])),
+            "residual": (("target",), [residual for _, residual in spectra.values()]),
+            "pixels": (("target",), [int(mask.sum()) for mask in masks.values()]),
+        },
+        {"target": list(masks)},
+    )
+
+
+def _spectrum(
+    model: UNet, x: Tensor, mask: NDArray[np.bool_], average: NDArray[np.float64], class_name: str, nodes: int
+) -> tuple[NDArray[np.float64], float]:
+    if not mask.any():
+        return np.full(len(x), np.nan), float("nan")
+    target = margin((len(CLASSES), *mask.shape), class_name, torch.as_tensor(mask))
+    found = integrated_gradients(model, x, target, reference=average, nodes=nodes)
+    return found.map.sum(("y", "x"), dtype=np.float64).values, found.residual
+
+
+def completeness(run: Run, name: str, ladder: Sequence[int] = LADDER) -> Mapping[int, float]:
+    """Completeness of the path by number of nodes, of the run's first network of a variant on one test scene.
+
+    The largest error at any pixel and class, relative to the largest change of any logit.
+    """
+    average = average_pixel(run, name)
+
+    def build(model: UNet, scene: tuple[Tensor, Any, Any]) -> xr.Dataset:
+        whole = np.zeros(scene[0].shape[1:], dtype=int)
+        found = [decompose_path(model, scene[0], average, whole, bands=False, nodes=nodes) for nodes in ladder]
+        return xr.Dataset({"completeness": ("nodes", [one.attrs["completeness"] for one in found])})
+
+    scenes = spaced(pipeline.data(run).names("test"), 1)
+    more = {"ladder": list(ladder)}
+    found = kept(run, name, run.seed, "completeness", scenes, build, more, ("hsiutils.paper.bands",))
+    return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))

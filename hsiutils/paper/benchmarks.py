@@ -1,0 +1,65 @@
+"""What the benchmarks recorded: the audit of every pixel beside the loop of another tool, timed in one run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+_RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
+RECORDS = (_RESULTS / "peers.json", _RESULTS / "peers_full_size.json")
+"""Written by benchmarks/peers.py: of the quick network, and of the paper's size."""
+
+
+def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
+    """GradCAM's residual at every pixel and class: one audit, and a loop that asks for one map after the other.
+
+    Parameters
+    ----------
+    records : JSON files that `python -m benchmarks.peers` wrote.
+
+    Returns
+    -------
+    DataFrame
+        One row a record and layer: `image` (pixels), `filters`, `layer`, `audit` (s), `loop` (hours, extrapolated from
+        some pixels), `ratio`.
+
+    Raises
+    ------
+    ValueError
+        If a file is no such record.
+    """
+    return pd.DataFrame([row for path in records for row in _rows(path)])
+
+
+def machine(records: Sequence[Path] = RECORDS) -> str:
+    """Where and when the records were made, in words."""
+    found = [_read(path) for path in records]
+    made = {f"{one['machine']['device']}, {one['machine']['threads']} thread(s), {one['date']}" for one in found}
+    return "; ".join(sorted(made))
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    record = _read(path)
+    height, width = record["network"]["image"]
+    layers = {layer: times for layer, times in record["audit"].items() if isinstance(times, dict)}
+    return [
+        {
+            "image": f"{height} x {width}",
+            "filters": record["network"]["filters"],
+            "layer": layer,
+            "audit": times["audit_s"],
+            "loop": times["peer_s_extrapolated"] / 3600,
+            "ratio": times["times_faster"],
+        }
+        for layer, times in layers.items()
+    ]
+
+
+def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    try:
+        record: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text())
+        record["network"]["image"], record["audit"], record["machine"]["threads"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no benchmark record ({error!r}); make it with python -m benchmarks.peers") from error
+    return record

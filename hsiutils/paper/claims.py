@@ -1,0 +1,337 @@
+"""The ledger: what the paper claims, what a run measures, and the verdict, which no author gives by hand.
+
+What the ledger's claims are measured by: one small function a claim, of a run.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+import yaml
+from scipy import stats
+
+from hsiutils.analysis import last_layer
+from hsiutils.analysis.intervals import Estimate, difference, mean_over_seeds
+from hsiutils.analysis.similarity import beyond_seeds, likeness
+from hsiutils.data.statistics import class_variability, statistics
+from hsiutils.models.metrics import scores
+from hsiutils.paper import activations as activation_results
+from hsiutils.paper import activations as activation_study
+from hsiutils.paper import conservativeness as audit_study
+from hsiutils.paper import run as pipeline
+from hsiutils.paper.activations import FEW, MANY
+from hsiutils.paper.bands import feeding, self_feed
+from hsiutils.paper.run import Run
+
+
+class NotTestable(Exception):
+    """A claim cannot be tested with this run; the message says why."""
+
+
+Measure = Callable[[Run], Estimate]
+
+
+def _cell(variant: str, name: str) -> Measure:
+    def measure(run: Run) -> Estimate:
+        if run.data_root is None:
+            raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
+        return mean_over_seeds(_iou(run, variant, name))
+
+    return measure
+
+
+def marks_fall(run: Run) -> Estimate:
+    """IoU of Road Marks, 3 channels minus 25 with PN, points."""
+    return difference(_iou(run, "3", "Road Marks"), _iou(run, "25-PN", "Road Marks"))
+
+
+def vegetation_rise(run: Run) -> Estimate:
+    """IoU of Vegetation, 25 channels with PN minus 3, points."""
+    return difference(_iou(run, "25-PN", "Vegetation"), _iou(run, "3", "Vegetation"))
+
+
+def variability_gain(run: Run) -> Estimate:
+    """Spearman correlation over the classes of class variability and IoU gained from 1 to 25 channels, by seed."""
+    drive = pipeline.data(run)
+    variability = class_variability(statistics(drive, drive.names("train"))).values
+    gain = _scores(run, "25")["iou"].values - _scores(run, "1")["iou"].values  # (seed, class)
+    known = np.isfinite(variability) & np.isfinite(gain).all(axis=0)
+    if known.sum() < 3:
+        raise NotTestable(f"only {known.sum()} classes occur in both training and test scenes")
+    return mean_over_seeds([stats.spearmanr(variability[known], row[known]).statistic for row in gain])
+
+
+def pn_robustness(run: Run) -> Estimate:
+    """Mean IoU lost from sunlit to shadowed pixels, 25 channels minus 25 with PN, points."""
+    return difference(_lost_in_shadow(run, "25"), _lost_in_shadow(run, "25-PN"))
+
+
+def pn_edge_cost(run: Run) -> Estimate:
+    """Boundary IoU of Road Marks, 25 channels minus 25 with PN, points."""
+    one, other = (_scores(run, name)["boundary_iou"].sel({"class": "Road Marks"}) * 100 for name in ("25", "25-PN"))
+    return difference(_finite(one), _finite(other))
+
+
+def head_gap(run: Run) -> Estimate:
+    """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
+    gaps = activation_study.over_networks(run, activation_study.head_sums)["gap"]
+    return mean_over_seeds(gaps.max(["variant", "scene"]))
+
+
+def likeness_of_inputs(run: Run) -> Estimate:
+    """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
+    variants = [name for name in activation_study.PAPER_VARIANTS if name in run.variants]
+    pairs = likeness(activation_study.similarity_sums(run), variants, run.seeds)
+    with _testable():
+        return beyond_seeds(pairs)
+
+
+def vegetation_on_road(run: Run) -> Estimate:
+    """Placement of vegetation on the way to Road, mean of 1 and 3 channels minus 25 with PN."""
+    sums = activation_results.evidence(_compared(run, activation_study.head_sums))
+    with _testable():
+        return activation_results.contrast(activation_results.placement(sums), FEW, MANY)
+
+
+def vegetation_share(run: Run) -> Estimate:
+    """Share of the positive contributions to Road on true vegetation, plain weights, %, 1 and 3 minus 25 with PN."""
+    sums = activation_results.evidence(_compared(run, activation_study.head_sums), margin=False)
+    with _testable():
+        return activation_results.contrast(100 * activation_results.road_share(sums), FEW, MANY)
+
+
+def inhomogeneity(run: Run) -> Estimate:
+    """Coefficient of variation of activations inside Other, 25 channels with PN minus the mean of 1 and 3."""
+    sums = _compared(run, activation_study.head_sums)
+    with _testable():
+        return activation_results.contrast(activation_results.variation(sums), MANY, FEW)
+
+
+def edge_noise(run: Run) -> Estimate:
+    """Noise of conv2d_1 along label borders, in standard deviations, 25 channels with PN minus the mean of 1 and 3."""
+    sums = _compared(run, activation_study.edge_sums)
+    with _testable():
+        return activation_results.contrast(activation_results.edge_noise(sums), MANY, FEW)
+
+
+def vegetation_feeds_road(run: Run) -> Estimate:
+    """How far vegetation's input pixels speak for Road at their own place, -1..1, 1 and 3 channels minus 25 with PN."""
+    pull = self_feed(_compared(run, feeding))
+    with _testable():
+        return activation_results.contrast(pull, FEW, MANY)
+
+
+def gradcam_residual(run: Run) -> Estimate:
+    """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
+    variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
+    found = audit_study.summary(run, variant, run.seeds, scenes)["median"]
+    last = last_layer(pipeline.model(run, variant).model.config)
+    return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
+
+
+def gradcam_survival(run: Run) -> Estimate:
+    """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
+    return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
+
+
+def guided_survival(run: Run) -> Estimate:
+    """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
+    return mean_over_seeds(_known(_survival(run).sel({"method": list(audit_study.GUIDED)}).min("method", skipna=False)))
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "marks_3": _cell("3", "Road Marks"),
+        "marks_25pn": _cell("25-PN", "Road Marks"),
+        "vegetation_3": _cell("3", "Vegetation"),
+        "vegetation_25pn": _cell("25-PN", "Vegetation"),
+        "marks_fall": marks_fall,
+        "vegetation_rise": vegetation_rise,
+        "variability_gain": variability_gain,
+        "pn_robustness": pn_robustness,
+        "pn_edge_cost": pn_edge_cost,
+        "gradcam_residual": gradcam_residual,
+        "gradcam_survival": gradcam_survival,
+        "guided_survival": guided_survival,
+        "head_gap": head_gap,
+        "likeness_of_inputs": likeness_of_inputs,
+        "vegetation_on_road": vegetation_on_road,
+        "vegetation_share": vegetation_share,
+        "inhomogeneity": inhomogeneity,
+        "edge_noise": edge_noise,
+        "vegetation_feeds_road": vegetation_feeds_road,
+    }
+)
+"""Measures by the name that data/claims.yaml uses."""
+
+
+def _compared(run: Run, measure: Callable[[Run, str, int], xr.Dataset]) -> xr.Dataset:
+    """A measure of the networks that the paper's sentences on its Figs. 5 and 6 compare."""
+    missing = [name for name in (*FEW, *MANY) if name not in run.variants]
+    if missing:
+        raise NotTestable(f"needs variant {', '.join(missing)}; this run has {', '.join(run.variants)}")
+    return activation_study.over_networks(run, measure, [*FEW, *MANY])
+
+
+@contextmanager
+def _testable() -> Iterator[None]:
+    """Turn a figure that no network of the run has into a claim that cannot be tested."""
+    try:
+        yield
+    except ValueError as reason:
+        raise NotTestable(str(reason)) from reason
+
+
+def _survival(run: Run) -> xr.DataArray:
+    scenes = audit_study.audited_scenes(run, 1)
+    left = audit_study.survival(run, audit_study.subject(run), run.seeds, scenes)
+    return left.sel(sign="absolute").mean("scene")
+
+
+def _known(values: xr.DataArray) -> xr.DataArray:
+    if not np.isfinite(values).any():
+        raise NotTestable("the maps, or the logits, are the same everywhere, and then nothing is defined")
+    return values
+
+
+@cache
+def _evaluation(run: Run) -> xr.Dataset:
+    return pipeline.evaluation(run, progress=False)
+
+
+def _scores(run: Run, variant: str, region: str = "all") -> xr.Dataset:
+    """Scores of one variant's networks, (seed, class)."""
+    if variant not in run.variants:
+        raise NotTestable(f"needs variant {variant!r}; this run has {', '.join(run.variants)}")
+    counts = _evaluation(run)
+    if region not in counts["region"].values:
+        raise NotTestable("needs to know where the sun shines, which only simulated scenes tell")
+    return scores(counts.sel(variant=variant, region=region, drop=True))
+
+
+def _iou(run: Run, variant: str, name: str) -> xr.DataArray:
+    return _finite(_scores(run, variant)["iou"].sel({"class": name}) * 100)
+
+
+def _lost_in_shadow(run: Run, variant: str) -> xr.DataArray:
+    sun, shadow = (_scores(run, variant, region)["iou"] for region in ("sunlit", "shadowed"))
+    both = np.isfinite(sun) & np.isfinite(shadow)  # the same classes on both sides, or the means do not compare
+    return _finite((sun.where(both).mean("class") - shadow.where(both).mean("class")) * 100)
+
+
+def _finite(values: xr.DataArray) -> xr.DataArray:
+    if not np.isfinite(values).any():
+        raise NotTestable("the class does not occur in the test scenes")
+    return values
+
+
+LEDGER = Path(__file__).resolve().with_name("claims.yaml")
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided: within the spread over seeds"
+NOT_TESTABLE = "cannot be tested here"
+NOT_MEASURED = "not yet measured"
+_FIELDS = {"id", "where", "says", "measured", "paper", "measure", "expects", "chapter"}
+_EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper; see data/claims.yaml for the fields."""
+
+    id: str
+    where: str
+    says: str
+    measured: str
+    paper: float | None
+    measure: str | None
+    expects: Mapping[str, float] | None
+    chapter: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says to a claim."""
+
+    claim: Claim
+    outcome: str
+    measured: Estimate | None
+    note: str = ""
+
+
+def read_claims(path: Path = LEDGER) -> list[Claim]:
+    """Read the ledger.
+
+    Raises
+    ------
+    ValueError
+        If an entry has a field too many or too few, an expectation of another form, or an unknown measure.
+    """
+    entries = yaml.safe_load(path.read_text())["claims"]
+    return [_claim(entry, path) for entry in entries]
+
+
+def evaluate_claims(run: Run, path: Path = LEDGER) -> list[Verdict]:
+    """Measure every claim with a run and judge it."""
+    return [_judge(claim, run) for claim in read_claims(path)]
+
+
+def judge(estimate: Estimate, expects: Mapping[str, float]) -> str:
+    """Hold a measured value against what a claim expects.
+
+    An interval that contains the bound decides nothing; neither does one value, whose spread nobody knows.
+    """
+    if "near" in expects:
+        return REPRODUCED if abs(estimate.mean - expects["near"]) <= expects["within"] else NOT_REPRODUCED
+    if "above" in expects:
+        holds, fails = estimate.low > expects["above"], estimate.high < expects["above"]
+    else:
+        holds, fails = estimate.high < expects["below"], estimate.low > expects["below"]
+    if holds:
+        return REPRODUCED
+    return NOT_REPRODUCED if fails else UNDECIDED
+
+
+def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
+    """The ledger as people read it."""
+    rows = [
+        {
+            "the paper says": verdict.claim.says,
+            "where": verdict.claim.where,
+            "what is measured": verdict.claim.measured,
+            "paper's value": "" if verdict.claim.paper is None else f"{verdict.claim.paper:g}",
+            "measured here": "" if verdict.measured is None else str(verdict.measured),
+            "verdict": verdict.outcome + (f" ({verdict.note})" if verdict.note else ""),
+            "chapter": verdict.claim.chapter,
+        }
+        for verdict in verdicts
+    ]
+    return pd.DataFrame(rows)
+
+
+def _judge(claim: Claim, run: Run) -> Verdict:
+    if claim.measure is None or claim.expects is None:
+        return Verdict(claim, NOT_MEASURED if claim.expects else NOT_TESTABLE, None)
+    try:
+        estimate = MEASURES[claim.measure](run)
+    except NotTestable as reason:
+        return Verdict(claim, NOT_TESTABLE, None, str(reason))
+    return Verdict(claim, judge(estimate, claim.expects), estimate)
+
+
+def _claim(entry: dict[str, Any], path: Path) -> Claim:
+    name = entry.get("id", entry)
+    if set(entry) != _FIELDS:
+        raise ValueError(f"{path}: claim {name}: expected the fields {sorted(_FIELDS)}, got {sorted(entry)}")
+    if entry["expects"] is not None and set(entry["expects"]) not in _EXPECTATIONS:
+        raise ValueError(f"{path}: claim {name}: expects must be above, below, or near and within")
+    if entry["measure"] is not None and entry["measure"] not in MEASURES:
+        raise ValueError(f"{path}: claim {name}: no measure {entry['measure']!r}; there are {', '.join(MEASURES)}")
+    return Claim(**entry)

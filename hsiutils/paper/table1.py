@@ -1,0 +1,79 @@
+"""Table 1: intersection over union by variant, with the spread over seeds, beside the paper's cells."""
+
+from collections.abc import Hashable
+from itertools import combinations
+
+import pandas as pd
+import xarray as xr
+
+from hsiutils.analysis.intervals import Estimate, difference
+from hsiutils.data.classes import CLASSES
+from hsiutils.models.metrics import scores
+
+PAPER: dict[tuple[str, str], float] = {
+    ("3", "Road Marks"): 93.24,
+    ("25-PN", "Road Marks"): 89.27,
+    ("3", "Vegetation"): 91.90,  # most likely the three-channel model's
+    ("25-PN", "Vegetation"): 94.12,
+}
+"""Cells of the paper's Table 1 that could be found (arXiv 2502.14416), IoU in percent; the others are unknown."""
+
+
+def iou_by_seed(counts: xr.Dataset, region: str = "all", score: str = "iou") -> pd.DataFrame:
+    """Scores of every network.
+
+    Parameters
+    ----------
+    counts : of `hsiutils.paper.run.evaluation`.
+    region : "all", "sunlit" or "shadowed".
+    score : "iou" or "boundary_iou".
+
+    Returns
+    -------
+    Long table of variant, seed, class (with "mean" for their mean) and the score in percent.
+    """
+    values = scores(counts.sel(region=region))[score] * 100
+    mean = values.mean("class").expand_dims({"class": ["mean"]})
+    return xr.concat([values, mean], "class").rename(score).to_dataframe()[[score]].reset_index()
+
+
+def table1(counts: xr.Dataset) -> pd.DataFrame:
+    """Our Table 1: mean over seeds and their range, the paper's cell, and None where it is not known."""
+    values = iou_by_seed(counts)
+    rows = []
+    for variant in counts["variant"].values:
+        for name in (*CLASSES, "mean"):
+            own = values[(values["variant"] == variant) & (values["class"] == name)]["iou"]
+            known = PAPER.get((str(variant), name))
+            rows.append((str(variant), name, own.mean(), own.min(), own.max(), known))
+    return pd.DataFrame(rows, columns=["variant", "class", "mean", "lowest", "highest", "paper"])
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as people print it: a row a variant, a column a class; mean over seeds (range), then the paper's cell."""
+
+    def cell(row: pd.Series) -> str:
+        ours = "none" if pd.isna(row["mean"]) else f"{row['mean']:.1f} ({row['lowest']:.1f} to {row['highest']:.1f})"
+        paper = "unknown" if pd.isna(row["paper"]) else f"{row['paper']:.2f}"
+        return f"{ours} | {paper}"
+
+    cells = table.assign(cell=table.apply(cell, axis=1))
+    out = cells.pivot_table(index="variant", columns="class", values="cell", aggfunc="first", sort=False)
+    return out.rename_axis("variant").rename_axis(None, axis="columns")
+
+
+def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
+    """Every pair of variants and class: difference of means, its 95 % interval, whether it can be told from zero."""
+    rows = []
+    for one, other in combinations(dict.fromkeys(values["variant"]), 2):
+        for name in dict.fromkeys(values["class"]):
+            own = values[values["class"] == name]
+            gap = _gap(own, score, one, other)
+            if gap is not None:
+                rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.sign != 0))
+    return pd.DataFrame(rows, columns=["variant", "against", "class", "difference", "low", "high", "told apart"])
+
+
+def _gap(values: pd.DataFrame, score: str, one: Hashable, other: Hashable) -> Estimate | None:
+    a, b = (values[values["variant"] == name][score] for name in (one, other))
+    return None if a.isna().all() or b.isna().all() else difference(a, b)

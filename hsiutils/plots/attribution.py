@@ -1,0 +1,145 @@
+"""What an audit found, as pictures.
+
+Contributions of bands: curves over wavelength, and maps to page through.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from skimage.transform import downscale_local_mean
+
+from hsiutils.plots.base import DIVERGING, HEIGHT, colour
+from hsiutils.plots.charts import lines
+from hsiutils.plots.pictures import colourise, montage, pages, thinned
+
+_ROWS = 54
+"""Of a map in a page: there are as many pages as methods, of six maps each."""
+
+
+def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
+    """Page through methods: the signed residual in units of the class's logit, a tile a class; large maps are thinned.
+
+    Parameters
+    ----------
+    shares : (method, class, y, x) residuals in units of the class's logit.
+    scene : (y, x, 3) picture, the first tile.
+    """
+    step = -(-len(scene) // _ROWS)
+    small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
+    frames = {}
+    for method in map(str, shares["method"].values):
+        tiles = {"scene": small}
+        for name in map(str, shares["class"].values):
+            values = thinned(shares.sel({"method": method, "class": name}).values, _ROWS)
+            tiles[name] = colourise(values, (-1, 1), DIVERGING)
+        frames[method] = montage(tiles, columns=2)
+    return pages(frames, "method")
+
+
+def cascade(survived: xr.DataArray) -> Any:
+    """How much of each method's map survives down the cascade.
+
+    Parameters
+    ----------
+    survived : (method, layer) rank correlation, layer from the head down.
+    """
+    layers = [str(layer) for layer in survived["layer"].values]
+    curves = {
+        str(name): (list(range(len(layers))), survived.sel({"method": name}).values)
+        for name in survived["method"].values
+    }
+    ticks = list(enumerate(layers))
+    return lines(
+        curves,
+        "redrawn from the head down to (layer)",
+        "rank correlation of |map| with the original",
+        markers=True,
+        xticks=ticks,
+        xrotation=30,
+        ylim=(-0.6, 1.05),
+    )
+
+
+def methods_table(found: xr.Dataset) -> pd.DataFrame:
+    """A leaderboard as people read it: one row a method, the best closing first."""
+    heads = {
+        "residual": "residual",
+        "sanity": "redrawn",
+        "class_sensitivity": "classes",
+        "faithfulness": "in - out",
+        "band_faithfulness": "bands",
+        "seconds": "seconds",
+    }
+    frame = found[list(heads)].to_dataframe().rename(columns=heads).reset_index()
+    return frame.sort_values("residual", ignore_index=True)
+
+
+_X = "wavelength (nm)"
+_SPECTRA_ROWS = 108
+"""Of a map in a page; larger ones are thinned, so that a slider of a full-size scene stays small."""
+
+
+def contribution_spectra(
+    curves: Mapping[str, xr.DataArray], wavelengths: ArrayLike, ylabel: str = "added to the margin (logits)"
+) -> hv.Layout:
+    """Draw one chart a name, with a curve a target: mean over seeds, and their range where there are several.
+
+    Parameters
+    ----------
+    curves : name -> (band, target), and seed if there are several.
+    wavelengths : of the bands in nm, in the order of the bands; the axis ascends.
+    """
+    centres = np.asarray(wavelengths)
+    order = centres.argsort()
+    charts = [_spectrum_chart(name, values.isel(band=order), centres[order], ylabel) for name, values in curves.items()]
+    return hv.Layout(charts).cols(1).opts(shared_axes=False, toolbar=None)
+
+
+def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: int = 1) -> hv.HoloMap:
+    """Page up the spectrum through maps (band, y, x), one picture a name, each with one scale for all its bands.
+
+    Parameters
+    ----------
+    step : show every so-manieth band in ascending order.
+    """
+    centres = np.asarray(wavelengths)
+    limits = {name: float(np.nanpercentile(abs(values.values), 99.5)) or 1.0 for name, values in maps.items()}
+    frames = {}
+    for band in centres.argsort()[::step]:
+        tiles = {name: _map(values.isel(band=band).values, limits[name]) for name, values in maps.items()}
+        frames[round(float(centres[band]), 1)] = montage(tiles, columns=min(2, len(tiles)))
+    return pages(frames, _X)
+
+
+def _map(values: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
+    return colourise(thinned(values, _SPECTRA_ROWS), (-limit, limit), DIVERGING)
+
+
+def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64], ylabel: str) -> hv.Overlay:
+    parts = [hv.HLine(0).opts(color="grey", line_width=1)]
+    for index, target in enumerate(values["target"].values):
+        curve = values.sel(target=target).astype(float)
+        mean = curve
+        if "seed" in curve.dims:
+            mean = curve.mean("seed")
+            area = (across, curve.min("seed").values, curve.max("seed").values)
+            parts.append(hv.Area(area, _X, [ylabel, "high"]).opts(color=colour(index), alpha=0.2, line_alpha=0))
+        data = (across, mean.values)
+        parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
+        parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
+    return hv.Overlay(parts).opts(
+        title=name,
+        xlabel=_X,  # the zero line comes first and has no names for the axes
+        ylabel=ylabel,
+        responsive=True,
+        height=HEIGHT,
+        show_grid=True,
+        toolbar=None,
+        legend_position="bottom",
+        legend_cols=2,
+    )

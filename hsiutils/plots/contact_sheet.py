@@ -1,0 +1,120 @@
+"""A contact sheet of a data set: every scene in pseudocolour beside its labels, on one PNG."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from hsiutils.data.atomic import write_atomically
+from hsiutils.data.classes import LABELS
+from hsiutils.data.cube import pseudocolour
+from hsiutils.data.hsidrive import HSIDrive
+from hsiutils.data.layouts import DatasetError
+
+_GAP, _CAPTION = 8, 18
+"""Pixels between pictures, and for a line of text under each."""
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_PALETTE = np.array([label.rgb for label in LABELS], dtype=np.uint8)
+
+
+def contact_sheet(
+    drive: HSIDrive,
+    path: Path | str,
+    names: Sequence[str] | None = None,
+    *,
+    columns: int = 4,
+    width: int = 204,
+    progress: bool = False,
+) -> Path:
+    """Write a sheet of scenes: pseudocolour, labels in the official palette, name and split; the palette below.
+
+    A scene that cannot be read takes its place with the words "cannot be read"; see `hsiutils.data.check`.
+
+    Parameters
+    ----------
+    drive : the data set.
+    path : PNG file to write, at once or not at all.
+    names : of the scenes; all by default.
+    columns : scenes in a row.
+    width : of one picture, pixels.
+    progress : show a bar.
+
+    Returns
+    -------
+    The path.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to show, or a size is not positive.
+    """
+    path, names = Path(path), drive.names() if names is None else list(names)
+    if not names or columns < 1 or width < 1:
+        raise ValueError(f"need scenes, columns and width, got {len(names)} scenes, {columns=}, {width=}")
+    rows, across = drive.sensor.tiles
+    size = (width, max(1, round(width * rows / across)))
+    cells = [_cell(drive, name, size) for name in tqdm(names, unit="scene", disable=not progress)]
+    info = PngInfo()
+    info.add_text("Description", f"{drive.origin} scenes of {drive.layout}")
+    buffer = io.BytesIO()
+    _sheet(cells, min(columns, len(cells))).save(buffer, format="PNG", optimize=True, pnginfo=info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def _cell(drive: HSIDrive, name: str, size: tuple[int, int]) -> Image.Image:
+    """Both pictures of a scene side by side, with a caption."""
+    width, height = size
+    cell = Image.new("RGB", (2 * width, height + _CAPTION), _PAPER)
+    caption = f"{name}  {drive.scenes.at[name, 'split']}"
+    try:
+        colour, codes = pseudocolour(drive.cube(name)).values, drive.labels(name)
+    except DatasetError:
+        caption += "  cannot be read"
+    else:
+        cell.paste(_resized(np.rint(255 * colour).astype(np.uint8), size, Image.Resampling.BILINEAR), (0, 0))
+        # Colours of a palette must not be mixed: between two classes lies no third.
+        cell.paste(_resized(_PALETTE[codes], size, Image.Resampling.NEAREST), (width, 0))
+    ImageDraw.Draw(cell).text((2, height + 2), caption, fill=_INK, font=ImageFont.load_default(12))
+    return cell
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    return Image.fromarray(pixels).resize(size, how)
+
+
+def _sheet(cells: list[Image.Image], columns: int) -> Image.Image:
+    width, height = cells[0].size
+    rows = -(-len(cells) // columns)
+    legend = _legend(columns * (width + _GAP) - _GAP)
+    whole = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + legend.height + 2 * _GAP)
+    sheet = Image.new("RGB", whole, _PAPER)
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, columns)
+        sheet.paste(cell, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
+    sheet.paste(legend, (_GAP, whole[1] - legend.height - _GAP))
+    return sheet
+
+
+def _legend(width: int) -> Image.Image:
+    """The palette with its names, in as many lines as they need."""
+    font, line, x, y = ImageFont.load_default(12), _CAPTION + 2, 0, 0
+    places = []
+    for label in LABELS:
+        needed = _CAPTION + int(font.getlength(label.name)) + 2 * _GAP
+        if x and x + needed > width:
+            x, y = 0, y + line
+        places.append((x, y))
+        x += needed
+    legend = Image.new("RGB", (width, y + line), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for label, (left, top) in zip(LABELS, places, strict=True):
+        draw.rectangle((left, top + 3, left + 12, top + 15), fill=label.rgb, outline=_INK)
+        draw.text((left + _CAPTION, top + 2), label.name, fill=_INK, font=font)
+    return legend

@@ -1,0 +1,363 @@
+"""The light of a scene: when and where it was taken, what the sky let through, and how far one could see.
+
+Clear skies are SPECTRL2 (Bird and Riordan 1986) as pvlib has it. An overcast sky passes a grey share of the same
+global irradiance, all of it diffuse: whiter than a blue sky, as clouds are. Fog and haze follow Koschmieder's law, with
+the wavelength dependence of Kim, McArthur and Korevaar (2001).
+
+How bright the sky is in every direction: sums of standard skies whose energy is that of the diffuse irradiance.
+
+Each part of the diffuse light (molecules, haze, clouds) has one spectrum and one pattern over the dome. The patterns
+are those of the CIE standard general sky (ISO 15469:2004): a gradation from zenith to horizon times an indicatrix
+around the sun. Each is normalised so that it lays exactly its own irradiance on a horizontal plane.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pvlib import atmosphere, solarposition
+from pvlib.spectrum import spectrl2
+
+from hsiutils.data.names import Conditions
+from hsiutils.simulate.draws import generator
+
+Array = NDArray[np.float64]
+
+SUN_RADIUS = np.deg2rad(0.2666)
+"""Angular radius of the sun's disc at the mean distance, radians."""
+DISC_SR = 2 * np.pi * (1 - np.cos(SUN_RADIUS))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One standard sky: (1 + a exp(b / cos Z)) (1 + c (exp(d g) - exp(d pi/2)) + e cos^2 g).
+
+    Z is the zenith angle and g the angle to the sun. `texture` is how strongly the cloud field modulates it:
+    0 smooth, 1 clouds with gaps between them.
+    """
+
+    a: float
+    b: float
+    c: float = 0.0
+    d: float = -1.0
+    e: float = 0.0
+    texture: float = 0.0
+
+
+MOLECULES = Pattern(a=-1.0, b=-0.32, e=1.0)
+"""Gradation of the clear sky (type 12) with the Rayleigh phase function 1 + cos^2."""
+HAZE = Pattern(a=-1.0, b=-0.32, c=10.0, d=-3.0, e=0.45)
+"""Type 12, clear: forward scattering brightens the sky around the sun."""
+BROKEN_CLOUDS = Pattern(a=0.0, b=-1.0, c=2.0, d=-1.5, e=0.15, texture=1.0)
+"""Type 11 without gradation, on the clouds only."""
+OVERCAST = Pattern(a=4.0, b=-0.70, texture=0.35)
+"""Type 1: three times as bright at the zenith as at the horizon; thinner and thicker places in the deck."""
+FOG = Pattern(a=0.0, b=-1.0)
+"""Type 5: uniform."""
+
+
+@dataclass(frozen=True)
+class CloudField:
+    """A frozen random field on a layer above, a sum of plane waves: about normal, with no period.
+
+    Attributes
+    ----------
+    waves : (modes, 2) wave vectors, per layer height.
+    phases, amplitudes : (modes,)
+    cover : share of the layer that is cloud, 0..1.
+    """
+
+    waves: Array
+    phases: Array
+    amplitudes: Array
+    cover: float
+
+    @classmethod
+    def draw(cls, cover: float, rng: np.random.Generator, modes: int = 28) -> "CloudField":
+        """Draw a field; power falls with the wave number as in turbulence (amplitude ~ k^-5/6 per octave)."""
+        length, turn = np.exp(rng.uniform(np.log(0.7), np.log(14), modes)), rng.uniform(0, 2 * np.pi, modes)
+        waves = np.stack([length * np.cos(turn), 0.6 * length * np.sin(turn)], axis=1)
+        amplitudes = length ** (-5 / 6)
+        amplitudes *= np.sqrt(2 / np.sum(amplitudes**2))
+        return cls(waves, rng.uniform(0, 2 * np.pi, modes), amplitudes, cover)
+
+    def thickness(self, direction: Array) -> Array:
+        """Standardised thickness (mean 0, variance 1) of the layer in each direction (3, ...) above the horizon."""
+        # A layer over a round earth: the path to it stays finite at the horizon.
+        reach = 1 / (np.maximum(direction[2], 0) + 0.06)
+        x, y = direction[0] * reach, direction[1] * reach
+        total: Array = np.zeros_like(x)
+        for (east, north), phase, amplitude in zip(self.waves, self.phases, self.amplitudes, strict=True):
+            total += amplitude * np.cos(east * x + north * y + phase)
+        return total
+
+    def opacity(self, direction: Array) -> Array:
+        """0 in the gaps, 1 in the clouds, soft at the rims."""
+        threshold = -2.2 + 4.4 * (1 - self.cover)
+        return np.asarray(1 / (1 + np.exp(-5 * (self.thickness(direction) - threshold))))
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Radiance over the dome: sum over parts of irradiance x pattern.
+
+    Attributes
+    ----------
+    sun : (3,) unit vector towards the sun, world axes.
+    patterns : one for each part.
+    irradiance : (parts, wavelengths) that each part lays on a horizontal plane, W m-2 nm-1.
+    clouds : the field that textures patterns which ask for it.
+    """
+
+    sun: Array
+    patterns: tuple[Pattern, ...]
+    irradiance: Array
+    clouds: CloudField
+
+    def shape(self, direction: Array) -> Array:
+        """Radiance of every part per unit of its horizontal irradiance, 1/sr: (parts, ...); zero below the horizon.
+
+        Parameters
+        ----------
+        direction : (3, ...) unit vectors, away from the eye.
+        """
+        return np.asarray(self._raw(direction) * self._scale.reshape(-1, *(1,) * (direction.ndim - 1)))
+
+    def radiance(self, direction: Array) -> Array:
+        """Spectral radiance (wavelengths, ...), W m-2 nm-1 sr-1, without the sun's disc."""
+        return np.asarray(np.einsum("pw,p...->w...", self.irradiance, self.shape(direction)))
+
+    def on_disc(self, direction: Array) -> NDArray[np.bool_]:
+        """Whether a direction (3, ...) hits the sun's disc."""
+        return np.asarray(np.tensordot(self.sun, direction, 1) > np.cos(SUN_RADIUS))
+
+    @cached_property
+    def horizon(self) -> Array:
+        """(parts,) mean of `shape` around the horizon, 1/sr: what haze and fog show in the distance."""
+        return np.asarray(self.shape(_ring(0.02)).mean(axis=1))
+
+    @cached_property
+    def _scale(self) -> Array:
+        direction, weight = hemisphere()
+        return np.asarray(1 / (self._raw(direction) @ weight))
+
+    def _raw(self, direction: Array) -> Array:
+        height = np.maximum(direction[2], 1e-3)
+        away = np.arccos(np.clip(np.tensordot(self.sun, direction, 1), -1, 1))
+        textured = any(pattern.texture for pattern in self.patterns)
+        opacity = self.clouds.opacity(direction) if textured else np.zeros_like(height)
+        above = direction[2] > 0
+        return np.stack([_pattern(one, height, away, opacity) * above for one in self.patterns])
+
+
+def _pattern(pattern: Pattern, height: Array, away: Array, opacity: Array) -> Array:
+    gradation = 1 + pattern.a * np.exp(pattern.b / height)
+    forward = np.exp(pattern.d * away) - np.exp(pattern.d * np.pi / 2)
+    indicatrix = 1 + pattern.c * forward + pattern.e * np.cos(away) ** 2
+    return np.asarray(gradation * indicatrix * (1 - pattern.texture + pattern.texture * opacity))
+
+
+def hemisphere(rings: int = 90, sectors: int = 180) -> tuple[Array, Array]:
+    """Directions (3, n) over the upper half-space and their weights cos(Z) d(omega), which sum to pi."""
+    squared = (np.arange(rings) + 0.5) / rings  # of the sine of Z: equal steps in projected solid angle
+    turn = (np.arange(sectors) + 0.5) / sectors * 2 * np.pi
+    sine, azimuth = (grid.ravel() for grid in np.meshgrid(np.sqrt(squared), turn, indexing="ij"))
+    direction = np.stack([sine * np.sin(azimuth), sine * np.cos(azimuth), np.sqrt(1 - sine**2)])
+    return direction, np.full(direction.shape[1], np.pi / direction.shape[1])
+
+
+def _ring(height: float, sectors: int = 72) -> Array:
+    turn = np.arange(sectors) / sectors * 2 * np.pi
+    level = np.sqrt(1 - height**2)
+    return np.stack([level * np.sin(turn), level * np.cos(turn), np.full(sectors, height)])
+
+
+GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
+"""Wavelengths of every spectrum of light, nm; fine enough for the narrowest filter (2.7 nm wide)."""
+LATITUDE, LONGITUDE = 43.26, -2.93
+"""Bilbao, degrees."""
+_YEAR = 2021
+_FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
+_SEASON_DAYS = 91
+_VAPOUR_CM: Final = {"winter": (0.7, 1.6), "spring": (1.0, 2.2), "summer": (1.8, 3.2), "fall": (1.2, 2.6)}
+_VISIBILITY_M: Final = {
+    "sunny": (15e3, 45e3),
+    "cloudy": (8e3, 30e3),
+    "wet": (2e3, 10e3),
+    "foggy": (60.0, 400.0),
+}
+_TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
+"""Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
+_CLOUD_PATH = 1.8
+"""Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999)."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the name leaves open, drawn for one image.
+
+    Attributes
+    ----------
+    time : UTC.
+    heading_deg : direction in which the car drives, clockwise from north.
+    aerosol : optical depth at 500 nm.
+    vapour_cm, ozone_cm : precipitable water; ozone column at standard pressure.
+    visibility_m : distance at which contrast has fallen to 2 %.
+    cloud_cover : share of the sky, 0..1; 1 hides the sun.
+    transmittance : of the cloud deck or fog, 0..1; 1 without one.
+    """
+
+    weather: str
+    time: pd.Timestamp
+    heading_deg: float
+    aerosol: float
+    vapour_cm: float
+    ozone_cm: float
+    visibility_m: float
+    cloud_cover: float
+    transmittance: float
+
+
+@dataclass(frozen=True)
+class Illumination:
+    """Spectral light at the scene; every spectrum is on `GRID_NM`.
+
+    Attributes
+    ----------
+    sun : (3,) unit vector towards the sun, world axes.
+    direct : (n,) irradiance of a plane facing the sun, W m-2 nm-1; zero when the sun is hidden.
+    sky : radiance of the dome, whose parts sum to `diffuse`.
+    extinction : (n,) of the air along the line of sight, 1/m.
+    """
+
+    sun: Array
+    direct: Array
+    sky: Sky
+    extinction: Array
+
+    @property
+    def diffuse(self) -> Array:
+        """(n,) diffuse irradiance of a horizontal plane, W m-2 nm-1."""
+        return np.asarray(self.sky.irradiance.sum(axis=0))
+
+    @property
+    def horizontal(self) -> Array:
+        """(n,) global irradiance of a horizontal plane, W m-2 nm-1."""
+        return np.asarray(self.direct * max(self.sun[2], 0.0) + self.diffuse)
+
+
+STANDARD: Final = Circumstances(
+    weather="sunny",
+    time=pd.Timestamp("2021-03-20T12:20:00", tz="UTC"),
+    heading_deg=0.0,
+    aerosol=0.1,
+    vapour_cm=1.4,
+    ozone_cm=0.34,
+    visibility_m=30e3,
+    cloud_cover=0.0,
+    transmittance=1.0,
+)
+"""A clear noon at the equinox in Bilbao: the light under which the white reference is taken."""
+
+
+def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
+    """Draw day, time, heading, air and clouds for what the name says; same seed and name, same draw."""
+    rng = generator(seed, conditions.name, "circumstances")
+    weather = conditions.weather
+    overcast = weather != "sunny"
+    low, high = _VISIBILITY_M[weather]
+    return Circumstances(
+        weather=weather,
+        time=_draw_time(conditions, rng),
+        heading_deg=float(rng.uniform(0, 360)),
+        aerosol=float(rng.uniform(0.05, 0.28)),
+        vapour_cm=float(rng.uniform(*_VAPOUR_CM[conditions.season])),
+        ozone_cm=float(rng.uniform(0.27, 0.40)),
+        visibility_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        cloud_cover=1.0 if overcast else float(max(0.0, rng.uniform(-0.25, 0.45))),
+        transmittance=float(rng.uniform(*_TRANSMITTANCE[weather])) if overcast else 1.0,
+    )
+
+
+def _draw_time(conditions: Conditions, rng: np.random.Generator) -> pd.Timestamp:
+    """A day of the season; then within two hours of noon, or 20 minutes to two hours off sunrise or sunset."""
+    day = int(_FIRST_DAY[conditions.season] + rng.integers(_SEASON_DAYS))
+    midnight = pd.Timestamp(f"{_YEAR}-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
+    events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
+    after_low_sun = float(rng.uniform(1 / 3, 2.0))
+    around_noon = float(rng.uniform(-2.0, 2.0))
+    anchor, hours = {
+        "dawn": (events["sunrise"], after_low_sun),
+        "midday": (events["transit"], around_noon),
+        "sunset": (events["sunset"], -after_low_sun),
+    }[conditions.daytime]
+    return (anchor + pd.Timedelta(hours=hours)).round("s")
+
+
+def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
+    """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds."""
+    sun, zenith = _sun(circumstances)
+    sunny = circumstances.weather == "sunny"
+    direct, diffuse, molecular = _clear_sky(circumstances, zenith, 1.0 if sunny else _CLOUD_PATH)
+    clouds = CloudField.draw(circumstances.cloud_cover, generator(seed, str(circumstances.time), "clouds"))
+    if sunny:
+        patterns, parts = _fair_sky(circumstances.cloud_cover, direct * sun[2], diffuse, molecular)
+    else:
+        pattern = FOG if circumstances.weather == "foggy" else OVERCAST
+        patterns, parts = (pattern,), (circumstances.transmittance * (direct * sun[2] + diffuse))[None]
+        direct = np.zeros_like(direct)
+    return Illumination(sun, direct, Sky(sun, patterns, parts, clouds), extinction(circumstances.visibility_m))
+
+
+def _sun(circumstances: Circumstances) -> tuple[Array, float]:
+    position = solarposition.get_solarposition(circumstances.time, LATITUDE, LONGITUDE).iloc[0]
+    zenith, azimuth = float(position["apparent_zenith"]), float(position["azimuth"])
+    up, turn = np.deg2rad(90 - zenith), np.deg2rad(azimuth - circumstances.heading_deg)
+    return np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)]), zenith
+
+
+def _clear_sky(circumstances: Circumstances, zenith: float, vapour_path: float) -> tuple[Array, Array, Array]:
+    """Direct normal and diffuse horizontal irradiance, and the part of the latter that clean air would give."""
+    vapour = circumstances.vapour_cm * vapour_path
+    spectra = [_spectrl2(circumstances, zenith, aerosol, vapour) for aerosol in (circumstances.aerosol, 1e-6)]
+    direct, diffuse, clean = spectra[0]["dni"], spectra[0]["dhi"], spectra[1]["dhi"]
+    on_grid = [np.interp(GRID_NM, spectra[0]["wavelength"], curve[:, 0]) for curve in (direct, diffuse, clean)]
+    return on_grid[0], on_grid[1], np.minimum(on_grid[1], on_grid[2])
+
+
+def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float, vapour_cm: float) -> dict[str, Array]:
+    result: dict[str, Array] = spectrl2(
+        apparent_zenith=zenith,
+        aoi=zenith,
+        surface_tilt=0.0,
+        ground_albedo=0.2,
+        surface_pressure=101_325.0,
+        relative_airmass=atmosphere.get_relative_airmass(zenith, model="kastenyoung1989"),
+        precipitable_water=vapour_cm,
+        ozone=circumstances.ozone_cm,
+        aerosol_turbidity_500nm=aerosol,
+        dayofyear=circumstances.time.day_of_year,
+    )
+    return result
+
+
+def _fair_sky(cover: float, beam: Array, diffuse: Array, molecular: Array) -> tuple[tuple[Pattern, ...], Array]:
+    """Blue sky, haze, and fair-weather clouds; the clouds shine with a share of the whole global irradiance."""
+    parts = [(1 - cover) * molecular, (1 - cover) * (diffuse - molecular)]
+    patterns = [MOLECULES, HAZE]
+    if cover > 0:
+        parts.append(0.35 * cover * (beam + diffuse))
+        patterns.append(BROKEN_CLOUDS)
+    return tuple(patterns), np.stack(parts)
+
+
+def extinction(visibility_m: float) -> Array:
+    """Extinction coefficient on `GRID_NM`, 1/m: 3.912 / V at 550 nm, times (550 / wavelength)^q of Kim et al. 2001."""
+    if visibility_m <= 0:
+        raise ValueError(f"visibility must be positive, metres, got {visibility_m}")
+    distance = visibility_m / 1000
+    exponent = np.interp(distance, [0.5, 1.0, 6.0], [0.0, 0.5, 1.3])
+    return np.asarray(3.912 / visibility_m * (550 / GRID_NM) ** exponent)

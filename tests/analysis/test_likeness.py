@@ -1,0 +1,180 @@
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import xarray as xr
+
+from hsiutils import analysis
+from hsiutils.analysis import similarity as likeness
+from hsiutils.analysis.similarity import source_name
+
+SCENES = planted.scenes(4)
+
+
+@pytest.fixture(scope="module")
+def moments():
+    """Two inputs with two seeds each; a's seeds are one network with its channels in another order, b's are not."""
+    one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
+    models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
+    models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
+    sources = {name: analysis.Source(model, SCENES) for name, model in models.items()}
+    sources |= {
+        source_name(name, 0, kind): analysis.Source(models[source_name(name, 0)], SCENES, kind)
+        for name in "ab"
+        for kind in ("moved", "other scene")
+    }
+    return analysis.moments(sources)
+
+
+def permuted(model):
+    """The same network with the channels before the head reversed."""
+    last = model.decoder[-1].block
+    for holder in (last.conv2, last.norm2):
+        for value in holder.state_dict().values():
+            if value.ndim and len(value) == 4:
+                value.copy_(value.flip(0).clone())
+    return model
+
+
+def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(moments):
+    pairs = likeness.likeness(moments, ["a", "b"], [0, 1])
+    of_a = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "another seed")]
+    assert of_a["matched"].item() == pytest.approx(1)
+    assert of_a["cka"].item() == pytest.approx(1)
+    strange = pairs[(pairs["pair"] == "b and b") & (pairs["kind"] == "another seed")]
+    assert strange["matched"].item() < 0.9
+    assert set(pairs["kind"]) == {"another seed", "another input", "another scene", "moved"}
+    assert (pairs["seed"] < pairs["other_seed"]).all()
+    moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
+    assert moved < 0.9
+    table = likeness.likeness_table(pairs)
+    assert table.loc["a and a", "trained"] == pytest.approx(1)
+    assert table.loc["a and a", "moved"] == pytest.approx(moved)
+    assert (table["least"] <= table["most"]).all()
+
+
+def test_all_pairs_at_once_are_the_pairs_one_by_one(moments):
+    pairs = likeness.likeness(moments, ["a", "b"], [0, 1])
+    for row in pairs[pairs["kind"].isin(["another seed", "another input"])].itertuples():
+        one, other = row.pair.split(" and ")
+        both = [(row.seed, row.other_seed), (row.other_seed, row.seed)]
+        direct = [
+            analysis.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
+            for a, b in both
+        ]
+        figures = [row.matched, row.random_pairing, row.cka]
+        assert any(np.allclose(figures, values) for values in direct)
+
+
+def test_matches_stand_on_the_diagonal(moments):
+    matrix = likeness.matched_matrix(moments, source_name("a", 0), source_name("a", 1))
+    assert np.diag(matrix.values) == pytest.approx(np.ones(len(matrix)))
+    assert (matrix["channel_a"].values + matrix["channel_b"].values == 3).all()
+
+
+def pairs_of(same, other, seeds=3):
+    rows = [
+        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
+        for a in range(seeds)
+        for b in range(a + 1, seeds)
+        for kind, value in (("another seed", same), ("another input", other))
+    ]
+    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
+
+
+def test_what_an_input_does_beyond_seeds():
+    found = likeness.beyond_seeds(pairs_of(0.9, 0.5))
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 1
+    assert likeness.beyond_seeds(pairs_of(0.5, 0.9)).sign == -1
+    alone = likeness.beyond_seeds(pairs_of(0.9, 0.5, seeds=2))
+    assert (alone.mean, alone.count) == (pytest.approx(0.4), 1)
+    assert np.isnan(alone.low)
+    with pytest.raises(ValueError, match="two seeds"):
+        likeness.beyond_seeds(pairs_of(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
+
+
+def test_the_interval_is_wide_where_one_seed_decides():
+    pairs = pairs_of(0.5, 0.5)
+    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
+    found = likeness.beyond_seeds(pairs)
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 0
+
+
+def planted_moments(scenes=6, pixels=400):
+    """Maps made by hand: every network sees a common feature; "rich" ones also a second; each has noise of its own."""
+    rng = np.random.default_rng(0)
+    common, second = rng.normal(size=(2, scenes, pixels))
+    units, values = [], []
+    for name in ("poor", "rich"):
+        for seed in (0, 1, 2):
+            channels = [common, *([second] if name == "rich" else []), rng.normal(size=(scenes, pixels))]
+            channels = [channel + 0.3 * rng.normal(size=(scenes, pixels)) for channel in channels]
+            channels.append(np.zeros((scenes, pixels)))  # a dead one
+            kinds = [("none", channels)] + ([("other scene", [c[::-1] for c in channels])] if seed == 0 else [])
+            for shuffle, maps in kinds:
+                units += [(source_name(name, seed, shuffle), number) for number in range(len(maps))]
+                values += maps
+    stack = np.stack(values, axis=1)
+    return xr.Dataset(
+        {
+            "pixels": ("scene", np.full(scenes, float(pixels))),
+            "total": (("scene", "unit"), stack.sum(axis=2)),
+            "product": (("scene", "unit", "unit_other"), stack @ stack.transpose(0, 2, 1)),
+        },
+        coords={"source": ("unit", [u[0] for u in units]), "channel": ("unit", [u[1] for u in units])},
+    )
+
+
+def test_planted_features_are_told_apart():
+    found = likeness.features(planted_moments(), ["poor", "rich"], [0, 1, 2], ["poor"], seed=0)
+    assert found["channels"].tolist() == [6, 9]  # three seeds, the dead ones left out
+    poor, rich = found.loc["poor"], found.loc["rich"]
+    # Nobody else is poor: its common feature is its own; the rich network has that, one more, and noise.
+    assert (poor["preserved"], poor["own"], poor["noise"]) == (0, pytest.approx(1 / 2), pytest.approx(1 / 2))
+    assert (rich["preserved"], rich["own"], rich["noise"]) == tuple([pytest.approx(1 / 3)] * 3)
+    for kind in ("preserved", "own", "noise"):
+        assert (found[f"{kind}_low"] <= found[kind]).all()
+        assert (found[kind] <= found[f"{kind}_high"]).all()
+    assert (found["chance"] < 0.3).all()
+
+
+def test_without_a_second_seed_nothing_tells_noise():
+    with pytest.raises(ValueError, match="two seeds and two scenes, got 1 and 6"):
+        likeness.features(planted_moments(), ["poor", "rich"], [0], ["poor"], seed=0)
+
+
+def test_intervals_over_scenes_hold_the_value_and_are_seeded(moments):
+    pairs = likeness.likeness(moments, ["a", "b"], [0, 1])
+    table = likeness.likeness_table(pairs, moments, [0, 1], seed=0)
+    assert (table["low"] <= table["trained"] + 0.02).all()
+    assert (table["trained"] <= table["high"] + 0.02).all()
+    assert table.loc["a and a", "low"] == pytest.approx(1)
+    assert table.equals(likeness.likeness_table(pairs, moments, [0, 1], seed=0))
+    gap = likeness.beyond_scenes(moments, ["a", "b"], [0, 1], seed=0)
+    assert gap.mean == pytest.approx(likeness.beyond_seeds(pairs).mean)
+    assert gap.low < gap.mean < gap.high
+
+
+def test_drawing_a_scene_twice_is_having_it_twice(moments):
+    counts = np.array([2, 0, 1, 1])
+    doubled = moments.isel(scene=[0, 0, 2, 3])
+    one, other = likeness.Correlated.of(moments, counts), likeness.Correlated.of(doubled)
+    np.testing.assert_allclose(one.correlation, other.correlation)
+    np.testing.assert_allclose(one.covariance, other.covariance)
+
+
+def test_one_scene_has_no_interval(moments):
+    single = moments.isel(scene=[0])
+    table = likeness.likeness_table(likeness.likeness(single, ["a", "b"], [0, 1]), single, [0, 1])
+    assert table["trained"].notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_one_network_is_like_no_other(moments):
+    pairs = likeness.likeness(moments, ["a"], [0])
+    assert pairs.empty
+    assert likeness.likeness_table(pairs, moments, [0]).empty
+    with pytest.raises(ValueError, match="two seeds and of two inputs"):
+        likeness.beyond_seeds(pairs)

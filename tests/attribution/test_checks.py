@@ -1,0 +1,188 @@
+"""The randomisation check, on a network that has learned a toy world, and on maps whose likeness is known."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from networks import SMALL, image, same, shaken, state
+from torch.nn import functional
+
+from hsiutils.attribution import checks as sanity
+from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.targets import region
+from hsiutils.models.unet import UNet, UNetConfig
+
+ORDER = ["conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose"]
+ORDER += ["conv2d_5", "conv2d_4", "conv2d_3", "conv2d_2", "conv2d_1", "conv2d"]
+SPECTRA = torch.tensor(
+    [[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.8, 0.8], [0.1, 0.1, 0.6, 0.7], [0.9, 0.6, 0.4, 0.3], [0.4, 0.5, 0.3, 0.5]]
+)
+X = image(height=16, width=24)
+TARGET = region((SMALL.classes, 16, 24), 1, torch.ones(16, 24, dtype=torch.bool))
+
+
+def scenes(draw, count=4, height=16, width=24):
+    """Patches of five materials under uneven light, with noise: images and classes."""
+    coarse = torch.randn(count, 5, height // 8, width // 8, generator=draw)
+    truth = functional.interpolate(coarse, (height, width), mode="bilinear").argmax(1)
+    light = 1 + 0.1 * torch.randn(count, 1, height, width, generator=draw)
+    noise = 0.05 * torch.randn(count, 4, height, width, generator=draw)
+    return SPECTRA[truth].permute(0, 3, 1, 2) * light + noise, truth
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A network that tells the materials apart, one scene, and its most frequent class with the pixels of it."""
+    draw = torch.Generator().manual_seed(0)
+    model = UNet(UNetConfig(channels=4, depth=2, filters=6, dropout=0, norm_momentum=0.1), draw).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(100):
+        x, truth = scenes(draw)
+        optimiser.zero_grad()
+        functional.cross_entropy(model(x), truth).backward()
+        optimiser.step()
+    x, truth = scenes(draw)
+    model.eval().zero_grad()
+    assert (model(x).argmax(1) == truth).float().mean() > 0.85
+    frequent = int(truth[0].flatten().mode().values)
+    return model, x[0], frequent, truth[0] == frequent
+
+
+@pytest.fixture(scope="module")
+def cascade(learned):
+    """Three draws, because one is noisy: a redrawn head may happen to favour or to disfavour the class."""
+    model, x, frequent, mask = learned
+    methods = {name: METHODS[name] for name in ("GradCAM", "Guided BackProp", "gradient", "linear decomposition")}
+    target = region((5, 16, 24), frequent, mask)
+    draws = [
+        sanity.parameter_randomisation(model, x, target, methods, layers=["conv2d_10", "conv2d_5"], seed=seed)
+        for seed in range(3)
+    ]
+    return xr.concat(draws, dim="draw")
+
+
+def test_guided_backprop_hardly_changes_and_the_others_do(cascade):
+    kept = cascade["spearman"].sel(sign="signed")
+    assert float(kept.sel({"method": "Guided BackProp"}).min()) > 0.5
+    for name in ("GradCAM", "gradient", "linear decomposition"):
+        assert float(kept.sel({"method": name}).mean()) < 0.3
+    assert float(cascade["ssim"].sel({"sign": "absolute", "method": "GradCAM"}).mean()) < 0.4
+
+
+def test_result_has_named_axes_in_the_order_from_the_head_down(cascade):
+    assert cascade["spearman"].dims == cascade["ssim"].dims == ("draw", "method", "layer", "sign")
+    assert list(cascade["layer"].values) == ["conv2d_10", "conv2d_5"]
+    assert list(cascade["sign"].values) == ["signed", "absolute"]
+
+
+def redrawn(model, twin):
+    """Keras names of the layers whose kernel differs."""
+    layers = twin.keras_layers()
+    return {name for name, layer in model.keras_layers().items() if not torch.equal(layer.weight, layers[name].weight)}
+
+
+def test_cascading_redraws_everything_above_and_independent_one_layer():
+    model = shaken().train()
+    before = state(model)
+    cascading = dict(sanity.randomised_networks(model))
+    assert list(cascading) == ORDER
+    for place, name in enumerate(ORDER):
+        assert redrawn(model, cascading[name]) == set(ORDER[: place + 1])
+    for name, twin in sanity.randomised_networks(model, "independent", layers=["conv2d_3", "conv2d_9"]):
+        assert redrawn(model, twin) == {name}
+        assert not twin.training
+    assert same(before, state(model))
+
+
+def test_a_redrawn_layer_is_as_before_training():
+    model = shaken()
+    (twin,) = (twin for _, twin in sanity.randomised_networks(model, "independent", layers=["conv2d_3"]))
+    block, kept = twin.encoder[1], model.encoder[1]
+    assert not block.conv2.bias.any()
+    assert (block.norm2.weight == 1).all()
+    assert (block.norm2.running_var == 1).all()
+    assert not block.norm2.running_mean.any()
+    torch.testing.assert_close(block.norm1.running_var, kept.norm1.running_var)
+    assert block.conv2.weight.dtype == kept.conv2.weight.dtype
+
+
+def test_new_weights_are_not_those_that_training_started_from():
+    fresh = UNet(SMALL, torch.Generator().manual_seed(0))
+    twin = dict(sanity.randomised_networks(fresh, seed=0))["conv2d"]
+    assert redrawn(fresh, twin) == set(ORDER)
+
+
+def test_the_same_seed_draws_the_same_weights():
+    model = shaken()
+    one, again, other = (next(iter(sanity.randomised_networks(model, seed=seed)))[1].head.weight for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_a_folded_network_can_be_redrawn():
+    model = shaken().folded()
+    assert redrawn(model, dict(sanity.randomised_networks(model))["conv2d"]) == set(ORDER)
+
+
+def test_a_map_that_only_looks_at_the_image_survives_everything():
+    def edges(model, x, target, layer=None):
+        return Attribution("edges", "input", xr.DataArray(x.diff(dim=2).numpy(), dims=("band", "y", "x")), 0.0)
+
+    found = sanity.parameter_randomisation(shaken(), X, TARGET, {"edges": edges}, layers=["conv2d_10", "conv2d"])
+    assert (found["spearman"] > 1 - 1e-12).all()
+    assert (found["ssim"] > 1 - 1e-12).all()
+
+
+def test_class_sensitivity_tells_eigencam_from_the_head_contributions():
+    model = shaken()
+    mask = torch.zeros(16, 24, dtype=torch.bool)
+    mask[2:14, 3:20] = True
+    targets = [region((SMALL.classes, 16, 24), number, mask) for number in (0, 1, 2)]
+    methods = {name: METHODS[name] for name in ("EigenCAM", "CAM")}
+    found = sanity.class_sensitivity(model, X, targets, methods)
+    np.testing.assert_allclose(found["spearman"].sel({"method": "EigenCAM"}), 1)
+    np.testing.assert_allclose(found["ssim"].sel({"method": "EigenCAM"}), 1)
+    assert (found["spearman"].sel({"method": "CAM", "sign": "signed"}) < 0.9).all()
+    assert [(str(a), str(b)) for a, b in zip(found["first"].values, found["second"].values, strict=True)] == [
+        (targets[a].name, targets[b].name) for a, b in ((0, 1), (0, 2), (1, 2))
+    ]
+
+
+def drawn(shape, dims, seed=0):
+    return xr.DataArray(np.random.default_rng(seed).normal(size=shape), dims=dims)
+
+
+def test_similarity_of_a_map_with_itself_its_negative_and_another():
+    one = drawn((12, 15), ("y", "x"))
+    np.testing.assert_allclose(sanity.similarity(one, one), np.ones((2, 2)))
+    np.testing.assert_allclose(sanity.similarity(one, 3 * one), np.ones((2, 2)))
+    (signed, absolute), (signed_picture, absolute_picture) = sanity.similarity(one, -one)
+    assert (signed, absolute) == pytest.approx((-1, 1))
+    assert signed_picture < -0.5
+    assert absolute_picture == pytest.approx(1)
+    assert np.abs(sanity.similarity(one, drawn((12, 15), ("y", "x"), seed=1))[0]).max() < 0.3
+
+
+def test_similarity_where_it_is_not_defined():
+    flat = xr.DataArray(np.ones((12, 15)), dims=("y", "x"))
+    assert np.isnan(sanity.similarity(flat, drawn((12, 15), ("y", "x")))[0]).all()
+    small, line = drawn((2, 9), ("y", "x")), drawn((25,), ("band",))
+    for found in (sanity.similarity(small, small), sanity.similarity(line, line)):
+        np.testing.assert_allclose(found[0], 1)
+        assert np.isnan(found[1]).all()
+    coarse = drawn((4, 6), ("y", "x"))  # smaller than the usual window of 7 pixels
+    np.testing.assert_allclose(sanity.similarity(coarse, coarse), 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: list(sanity.randomised_networks(shaken(), "upwards")), "mode must be"),
+        (lambda: list(sanity.randomised_networks(shaken(), layers=["conv2d_77"])), r"no layers \['conv2d_77'\]"),
+        (lambda: sanity.class_sensitivity(shaken(), X, [TARGET], {}), "at least two targets, got 1"),
+    ],
+)
+def test_what_is_wrong_is_said(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from networks import SMALL, hooks, image, same, shaken, state
+from torch.nn import functional
+
+from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, replaced
+
+X = image()[None]
+
+
+def test_activations_are_those_before_and_after_normalisation_and_relu():
+    model = shaken()
+    block = model.encoder[0]
+    with activations(model, ["conv2d"], after=False) as before, activations(model, ["conv2d", INPUT]) as after:
+        model(X)
+    padded = functional.pad(X, (0, 2, 0, 3))
+    torch.testing.assert_close(before["conv2d"], block.conv1(padded))
+    torch.testing.assert_close(after["conv2d"], block.norm1(block.conv1(padded)).relu())
+    assert torch.equal(after[INPUT], X)
+
+
+@pytest.mark.parametrize("name", ["conv2d_1", INPUT])
+def test_a_leaf_stops_the_backward_pass_and_holds_its_gradient(name):
+    model = shaken()
+    with frozen(model), activations(model, [name], leaf=True) as seen:
+        model(X).sum().backward()
+    assert seen[name].is_leaf
+    assert seen[name].grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_replaced_output_is_what_the_network_goes_on_with():
+    model = shaken()
+    last = f"conv2d_{4 * SMALL.depth + 1}"
+    with replaced(model, last, torch.zeros_like):
+        logits = model(X)
+    torch.testing.assert_close(logits, model.head.bias[None, :, None, None].expand_as(logits))
+    with replaced(model, INPUT, torch.zeros_like):
+        assert torch.equal(model(X), model.eval()(torch.zeros_like(X)))
+
+
+def test_replaced_reaches_both_ways_out_of_a_skip():
+    model = shaken()
+    with replaced(model, "conv2d_1", torch.zeros_like), activations(model, ["conv2d_2"], after=False) as seen:
+        model(X)
+    bias = model.encoder[1].conv1.bias
+    torch.testing.assert_close(seen["conv2d_2"], bias[None, :, None, None].expand_as(seen["conv2d_2"]))
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left_behind(error):
+    model = shaken().train()
+    model.encoder[0].norm1.eval()
+    model.head.bias.requires_grad_(False)
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    before = state(model)
+
+    def spoil(output):
+        if error:
+            raise error("in the middle")
+        return output
+
+    def look():
+        with frozen(model), activations(model, ["conv2d", "conv2d_3", INPUT]), replaced(model, "conv2d_4", spoil):
+            assert hooks(model) == 4
+            assert not any(module.training for module in model.modules())
+            model(X)
+
+    if error:
+        with pytest.raises(error):
+            look()
+    else:
+        look()
+    assert hooks(model) == 0
+    assert same(before, state(model))
+
+
+def test_an_unknown_layer_leaves_no_hook_of_the_others():
+    model = shaken()
+    with pytest.raises(KeyError, match="conv2d_99"), activations(model, ["conv2d", "conv2d_99"]):
+        pass
+    assert hooks(model) == 0
+
+
+def test_full_precision_switches_tf32_off_and_back(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    inside = []
+
+    def work():
+        with full_precision():
+            inside.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert inside == [(False, False)]
+    assert torch.backends.cudnn.allow_tf32

@@ -1,0 +1,168 @@
+import pytest
+import torch
+from networks import SMALL, Live, hooks, image, shaken, trained
+from torch.nn import functional
+
+from hsiutils.attribution.hooks import INPUT, replaced
+from hsiutils.attribution.linearise import (
+    MEMORY,
+    Linearisation,
+    Output,
+    Parts,
+    Site,
+    conv_name,
+    linearise,
+    pushed,
+    transpose_name,
+)
+from hsiutils.models.unet import UNet, UNetConfig
+
+X = image()
+
+
+@pytest.fixture(scope="module", params=[shaken, trained])
+def model(request):
+    return request.param()
+
+
+def random_like(tensor, n=3, seed=1):
+    return torch.randn(n, *tensor.shape, generator=torch.Generator().manual_seed(seed), dtype=tensor.dtype)
+
+
+def test_logits_are_the_network_s(model):
+    torch.testing.assert_close(linearise(model, X).logits, model(X[None])[0], rtol=1e-12, atol=1e-12)
+
+
+def test_push_is_torch_s_jacobian_vector_product(model):
+    tangents = random_like(X)
+    network = model.folded()
+    expected = [torch.func.jvp(lambda x: network(x[None]), (X,), (t,))[1][0] for t in tangents]
+    torch.testing.assert_close(linearise(model, X).push({Site(INPUT): tangents}), torch.stack(expected))
+
+
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_1", "conv2d_5", "conv2d_transpose", "conv2d_9", "conv2d_10"])
+def test_push_from_an_inner_layer(model, name, after):
+    """Against the derivative of the folded network with respect to something added to the layer's output."""
+    at = linearise(model, X)
+    value = at.activations([name])[name][0]
+
+    def shifted(change):
+        with replaced(at.network, name, lambda output: output + change, after=after or name == "conv2d_10"):
+            return at.network(X[None])[0]
+
+    # A folded network's normalisation is the identity: its convolution's output is the tensor before the ReLU.
+    tangents = random_like(value)
+    expected = torch.stack([torch.func.jvp(shifted, (torch.zeros_like(value),), (t,))[1] for t in tangents])
+    torch.testing.assert_close(at.push({Site(name, after=after): tangents}), expected)
+
+
+def test_skip_carries_what_pooling_does_not(model):
+    at = linearise(model, X)
+    tangents = random_like(at.gates["conv2d_1"])
+    skip = at.push({Site("conv2d_1", skip=True): tangents})
+    last = model.folded().decoder[-1].block
+    seen = at.activations(["conv2d_transpose_1", "conv2d_1"])
+
+    def decode(change):
+        joined = torch.cat([seen["conv2d_transpose_1"], seen["conv2d_1"] + change], dim=1)
+        return at.network.head(last(joined))[0, :, :13, :18]
+
+    expected = [torch.func.jvp(decode, (torch.zeros_like(t),), (t,))[1] for t in tangents]
+    torch.testing.assert_close(skip, torch.stack(expected))
+    both = at.push({Site("conv2d_1"): tangents})
+    assert (both - skip).abs().max() > 1e-6
+
+
+def test_sites_act_together_and_constants_spread(model):
+    at = linearise(model, X)
+    tangents = random_like(X, 2)
+    bias = next(iter(at.biases(["conv2d_3"]).values())).expand(2, -1, -1, -1)
+    together = at.push({Site(INPUT): tangents, Site("conv2d_3", after=False): bias})
+    apart = at.push({Site(INPUT): tangents}) + at.push({Site("conv2d_3", after=False): bias})
+    torch.testing.assert_close(together, apart)
+
+
+def test_classes_select_rows_of_the_head(model):
+    at = linearise(model, X)
+    tangents = {Site(INPUT): random_like(X), **{site: t.expand(3, -1, -1, -1) for site, t in at.biases().items()}}
+    torch.testing.assert_close(at.push(tangents, [4, 1]), at.push(tangents)[:, [4, 1]])
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_ties_in_pooling_and_relu_at_zero_close(value):
+    """A constant image makes every pooling window a tie, and a network without biases every ReLU zero at zero."""
+    model = UNet(SMALL).double().eval() if value == 0 else shaken()
+    at = linearise(model, torch.full_like(X, value))
+    total = at.push({Site(INPUT): at.image[None], **at.biases()})[0]
+    torch.testing.assert_close(total, at.logits, rtol=1e-12, atol=1e-12)
+
+
+def test_a_site_that_does_not_exist_is_named(model):
+    at = linearise(model, X)
+    with pytest.raises(KeyError, match=r"no such site in a U-Net of depth 2.*conv2d_77"):
+        at.push({Site(INPUT): X[None], Site("conv2d_77"): X[None]})
+
+
+def test_nothing_to_push_is_an_error(model):
+    with pytest.raises(ValueError, match="no tangent"):
+        linearise(model, X).push({})
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X.float(), "x is torch.float32 and the network torch.float64"),
+        (torch.full_like(X, torch.nan), "not finite"),
+        (X[None].expand(2, -1, -1, -1), "x must be those of one image"),
+        (X[0], "x must be those of one image"),
+        (X[:3], r"expects \(n, 4, h, w\)"),
+    ],
+)
+def test_bad_images_are_named_and_leave_no_hook(model, x, message):
+    with pytest.raises(ValueError, match=message):
+        linearise(model, x)
+    assert hooks(model) == 0
+
+
+def test_names_are_keras_order():
+    names = list(UNet(SMALL).keras_layers())
+    assert [conv_name(n) for n in range(11)] + [transpose_name(n) for n in range(2)] == names
+
+
+def test_too_little_memory_is_an_error(model):
+    with pytest.raises(
+        ValueError, match=r"one tangent .* needs \d+ bytes, 1000 are left for it: raise the memory limit"
+    ):
+        linearise(model, X).tangents_within(1000)
+
+
+@pytest.mark.parametrize(
+    "config", [UNetConfig(channels=25, depth=3, filters=4), UNetConfig(channels=1, depth=3, filters=8)]
+)
+def test_working_memory_stays_under_the_limit(config):
+    x = image(config, 64, 96, torch.float32)
+    at = linearise(shaken(config, torch.float32), x)
+    parts, output = Parts.of(x, torch.arange(64)[:, None].expand(64, 96) // 4, bands=False), Output.of(at, None, None)
+    tight = 16 << 20
+    with Live() as live:
+        values = pushed(at, parts, x, output, tight)
+    results = values.nbytes
+    assert live.peak <= tight + 2 * results
+    assert live.peak >= tight / 6  # and the limit is made use of
+
+
+def test_gates_are_open_where_the_relu_lets_through(model):
+    at = linearise(model, X)
+    padded = functional.pad(X, (0, 2, 0, 3))[None]
+    block = model.encoder[0]
+    assert torch.equal(at.gates["conv2d"].bool(), block.norm1(block.conv1(padded))[0] > 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
+    """Also for an audit, which gives half of it to the tangents."""
+    model = UNet(UNetConfig(), torch.Generator().manual_seed(0)).to(dtype)
+    with torch.device("meta"):
+        at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {})
+    assert at.tangents_within(MEMORY // 2) >= 1

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from hsiutils.data.classes import CLASSES, FREQUENCIES, LABELS, VOID, inverse_frequency_weights, merge
+
+
+def test_codes_merge_as_the_paper_does():
+    names = {label.code: label.name for label in LABELS}
+    merged = {names[code]: int(index) for code, index in enumerate(merge(np.arange(11)))}
+    for name in ("Road", "Road Marks", "Vegetation", "Sky"):
+        assert CLASSES[merged[name]] == name
+    others = {name for name, index in merged.items() if index != VOID and CLASSES[index] == "Other"}
+    assert others == {
+        "Painted Metal",
+        "Concrete/Stone/Brick",
+        "Pedestrian/Cyclist",
+        "Water",
+        "Unpainted Metal",
+        "Glass/Transparent Plastic",
+    }
+    assert merged["Unlabelled"] == VOID
+
+
+def test_palette_is_the_official_one():
+    colours = {label.name: label.rgb for label in LABELS}
+    assert colours["Road"] == (77, 77, 77)
+    assert colours["Water"] == (0, 207, 250)
+    assert len(set(colours.values())) == 11
+
+
+@pytest.mark.parametrize("codes", [[11], [-1], [0, 200]])
+def test_unknown_codes_are_named(codes):
+    with pytest.raises(ValueError, match=str(max(codes, key=abs))):
+        merge(codes)
+
+
+def test_labels_must_be_whole_numbers():
+    with pytest.raises(ValueError, match="integers"):
+        merge([0.5])
+
+
+def test_weights_are_the_authors():
+    assert sum(FREQUENCIES) == pytest.approx(1, abs=2e-4)
+    assert np.allclose(inverse_frequency_weights(), [0.0245, 0.5073, 0.0747, 0.2094, 0.1841], atol=2e-4)
+
+
+def test_a_class_that_never_occurs_weighs_nothing():
+    assert inverse_frequency_weights([0.5, 0.0, 0.5]).tolist() == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("bad", [[], [0, 0], [-1, 2], [np.nan, 1], [[1, 2]]])
+def test_frequencies_that_are_none_are_refused(bad):
+    with pytest.raises(ValueError, match="frequencies must be"):
+        inverse_frequency_weights(bad)

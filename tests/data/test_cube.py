@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hsiutils.data.cube import (
+    ascending,
+    make_cube,
+    nearest_bands,
+    normalise,
+    pseudocolour,
+    scale,
+    to_unit_range,
+    with_step,
+)
+from hsiutils.data.sensor import HSI_DRIVE
+
+reflectances = arrays(np.float32, (25, 2, 3), elements=st.floats(0.015625, 4, width=32))
+strengths = st.floats(0, 1)
+
+
+def cube_of(values: np.ndarray) -> xr.DataArray:
+    return make_cube(values, HSI_DRIVE)
+
+
+def random_cube(seed: int = 0) -> xr.DataArray:
+    return cube_of(np.random.default_rng(seed).uniform(0.05, 1.5, (25, 6, 7)))
+
+
+class TestMakeCube:
+    def test_names_its_axes_wavelengths_and_origin(self) -> None:
+        cube = make_cube(np.ones((25, 2, 3)), HSI_DRIVE, source="simulated", history="raw")
+        assert cube.dims == ("band", "y", "x")
+        assert cube.dtype == np.float32
+        assert float(cube.wavelength.sel(band=12)) == 731.88
+        assert cube.wavelength.attrs["units"] == "nm"
+        assert cube.attrs == {
+            "units": "reflectance",
+            "source": "simulated",
+            "sensor": "imec CMV2K-SSM5x5-600_1000",
+            "history": "raw",
+        }
+
+    def test_channels_last_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"25 bands of imec.*first, got \(2, 3, 25\)"):
+            make_cube(np.ones((2, 3, 25)), HSI_DRIVE)
+
+    def test_history_grows_and_the_cube_before_stays_as_it_was(self) -> None:
+        cube = random_cube()
+        after = with_step(with_step(cube, cube.values, "one"), cube.values, "two", units="DN")
+        assert after.attrs["history"] == "one; two"
+        assert after.attrs["units"] == "DN"
+        assert cube.attrs["history"] == ""
+
+
+class TestNormalise:
+    @settings(max_examples=50, deadline=None)
+    @given(values=reflectances, factor=st.floats(0.01, 100))
+    def test_full_strength_sums_to_one_and_forgets_brightness(self, values: np.ndarray, factor: float) -> None:
+        normal = normalise(cube_of(values))
+        np.testing.assert_allclose(normal.sum("band"), np.ones((2, 3)), rtol=1e-5)
+        np.testing.assert_allclose(normalise(cube_of(values * np.float32(factor))), normal, rtol=1e-5)
+
+    @settings(max_examples=50, deadline=None)
+    @given(values=reflectances, factor=st.floats(0.01, 100), alpha=strengths)
+    def test_part_strength_keeps_that_part_of_the_brightness(
+        self, values: np.ndarray, factor: float, alpha: float
+    ) -> None:
+        bright = normalise(cube_of(values * np.float32(factor)), alpha)
+        np.testing.assert_allclose(bright, normalise(cube_of(values), alpha) * factor ** (1 - alpha), rtol=1e-4)
+
+    def test_strength_zero_is_the_identity(self) -> None:
+        cube = random_cube()
+        np.testing.assert_array_equal(normalise(cube, 0.0), cube)
+
+    @settings(max_examples=30, deadline=None)
+    @given(values=reflectances, alpha=st.floats(0, 0.999))
+    def test_strength_is_continuous(self, values: np.ndarray, alpha: float) -> None:
+        cube = cube_of(values)
+        np.testing.assert_allclose(normalise(cube, alpha + 0.001), normalise(cube, alpha), rtol=0.01)
+
+    def test_is_pixel_over_sum(self) -> None:
+        cube = random_cube()
+        expected = cube.values[:, 2, 3] / cube.values[:, 2, 3].sum()
+        np.testing.assert_allclose(normalise(cube)[:, 2, 3], expected, rtol=1e-6)
+
+    def test_the_shape_of_the_spectrum_survives_any_strength(self) -> None:
+        cube = random_cube()
+        ratio = normalise(cube, 0.3) / cube
+        np.testing.assert_allclose(ratio, ratio.isel(band=[0]).values.repeat(25, axis=0), rtol=1e-5)
+
+    def test_additive_light_is_no_factor(self) -> None:
+        """Where the invariance stops: light that adds (sky, haze) does not cancel."""
+        cube = random_cube()
+        assert float(np.abs(normalise(with_step(cube, cube.values + 0.2, "haze")) - normalise(cube)).max()) > 1e-3
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+    def test_a_pixel_with_a_non_finite_band_becomes_zero_and_its_neighbours_stay(
+        self, bad: float, alpha: float
+    ) -> None:
+        cube = random_cube()
+        whole = normalise(cube, alpha)
+        values = cube.values.copy()
+        values[3, 1, 2] = bad
+        found = normalise(cube_of(values), alpha)
+        assert not found[:, 1, 2].any()
+        whole[:, 1, 2] = 0
+        np.testing.assert_array_equal(found, whole)
+
+    @settings(max_examples=200, deadline=None)
+    @given(values=arrays(np.float32, (25, 1, 1), elements=st.floats(width=32)), alpha=strengths)
+    def test_is_finite_for_any_pixel_whatever(self, values: np.ndarray, alpha: float) -> None:
+        assert np.isfinite(normalise(cube_of(values), alpha)).all()
+
+    @pytest.mark.parametrize("pixel", [np.zeros(25), -np.ones(25), np.r_[np.ones(12), -np.ones(12), 1e-9]])
+    def test_a_pixel_without_light_becomes_zero(self, pixel: np.ndarray) -> None:
+        assert not normalise(cube_of(pixel.reshape(25, 1, 1))).any()
+
+    @pytest.mark.parametrize("alpha", [-0.1, 1.1, np.nan])
+    def test_strength_is_checked(self, alpha: float) -> None:
+        with pytest.raises(ValueError, match=r"alpha must lie in 0\.\.1"):
+            normalise(random_cube(), alpha)
+
+    def test_needs_a_cube(self) -> None:
+        with pytest.raises(ValueError, match="wavelength"):
+            normalise(xr.DataArray(np.ones((25, 2, 2)), dims=("band", "y", "x"), coords={"band": range(25)}))
+
+
+class TestScale:
+    def test_zero_maps_to_minus_one_and_the_limit_just_below_one(self) -> None:
+        cube = cube_of(np.stack([np.full((1, 3), 1.0)] * 25) * np.array([[0.0, 1.0, 9.0]]) * 0.1)
+        np.testing.assert_allclose(scale(cube, 0.1)[4, 0], [-1.0, 0.984375, 0.984375], rtol=1e-6)
+
+    def test_is_the_authors_formula_band_by_band(self) -> None:
+        normal = normalise(random_cube())
+        limits = HSI_DRIVE.clip_max
+        found = scale(normal, limits)
+        for band in (0, 7, 22):
+            clipped = np.clip(normal.values[band], 0, limits[band])
+            expected = 2 * clipped / (limits[band] / 0.9921875) - 1
+            np.testing.assert_allclose(found[band], expected, atol=1e-6)
+
+    @settings(max_examples=50, deadline=None)
+    @given(values=arrays(np.float32, (25, 1, 1), elements=st.floats(width=32)))
+    def test_stays_in_range_for_any_value(self, values: np.ndarray) -> None:
+        found = scale(cube_of(values), HSI_DRIVE.clip_max)
+        assert float(found.min()) >= -1
+        assert float(found.max()) < 1
+
+    def test_an_unmeasured_pixel_is_dark(self) -> None:
+        np.testing.assert_array_equal(to_unit_range([[np.nan, np.inf, -np.inf]], 0.0, 2.0), [[-1, 0.984375, -1]])
+
+    @pytest.mark.parametrize("limit", [0.0, -1.0, np.nan, np.inf])
+    def test_limits_must_be_positive(self, limit: float) -> None:
+        with pytest.raises(ValueError, match="limits"):
+            scale(random_cube(), limit)
+
+    def test_one_limit_a_band(self) -> None:
+        with pytest.raises(ValueError, match=r"one number or 25.*\(3,\)"):
+            scale(random_cube(), [0.1, 0.2, 0.3])
+
+
+def test_ascending_order_is_the_published_one_and_keeps_native_indices() -> None:
+    cube = random_cube()
+    ordered = ascending(cube)
+    published = [22, 9, 14, 13, 12, 10, 11, 8, 7, 5, 6, 23, 20, 21, 3, 2, 0, 1, 18, 17, 15, 16, 24, 19, 4]
+    assert ordered.band.values.tolist() == published
+    assert np.all(np.diff(ordered.wavelength) > 0)
+    np.testing.assert_array_equal(ordered.sel(band=4), cube.sel(band=4))
+
+
+def test_nearest_bands_of_the_viewer_default() -> None:
+    assert nearest_bands(random_cube(), (731.88, 826.77, 928.81)) == (12, 23, 15)
+    assert nearest_bands(ascending(random_cube()), (730, 830)) == (12, 23)
+
+
+def test_pseudocolour_shows_the_longest_wave_red_and_survives_nan() -> None:
+    values = np.full((25, 8, 8), 0.2)
+    values[15, :, :4] = 0.9  # 928.81 nm on the left half
+    values[12, :4, :] = 0.9  # 731.88 nm on the upper half
+    values[:, 0, 0] = np.nan
+    picture = pseudocolour(cube_of(values))
+    assert picture.dims == ("y", "x", "rgb")
+    assert picture.wavelength.values.tolist() == [928.81, 826.77, 731.88]
+    np.testing.assert_array_equal(picture.isel(y=7, x=[1, 6]), [[1, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(picture.isel(y=1, x=[1, 6]), [[1, 0, 1], [0, 0, 1]])
+    assert not picture.isel(y=0, x=0).any()
+
+
+def test_the_accessor_is_the_same_functions() -> None:
+    cube = random_cube()
+    xr.testing.assert_identical(cube.hsi.pn(0.5), normalise(cube, 0.5))
+    xr.testing.assert_identical(cube.hsi.scale(2.0), scale(cube, 2.0))
+    xr.testing.assert_identical(cube.hsi.ascending(), ascending(cube))
+    xr.testing.assert_identical(cube.hsi.pseudocolour(), pseudocolour(cube))
+    assert cube.hsi.nearest(732.0, 827.0).band.values.tolist() == [12, 23]
+    assert cube.hsi.ascending().hsi.wavelengths_nm[0] == min(HSI_DRIVE.wavelengths_nm)
+
+
+def test_the_accessor_refuses_other_arrays() -> None:
+    with pytest.raises(ValueError, match="dims"):
+        _ = xr.DataArray(np.ones((2, 2))).hsi

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spectral
+from PIL import Image
+from scipy.io import loadmat, whosmat
+from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_scene
+from tiny_hsi_drive import write_matlab_release as write_tiny
+
+from hsiutils.data.check import check_dataset
+from hsiutils.data.classes import LABELS
+from hsiutils.data.cube import pseudocolour
+from hsiutils.data.export import write_cube, write_envi, write_envi_labels, write_matlab_release, write_python_release
+from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.layouts import DatasetError
+from hsiutils.simulate import Simulation, write_dataset
+
+NAME = NAMES[2]
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> HSIDrive:
+    return open_hsi_drive(write_tiny(tmp_path / "matlab"))
+
+
+class TestPythonRelease:
+    def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
+        write_python_release(drive, tmp_path / "python")
+        twin = open_hsi_drive(tmp_path / "python")
+        assert twin.layout == "v2.0 Python"
+        assert twin.scenes.equals(drive.scenes)
+        for name in NAMES:
+            np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
+            np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
+        assert (check_dataset(tmp_path / "python")["severity"] == "note").all()
+
+    def test_mmsegmentation_finds_the_label_image_by_the_cubes_name(self, drive: HSIDrive, tmp_path: Path) -> None:
+        """It takes images/training/*.npy, (y, x, band), and annotations/training/*.png of that name."""
+        base = write_python_release(drive, tmp_path)
+        images = sorted((base / "images" / "training").glob("*.npy"))
+        assert [path.stem for path in images] == [NAME]
+        np.testing.assert_array_equal(np.load(images[0]), values_of(NAME).transpose(1, 2, 0))
+        annotation = base / "annotations" / "training" / images[0].with_suffix(".png").name
+        with Image.open(annotation) as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), codes_of(NAME))
+
+    def test_lists_and_pictures(self, drive: HSIDrive, tmp_path: Path) -> None:
+        base = write_python_release(drive, tmp_path, names=[NAME, NAMES[0]])
+        assert (base / "training_filenames.txt").read_text() == f"{NAME}\n"
+        assert (base / "validation_filenames.txt").read_text() == ""
+        assert (base / "test_filenames.txt").read_text() == f"{NAMES[0]}\n"
+        with Image.open(base / "RGB" / f"{NAME}_pseudocolor.png") as image:
+            shown = np.asarray(image) / 255
+        np.testing.assert_allclose(shown, pseudocolour(drive.cube(NAME)), atol=0.002)
+        assert len(list((base / "RGB").iterdir())) == 2
+
+    def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
+        write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
+        write_python_release(open_hsi_drive(tmp_path / "a"), tmp_path / "b")
+        assert open_hsi_drive(tmp_path / "b").layout == "v2.0 Python MF"
+
+    def test_scaled_values_are_not_passed_off_as_reflectance(self, tmp_path: Path) -> None:
+        write_scene(tmp_path, NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
+        with pytest.raises(DatasetError, match="band-wise min-max scaled"):
+            write_python_release(open_hsi_drive(tmp_path), tmp_path / "python")
+
+    def test_the_set_is_not_written_over_itself(self, drive: HSIDrive, tmp_path: Path) -> None:
+        write_python_release(drive, tmp_path)
+        with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
+            write_python_release(open_hsi_drive(tmp_path), tmp_path)
+
+
+class TestMatlabRelease:
+    def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
+        python = write_python_release(drive, tmp_path / "python")
+        write_matlab_release(open_hsi_drive(python), tmp_path / "back")
+        twin = open_hsi_drive(tmp_path / "back")
+        assert twin.layout == "v2.0 MATLAB"
+        assert twin.scenes.equals(drive.scenes)
+        for name in NAMES:
+            np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
+            np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
+        assert (check_dataset(tmp_path / "back")["severity"] == "note").all()
+
+    def test_the_same_cube_gives_the_same_bytes_as_matlab_has_them(self, drive: HSIDrive, tmp_path: Path) -> None:
+        for name in ("a.mat", "b.mat"):
+            write_cube(drive.cube(NAME), tmp_path / name)
+        assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+        assert whosmat(tmp_path / "a.mat") == [("cube", (25, *TILES), "single")]
+        np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
+
+    def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
+        write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
+        write_matlab_release(open_hsi_drive(tmp_path / "a"), tmp_path / "b")
+        assert open_hsi_drive(tmp_path / "b").layout == "v2.0 MATLAB MF"
+
+
+@pytest.mark.parametrize("write", [write_matlab_release, write_python_release])
+def test_a_simulated_set_stays_known_as_simulated(write, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "made", [NAME], Simulation(tiles=(8, 16)), workers=1, progress=False)
+    drive = open_hsi_drive(tmp_path / "made")
+    write(drive, tmp_path / "out")
+    twin = open_hsi_drive(tmp_path / "out")
+    assert twin.origin == "simulated"
+    assert twin.truth(NAME).identical(drive.truth(NAME))
+    assert (check_dataset(tmp_path / "out")["severity"] == "note").all()
+    if twin.layout == "v2.0 MATLAB":
+        np.testing.assert_array_equal(twin.frame(NAME), drive.frame(NAME))
+
+
+class TestEnvi:
+    """Read back by Spectral Python, which is not ours."""
+
+    @pytest.mark.parametrize("interleave", ["bil", "bip", "bsq"])
+    @pytest.mark.parametrize("order", ["ascending", "native"])
+    def test_spectral_python_reads_values_and_wavelengths(
+        self, drive: HSIDrive, tmp_path: Path, interleave: str, order: str
+    ) -> None:
+        write_envi(drive.cube(NAME), tmp_path / "cube.hdr", interleave=interleave, order=order)
+        image = spectral.open_image(str(tmp_path / "cube.hdr"))
+        centres = np.array(image.bands.centers)
+        native = drive.sensor.wavelengths_nm
+        if order == "ascending":
+            assert (np.diff(centres) > 0).all()
+        else:
+            np.testing.assert_allclose(centres, native)
+        for place in (0, 7, 24):
+            band = int(np.argmin(np.abs(native - centres[place])))
+            np.testing.assert_array_equal(image.read_band(place), values_of(NAME)[band])
+            assert image.metadata["band names"][place] == f"band {band}"
+        assert image.shape == (*TILES, 25)
+        assert image.metadata["interleave"] == interleave
+        assert image.metadata["wavelength units"] == "Nanometers"
+        assert image.bands.band_unit == "Nanometers"
+        assert "reflectance" in image.metadata["description"]
+
+    def test_the_layouts_are_what_they_are_called(self, drive: HSIDrive, tmp_path: Path) -> None:
+        values = values_of(NAME)
+        axes = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+        for interleave, order in axes.items():
+            write_envi(drive.cube(NAME), tmp_path / "cube.hdr", interleave=interleave, order="native")
+            stored = np.fromfile(tmp_path / "cube.img", "<f4")
+            np.testing.assert_array_equal(stored, values.transpose(order).ravel())
+
+    def test_labels_carry_names_and_palette(self, drive: HSIDrive, tmp_path: Path) -> None:
+        write_envi_labels(drive.labels(NAME), tmp_path / "labels.hdr")
+        image = spectral.open_image(str(tmp_path / "labels.hdr"))
+        np.testing.assert_array_equal(image.read_band(0), codes_of(NAME))
+        assert image.metadata["class names"] == [label.name for label in LABELS]
+        assert [int(value) for value in image.metadata["class lookup"][6:9]] == [255, 255, 255]  # road marks
+
+    def test_wrong_arguments(self, drive: HSIDrive, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="got 'bli', 'native'"):
+            write_envi(drive.cube(NAME), tmp_path / "cube.hdr", interleave="bli", order="native")
+        with pytest.raises(ValueError, match=r"cube\.img: an ENVI header ends in \.hdr"):
+            write_envi(drive.cube(NAME), tmp_path / "cube.img")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["matlab"]
+
+    def test_writing_again_replaces_and_leaves_nothing_behind(self, drive: HSIDrive, tmp_path: Path) -> None:
+        for name in NAMES[:2]:
+            write_envi(drive.cube(name), tmp_path / "out" / "cube.hdr", interleave="bsq", order="native")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cube.hdr", "cube.img"]
+        stored = np.fromfile(tmp_path / "out" / "cube.img", "<f4").reshape(25, *TILES)
+        np.testing.assert_array_equal(stored, values_of(NAMES[1]))

@@ -1,0 +1,220 @@
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
+from torch.utils.data import DataLoader
+
+from hsiutils.data import raw
+from hsiutils.data.classes import VOID, merge
+from hsiutils.data.hsidrive import HSIDrive, SceneDataset, open_hsi_drive
+from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.layouts import DatasetError
+from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.simulate import Simulation, write_dataset
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> HSIDrive:
+    return open_hsi_drive(write_matlab_release(tmp_path))
+
+
+def make_simulated(root: Path) -> None:
+    (root / "simulation.json").write_text(
+        json.dumps({"generator": "hsiutils.simulate", "materials": ["asphalt", "leaf"]})
+    )
+    (root / "truth").mkdir()
+    for name in NAMES:
+        with h5py.File(root / "truth" / f"{name}.h5", "w") as file:
+            file["sunlit"] = np.full(TILES, 0.5, dtype=np.float32)
+            file["material"] = np.full(TILES, int(name[-1]) % 2, dtype=np.int16)
+
+
+class TestOpen:
+    def test_scenes_carry_their_conditions_and_the_published_split(self, drive: HSIDrive) -> None:
+        assert list(drive.scenes.columns) == ["season", "weather", "daytime", "scene", "number", "split"]
+        assert drive.scenes.loc["nf3122_147"].to_dict() == {
+            "season": "spring",
+            "weather": "sunny",
+            "daytime": "midday",
+            "scene": "road",
+            "number": 147,
+            "split": "train",
+        }
+        assert drive.names("test") == ["nf1111_576", "nf1111_577", "nf1231_700"]
+        assert drive.names() == sorted(NAMES)
+
+    def test_the_sensor_has_the_size_of_the_cubes(self, drive: HSIDrive) -> None:
+        assert drive.sensor.tiles == TILES
+        assert drive.sensor.bands == HSI_DRIVE.bands
+
+    def test_a_full_size_set_has_the_real_sensor(self, tmp_path: Path) -> None:
+        write_scene(tmp_path, NAMES[0], tiles=HSI_DRIVE.tiles)
+        assert open_hsi_drive(tmp_path).sensor == HSI_DRIVE
+
+    def test_an_unknown_split_or_scene_is_refused(self, drive: HSIDrive) -> None:
+        with pytest.raises(ValueError, match="'training'; there are test, train, val"):
+            drive.names("training")
+        for read in (drive.cube, drive.labels, drive.frame):
+            with pytest.raises(DatasetError, match="no scene 'nf9' among the 5"):
+                read("nf9")
+
+    def test_another_split_can_be_put_on(self, drive: HSIDrive) -> None:
+        folded = drive.with_splits(dict.fromkeys(NAMES, "train") | {NAMES[0]: "val"})
+        assert folded.names("val") == [NAMES[0]]
+        assert drive.names("val") == ["nf4312_301"]
+        with pytest.raises(ValueError, match="no split given for 4 scenes"):
+            drive.with_splits({NAMES[0]: "test"})
+
+    def test_a_name_outside_the_code_is_refused(self, tmp_path: Path) -> None:
+        write_scene(tmp_path, "nf9999_001")
+        with pytest.raises(ValueError, match="nf9999_001"):
+            open_hsi_drive(tmp_path)
+
+
+class TestRead:
+    def test_cube_and_labels_are_those_written(self, drive: HSIDrive) -> None:
+        for name in NAMES:
+            cube = drive.cube(name)
+            np.testing.assert_array_equal(cube, values_of(name))
+            np.testing.assert_array_equal(drive.labels(name), codes_of(name))
+        assert cube.dims == ("band", "y", "x")
+        assert cube.dtype == np.float32
+        assert cube.attrs["source"] == "real"
+        assert cube.attrs["units"] == "reflectance"
+        assert NAMES[-1] in cube.attrs["history"]
+
+    def test_a_cube_of_another_size_than_the_first_is_an_error(self, tmp_path: Path) -> None:
+        write_matlab_release(tmp_path)
+        write_scene(tmp_path / "Image_dataset", NAMES[2], tiles=(3, 6))
+        drive = open_hsi_drive(tmp_path)
+        with pytest.raises(DatasetError, match=r"nf3122_147_TC\.mat: expected .*\(25, 4, 6\).*found \(25, 3, 6\)"):
+            drive.cube(NAMES[2])
+        with pytest.raises(DatasetError, match=r"nf3122_147\.png: expected the size"):
+            drive.labels(NAMES[2])
+
+    def test_raw_frames_where_there_are_any(self, tmp_path: Path) -> None:
+        write_matlab_release(tmp_path)
+        rows, columns = HSI_DRIVE.resized(TILES).frame_shape
+        frame = (np.arange(rows * columns) % 4096).astype("<u2")
+        folder = tmp_path / "Image_dataset" / "raw"
+        folder.mkdir()
+        (folder / f"{NAMES[0]}.bin").write_bytes(frame.tobytes())
+        drive = open_hsi_drive(tmp_path)
+        np.testing.assert_array_equal(drive.frame(NAMES[0]).ravel(), frame)
+        with pytest.raises(DatasetError, match=r"no raw frame of nf1111_577; expected raw/nf1111_577\.bin"):
+            drive.frame(NAMES[1])
+        path = folder / f"{NAMES[0]}.bin"
+        path.write_bytes(frame.tobytes()[:-2])
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin: expected {2 * frame.size} bytes"):
+            drive.frame(NAMES[0])
+        path.unlink()
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin"):
+            drive.frame(NAMES[0])
+        path.mkdir()
+        with pytest.raises(DatasetError, match=rf"{NAMES[0]}\.bin: a folder"):
+            drive.frame(NAMES[0])
+
+
+class TestSimulated:
+    @pytest.mark.parametrize("where", ["", "Image_dataset"])
+    def test_is_known_by_its_manifest(self, where: str, tmp_path: Path) -> None:
+        make_simulated(write_matlab_release(tmp_path))
+        drive = open_hsi_drive(tmp_path / where)
+        assert drive.origin == "simulated"
+        assert drive.cube(NAMES[0]).attrs["source"] == "simulated"
+
+    def test_truth_is_read_beside_it(self, tmp_path: Path) -> None:
+        make_simulated(write_matlab_release(tmp_path))
+        truth = open_hsi_drive(tmp_path).truth("nf3122_147")
+        assert truth is not None
+        assert truth["sunlit"].dims == ("y", "x")
+        assert set(truth["material"].values.ravel()) == {1}
+        assert truth.attrs["materials"] == ["asphalt", "leaf"]
+
+    def test_a_real_set_has_no_truth(self, drive: HSIDrive) -> None:
+        assert drive.origin == "real"
+        assert drive.truth(NAMES[0]) is None
+
+    def test_broken_truth_is_named(self, tmp_path: Path) -> None:
+        make_simulated(write_matlab_release(tmp_path))
+        drive = open_hsi_drive(tmp_path)
+        path = tmp_path / "truth" / f"{NAMES[0]}.h5"
+        with h5py.File(path, "w") as file:
+            file["sunlit"] = np.zeros((4, 5))
+        with pytest.raises(DatasetError, match=r"sunlit: expected the size of the cube, \(4, 6\), found \(4, 5\)"):
+            drive.truth(NAMES[0])
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(DatasetError, match=r"h5: cannot be read \(100 bytes\)"):
+            drive.truth(NAMES[0])
+        path.unlink()
+        with pytest.raises(DatasetError, match=r"nf1111_576\.h5: the file is missing"):
+            drive.truth(NAMES[0])
+
+    def test_another_program_s_manifest_is_not_taken_for_ours(self, tmp_path: Path) -> None:
+        write_matlab_release(tmp_path)
+        (tmp_path / "simulation.json").write_text('{"generator": "other"}')
+        with pytest.raises(ValueError, match=r"simulation\.json"):
+            open_hsi_drive(tmp_path)
+
+
+def test_what_the_simulator_writes_is_read_unchanged(tmp_path: Path) -> None:
+    simulation = Simulation(tiles=(18, 34))
+    write_dataset(tmp_path, ["nf1122_650"], simulation, workers=1, progress=False)
+    drive = open_hsi_drive(tmp_path)
+    assert (drive.origin, drive.layout, drive.names("train")) == ("simulated", "v2.0 MATLAB", ["nf1122_650"])
+    assert drive.sensor == simulation.sensor
+    assert len(np.unique(drive.labels("nf1122_650"))) > 2
+    truth = drive.truth("nf1122_650")
+    assert truth is not None
+    assert dict(truth.sizes) == {"y": 18, "x": 34}
+    white, dark = (
+        raw.read_frame(tmp_path / "references" / f"{which}.bin", drive.sensor) for which in ("white", "dark")
+    )
+    again = raw.reflectance_cube(drive.frame("nf1122_650"), drive.sensor, white, dark)
+    np.testing.assert_array_equal(drive.cube("nf1122_650"), again)
+
+
+class TestSceneDataset:
+    def test_gives_scaled_inputs_and_merged_classes(self, drive: HSIDrive) -> None:
+        fitted = fit_variant(variant("25-PN+I"), map(drive.cube, drive.names("train")))
+        scenes = SceneDataset(drive, drive.names("test"), fitted)
+        assert len(scenes) == 3
+        inputs, classes = scenes[1]
+        assert inputs.shape == (26, *TILES)
+        assert inputs.dtype == torch.float32
+        assert classes.dtype == torch.int64
+        name = drive.names("test")[1]
+        np.testing.assert_array_equal(inputs, fitted.apply(drive.cube(name)))
+        np.testing.assert_array_equal(classes, merge(codes_of(name)))
+        np.testing.assert_array_equal(classes == VOID, codes_of(name) == 0)
+        with pytest.raises(IndexError, match="scene 3 of 3"):
+            scenes[3]
+
+    def test_goes_through_a_loader_with_workers(self, drive: HSIDrive) -> None:
+        fitted = fit_variant(variant("1-PN"), [])
+        scenes = SceneDataset(drive, drive.names(), fitted)
+        inputs, classes = next(iter(DataLoader(scenes, batch_size=5, num_workers=1)))
+        assert inputs.shape == (5, 1, *TILES)
+        np.testing.assert_array_equal(classes[2], merge(codes_of(drive.names()[2])))
+
+    def test_the_cache_reads_each_file_once(self, drive: HSIDrive) -> None:
+        fitted = fit_variant(variant("3-PN"), [])
+        cached, plain = (SceneDataset(drive, drive.names(), fitted, cache=c) for c in (True, False))
+        first = cached[0]
+        drive.found.scenes[drive.names()[0]].cube.unlink()
+        assert torch.equal(cached[0][0], first[0])
+        with pytest.raises(DatasetError, match="missing"):
+            plain[0]
+
+    def test_band_scaled_cubes_cannot_be_normalised_per_pixel(self, tmp_path: Path) -> None:
+        for name in NAMES:
+            write_scene(tmp_path, name, mat("cube_fl32"), cubes="cubes_float32", suffix="_MF_TC_N_fl32.mat")
+        drive = open_hsi_drive(tmp_path)
+        assert drive.cube(NAMES[0]).attrs["units"] == "band-wise min-max scaled"
+        with pytest.raises(DatasetError, match=r"v1\.1 holds band-wise min-max scaled values.*needs reflectance"):
+            SceneDataset(drive, drive.names(), fit_variant(variant("25-PN"), []))
+        SceneDataset(drive, drive.names(), fit_variant(variant("1"), map(drive.cube, drive.names())))

@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hsiutils.data.cube import make_cube, normalise, scale
+from hsiutils.data.inputs import FittedVariant, Variant, fit_variant, variant
+from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
+
+
+def random_cube(seed: int = 0, sensor: Sensor = HSI_DRIVE, size: tuple[int, int] = (12, 15)) -> xr.DataArray:
+    """Spectra that vary mostly in brightness, then in slope, then by noise: their principal components are known."""
+    rng = np.random.default_rng(seed)
+    bands = len(sensor.bands)
+    brightness = rng.uniform(0.1, 0.9, size)
+    slope = rng.normal(0, 0.02, size)
+    shape = np.linspace(-1, 1, bands)[:, None, None]
+    return make_cube(brightness + slope * shape + rng.normal(0, 0.001, (bands, *size)), sensor)
+
+
+@pytest.fixture(scope="module")
+def cubes() -> list[xr.DataArray]:
+    return [random_cube(seed) for seed in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("1", Variant("1", (12,))),
+        ("3", Variant("3", (12, 23, 15))),
+        ("25", Variant("25", tuple(range(25)))),
+        ("all", Variant("all")),
+        ("25-PN", Variant("25-PN", tuple(range(25)), pn=1.0)),
+        ("25-PN@0.5", Variant("25-PN@0.5", tuple(range(25)), pn=0.5)),
+        ("25-PN+I", Variant("25-PN+I", tuple(range(25)), pn=1.0, intensity=True)),
+        ("1-PN", Variant("1-PN", (12,), pn=1.0)),
+        ("PCA-1", Variant("PCA-1", pca=1)),
+        ("PCA-3-PN", Variant("PCA-3-PN", pn=1.0, pca=3)),
+        ("bands:5,12,21", Variant("bands:5,12,21", (5, 12, 21))),
+        ("bands:5,12,21-PN", Variant("bands:5,12,21-PN", (5, 12, 21), pn=1.0)),
+    ],
+)
+def test_names(spec: str, expected: Variant) -> None:
+    assert variant(spec) == expected
+
+
+def test_the_three_bands_are_the_stated_wavelengths() -> None:
+    fitted = fit_variant(variant("3-PN"), [])
+    assert fitted.channel_names == ("731.88 nm", "826.77 nm", "928.81 nm")
+    assert fit_variant(variant("1-PN"), []).channel_names == ("731.88 nm",)
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "2", "25PN", "25-pn", "PCA", "PCA-", "bands:", "bands:1,,2", "25-PN@", "25-PN@1.2.3", "25-PN "]
+)
+def test_an_unknown_name_lists_the_forms(spec: str) -> None:
+    with pytest.raises(ValueError, match=r"the forms are 1, 3, 25, all, PCA-N, bands:"):
+        variant(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("bands:3,3", "distinct"), ("PCA-0", "one component or more"), ("25-PN@1.5", r"0\.\.1")],
+)
+def test_impossible_variants(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        variant(spec)
+
+
+def test_pn_uses_the_published_limits_and_reads_no_cube(cubes: list[xr.DataArray]) -> None:
+    fitted = fit_variant(variant("25-PN"), iter([]))
+    np.testing.assert_array_equal(fitted.high, HSI_DRIVE.clip_max)
+    found = fitted.apply(cubes[0])
+    np.testing.assert_allclose(found, scale(normalise(cubes[0]), HSI_DRIVE.clip_max), atol=1e-6)
+    assert found.dims == ("channel", "y", "x")
+    assert found.dtype == np.float32
+    assert found.attrs["variant"] == "25-PN"
+
+
+def test_pn_runs_over_all_bands_before_any_is_picked(cubes: list[xr.DataArray]) -> None:
+    whole = fit_variant(variant("25-PN"), []).apply(cubes[0])
+    picked = fit_variant(variant("bands:21,5-PN"), []).apply(cubes[0])
+    np.testing.assert_array_equal(picked, whole.values[[21, 5]])
+
+
+def test_learned_limits_are_the_percentile_of_all_training_cubes(cubes: list[xr.DataArray]) -> None:
+    fitted = fit_variant(variant("3"), cubes, percentile=90.0)
+    pixels = np.concatenate([c.values[[12, 23, 15]].reshape(3, -1) for c in cubes], axis=1)
+    np.testing.assert_allclose(fitted.high, np.percentile(pixels, 90, axis=1), rtol=1e-6)
+    assert fitted.low == (0.0, 0.0, 0.0)
+    np.testing.assert_allclose(fitted.apply(cubes[1]), scale(cubes[1].sel(band=[12, 23, 15]), fitted.high), atol=1e-6)
+
+
+def test_part_strength_learns_limits_of_the_normalised_bands(cubes: list[xr.DataArray]) -> None:
+    fitted = fit_variant(variant("25-PN@0.5"), cubes, percentile=100.0)
+    highest = max(float(normalise(c, 0.5).sel(band=7).max()) for c in cubes)
+    assert fitted.high[7] == pytest.approx(highest)
+
+
+def test_strength_zero_is_the_plain_variant(cubes: list[xr.DataArray]) -> None:
+    swept, plain = (fit_variant(variant(spec), cubes).apply(cubes[2]) for spec in ("25-PN@0", "25"))
+    np.testing.assert_array_equal(swept, plain)
+
+
+def test_the_sample_is_seeded(cubes: list[xr.DataArray]) -> None:
+    fits = [fit_variant(variant("25"), cubes, pixels_per_cube=20, seed=seed) for seed in (1, 1, 2)]
+    assert fits[0] == fits[1]
+    assert fits[0] != fits[2]
+
+
+def test_intensity_is_the_mean_reflectance_beside_pn(cubes: list[xr.DataArray]) -> None:
+    fitted = fit_variant(variant("25-PN+I"), cubes, percentile=100.0)
+    assert fitted.channels == 26
+    assert fitted.channel_names[-1] == "intensity"
+    np.testing.assert_array_equal(fitted.high[:25], HSI_DRIVE.clip_max)
+    found = fitted.apply(cubes[0])
+    np.testing.assert_array_equal(found[:25], fit_variant(variant("25-PN"), []).apply(cubes[0]))
+    mean = cubes[0].values.mean(axis=0)
+    np.testing.assert_allclose(found[25], 2 * 0.9921875 * mean / fitted.high[25] - 1, atol=1e-5)
+    half = fitted.apply(cubes[0] * 0.5)
+    np.testing.assert_allclose(half[:25], found[:25], atol=1e-4)
+    assert float((found[25] - half[25]).min()) > 0
+
+
+class TestPCA:
+    def test_finds_brightness_first_then_slope(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("PCA-2"), cubes)
+        first, second = np.abs(np.asarray(fitted.components))
+        np.testing.assert_allclose(first, np.full(25, 0.2), atol=0.01)
+        slope = np.abs(np.linspace(-1, 1, 25))
+        np.testing.assert_allclose(second, slope / np.linalg.norm(slope), atol=0.02)
+        assert fitted.channel_names == ("PC1", "PC2")
+
+    def test_scores_are_scaled_between_both_percentiles(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("PCA-1"), cubes, percentile=100.0)
+        inputs = np.stack([fitted.apply(c).values for c in cubes])
+        assert inputs.min() == pytest.approx(-1, abs=1e-5)
+        assert inputs.max() == pytest.approx(0.984375, abs=1e-5)
+        brightness = cubes[0].values.mean(axis=0).ravel()
+        assert abs(np.corrcoef(fitted.apply(cubes[0]).values.ravel(), brightness)[0, 1]) > 0.999
+
+    def test_limits_of_scores_are_a_lower_and_an_upper_percentile(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("PCA-1"), cubes, percentile=90.0)
+        pixels = np.concatenate([c.values.reshape(25, -1) for c in cubes], axis=1)
+        scores = np.asarray(fitted.components)[0] @ (pixels - np.asarray(fitted.mean)[:, None])
+        np.testing.assert_allclose([fitted.low[0], fitted.high[0]], np.percentile(scores, (10, 90)), atol=1e-4)
+
+    def test_the_projection_is_centred_on_the_training_mean(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("PCA-2-PN+I"), cubes)
+        assert fitted.channels == 3
+        pixels = np.concatenate([normalise(c).values.reshape(25, -1) for c in cubes], axis=1)
+        np.testing.assert_allclose(fitted.mean, pixels.mean(axis=1), rtol=1e-4)
+        spectrum = normalise(cubes[0]).values[:, 2, 3]
+        score = np.asarray(fitted.components)[1] @ (spectrum - np.asarray(fitted.mean))
+        share = (np.clip(score, fitted.low[1], fitted.high[1]) - fitted.low[1]) / (fitted.high[1] - fitted.low[1])
+        assert float(fitted.apply(cubes[0])[1, 2, 3]) == pytest.approx(2 * 0.9921875 * share - 1, abs=1e-4)
+
+
+@pytest.mark.parametrize("spec", ["1", "25-PN", "25-PN@0.3", "PCA-3", "bands:5,12-PN+I"])
+def test_goes_through_json_and_back(spec: str, cubes: list[xr.DataArray]) -> None:
+    fitted = fit_variant(variant(spec), cubes)
+    back = FittedVariant.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    assert back == fitted
+    np.testing.assert_array_equal(back.apply(cubes[0]), fitted.apply(cubes[0]))
+
+
+@pytest.mark.parametrize("stored", [{}, {"variant": 3}, {"variant": {"name": "25", "colour": 1}}, {"low": [1]}])
+def test_a_broken_manifest_is_refused(stored: dict) -> None:
+    with pytest.raises(ValueError, match="not a stored variant"):
+        FittedVariant.from_dict(stored)
+
+
+def test_dead_pixels_neither_teach_nor_spoil(cubes: list[xr.DataArray]) -> None:
+    broken = cubes[0].copy(deep=True)
+    broken[3, 0, 0] = np.nan
+    broken[3, 0, 1] = np.inf
+    for spec in ("25", "25-PN", "PCA-2", "25-PN+I"):
+        fitted = fit_variant(variant(spec), [broken, *cubes[1:]])
+        assert np.isfinite(fitted.high).all()
+        found = fitted.apply(broken)
+        assert np.isfinite(found).all()
+        assert float(found.max()) < 1
+
+
+def test_a_band_without_signal_does_not_matter_where_limits_are_published(cubes: list[xr.DataArray]) -> None:
+    silent = [c.copy(data=np.where(c.band.values[:, None, None] == 22, 0, c.values)) for c in cubes]
+    fitted = fit_variant(variant("25-PN+I"), silent)
+    assert fitted.high[22] == HSI_DRIVE.clip_max[22]
+    assert fitted.high[25] > 0.5
+    with pytest.raises(ValueError, match="1 of 25 channels"):
+        fit_variant(variant("25"), silent)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fit_variant(variant("3"), []), "no finite pixel"),
+        (lambda: fit_variant(variant("3"), [random_cube() * np.nan]), "no finite pixel"),
+        (lambda: fit_variant(variant("3"), [random_cube() * 0]), "3 of 3 channels to learn are constant"),
+        (lambda: fit_variant(variant("bands:3,25"), [random_cube()]), "more than the 25 bands"),
+        (lambda: fit_variant(variant("PCA-26"), [random_cube()]), "more than the 25 bands"),
+        (lambda: fit_variant(variant("25"), [random_cube()[::-1]]), "native order"),
+        (lambda: fit_variant(variant("25-PN"), []).apply(random_cube()[:24]), "all 25 bands"),
+    ],
+)
+def test_bad_input(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_another_camera() -> None:
+    bands = tuple(Band(i, 470.0 + 10 * i, 0.2, ()) for i in range(16))
+    camera = Sensor("4x4", (4, 4), (40, 40), (0, 0), (10, 10), bands)
+    fitted = fit_variant(variant("all-PN"), [], camera)
+    assert fitted.channels == 16
+    assert fitted.apply(random_cube(sensor=camera)).sizes["channel"] == 16
+    with pytest.raises(ValueError, match="16 bands"):
+        fit_variant(variant("25"), [], camera)

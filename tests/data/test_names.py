@@ -1,0 +1,40 @@
+from dataclasses import replace
+from importlib import resources
+
+import pytest
+
+from hsiutils.data.names import Conditions
+
+
+def test_a_name_is_read_digit_by_digit() -> None:
+    assert Conditions.parse("nf3122_147") == Conditions("spring", "sunny", "midday", "road", 147)
+    assert Conditions.parse("nf1431_003") == Conditions("winter", "foggy", "sunset", "urban", 3)
+    assert Conditions.parse("nf4213_752") == Conditions("summer", "cloudy", "dawn", "highway", 752)
+    assert Conditions.parse("nf2313_010").season == "fall"
+
+
+def test_every_published_name_survives_the_round_trip() -> None:
+    with resources.files("hsiutils").joinpath("data/names.csv").open() as file:
+        names = [line.split(",")[0] for line in file][1:]
+    assert len(names) == 752
+    assert [Conditions.parse(name).name for name in names] == names
+
+
+@pytest.mark.parametrize(
+    "name", ["nf5122_147", "nf3522_147", "nf3142_147", "nf3124_147", "nf3122_14", "nf3122_147_TC", "nf3122_147.png", ""]
+)
+def test_other_names_are_refused_with_the_pattern(name: str) -> None:
+    with pytest.raises(ValueError, match="nfSWDS_NNN"):
+        Conditions.parse(name)
+
+
+@pytest.mark.parametrize("name", ["nf3122_000", "nf3122_753"])
+def test_numbers_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"1\.\.752"):
+        Conditions.parse(name)
+
+
+@pytest.mark.parametrize("field", ["season", "weather", "daytime", "scene"])
+def test_unknown_words_are_refused_by_field(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        replace(Conditions.parse("nf3122_147"), **{field: "tropical"})

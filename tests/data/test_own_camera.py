@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsiutils.data.compare import Chain, kind, read_reference, remade
+from hsiutils.data.cube import make_cube, normalise
+from hsiutils.data.hsidrive import open_hsi_drive
+from hsiutils.data.inputs import fit_variant, measure_limits, variant
+from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_table, bands_from_table, with_limits
+from hsiutils.simulate import write_dataset
+from hsiutils.simulate.frame import OtherCamera, take
+
+TABLE = pd.DataFrame(
+    {"centre_nm": np.linspace(480, 620, 16), "fwhm_nm": 12.0, "quantum_efficiency": 0.25, "share": 0.8}
+).iloc[::-1]
+
+
+def chip(table: pd.DataFrame = TABLE, tiles: tuple[int, int] = (8, 16)) -> Sensor:
+    rows, columns = (4 * size for size in tiles)
+    return Sensor("toy 4x4", (4, 4), (rows + 3, columns), (2, 0), tiles, bands_from_table(table))
+
+
+class TestBandTable:
+    def test_a_row_is_a_filter_in_the_order_of_the_table(self) -> None:
+        bands = bands_from_table(TABLE)
+        assert [band.index for band in bands] == list(range(16))
+        assert bands[0].centre_nm == 620
+        assert bands[0].peaks == (Peak(620, 12, 0.25, 0.8),)
+        assert bands[0].clip_max == NOT_MEASURED
+
+    def test_a_second_peak_and_limits_where_there_are_any(self) -> None:
+        second = pd.DataFrame({"centre_nm2": 900.0, "fwhm_nm2": 8.0, "quantum_efficiency2": 0.1, "share2": 0.1}, [0])
+        table = TABLE.reset_index(drop=True).join(second).assign(clip_max=0.1)
+        bands = bands_from_table(table)
+        assert bands[0].peaks[1] == Peak(900, 8, 0.1, 0.1)
+        assert len(bands[1].peaks) == 1
+        assert bands[5].clip_max == 0.1
+
+    def test_centres_alone_are_enough_for_a_real_camera(self) -> None:
+        assert all(not band.peaks for band in bands_from_table(TABLE[["centre_nm"]]))
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (TABLE.rename(columns={"centre_nm": "nm"}), "expected a column centre_nm, found"),
+            (TABLE.assign(centre_nm=0.62), "band 0: centre_nm 0.62 outside 400..1000 nm"),
+            (TABLE.assign(centre_nm=np.nan), "band 0: centre_nm None"),
+            (TABLE.drop(columns="share"), "band 0: a peak needs share, too"),
+            (TABLE.assign(quantum_efficiency=25), "positive width, height and share"),
+            (
+                TABLE.assign(centre_nm2=900, fwhm_nm2=8, quantum_efficiency2=0.1, share2=0.3),
+                "shares of the peaks add up",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_named(self, table: pd.DataFrame, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            bands_from_table(table)
+
+
+class TestLimits:
+    def test_they_are_percentiles_of_what_normalisation_leaves(self) -> None:
+        sensor = HSI_DRIVE.resized((20, 20))
+        cubes = [make_cube(np.random.default_rng(k).gamma(2.0, 1.0, (25, 20, 20)), sensor) for k in range(3)]
+        found = measure_limits(cubes, sensor, percentile=99)
+        shares = np.concatenate([normalise(cube).values.reshape(25, -1) for cube in cubes], axis=1)
+        np.testing.assert_allclose(found, np.percentile(shares, 99, axis=1), rtol=1e-5)
+
+    def test_published_limits_are_below_the_published_maxima(self) -> None:
+        table = band_table()
+        assert (table["pn_clip_max"] < table["pn_observed_max"]).all()
+
+    def test_without_limits_no_input_is_made(self) -> None:
+        sensor = chip()
+        cube = make_cube(np.random.default_rng(0).random((16, 8, 16)), sensor)
+        with pytest.raises(ValueError, match="clip limits must be finite"):
+            fit_variant(variant("all-PN"), [cube], sensor).apply(cube)
+        limited = with_limits(sensor, measure_limits([cube], sensor))
+        inputs = fit_variant(variant("all-PN"), [cube], limited).apply(cube)
+        assert inputs.shape == (16, 8, 16)
+        assert float(inputs.max()) > 0.9
+
+    @pytest.mark.parametrize("limits", [[0.1] * 15, [0.0] * 16, [np.nan] * 16, 0.1])
+    def test_limits_must_be_one_positive_number_a_band(self, limits) -> None:
+        with pytest.raises(ValueError, match="expected 16 positive clip limits"):
+            with_limits(chip(), limits)
+
+
+class TestScenes:
+    def test_another_camera_goes_the_whole_way(self, tmp_path: Path) -> None:
+        sensor = chip()
+        write_dataset(tmp_path, ["nf3122_147"], take(sensor), workers=1, progress=False)
+        drive = open_hsi_drive(tmp_path, sensor=sensor)
+        assert drive.origin == "simulated"
+        cube = drive.cube("nf3122_147")
+        assert cube.shape == (16, 8, 16)
+        np.testing.assert_array_equal(cube["wavelength"], sensor.wavelengths_nm)
+        white, dark = (read_reference(tmp_path / "references" / f"{one}.bin", sensor) for one in ("white", "dark"))
+        assert kind(remade(drive, "nf3122_147", Chain(white, dark))[1]) == "same"
+
+    def test_an_interrupted_set_goes_on(self, tmp_path: Path) -> None:
+        """Its settings, limits that are not measured among them, must be recognised as the same."""
+        for names in (["nf3122_147"], ["nf3122_147", "nf1111_576"]):
+            write_dataset(tmp_path, names, take(chip()), workers=1, progress=False)
+        with pytest.raises(ValueError, match="other settings"):
+            write_dataset(tmp_path, ["nf3122_147"], take(chip(TABLE.assign(fwhm_nm=20.0))), workers=1, progress=False)
+
+    def test_a_camera_that_sees_nothing_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"toy 4x4: bands \[0, .* have no peak"):
+            take(chip(TABLE[["centre_nm"]]))
+        with pytest.raises(ValueError, match=r"a camera of \(216, 409\) tiles"):
+            OtherCamera(chip=chip())

@@ -1,0 +1,287 @@
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.io import imread
+from skimage.registration import phase_cross_correlation
+
+from hsiutils.data import raw
+from hsiutils.data.cube import make_cube
+from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
+
+NIR_FRAME = Path(__file__).parents[3] / "shared" / "data" / "imec_5x5_nir_frame"
+
+
+def camera(mosaic: tuple[int, int], tiles: tuple[int, int] = (4, 6), origin: tuple[int, int] = (3, 1)) -> Sensor:
+    frame = tuple(n * size + start + 2 for n, size, start in zip(tiles, mosaic, origin, strict=True))
+    bands = tuple(Band(i, 500.0 + 10 * i, 0.1, ()) for i in range(mosaic[0] * mosaic[1]))
+    return Sensor("toy", mosaic, (frame[0], frame[1]), origin, tiles, bands)
+
+
+def ramp(sensor: Sensor, gradient: tuple[float, float], offset: float) -> np.ndarray:
+    row, column = np.mgrid[: sensor.frame_shape[0], : sensor.frame_shape[1]]
+    return offset + gradient[0] * row + gradient[1] * column
+
+
+def ramp_at_tile_centres(sensor: Sensor, gradient: tuple[float, float], offset: float) -> np.ndarray:
+    centres = [
+        origin + np.arange(tiles) * size + (size - 1) / 2
+        for origin, tiles, size in zip(sensor.active_origin, sensor.tiles, sensor.mosaic, strict=True)
+    ]
+    return offset + gradient[0] * centres[0][:, None] + gradient[1] * centres[1][None, :]
+
+
+class TestReadFrame:
+    sensor = camera((5, 5))
+
+    def write(self, path: Path, values: np.ndarray) -> Path:
+        path.write_bytes(values.tobytes())
+        return path
+
+    def test_is_little_endian_row_after_row(self, tmp_path: Path) -> None:
+        rows, columns = self.sensor.frame_shape
+        frame = (np.arange(rows * columns) % 4096).reshape(rows, columns).astype("<u2")
+        found = raw.read_frame(self.write(tmp_path / "a.bin", frame), self.sensor)
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, frame)
+
+    @pytest.mark.parametrize("lost", [1, 2, 100])
+    def test_truncated_file_is_named_with_its_size(self, tmp_path: Path, lost: int) -> None:
+        rows, columns = self.sensor.frame_shape
+        path = tmp_path / "short.bin"
+        path.write_bytes(bytes(rows * columns * 2 - lost))
+        with pytest.raises(
+            ValueError, match=rf"short\.bin: expected {rows * columns * 2} .*{rows * columns * 2 - lost}"
+        ):
+            raw.read_frame(path, self.sensor)
+
+    def test_swapped_bytes_are_noticed(self, tmp_path: Path) -> None:
+        frame = np.full(self.sensor.frame_shape, 0x00FF, dtype=">u2")
+        with pytest.raises(ValueError, match="little-endian"):
+            raw.read_frame(self.write(tmp_path / "big.bin", frame), self.sensor)
+
+    def test_a_missing_file_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            raw.read_frame(tmp_path / "none.bin", self.sensor)
+
+
+def test_crop_starts_at_the_active_origin() -> None:
+    sensor = camera((5, 5))
+    frame = np.arange(np.prod(sensor.frame_shape)).reshape(sensor.frame_shape)
+    active = raw.crop(frame, sensor)
+    assert active.shape == (20, 30)
+    assert active[0, 0] == frame[3, 1]
+    assert active[-1, -1] == frame[22, 30]
+
+
+def test_hsi_drive_frame_becomes_216_by_409_pixels() -> None:
+    assert raw.crop(np.zeros((1088, 2048)), HSI_DRIVE).shape == (1080, 2045)
+
+
+def test_dark_is_removed_and_noise_below_it_floored() -> None:
+    signal = raw.subtract_dark(np.array([[5, 100]], dtype=np.uint16), np.array([[10, 30]], dtype=np.uint16))
+    np.testing.assert_array_equal(signal, [[0, 70]])  # and no uint16 wrap-around
+    assert signal.dtype == np.float32
+
+
+def test_reflectance_scales_with_the_exposure_ratio() -> None:
+    signal, white = np.array([[50.0, 25.0]]), np.array([[100.0, 100.0]])
+    np.testing.assert_allclose(raw.reflectance(signal, white, exposure_ratio=2.0), [[1.0, 0.5]])
+
+
+def test_a_pixel_without_white_has_no_reflectance() -> None:
+    found = raw.reflectance(np.ones((1, 4)), np.array([[2.0, 0.0, -1.0, np.inf]]))
+    np.testing.assert_array_equal(np.isnan(found), [[False, True, True, True]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: raw.crop(np.zeros((3, 3)), HSI_DRIVE), r"\(1088, 2048\).*\(3, 3\)"),
+        (lambda: raw.subtract_dark(np.ones((2, 2)), np.ones((2, 3))), r"dark.*\(2, 2\).*\(2, 3\)"),
+        (lambda: raw.reflectance(np.ones((2, 2)), np.ones(2)), "white"),
+        (lambda: raw.reflectance(np.ones((2, 2)), np.zeros((2, 2))), "no pixel is positive"),
+        (lambda: raw.reflectance(np.ones((2, 2)), 1.0, exposure_ratio=0.0), "exposure_ratio"),
+        (lambda: raw.reflectance(np.ones((2, 2)), 1.0, exposure_ratio=np.nan), "exposure_ratio"),
+        (lambda: raw.demosaic(np.zeros((5, 5)), HSI_DRIVE), r"\(1080, 2045\).*\(5, 5\).*crop"),
+        (lambda: raw.reflectance_cube(np.zeros((1088, 2048)), HSI_DRIVE, np.zeros((2, 2)), 0.0), "white.*whole frame"),
+        (lambda: raw.interleave(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE)[::-1], HSI_DRIVE), "native order"),
+        (
+            lambda: raw.translate_to_centre(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE), camera((4, 4))),
+            "band 24, toy has 16",
+        ),
+        (lambda: raw.translate_to_centre(xr.DataArray(np.zeros((25, 2, 2))), HSI_DRIVE), "dims"),
+    ],
+)
+def test_bad_input_is_refused_with_what_was_expected(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("mosaic", [(5, 5), (4, 4), (2, 3)])
+def test_every_band_comes_from_its_own_place_in_the_tile(mosaic: tuple[int, int]) -> None:
+    sensor = camera(mosaic)
+    active = np.arange(np.prod(sensor.active_shape)).reshape(sensor.active_shape)
+    cube = raw.demosaic(active, sensor)
+    for band in range(len(sensor.bands)):
+        row, column = sensor.mosaic_position(band)
+        np.testing.assert_array_equal(cube.sel(band=band), active[row :: mosaic[0], column :: mosaic[1]])
+    np.testing.assert_array_equal(raw.interleave(cube, sensor), active)
+
+
+# Down to one part in 100: below that the ramp's own float32 steps are what is measured.
+slopes = st.floats(-5, 5).map(lambda slope: round(slope, 2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    gradient=st.tuples(slopes, slopes),
+    offset=st.floats(200, 1000),
+    mosaic=st.sampled_from([(5, 5), (4, 4), (2, 3)]),
+    tiles=st.tuples(st.integers(2, 6), st.integers(2, 6)),
+)
+def test_a_linear_ramp_comes_back_exactly_borders_included(
+    gradient: tuple[float, float], offset: float, mosaic: tuple[int, int], tiles: tuple[int, int]
+) -> None:
+    sensor = camera(mosaic, tiles)
+    cube = raw.demosaic(raw.crop(ramp(sensor, gradient, offset), sensor), sensor)
+    centred = raw.translate_to_centre(cube, sensor)
+    assert centred.dtype == np.float32
+    expected = np.broadcast_to(ramp_at_tile_centres(sensor, gradient, offset), centred.shape)
+    np.testing.assert_allclose(centred, expected, atol=4e-4)  # a few float32 steps of values near 1000
+
+
+def test_without_translation_the_ramp_is_displaced_by_each_band_s_place() -> None:
+    sensor = camera((5, 5))
+    gradient = (3.0, 0.5)
+    found = raw.reflectance_cube(ramp(sensor, gradient, 100.0), sensor, white=1.0, dark=0.0, centre=False)
+    at_centre = ramp_at_tile_centres(sensor, gradient, 100.0)
+    for band in (0, 12, 24):
+        row, column = sensor.mosaic_position(band)
+        shift = gradient[0] * (row - 2) + gradient[1] * (column - 2)
+        np.testing.assert_allclose(found.sel(band=band), at_centre + shift, rtol=1e-6)
+
+
+def test_translation_keeps_a_subset_of_bands_in_place() -> None:
+    sensor = camera((5, 5))
+    cube = raw.demosaic(raw.crop(ramp(sensor, (2.0, 1.0), 50.0), sensor), sensor)
+    whole = raw.translate_to_centre(cube, sensor)
+    part = raw.translate_to_centre(cube.sel(band=[23, 4]), sensor)
+    np.testing.assert_array_equal(part, whole.sel(band=[23, 4]))
+
+
+def test_the_central_band_is_not_touched_by_translation() -> None:
+    sensor = camera((5, 5))
+    noise = np.random.default_rng(0).uniform(0, 4095, sensor.active_shape)
+    cube = raw.demosaic(noise, sensor)
+    np.testing.assert_array_equal(raw.translate_to_centre(cube, sensor).sel(band=12), cube.sel(band=12))
+
+
+def test_one_row_of_tiles_is_shifted_along_the_row_only() -> None:
+    sensor = camera((5, 5), tiles=(1, 6))
+    cube = raw.demosaic(raw.crop(ramp(sensor, (0.0, 2.0), 10.0), sensor), sensor)
+    expected = ramp_at_tile_centres(sensor, (0.0, 2.0), 10.0)
+    np.testing.assert_allclose(raw.translate_to_centre(cube, sensor), np.broadcast_to(expected, (25, 1, 6)), rtol=1e-6)
+
+
+class TestMedianFilter:
+    sensor = camera((2, 2))
+
+    def test_removes_a_hot_pixel_and_keeps_a_straight_edge(self) -> None:
+        values = np.zeros((4, 7, 8), dtype=np.float32)
+        values[:, :, 4:] = 1.0
+        hot = values.copy()
+        hot[:, 3, 1] = 50.0
+        np.testing.assert_array_equal(raw.median_filter(make_cube(hot, self.sensor)), values)
+
+    def test_is_the_median_of_the_nine_neighbours_of_the_same_band(self) -> None:
+        values = np.random.default_rng(1).random((4, 6, 5)).astype(np.float32)
+        found = raw.median_filter(make_cube(values, self.sensor))
+        assert found.values[2, 3, 2] == np.median(values[2, 2:5, 1:4])
+        corner = np.pad(values[1], 1, mode="edge")[:3, :3]
+        assert found.values[1, 0, 0] == np.median(corner)
+
+    def test_dead_pixels_do_not_vote(self) -> None:
+        values = np.random.default_rng(2).random((4, 6, 5)).astype(np.float32)
+        values[0, 3, 2] = np.nan
+        values[1] = np.nan
+        found = raw.median_filter(make_cube(values, self.sensor)).values
+        assert found[0, 3, 2] == pytest.approx(np.nanmedian(values[0, 2:5, 1:4]))
+        assert np.isfinite(found[0]).all()
+        assert np.isnan(found[1]).all()
+
+
+def test_the_chain_removes_dark_from_frame_and_white_alike() -> None:
+    sensor = camera((5, 5))
+    dark = np.random.default_rng(3).uniform(20, 60, sensor.frame_shape)
+    white = dark + 2000
+    frame = dark + 500
+    cube = raw.reflectance_cube(frame, sensor, white, dark, exposure_ratio=2.0, median=True, source="simulated")
+    np.testing.assert_allclose(cube, np.full((25, 4, 6), 0.5), rtol=1e-5)
+    assert cube.dims == ("band", "y", "x")
+    assert cube.attrs["units"] == "reflectance"
+    assert cube.attrs["source"] == "simulated"
+    assert cube.attrs["history"].endswith("demosaic; translated to centre; median filtered")
+
+
+def test_the_border_never_goes_below_zero() -> None:
+    sensor = camera((5, 5))
+    frame = np.zeros(sensor.frame_shape)
+    frame[:, 1 + 5 : 1 + 10] = 1000.0  # the second column of tiles is bright: the first would extrapolate downwards
+    cube = raw.reflectance_cube(frame, sensor, white=1000.0, dark=0.0)
+    uncut = raw.translate_to_centre(raw.reflectance_cube(frame, sensor, 1000.0, 0.0, centre=False), sensor)
+    assert float(uncut.min()) == pytest.approx(-0.4)
+    np.testing.assert_array_equal(cube, np.maximum(uncut, 0))
+
+
+def test_a_dead_white_pixel_stays_with_its_band_and_neighbours() -> None:
+    sensor = camera((5, 5))
+    white = np.full(sensor.frame_shape, 100.0)
+    white[3 + 5 + 1, 1 + 5 + 2] = 0.0  # tile (1, 1), row 1, column 2 of it: band 7
+    cube = raw.reflectance_cube(np.full(sensor.frame_shape, 50.0), sensor, white, dark=0.0)
+    dead = np.argwhere(np.isnan(cube.values)).tolist()
+    assert dead == [[7, 0, 1], [7, 1, 1]]  # itself, and the tile above, which reads one fifth of it
+
+
+@pytest.fixture(scope="module")
+def nir_camera() -> Sensor:
+    if not NIR_FRAME.is_dir():
+        pytest.skip("the real NIR frame is not at hand")
+    calibration = ET.parse(next(NIR_FRAME.glob("*.xml"))).getroot()  # noqa: S314 - a file of our own
+    centres = [float(str(band.findtext("peaks/peak/wavelength_nm"))) for band in calibration.iter("band")]
+    bands = tuple(Band(i, nm, 0.1, ()) for i, nm in enumerate(centres))
+    return Sensor("imec CMV2K-SSM5x5-665_975", (5, 5), (1085, 2045), (0, 0), (217, 409), bands)
+
+
+@pytest.fixture(scope="module")
+def nir_planes(nir_camera: Sensor) -> np.ndarray:
+    return np.asarray(imread(NIR_FRAME / "frame_02245_nir.tif")).transpose(2, 0, 1)
+
+
+def test_a_real_frame_goes_through_the_chain(nir_camera: Sensor, nir_planes: np.ndarray) -> None:
+    frame = raw.interleave(make_cube(nir_planes, nir_camera, units="DN"), nir_camera)
+    assert frame.shape == (1085, 2045)
+    cube = raw.reflectance_cube(frame, nir_camera, white=255.0, dark=0.0, centre=False, source="real")
+    np.testing.assert_allclose(cube, nir_planes / 255, rtol=1e-6)
+    centred = raw.reflectance_cube(frame, nir_camera, white=255.0, dark=0.0, median=True)
+    assert centred.shape == (25, 217, 409)
+    assert np.isfinite(centred).all()
+
+
+@pytest.mark.parametrize(("one", "other"), [(4, 0), (14, 6)])
+def test_translation_registers_the_bands_of_a_real_frame(
+    nir_camera: Sensor, nir_planes: np.ndarray, one: int, other: int
+) -> None:
+    """Pairs of alike bands, far apart in the tile: their measured displacement falls by more than half."""
+    cube = make_cube(nir_planes, nir_camera, units="DN")
+    centred = raw.translate_to_centre(cube, nir_camera)
+    before, after = (
+        phase_cross_correlation(c.sel(band=one).values, c.sel(band=other).values, upsample_factor=50)[0]
+        for c in (cube, centred)
+    )
+    assert np.linalg.norm(before) > 0.5
+    assert np.linalg.norm(after) < np.linalg.norm(before) / 2

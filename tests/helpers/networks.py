@@ -1,0 +1,100 @@
+"""Small networks and images that the attribution tests share."""
+
+import weakref
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hsiutils.models.unet import UNet, UNetConfig
+
+SMALL = UNetConfig(channels=4, depth=2, filters=4)
+
+
+def image(config=SMALL, height=13, width=18, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(config.channels, height, width, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def shaken(config=SMALL, dtype=torch.float64, seed=0):
+    """A network with random weights whose normalisation and biases are far from trivial."""
+    generator = torch.Generator().manual_seed(seed)
+    model = UNet(config, generator)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 2.0, generator=generator)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(generator=generator)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.bias.data.normal_(std=0.3, generator=generator)
+    return model.eval().to(dtype)
+
+
+def trained(config=SMALL, dtype=torch.float64, steps=15, seed=0):
+    """A network fitted for a moment to find the brightest band: weights and statistics as training leaves them."""
+    generator = torch.Generator().manual_seed(seed)
+    model = UNet(config, generator).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        batch = torch.randn(2, config.channels, 16, 16, generator=generator).cumsum(3) / 4
+        truth = batch.argmax(1) % config.classes
+        optimiser.zero_grad()
+        functional.cross_entropy(model(batch), truth).backward()
+        optimiser.step()
+    model.zero_grad()
+    return model.eval().to(dtype)
+
+
+def hooks(model):
+    """How many hooks hang on a network."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+
+
+def state(model):
+    """All that a look into a network must leave as it was."""
+    tensors = [value.clone() for value in model.state_dict().values()]
+    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    return tensors, grads, [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
+
+
+def same(before, after):
+    def equal(a, b):
+        return a is b is None or (a is not None and b is not None and torch.equal(a, b))
+
+    return before[2:] == after[2:] and all(
+        equal(a, b) for old, new in zip(before[:2], after[:2], strict=True) for a, b in zip(old, new, strict=True)
+    )
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.bytes, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.take(tensor)
+        return out
+
+    def take(self, tensor):
+        storage = tensor.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        if key not in self.held:
+            self.held[key] = 0
+            self.bytes += size
+            self.peak = max(self.peak, self.bytes)
+        self.held[key] += 1
+        weakref.finalize(tensor, self.drop, key, size)
+
+    def drop(self, key, size):
+        self.held[key] -= 1
+        if not self.held[key]:
+            del self.held[key]
+            self.bytes -= size

@@ -1,0 +1,488 @@
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hsiutils.models.keras import read_keras, read_keras_config, write_keras
+from hsiutils.models.unet import UNet, UNetConfig
+
+SMALL = UNetConfig(channels=3, classes=6, depth=2, filters=4)
+LAYOUTS = ("model.h5", "model.weights.h5")
+
+
+def trained(config: UNetConfig = SMALL, seed: int = 5) -> UNet:
+    """A network in which every array is its own, and none is the identity."""
+    model = UNet(config, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 2.0, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            module.bias.data.uniform_(0.2, 1.0, generator=generator)
+            module.running_mean.normal_(0, 0.1, generator=generator)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.bias.data.normal_(generator=generator)
+    return model.eval()
+
+
+def images(channels: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, channels, 16, 24, generator=torch.Generator().manual_seed(seed))
+
+
+def same_weights(one: UNet, other: UNet) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    keys = [key for key in first if "num_batches" not in key]
+    return all(torch.equal(first[key], second[key]) for key in keys)
+
+
+def renamed(source: Path, target: Path, start: int) -> None:
+    """The same file as the second network of a process would have it: numbers that start elsewhere."""
+    with h5py.File(source) as old, h5py.File(target, "w") as new:
+        root = new.create_group("model_weights")
+        names = [name.decode() for name in old["model_weights"].attrs["layer_names"]]
+        later = {}
+        for name in names:
+            kind, _, number = name.rpartition("_") if name[-1].isdigit() else (name, "", "0")
+            later[name] = f"{kind}_{int(number) + start}"
+            for role in old[f"model_weights/{name}/{name}"]:
+                root[f"{later[name]}/{later[name]}/{role}"] = old[f"model_weights/{name}/{name}/{role}"][...]
+        root.attrs["layer_names"] = np.array([later[name] for name in names], "S")
+
+
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """Keras on torch, on the CPU. It is imported here: nothing else pays for it, and its settings stay out of HOME."""
+    settings = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path_factory.mktemp("keras"))}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        import keras
+
+        assert keras.backend.backend() == "torch"
+        with keras.device("cpu"):  # a GPU rounds more coarsely
+            yield keras
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, UNetConfig(channels=1, classes=5, depth=1, filters=3, kernel=5), UNetConfig(depth=4, filters=2)],
+    ids=["2_3_4", "1_5_3", "4_3_2"],
+)
+def test_round_trip_is_exact_and_the_size_follows_from_the_shapes(
+    tmp_path: Path, config: UNetConfig, name: str
+) -> None:
+    model = trained(config)
+    write_keras(model, tmp_path / name)
+    twin = read_keras(tmp_path / name)
+    assert twin.config == config
+    assert not twin.training
+    assert same_weights(twin, model)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_layout_is_the_one_that_the_authors_checkpoints_have(tmp_path: Path) -> None:
+    model = trained()
+    write_keras(model, tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5") as file:
+        kernel = file["model_weights/conv2d_1/conv2d_1/kernel:0"]
+        assert kernel.shape == (3, 3, 4, 4)
+        assert kernel[0, 2, 1, 3] == model.encoder[0].conv2.weight[3, 1, 0, 2]
+        up = file["model_weights/conv2d_transpose/conv2d_transpose/kernel:0"]
+        assert up.shape == (2, 2, 8, 16)  # (kh, kw, out, in)
+        assert up[0, 1, 5, 12] == model.decoder[0].transpose.weight[12, 5, 0, 1]
+        norm = file["model_weights/batch_normalization_1/batch_normalization_1"]
+        assert np.array_equal(norm["moving_variance:0"], model.encoder[0].norm2.running_var)
+        listed = [name.decode() for name in file["model_weights"].attrs["layer_names"]]
+    assert listed[:4] == ["conv2d", "batch_normalization", "conv2d_1", "batch_normalization_1"]
+    assert listed[12:17] == [
+        "conv2d_transpose",
+        "conv2d_6",
+        "batch_normalization_6",
+        "conv2d_7",
+        "batch_normalization_7",
+    ]
+    assert listed[-1] == "conv2d_10"
+
+
+def test_same_network_same_bytes(tmp_path: Path) -> None:
+    for name in LAYOUTS:
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write_keras(trained(), tmp_path / folder / name)
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("order", ["position", "name"])
+@pytest.mark.parametrize(("start", "depth"), [(5, 2), (23, 5)], ids=["from_5", "second_of_a_process"])
+def test_numbers_may_start_anywhere(tmp_path: Path, order: str, start: int, depth: int) -> None:
+    """From 5 on: conv2d_9 comes before conv2d_10, though not in the alphabet."""
+    model = trained(UNetConfig(channels=3, depth=depth, filters=1))
+    write_keras(model, tmp_path / "first.h5")
+    renamed(tmp_path / "first.h5", tmp_path / "second.h5", start)
+    assert same_weights(read_keras(tmp_path / "second.h5", order=order), model)
+
+
+def test_a_list_in_another_order_can_be_overruled_by_the_names(tmp_path: Path) -> None:
+    model, path = trained(), tmp_path / "model.h5"
+    write_keras(model, path)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights"].attrs
+        attributes["layer_names"] = attributes["layer_names"][::-1]
+    assert same_weights(read_keras(path, order="name"), model)
+    with pytest.raises(ValueError, match=r"in another order \(see `order`\)"):
+        read_keras(path)
+
+
+def test_names_of_ones_own_are_read_by_position(tmp_path: Path) -> None:
+    model = trained()
+    write_keras(model, tmp_path / "keras.h5")
+    with h5py.File(tmp_path / "keras.h5") as old, h5py.File(tmp_path / "own.h5", "w") as new:
+        names = [name.decode() for name in old["model_weights"].attrs["layer_names"]]
+        own = {name: f"{chr(ord('z') - i // 5)}{i % 5}" for i, name in enumerate(names)}
+        for name in names:
+            for role in old[f"model_weights/{name}/{name}"]:
+                new[f"{own[name]}/{own[name]}/{role}"] = old[f"model_weights/{name}/{name}/{role}"][...]
+        new.attrs["layer_names"] = np.array([own[name] for name in names], "S")
+    assert same_weights(read_keras(tmp_path / "own.h5"), model)
+
+
+def test_optimiser_and_random_states_are_not_layers(tmp_path: Path) -> None:
+    model, path = trained(), tmp_path / "model.h5"
+    write_keras(model, path)
+    with h5py.File(path, "a") as file:
+        file["optimizer_weights/Adam/conv2d/kernel/m:0"] = np.ones((3, 3, 3, 4), np.float32)
+        file["model_weights/dropout/seed_generator/vars/0"] = np.zeros(2, np.uint32)
+    assert same_weights(read_keras(path), model)
+
+
+class TestVoid:
+    def test_six_outputs_are_kept_unless_one_is_named(self, tmp_path: Path) -> None:
+        model, x = trained(), images()
+        write_keras(model, tmp_path / "model.h5")
+        kept, dropped = read_keras(tmp_path / "model.h5"), read_keras(tmp_path / "model.h5", void_output=0)
+        assert (kept.config.classes, dropped.config.classes) == (6, 5)
+        torch.testing.assert_close(dropped(x), kept(x)[:, 1:])
+        last = read_keras(tmp_path / "model.h5", void_output=5)
+        torch.testing.assert_close(last(x), kept(x)[:, :5])
+
+    @pytest.mark.parametrize("output", [-1, 6])
+    def test_an_output_that_is_not_there_is_refused(self, tmp_path: Path, output: int) -> None:
+        write_keras(trained(), tmp_path / "model.h5")
+        with pytest.raises(ValueError, match=rf"void_output must be .* 0\.\.5, got {output}"):
+            read_keras(tmp_path / "model.h5", void_output=output)
+
+    def test_the_only_output_stays(self, tmp_path: Path) -> None:
+        write_keras(trained(UNetConfig(depth=1, filters=2, classes=1)), tmp_path / "model.h5")
+        with pytest.raises(ValueError, match="nothing is left"):
+            read_keras(tmp_path / "model.h5", void_output=0)
+
+    @pytest.mark.parametrize("name", LAYOUTS)
+    @pytest.mark.parametrize("place", [0, 5])
+    def test_a_head_of_five_goes_back_with_void_that_never_wins(self, tmp_path: Path, name: str, place: int) -> None:
+        model, x = trained(UNetConfig(channels=3, depth=2, filters=4)), images()
+        write_keras(model, tmp_path / name, void_output=place)
+        six = read_keras(tmp_path / name)
+        assert six.config.classes == 6
+        assert six(x).softmax(dim=1)[:, place].max() == 0
+        assert same_weights(read_keras(tmp_path / name, void_output=place), model)
+
+    def test_void_needs_a_place_in_the_head(self, tmp_path: Path) -> None:
+        for place in (-1, 7):
+            with pytest.raises(ValueError, match=rf"a place among the head's outputs, 0\.\.6, got {place}"):
+                write_keras(trained(), tmp_path / "model.h5", void_output=place)
+        assert not list(tmp_path.iterdir())
+
+
+class TestSize:
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_it_is_known_without_the_values(self, tmp_path: Path, name: str) -> None:
+        write_keras(trained(), tmp_path / name)
+        assert read_keras_config(tmp_path / name) == SMALL
+
+    def test_errors_are_those_of_reading(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"none\.h5"):
+            read_keras_config(tmp_path / "none.h5")
+        write_keras(trained(), tmp_path / "model.h5")
+        with h5py.File(tmp_path / "model.h5", "a") as file:
+            del file["model_weights/conv2d_2"]
+        with pytest.raises(ValueError, match=r"model\.h5: found 10 convolutions"):
+            read_keras_config(tmp_path / "model.h5")
+
+
+class TestEpsilon:
+    def described(self, path: Path, *epsilons: float) -> Path:
+        write_keras(trained(), path)
+        layers = [{"class_name": "BatchNormalization", "config": {"epsilon": epsilon}} for epsilon in epsilons]
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = json.dumps({"config": {"layers": layers}})
+        return path
+
+    def test_the_files_own_is_kept_as_part_of_the_variance(self, tmp_path: Path) -> None:
+        model = trained()
+        read = read_keras(self.described(tmp_path / "model.h5", 1e-3, 1e-3))
+        for block in model.blocks():
+            block.norm1.eps = block.norm2.eps = 1e-3
+        torch.testing.assert_close(read(images()), model(images()))
+        assert not torch.allclose(read(images()), trained()(images()), rtol=1e-5, atol=1e-5)
+
+    def test_what_the_caller_says_goes_first(self, tmp_path: Path) -> None:
+        path = self.described(tmp_path / "model.h5", 1e-3)
+        assert same_weights(read_keras(path, epsilon=1e-5), trained())
+
+    def test_several_or_none_above_zero_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"several epsilons, \[1e-05, 0.001\]"):
+            read_keras(self.described(tmp_path / "model.h5", 1e-3, 1e-5))
+        with pytest.raises(ValueError, match="must be positive, got 0"):
+            read_keras(tmp_path / "model.h5", epsilon=0)
+
+
+class TestBadFiles:
+    def edited(self, tmp_path: Path, **changes: object) -> Path:
+        """A sound file in which some arrays were replaced, or taken out (None)."""
+        path = tmp_path / "model.h5"
+        write_keras(trained(), path)
+        with h5py.File(path, "a") as file:
+            for key, values in changes.items():
+                layer, role = key.split("__")
+                place = f"model_weights/{layer}/{layer}/{role}:0"
+                del file[place]
+                if values is not None:
+                    file[place] = values
+        return path
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"none\.h5"):
+            read_keras(tmp_path / "none.h5")
+
+    @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+    def test_a_file_cut_short(self, tmp_path: Path, share: float) -> None:
+        path = self.edited(tmp_path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read .*cut short"):
+            read_keras(path)
+
+    def test_an_archive_without_weights(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr("other.txt", "nothing")
+        with pytest.raises(ValueError, match=r"model\.keras: cannot be read .*model\.weights\.h5"):
+            read_keras(tmp_path / "model.keras")
+
+    def test_a_description_that_is_no_json(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path)
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = "{'config': 1}"
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read .*double quotes"):
+            read_keras(path)
+
+    def test_a_missing_array(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path, batch_normalization_3__moving_variance=None)
+        with pytest.raises(ValueError, match=r"batch_normalization_3 has .* lacks \['moving_variance'\]"):
+            read_keras(path)
+
+    def test_a_missing_layer(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path, conv2d_4__kernel=None, conv2d_4__bias=None)
+        with pytest.raises(ValueError, match=r"10 convolutions, 2 transposed ones and 10 .*another network, or layers"):
+            read_keras(path)
+
+    def test_a_network_with_a_dense_layer(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path, conv2d_4__kernel=np.zeros((9, 8), np.float32))
+        with pytest.raises(ValueError, match=r"conv2d_4 has a kernel \(9, 8\): no U-Net"):
+            read_keras(path)
+
+    def test_a_dense_layer_of_keras_3(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+            file["layers/dense/vars/0"], file["layers/dense/vars/1"] = np.zeros((4, 3)), np.zeros(3)
+        with pytest.raises(ValueError, match=r"dense has a kernel \(4, 3\): no U-Net"):
+            read_keras(tmp_path / "model.weights.h5")
+
+    def test_another_width(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path, conv2d_2__kernel=np.zeros((3, 3, 4, 9), np.float32))
+        with pytest.raises(
+            ValueError, match=r"model\.h5: layer conv2d_2: expected .*\(3, 3, 4, 8\).*found .*\(3, 3, 4, 9\)"
+        ):
+            read_keras(path)
+
+    def test_values_that_no_training_gives(self, tmp_path: Path) -> None:
+        path = self.edited(tmp_path, conv2d_2__bias=np.full(8, np.nan, np.float32))
+        with pytest.raises(ValueError, match="conv2d_2: bias holds values that are not finite"):
+            read_keras(path)
+        path = self.edited(tmp_path, batch_normalization__moving_variance=np.full(4, -1, np.float32))
+        with pytest.raises(ValueError, match="batch_normalization: moving_variance holds negative"):
+            read_keras(path)
+
+    @pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "stored.keras", "deflated.keras"])
+    def test_whatever_was_done_to_the_bytes_the_file_is_named(self, tmp_path: Path, name: str) -> None:
+        """Cut short, one byte flipped, four, or many: a network or a ValueError, and nothing else."""
+        path, messages = tmp_path / name, []
+        whole = self.small(tmp_path, name)
+        rng = np.random.default_rng(7)
+        for attempt in range(60):
+            content = bytearray(whole[: int(rng.integers(len(whole)))] if attempt % 4 == 0 else whole)
+            flipped = rng.integers(len(content), size=(0, 1, 4, 64)[attempt % 4])
+            for place in flipped:
+                content[place] = int(rng.integers(256))
+            path.write_bytes(content)
+            try:
+                read_keras(path)
+            except ValueError as error:
+                messages.append(str(error))
+        assert len(messages) >= 20
+        assert all(str(path) in message for message in messages)
+
+    def small(self, folder: Path, name: str) -> bytes:
+        model, plain = trained(UNetConfig(channels=1, depth=1, filters=1)), folder / "plain.weights.h5"
+        if name.endswith(".h5"):
+            write_keras(model, folder / name)
+            return (folder / name).read_bytes()
+        write_keras(model, plain)
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED if "deflated" in name else 0) as archive:
+            archive.write(plain, "model.weights.h5")
+            archive.writestr("config.json", json.dumps({"config": {"layers": []}}))
+        return (folder / name).read_bytes()
+
+    def test_a_heap_of_names_that_never_ends(self, tmp_path: Path) -> None:
+        """The HDF5 library would take all memory, and the system would kill the process."""
+        whole = bytearray(self.small(tmp_path, "model.weights.h5"))
+        heap = whole.find(b"HEAP")
+        free, start = (int.from_bytes(whole[heap + at : heap + at + 8], "little") for at in (16, 24))
+        whole[start + free : start + free + 8] = free.to_bytes(8, "little")
+        (tmp_path / "model.weights.h5").write_bytes(whole)
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr("model.weights.h5", bytes(whole))
+            archive.writestr("config.json", "{}")
+        for name in ("model.weights.h5", "model.keras"):
+            with pytest.raises(ValueError, match=rf"{name}: the heap of names at byte {heap} has a list that never"):
+                read_keras(tmp_path / name)
+
+    @pytest.mark.parametrize(
+        "text", ["[]", '{"config": 3}', '{"config": {"layers": [1]}}', '{"config": {"layers": null}}', "3"]
+    )
+    def test_a_description_of_something_else(self, tmp_path: Path, text: str) -> None:
+        path = self.edited(tmp_path)
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = text
+        if text == "[]":  # as good as none
+            read_keras(path)
+            return
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read as a Keras file"):
+            read_keras(path)
+
+    def test_unknown_order(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match='order must be "position" or "name"'):
+            read_keras(self.edited(tmp_path), order="alphabet")
+
+    def test_a_folded_network_or_another_suffix_is_not_written(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="folded away"):
+            write_keras(trained().folded(), tmp_path / "model.h5")
+        with pytest.raises(ValueError, match=r"not to \.keras"):
+            write_keras(trained(), tmp_path / "model.keras")
+        assert not list(tmp_path.iterdir())
+
+
+PAPERS = UNetConfig(channels=25, classes=6, depth=5, filters=2)
+"""The paper's network in all but its width; 32 x 64 pixels are the fewest that leave its base a field to look at."""
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras under numpy 2
+class TestAgainstKeras:
+    """Keras itself, on the torch backend, builds the authors' network; both must say the same of the same image."""
+
+    def network(self, keras: ModuleType, config: UNetConfig = SMALL, epsilon: float = 1e-5) -> Any:
+        layers = keras.layers
+        entrance = x = layers.Input((None, None, config.channels))
+
+        def block(x: Any, width: int) -> Any:
+            for _ in range(2):
+                x = layers.Conv2D(width, config.kernel, padding="same")(x)
+                x = layers.ReLU()(layers.BatchNormalization(epsilon=epsilon)(x))
+            return x
+
+        skips = []
+        for level, width in enumerate(config.widths[:-1]):
+            x = block(x, width)
+            skips.append(layers.Dropout(0.5)(x) if level else x)
+            x = layers.MaxPooling2D()(skips[-1])
+        x = layers.Dropout(0.5)(block(x, config.widths[-1]))
+        for width, skip in zip(config.widths[-2::-1], reversed(skips), strict=True):
+            x = layers.Conv2DTranspose(width, 2, strides=2, activation="relu")(x)
+            x = block(layers.Concatenate()([x, skip]), width)
+        return keras.Model(entrance, layers.Conv2D(config.classes, 1)(x))
+
+    def randomised(self, keras: ModuleType, config: UNetConfig = SMALL, epsilon: float = 1e-5) -> Any:
+        """Every layer alive and of the size of one, so that 1e-5 means something."""
+        model, rng = self.network(keras, config, epsilon), np.random.default_rng(3)
+        for layer in model.layers:
+            arrays = layer.get_weights()
+            if len(arrays) == 4:  # gamma, beta, mean, variance
+                layer.set_weights(
+                    [rng.uniform(low, low + 1, a.shape) for low, a in zip((0.5, 0, 0, 0.5), arrays, strict=True)]
+                )
+            elif arrays:
+                size = np.prod(arrays[0].shape[:3])
+                layer.set_weights([rng.normal(0, size**-0.5, arrays[0].shape), rng.normal(0, 0.1, arrays[1].shape)])
+        return model
+
+    def logits(self, model: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return model(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def agree(self, ours: UNet, theirs: Any, seeds: int = 3) -> None:
+        """On random images, all of whose logits depend on the place."""
+        side = 2 * ours.config.stride
+        for seed in range(seeds):
+            x = torch.randn(2, ours.config.channels, side // 2, side, generator=torch.Generator().manual_seed(seed))
+            expected = self.logits(theirs, x)
+            assert expected.std(dim=(2, 3)).min() > 1e-2
+            assert (ours(x) - expected).abs().max() < 1e-5
+
+    @pytest.mark.parametrize("config", [SMALL, PAPERS], ids=["2_3_4", "5_3_2"])
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_keras_loads_what_we_write(self, keras: ModuleType, tmp_path: Path, name: str, config: UNetConfig) -> None:
+        ours, theirs = trained(config), self.network(keras, config)
+        write_keras(ours, tmp_path / name)
+        theirs.load_weights(tmp_path / name)
+        self.agree(ours, theirs)
+
+    @pytest.mark.parametrize("config", [SMALL, PAPERS], ids=["2_3_4", "5_3_2"])
+    @pytest.mark.parametrize("name", ["whole.h5", "alone.weights.h5", "whole.keras"])
+    def test_we_read_what_keras_writes(self, keras: ModuleType, tmp_path: Path, name: str, config: UNetConfig) -> None:
+        self.network(keras)  # the names of the next network start where these end
+        theirs = self.randomised(keras, config)
+        theirs.compile("adam", "mse")
+        theirs.train_on_batch(np.ones((1, 32, 32, config.channels)), np.ones((1, 32, 32, config.classes)))
+        (theirs.save_weights if "weights" in name else theirs.save)(tmp_path / name)
+        ours = read_keras(tmp_path / name)  # with the optimiser's moments in it, since there was a step
+        assert ours.config == config
+        self.agree(ours, theirs)
+
+    @pytest.mark.parametrize("name", ["whole.h5", "whole.keras"])
+    def test_keras_default_epsilon_is_seen(self, keras: ModuleType, tmp_path: Path, name: str) -> None:
+        theirs = self.randomised(keras, epsilon=1e-3)
+        theirs.save(tmp_path / name)
+        self.agree(read_keras(tmp_path / name), theirs)
+        with pytest.raises(AssertionError):
+            self.agree(read_keras(tmp_path / name, epsilon=1e-5), theirs)
+
+
+def test_a_description_inside_an_archive_is_used(tmp_path: Path) -> None:
+    write_keras(trained(), tmp_path / "model.weights.h5")
+    layers = [{"class_name": "BatchNormalization", "config": {"epsilon": 1e-3}}]
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    read = read_keras(tmp_path / "model.keras")
+    difference = read.base.norm1.running_var - trained().base.norm1.running_var
+    torch.testing.assert_close(difference, torch.full_like(difference, 1e-3 - 1e-5), rtol=1e-3, atol=1e-7)
+    with h5py.File(io.BytesIO((tmp_path / "model.weights.h5").read_bytes())) as file:
+        assert file["layers/conv2d_10/vars/0"].shape == (1, 1, 4, 6)

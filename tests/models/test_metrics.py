@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from hsiutils.data.classes import CLASSES, VOID, inverse_frequency_weights
+from hsiutils.models.metrics import (
+    accuracy,
+    boundary,
+    boundary_counts,
+    boundary_distance,
+    boundary_iou,
+    confusion,
+    iou,
+    scene_counts,
+    scores,
+)
+
+
+def maps(seed=0, shape=(20, 30), classes=5, void=0.1):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, shape).astype(np.uint8)
+    predicted = np.where(rng.random(shape) < 0.6, truth, rng.integers(0, classes, shape)).astype(np.uint8)
+    truth[rng.random(shape) < void] = VOID
+    return predicted, truth
+
+
+def test_confusion_counts_every_pair_but_void():
+    predicted = np.array([[0, 1, 1], [2, 2, 0]])
+    truth = np.array([[0, 0, 1], [2, VOID, 2]])
+    counts = confusion(predicted, truth, ("a", "b", "c"))
+    assert counts.dims == ("truth", "predicted")
+    np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])
+    assert counts.sel(truth="c", predicted="a") == 1
+
+
+def test_confusion_under_a_mask_counts_only_there():
+    predicted, truth = maps()
+    mask = np.zeros(truth.shape, bool)
+    mask[3:9, 4:20] = True
+    np.testing.assert_array_equal(
+        confusion(predicted, truth, mask=mask), confusion(predicted[3:9, 4:20], truth[3:9, 4:20])
+    )
+    parts = confusion(predicted, truth, mask=mask) + confusion(predicted, truth, mask=~mask)
+    xr.testing.assert_equal(parts, confusion(predicted, truth))
+
+
+@given(st.integers(0, 1000))
+def test_iou_agrees_with_torchmetrics(seed):
+    predicted, truth = maps(seed)
+    expected = multiclass_jaccard_index(
+        torch.from_numpy(predicted.astype(int)), torch.from_numpy(truth.astype(int)), 5, "none", ignore_index=VOID
+    )
+    np.testing.assert_allclose(iou(confusion(predicted, truth)), expected, rtol=1e-6)
+
+
+def test_absent_class_is_nan_and_left_out_of_means():
+    truth = np.array([[0, 0, 1, 1]])
+    predicted = np.array([[0, 0, 1, 0]])
+    counts = scene_counts(predicted, truth, ("a", "b", "never"))
+    result = scores(counts).sel(region="all")
+    np.testing.assert_allclose(result["iou"], [2 / 3, 1 / 2, np.nan])
+    assert result["mean_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result["accuracy"] == pytest.approx(3 / 4)
+    assert np.isnan(result["boundary_iou"].sel({"class": "never"}))
+
+
+def test_class_predicted_but_never_true_is_zero_not_nan():
+    counts = confusion(np.array([[0, 1]]), np.array([[0, 0]]), ("a", "b"))
+    np.testing.assert_allclose(iou(counts), [1 / 2, 0])
+
+
+def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
+    predicted, truth = maps(3)
+    result = scores(scene_counts(predicted, truth)).sel(region="all")
+    per_class = result["iou"].values
+    share = np.bincount(truth[truth != VOID], minlength=5) / np.sum(truth != VOID)
+    assert result["global_iou"] == pytest.approx(np.sum(share * per_class))
+    assert result["weighted_iou"] == pytest.approx(np.sum(inverse_frequency_weights(share) * per_class))
+    known = truth != VOID
+    assert result["accuracy"] == pytest.approx(np.mean(predicted[known] == truth[known]))
+    given_share = np.array([0.6148, 0.0297, 0.2017, 0.0719, 0.0818])
+    fixed = scores(scene_counts(predicted, truth), given_share).sel(region="all")
+    assert fixed["weighted_iou"] == pytest.approx(np.sum(inverse_frequency_weights(given_share) * per_class))
+
+
+def test_rare_class_rules_the_weighted_and_not_the_global_iou():
+    truth = np.zeros((10, 10), int)
+    truth[0, :2] = 1
+    predicted = np.zeros_like(truth)  # the rare class is missed
+    result = scores(scene_counts(predicted, truth, ("common", "rare"))).sel(region="all")
+    assert result["global_iou"] > 0.95
+    assert result["weighted_iou"] < 0.05
+
+
+def test_no_pixel_at_all_has_no_score():
+    truth = np.full((4, 4), VOID)
+    result = scores(scene_counts(np.zeros((4, 4), int), truth)).sel(region="all")
+    assert all(np.isnan(result[name]).all() for name in result)
+
+
+def erosion_definition(mask, distance):
+    """Pixel by pixel: is any pixel of the (2 d + 1) square, or beyond the image, outside the mask?"""
+    padded = np.pad(mask, distance)
+    edge = np.zeros_like(mask)
+    for row, column in np.argwhere(mask):
+        edge[row, column] = not padded[row : row + 2 * distance + 1, column : column + 2 * distance + 1].all()
+    return edge
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4])
+def test_boundary_is_the_definition(distance):
+    rng = np.random.default_rng(1)
+    mask = rng.random((15, 21)) < 0.97
+    np.testing.assert_array_equal(boundary(mask, distance), erosion_definition(mask, distance))
+
+
+def test_boundary_distance():
+    assert boundary_distance((216, 409)) == 2
+    assert boundary_distance((216, 409), 0.02) == 9
+    assert boundary_distance((8, 8)) == 1
+
+
+def square(shift=0, size=12, shape=(40, 40)):
+    truth = np.zeros(shape, int)
+    truth[10 : 10 + size, 10 + shift : 10 + shift + size] = 1
+    return truth
+
+
+def test_boundary_iou_of_a_shifted_square_counted_by_hand():
+    # Rim of a 12 x 12 square, one pixel wide: 44. Shifted by one column the rims share two rows of 11, and no column
+    # beyond what those rows hold.
+    counts = boundary_counts(square(1), square(0), ("ground", "square"), distance=1)
+    assert counts["boundary_intersection"].sel({"class": "square"}) == 2 * 11
+    assert counts["boundary_union"].sel({"class": "square"}) == 2 * 44 - 2 * 11
+    assert boundary_iou(counts).sel({"class": "square"}) == pytest.approx(1 / 3)
+
+
+def test_boundary_iou_sees_edges_that_plain_iou_hardly_notices():
+    truth, predicted = square(0, 24), square(1, 24)
+    result = scores(scene_counts(predicted, truth, ("ground", "square"), distance=2)).sel(
+        {"region": "all", "class": "square"}
+    )
+    assert result["iou"] > 0.9
+    # Frames two pixels wide, 176 pixels each, share 4 rows of 23 and a column of 20 on either side.
+    assert result["boundary_iou"] == pytest.approx(132 / 220)
+
+
+def test_contour_inside_the_void_strip_is_not_judged():
+    truth, predicted = square(0), square(0)
+    truth[8:24, 8:24] = VOID
+    truth[12:20, 12:20] = 1
+    predicted[9:23, 9:23] = 1  # one pixel too large on every side: within the strip
+    counts = boundary_counts(predicted, truth, ("ground", "square"), distance=1)
+    np.testing.assert_allclose(boundary_iou(counts), 1.0)
+    predicted[5:27, 5:27] = 1  # beyond it
+    counts = boundary_counts(predicted, truth, ("ground", "square"), distance=1)
+    assert (boundary_iou(counts) < 0.9).any()
+
+
+def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
+    predicted, truth = maps(5)
+    sunlit = np.zeros(truth.shape, bool)
+    sunlit[:, :11] = True
+    counts = scene_counts(predicted, truth, sunlit=sunlit, distance=1)
+    assert list(counts["region"].values) == ["all", "sunlit", "shadowed"]
+    parts = counts.sel(region=["sunlit", "shadowed"]).sum("region")
+    xr.testing.assert_equal(parts, counts.sel(region="all", drop=True))
+    np.testing.assert_array_equal(counts["confusion"].sel(region="sunlit"), confusion(predicted[:, :11], truth[:, :11]))
+
+
+def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
+    scenes = [scene_counts(*maps(seed, (8 + seed, 9))) for seed in range(3)]
+    together = xr.concat(scenes, dim="scene")
+    summed = sum(scene["confusion"] for scene in scenes)
+    xr.testing.assert_allclose(scores(together)["iou"], iou(summed))
+    seeds = xr.concat([together, together], dim="seed")
+    assert scores(seeds)["mean_iou"].dims == ("seed", "region")
+    assert accuracy(summed).dims == ("region",)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "mask", "message"),
+    [
+        (np.zeros((2, 3), int), np.zeros((3, 2), int), None, "differ in shape"),
+        (np.full((2, 2), 5), np.zeros((2, 2), int), None, "prediction has class 5: expected 0..4"),
+        (np.zeros((2, 2), int), np.full((2, 2), 7), None, "truth has class 7"),
+        (np.zeros((2, 2), int), np.zeros((2, 2), int), np.ones((2, 2)), "mask must be bool"),
+    ],
+)
+def test_maps_that_do_not_belong_together_are_refused(predicted, truth, mask, message):
+    with pytest.raises(ValueError, match=message):
+        confusion(predicted, truth, CLASSES, mask)
+
+
+def test_boundaries_of_a_stack_of_images_are_refused():
+    with pytest.raises(ValueError, match="one image"):
+        boundary_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int))
+
+
+def test_where_there_is_no_sun_to_speak_of_counts_as_neither_sunlit_nor_shadowed():
+    truth = np.zeros((4, 6), dtype=np.uint8)
+    share = np.full((4, 6), np.nan)
+    share[0], share[1] = 1.0, 0.2
+    counts = scene_counts(truth, truth, sunlit=share, distance=1)["confusion"].sum(["truth", "predicted"])
+    assert dict(zip(counts["region"].values, counts.values, strict=True)) == {"all": 24, "sunlit": 6, "shadowed": 6}

@@ -1,0 +1,223 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+from toyscenes import toy_scenes
+
+from hsiutils.data.classes import VOID
+from hsiutils.data.cube import make_cube
+from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.models import train
+from hsiutils.models.metrics import evaluate, weighted_iou
+from hsiutils.models.segmenter import Recipe
+from hsiutils.models.train import fit, load_model, load_trained, read_history
+from hsiutils.models.unet import UNetConfig
+
+CONFIG = UNetConfig(channels=3, depth=2, filters=4, norm_momentum=0.2)
+RECIPE = Recipe(epochs=5, batch=4, learning_rate=1e-2, schedule="one-cycle", flip=True)
+TRAIN, VAL = toy_scenes(12, 1), toy_scenes(4, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(folder, recipe=RECIPE, seed=0, data=TRAIN, val=VAL, progress=False, **more):
+    return fit(data, val, CONFIG, recipe, seed, folder, progress=progress, device="cpu", **more)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder)
+    return folder
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(epoch):
+    def report(done, total, row):
+        if done == epoch:
+            raise Killed
+
+    return report
+
+
+def test_separable_scenes_are_learnt(tmp_path):
+    certain = replace(CONFIG, dropout=0.0)
+    recipe = replace(RECIPE, epochs=16, batch=2)
+    history = fit(toy_scenes(32, 1), VAL, certain, recipe, 0, tmp_path, progress=False, device="cpu")
+    assert history["val_mean_iou"].iloc[-1] > 0.9
+    assert history["val_mean_iou"].iloc[0] < 0.6
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+
+
+def test_history_and_manifest(finished):
+    history = read_history(finished)
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5]
+    assert {"learning_rate", "train_loss", "val_loss", "val_weighted_iou", "val_iou Road Marks"} <= set(history)
+    manifest = load_trained(finished).manifest
+    assert manifest["config"]["filters"] == 4
+    assert manifest["recipe"]["learning_rate"] == 1e-2
+    assert manifest["epochs_run"] == 5
+    assert manifest["best_val_weighted_iou"] == pytest.approx(history["val_weighted_iou"].max())
+    assert history["epoch"][history["val_weighted_iou"].idxmax()] == manifest["best_epoch"]
+    assert sorted(path.name for path in finished.iterdir()) == ["history.csv", "training.json", "weights.safetensors"]
+
+
+def test_weights_kept_are_those_of_the_best_epoch_not_the_last(tmp_path):
+    history = run(tmp_path, replace(RECIPE, schedule="step", drop_epoch=3, drop_factor=300.0, epochs=6))
+    best = load_trained(tmp_path).manifest["best_epoch"]
+    assert best < 6, "the last epochs were meant to go wrong"
+    counts = evaluate(load_model(tmp_path), VAL, list("abcd")).sum("scene")["confusion"].sel(region="all")
+    shares = train.label_frequencies(TRAIN, 5)
+    assert float(weighted_iou(counts, shares)) == pytest.approx(history["val_weighted_iou"].max(), rel=1e-3)
+
+
+def test_same_seed_same_bytes_and_another_seed_other_bytes(finished, tmp_path):
+    torch.rand(3)  # the global stream is of no importance
+    run(tmp_path / "same")
+    run(tmp_path / "other", seed=1)
+    for name in ("weights.safetensors", "history.csv"):
+        whole = (finished / name).read_bytes()
+        assert (tmp_path / "same" / name).read_bytes() == whole
+        assert (tmp_path / "other" / name).read_bytes() != whole
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_killed_training_ends_up_where_an_uninterrupted_one_does(finished, tmp_path, epoch):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=killed_after(epoch))
+    assert not load_manifest(tmp_path)["finished"]
+    seen = []
+    run(tmp_path, progress=lambda done, total, row: seen.append((done, total)))
+    assert seen[0] == (max(epoch - 1, 1), 5)  # the epoch in which it was killed is done again, no other
+    for name in ("weights.safetensors", "history.csv"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+def load_manifest(folder):
+    return json.loads((folder / "training.json").read_text())
+
+
+def test_damaged_checkpoint_means_a_fresh_start(finished, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=killed_after(3))
+    checkpoint = tmp_path / "last.ckpt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    checkpoint.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged: training starts afresh"):
+        run(tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == (finished / "weights.safetensors").read_bytes()
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=killed_after(3))
+    torch.load(tmp_path / "last.ckpt", weights_only=True)  # raises where anything but plain values is inside
+
+
+def test_finished_training_is_not_repeated(finished):
+    class Untouchable:
+        def __len__(self):
+            raise AssertionError("the data was asked for")
+
+    history = run(finished, data=Untouchable(), val=Untouchable())
+    pd.testing.assert_frame_equal(history, read_history(finished))
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished):
+    with pytest.raises(ValueError, match="another seed: delete it"):
+        run(finished, seed=7)
+    with pytest.raises(ValueError, match="another recipe"):
+        run(finished, replace(RECIPE, l2=0.0))
+
+
+def test_learning_rate_drops_as_in_the_recipe(tmp_path):
+    history = run(tmp_path, Recipe(epochs=4, batch=6, drop_epoch=2))
+    np.testing.assert_allclose(history["learning_rate"], [1e-3, 1e-4, 1e-4, 1e-4])
+
+
+def test_early_stopping_counts_validations_without_progress(tmp_path):
+    history = run(tmp_path, Recipe(epochs=8, batch=6, patience=2, min_delta=100.0))
+    assert len(history) == 3
+    assert load_trained(tmp_path).manifest["epochs_run"] == 3
+
+
+def test_validation_now_and_then(tmp_path):
+    history = run(tmp_path, replace(RECIPE, epochs=4, validate_every=2))
+    np.testing.assert_array_equal(history["val_loss"].notna(), [False, True, False, True])
+    assert load_trained(tmp_path).manifest["best_epoch"] in (2, 4)
+
+
+def test_validation_loss_holds_the_penalty(tmp_path):
+    histories = [run(tmp_path / str(l2), Recipe(epochs=1, batch=12, learning_rate=1e-9, l2=l2)) for l2 in (0.0, 1.0)]
+    with torch.no_grad():
+        squares = sum(
+            float(value.square().sum()) for value in load_model(tmp_path / "1.0").parameters() if value.ndim == 4
+        )
+    difference = histories[1]["val_loss"][0] - histories[0]["val_loss"][0]
+    assert difference == pytest.approx(squares, rel=1e-3)
+
+
+def test_global_state_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    run(tmp_path, replace(RECIPE, epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_variant_travels_with_the_weights(tmp_path):
+    values = np.random.default_rng(0).random((25, 4, 5), dtype=np.float32)
+    fitted = fit_variant(variant("PCA-3"), [make_cube(values, HSI_DRIVE.resized((4, 5)))])
+    run(tmp_path, replace(RECIPE, epochs=1), variant=fitted)
+    trained = load_trained(tmp_path)
+    assert trained.variant.to_dict() == fitted.to_dict()
+    assert not trained.model.training
+
+
+def test_diverging_training_says_so(tmp_path):
+    images, labels = TRAIN[:]
+    with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1: lower Recipe\.learning_rate"):
+        run(tmp_path, data=TensorDataset(images * np.nan, labels))
+
+
+def test_unlabelled_validation_says_so(tmp_path):
+    images, labels = VAL[:]
+    with pytest.raises(ValueError, match="are the validation scenes labelled"):
+        run(tmp_path, replace(RECIPE, epochs=1), val=TensorDataset(images, torch.full_like(labels, VOID)))
+
+
+def test_damaged_folders_are_clear_errors(finished, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"training\.json: train this variant first"):
+        load_trained(tmp_path)
+    for path in finished.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "history.csv").write_text("")
+    with pytest.raises(ValueError, match=r"history\.csv is damaged"):
+        load_trained(tmp_path)
+    (tmp_path / "training.json").write_text('{"fin')
+    with pytest.raises(ValueError, match=r"training\.json is damaged"):
+        load_trained(tmp_path)
+    (tmp_path / "training.json").write_text('{"finished": false}')
+    with pytest.raises(ValueError, match="has not finished"):
+        load_trained(tmp_path)
+
+
+def test_bar_shows_epochs(tmp_path, capsys):
+    run(tmp_path / "3-channels", replace(RECIPE, epochs=2), progress=True)
+    shown = capsys.readouterr().err
+    assert "3-channels" in shown
+    assert "2/2" in shown

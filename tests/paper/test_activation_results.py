@@ -1,0 +1,218 @@
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import xarray as xr
+from scipy import stats
+
+from hsiutils import analysis
+from hsiutils.paper import activations as results
+from hsiutils.plots import tables as wording
+
+SCENES = planted.scenes(4)
+
+
+def head_sums(model):
+    sums = analysis.region_statistics(model, SCENES)
+    return sums.merge(analysis.head_table(model)).assign_attrs(sums.attrs)
+
+
+def side_by_side(**networks):
+    """Variants of planted networks, one a seed."""
+    rows = [
+        xr.concat([head_sums(model) for model in models], dim=xr.Variable("seed", range(len(models))))
+        for models in networks.values()
+    ]
+    return xr.concat(rows, dim=xr.Variable("variant", list(networks)))
+
+
+def driving(strength):
+    """Vegetation's red edge speaks for Road as strongly as it is told to; edges speak for Road everywhere."""
+    head = planted.vegetation_head()
+    head[planted.ROAD, planted.RED_EDGE] = strength
+    return planted.planted(head)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return side_by_side(wrong=[driving(3), driving(3.2)], right=[driving(-3), driving(-3.2)])
+
+
+def placed(sums):
+    """Positive evidence for Road on vegetation, which a planted head need not place on a line."""
+    return analysis.drive(sums)["ratio"]
+
+
+def test_planted_vegetation_that_drives_road_is_found(networks):
+    evidence = results.evidence(networks, margin=False)
+    values = results.contrast(placed(evidence), ["wrong"], ["right"])
+    assert values.low > 0
+    assert results.contrast(placed(evidence), ["right"], ["wrong"]).high < 0
+
+
+def test_placement_is_that_of_drive_and_stays_under_numbers_added_to_all_weights(networks):
+    shifted = networks.assign(weight=networks["weight"] + 5)
+    one, other = (results.placement(results.evidence(sums)) for sums in (networks, shifted))
+    xr.testing.assert_allclose(one, other)
+    plain = analysis.drive(analysis.evidence(networks, networks))["placement"]
+    xr.testing.assert_allclose(one, plain)
+
+
+def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
+    evidence = results.evidence(networks, margin=False)
+    table = results.by_variant(evidence, placed, seed=1)
+    assert list(table.index) == ["wrong", "right"]
+    assert (table["least"] <= table["mean"]).all()
+    assert (table["mean"] <= table["most"]).all()
+    assert (table["low"] <= table["mean"] + 1e-9).all()
+    assert (table["mean"] <= table["high"] + 1e-9).all()
+    compared = results.compare(evidence, placed, 1, ["wrong"], ["right"])
+    assert compared["difference"].tolist() == pytest.approx([table["mean"]["wrong"] - table["mean"]["right"]] * 2)
+    for more, less, verdict in (
+        ("wrong", "right", "holds"),
+        ("right", "wrong", "the reverse holds"),
+        ("wrong", "wrong", "cannot be told"),
+    ):
+        told = results.findings({"c": placed}, evidence, 1, [more], [less])
+        assert told["verdict"].tolist() == [verdict] * 2
+        assert told["interval"].tolist() == ["over seeds", "over scenes"]
+
+
+def test_nothing_known_is_said_and_not_made_up(networks):
+    def nothing(sums):
+        return placed(sums) * np.nan
+
+    evidence = results.evidence(networks)
+    assert np.isnan(results.compare(evidence, nothing, 0, ["wrong"], ["right"])).all(axis=None)
+    assert results.by_variant(evidence, nothing, 0).isna().all(axis=None)
+    told = results.findings({"c": nothing}, evidence, 0, ["wrong"], ["right"])
+    assert told["verdict"].tolist() == ["cannot be told"] * 2
+    assert results.findings({"c": placed}, evidence, 0).empty  # these networks are not the paper's
+    with pytest.raises(ValueError, match="no finite value"):
+        results.contrast(nothing(evidence), ["wrong"], ["right"])
+
+
+def test_one_scene_gives_no_interval_over_scenes(networks):
+    table = results.by_variant(results.evidence(networks.isel(scene=[0]), margin=False), placed, 0)
+    assert table["mean"].notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_planted_channels_are_the_top_ones():
+    sums = head_sums(planted.planted())
+    assert results.top_channel(sums, "Vegetation") == planted.RED_EDGE
+    edges = analysis.edge_statistics(planted.planted(), SCENES)
+    assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
+
+
+def test_the_costliest_channel_has_its_rank_by_score():
+    dims, coords = ("class", "channel"), {"class": ["a", "b", "c"], "channel": [0, 1, 2]}
+    nothing = [np.nan] * 3
+    found = xr.Dataset({"score": (dims, [[1.0, 5.0, 3.0], [1.0, 5.0, 3.0], nothing])}, coords)
+    loss = xr.DataArray([[0.1, 0.9, 0.2], [0.9, 0.1, 0.2], nothing], dims=dims, coords=coords)
+    assert results.rank_of_costliest(found, loss) == pytest.approx([1, 3, np.nan], nan_ok=True)
+
+
+def region_sums(values):
+    """Sums of one channel's values on the pixels of Other, one scene."""
+    values = np.asarray(values, dtype=float)
+    dims = ("variant", "seed", "scene", "region", "channel")
+    sums = {
+        "total": (dims, values.sum().reshape(1, 1, 1, 1, 1)),
+        "square": (dims, (values**2).sum().reshape(1, 1, 1, 1, 1)),
+    }
+    return xr.Dataset({"pixels": (dims[:4], np.full((1, 1, 1, 1), len(values))), **sums}, {"region": ["Other"]})
+
+
+def test_variation_is_the_standard_deviation_over_the_mean():
+    assert results.variation(region_sums([1, 1, 3, 3])).item() == pytest.approx(0.5)
+    assert results.variation(region_sums([10, 10, 30, 30])).item() == pytest.approx(0.5)
+    assert results.variation(region_sums([2, 2, 2, 2])).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_at_edges_is_found_where_it_was_planted():
+    quiet, loud = (
+        analysis.edge_statistics(planted.planted(), planted.scenes(4, noise=noise)).isel(channel=[planted.NOISE])
+        for noise in (0.01, 0.5)
+    )
+    # The planted noise is white: in its own standard deviations it is 1 however loud; the red edge's own noise is none.
+    assert results.edge_noise(loud).item() == pytest.approx(1, abs=0.15)
+    edge = analysis.edge_statistics(planted.planted(), SCENES).isel(channel=[planted.RED_EDGE])
+    assert results.edge_noise(edge).item() < 0.05
+    for measure in ("noise", "noise_to_contrast", "width", "floor_noise"):
+        whole = analysis.edge_measures(loud)[measure].mean("class").item()
+        assert results.edge_noise(loud, measure).item() == pytest.approx(whole, nan_ok=True)
+    assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
+
+
+def test_the_planted_ranking_stands_in_every_resample():
+    sums = head_sums(planted.planted())
+    table = results.ranking(sums, "Vegetation", seed=0)
+    direct = analysis.rank_channels(analysis.discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
+    np.testing.assert_allclose(table["score"], direct["score"])
+    first = table.iloc[0]
+    assert first["channel"] == planted.RED_EDGE
+    assert first["score_low"] <= first["score"] <= first["score_high"]
+    assert first["score_low"] > table["score_high"].iloc[1:].max()  # the red edge, whatever the scenes
+    assert table["logit_share_low"].iloc[-1] == table["logit_share_high"].iloc[-1] == pytest.approx(1)
+    alone = results.ranking(sums.isel(scene=[0]), "Vegetation", seed=0)
+    assert alone["score"].notna().all()
+    assert alone["score_low"].isna().all()
+
+
+def test_knocking_out_the_planted_channel_costs_its_class_the_most():
+    model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
+    table = results.knock_out_table(head_sums(model), analysis.knock_out(model, SCENES), seed=0)
+    vegetation = table.loc["Vegetation"]
+    assert vegetation["place"] == 1
+    assert vegetation["loss_low"] <= vegetation["loss"] <= vegetation["loss_high"]
+    assert vegetation["loss"] > 50
+    assert vegetation["rho"] > 0.7
+    assert list(table.index) == list(planted.CLASSES)
+
+
+def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():
+    one = xr.DataArray([[3.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]], dims=("class", "channel"))
+    other = xr.DataArray([[9.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], dims=("class", "channel"))
+    found = results._rank_correlation(one, other)
+    assert found[0] == pytest.approx(stats.spearmanr(one[0], other[0]).statistic)
+    assert np.isnan(found[1])
+
+
+def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
+    rows = [
+        {"layer": layer, "scene": scene, "diameter": base + value}
+        for layer, base in (("conv2d_1", 0), ("conv2d_3", 100))
+        for scene, values in {"a": (1, 2), "b": (3, 9), "c": (4, np.nan)}.items()
+        for value in values
+    ]
+    table = results.median_fields(pd.DataFrame(rows), seed=0)
+    assert table["median"].to_dict() == {"conv2d_1": 3, "conv2d_3": 103}
+    assert (table["low"] < table["median"]).all()
+    assert (table["median"] < table["high"]).all()
+    assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
+
+
+def test_weighted_sums_are_the_scenes_put_together(networks):
+    evidence = results.evidence(networks, margin=False)
+    often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
+    weighted = placed(results._weighted(evidence.drop_vars("scene"), often)).isel(resample=0)
+    xr.testing.assert_allclose(weighted, placed(evidence.isel(scene=[0, 0, 2, 3])))
+    pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
+    np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
+    np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
+    assert (pooled["low"] < pooled["high"]).all()
+
+
+def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks):
+    share = results.road_share(results.evidence(networks, margin=False))
+    assert (share.sel(variant="wrong") > 0.3).all()
+    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
+
+
+def test_one_network_has_no_spread(networks):
+    alone = networks.isel(seed=[0])
+    table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
+    assert table[["least", "most"]].isna().all(axis=None)
+    assert table["low"].notna().any()
+    assert list(wording.ranges(table, "placement").columns) == ["placement"]

@@ -1,0 +1,126 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from hsiutils import analysis
+from hsiutils.analysis.activations import spaced
+from hsiutils.analysis.similarity import source_name
+from hsiutils.paper import activations as study
+from hsiutils.paper import run as pipeline
+from hsiutils.paper import store
+
+
+def test_spaced_names_cover_the_list():
+    names = [f"s{index}" for index in range(10)]
+    assert spaced(names, 4) == ["s0", "s2", "s5", "s7"]
+    assert spaced(names, 99) == names
+    assert spaced(names[:1], 4) == ["s0"]
+    with pytest.raises(ValueError, match="at least one"):
+        spaced(names, 0)
+
+
+def test_sums_of_a_network_are_kept_and_hold_every_labelled_pixel(tiny_run):
+    drive = pipeline.data(tiny_run)
+    sums = study.head_sums(tiny_run, "3", 0)
+    labelled = [int((drive.labels(name) > 0).sum()) for name in drive.names("test")]
+    assert sums["pixels"].sum("region").values.tolist() == labelled
+    assert np.array_equal(sums["weight"].values, analysis.head_table(pipeline.model(tiny_run, "3", 0).model)["weight"])
+    manifests = sorted(store.default_root().glob("activations/*/manifest.json"))
+    times = [path.stat().st_mtime_ns for path in manifests]
+    again = study.head_sums(tiny_run, "3", 0)
+    assert again.equals(sums)
+    assert [path.stat().st_mtime_ns for path in manifests] == times
+    assert again.attrs["after"]  # else analysis.evidence refuses it
+
+
+def test_networks_stand_side_by_side(tiny_run):
+    both = study.over_networks(tiny_run, study.head_sums)
+    assert both["gap"].dims == ("variant", "seed", "scene")
+    assert (both["gap"] < 1e-4).all()
+    direct = study.head_sums(tiny_run, "25-PN", 1)["gap"]
+    assert np.array_equal(both["gap"].sel(variant="25-PN", seed=1), direct)
+    assert list(study.over_networks(tiny_run, study.head_sums, ["3"])["variant"].values) == ["3"]
+
+
+def test_everything_goes_over_all_test_scenes(tiny_run):
+    names = pipeline.data(tiny_run).names("test")
+    for measure in (study.head_sums, study.edge_sums, study.skip_sums, study.skip_edge_sums, study.knocked):
+        assert measure(tiny_run, "3", 0)["scene"].values.tolist() == names
+    assert study.similarity_sums(tiny_run)["scene"].values.tolist() == names
+    fields = study.fields(tiny_run, "3", 0, pixels=2)
+    assert fields.groupby(["layer", "scene"]).size().tolist() == [2] * fields["layer"].nunique() * len(names)
+    assert set(fields["scene"]) == set(names)
+    assert (fields["theoretical"] > 0).all()
+
+
+def test_networks_looked_at_together_are_what_each_is_alone(tiny_run):
+    """Missing ones take one pass; what is found of a network does not depend on the company."""
+    together = study.over_networks(tiny_run, study.skip_edge_sums)
+    alone = analysis.skip_edges(
+        pipeline.model(tiny_run, "3", 1).model, pipeline.inputs(tiny_run, "3", together["scene"].values)
+    )
+    one = together.sel(variant="3", seed=1)
+    for name in ("slope", "noise", "contrast", "total"):
+        np.testing.assert_allclose(one[name].transpose(*alone[name].dims), alone[name], rtol=1e-6)
+
+
+def test_knock_out_leaves_the_pixels_and_takes_the_mean(tiny_run):
+    counts = study.knocked(tiny_run, "3", 0)
+    assert counts.attrs["replacement"] == "mean"
+    whole = counts["intact"].sum(["truth", "predicted"])
+    assert (counts["silenced"].sum(["truth", "predicted"]) == whole).all()
+
+
+def test_every_network_is_a_source_and_the_first_ones_make_nulls(tiny_run):
+    sums = study.similarity_sums(tiny_run)
+    names = set(map(str, sums["source"].values))
+    trained = {source_name(v, s) for v in tiny_run.variants for s in tiny_run.seeds}
+    nulls = {source_name(v, 0, kind) for v in tiny_run.variants for kind in ("moved", "other scene")}
+    assert names == trained | nulls
+
+
+def test_models_to_show(tiny_run):
+    assert study.choose_models(tiny_run, []) == ["3", "25-PN"]
+    assert study.choose_models(tiny_run, ["3"]) == ["3"]
+    assert study.choose_models(dataclasses.replace(tiny_run, variants=("PCA-1",)), []) == ["PCA-1"]
+    with pytest.raises(ValueError, match="models 25: this run has 3, 25-PN"):
+        study.choose_models(tiny_run, ["25"])
+
+
+def test_scenes_are_chosen_by_name_or_rule():
+    scores = pd.Series({"nf1111_001": 0.5, "nf1111_002": 0.9, "nf1111_003": 0.1, "nf1111_004": np.nan})
+    assert study.choose_scenes(scores, "median") == ["nf1111_001", "nf1111_003", "nf1111_002"]
+    assert study.choose_scenes(scores, "best") == ["nf1111_002", "nf1111_003"]
+    assert study.choose_scenes(scores, "nf1111_004")[0] == "nf1111_004"
+    with pytest.raises(ValueError, match=r"nf9_9.*not among the 4"):
+        study.choose_scenes(scores, "nf9_9")
+    with pytest.raises(ValueError, match="unknown rule"):
+        study.choose_scenes(scores, "prettiest")
+
+
+def test_scene_scores_are_of_the_intact_network():
+    good, bad = np.diag([4.0, 4.0]), np.array([[0.0, 4.0], [4.0, 0.0]])
+    dims = ("scene", "truth", "predicted")
+    classes = {"truth": ["a", "b"], "predicted": ["a", "b"]}
+    counts = xr.Dataset(
+        {"intact": (dims, [good, bad]), "silenced": (dims, [bad, good])}, {"scene": ["x", "y"], **classes}
+    )
+    assert study.scene_scores(counts).to_dict() == {"x": 1.0, "y": 0.0}
+
+
+def test_maps_are_those_of_the_scene_and_the_layer(tiny_run):
+    drive = pipeline.data(tiny_run)
+    scene = drive.names("test")[1]
+    found = study.contribution_maps(tiny_run, "3", 0, scene)
+    summed = found["contribution"].sum("channel") + found["bias"]
+    assert abs(summed - found["logit"]).max() < 1e-4 * abs(found["logit"]).max()
+    last = analysis.last_layer(pipeline.model(tiny_run, "3", 0).model.config)
+    maps = study.layer_maps(tiny_run, "3", 0, scene, last)
+    assert np.array_equal(maps["after"].values, found["activation"].values)
+    assert (maps["after"] >= 0).all()
+    assert (maps["before"] < 0).any()
+    with pytest.raises(KeyError, match="no layer 'conv2d_99'"):
+        study.layer_maps(tiny_run, "3", 0, scene, "conv2d_99")

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
+
+from hsiutils.data.classes import CLASSES
+from hsiutils.paper import bands as spectral_study
+from hsiutils.paper import claims as measures
+from hsiutils.paper import run as pipeline
+from hsiutils.paper.bands import (
+    feeding_of,
+    layer_shares,
+    own_margin,
+    pooled,
+    rank_agreement,
+    self_feed,
+    spectra_of,
+    stages,
+    target_masks,
+)
+from hsiutils.paper.claims import MEASURES, NotTestable
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_network()
+
+
+@pytest.fixture(scope="module")
+def x():
+    return small_image()
+
+
+def test_sources_sum_to_the_mean_logit_of_every_region(network, x):
+    found = feeding_of(network, x, TRUTH, LIGHT, AVERAGE)
+    logits = network(x[None])[0].detach().numpy()
+    expected = logits[:, TRUTH == 2].mean(1)
+    np.testing.assert_allclose(found["contribution"].sum("source").sel(target="Vegetation"), expected, rtol=1e-9)
+    np.testing.assert_allclose(found["logit"].sel(target="Vegetation"), expected, rtol=1e-9)
+    assert float(found["relative"]) < 1e-10
+    assert int(found["checked"]) == 5 * 64
+    assert np.isnan(found["logit"].sel(target="Other")).all()
+    assert (found["contribution"].sel(source="Other", target="Road") == 0).all()
+
+
+def test_a_source_is_what_its_pixels_change_against_the_average(network, x):
+    """Derivative of the mean logit by the source's pixels, times their distance from the average pixel."""
+    free = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(free[None])[0, 0, :, 2:4].mean(), free)
+    expected = float((gradient * (x - torch.as_tensor(AVERAGE)[:, None, None]))[:, :, 2:4].sum())
+    found = feeding_of(network, x, TRUTH, None, AVERAGE)["contribution"]
+    assert float(found.sel(source="Vegetation", target="Vegetation", **{"class": "Road"})) == pytest.approx(expected)
+
+
+def test_light_splits_the_targets_where_it_is_known():
+    masks = target_masks(TRUTH, LIGHT)
+    assert masks["Vegetation"].sum() == 16
+    assert masks["Vegetation, sunlit"].sum() == 8  # half the sun counts as sunlit
+    assert masks["Vegetation, shadowed"].sum() == 4  # the rest is not known
+    dark = target_masks(TRUTH, None)
+    assert not dark["Vegetation, sunlit"].any()
+    assert not dark["Vegetation, shadowed"].any()
+
+
+def test_bands_and_layers_sum_to_the_logit(network, x):
+    found = spectra_of(network, x, TRUTH, LIGHT, AVERAGE)
+    zero = found["contribution"].sel(origin="zero").sum("band") + found["layers"].sum("layer")
+    np.testing.assert_allclose(zero.sel(target="Sky"), found["logit"].sel(target="Sky"), rtol=1e-9)
+    assert list(found["origin"].values) == ["zero", "average"]
+
+
+def feeds(vegetation, road, scenes=1):
+    """Planted: what vegetation adds to the Road logit over vegetation, and road over road."""
+    targets = list(CLASSES)
+    values = np.zeros((scenes, len(CLASSES), len(targets), len(CLASSES)))
+    values[:, 2, 2, 0], values[:, 0, 0, 0] = vegetation, road
+    dims = ("scene", "source", "target", "class")
+    coords = {"source": targets, "target": targets, "class": list(CLASSES)}
+    pixels = xr.DataArray(np.full((scenes, len(targets)), 10), dims=("scene", "target"), coords={"target": targets})
+    return xr.Dataset({"contribution": xr.DataArray(values, dims=dims, coords=coords), "pixels": pixels})
+
+
+def test_self_feed_is_minus_when_vegetation_speaks_against_road():
+    assert float(self_feed(feeds(-1, 3))) == pytest.approx(-0.25)
+    assert float(self_feed(feeds(2, 2))) == pytest.approx(0.5)
+    assert np.isnan(self_feed(feeds(0, 0)))
+
+
+def test_self_feed_ignores_scale_and_what_all_logits_share():
+    found = feeds(-1, 3)
+    assert float(self_feed(found.assign(contribution=7 * found["contribution"]))) == pytest.approx(-0.25)
+    assert float(self_feed(found.assign(contribution=found["contribution"] + 5))) == pytest.approx(-0.25)
+
+
+def test_scenes_weigh_by_their_pixels_and_empty_ones_not_at_all():
+    found = feeds(1, 1, scenes=2)
+    found["contribution"].values[0], found["contribution"].values[1] = 1, 4
+    found["pixels"].values[:] = [[1, 0, 3, 0, 0], [2, 0, 0, 0, 0]]
+    found["contribution"].values[1, :, 2] = np.nan
+    mean = pooled(found).isel(source=0, drop=True).isel({"class": 0}, drop=True)
+    np.testing.assert_allclose(mean.sel(target=["Road", "Vegetation"]), [3, 1])
+    assert np.isnan(mean.sel(target="Sky"))
+
+
+def test_own_margin_takes_each_targets_own_class():
+    values = xr.DataArray(np.eye(5), dims=("target", "class"), coords={"target": list(CLASSES), "class": list(CLASSES)})
+    np.testing.assert_allclose(own_margin(values), 1)
+    lit = values.assign_coords(target=[f"{name}, sunlit" for name in CLASSES])
+    np.testing.assert_allclose(own_margin(lit, ["Sky, sunlit"]), [1])
+
+
+def test_shares_of_the_layers_are_shares(network, x):
+    found = spectra_of(network, x, TRUTH, None, AVERAGE).expand_dims("scene")
+    shares = layer_shares(found)
+    seen = shares.sel(target=["Road", "Vegetation", "Sky"])
+    np.testing.assert_allclose(seen.sum("layer"), 1)
+    gathered = stages(shares, 2).sel(target="Road")
+    assert float(gathered.sum()) == pytest.approx(1)
+    names = [f"conv2d_{n}" if n else "conv2d" for n in range(4)]
+    assert float(gathered.sel(stage="encoder biases")) == pytest.approx(
+        float(seen.sel(layer=names, target="Road").sum())
+    )
+    assert float(gathered.sel(stage="head bias")) == pytest.approx(float(seen.sel(layer="conv2d_10", target="Road")))
+    assert np.isnan(shares.sel(target="Other")).all()
+
+
+def test_rank_agreement_is_the_mean_over_pairs():
+    up = np.arange(5.0)
+    assert rank_agreement(np.array([up, up**3])) == pytest.approx(1)
+    assert rank_agreement(np.array([up, up, -up])) == pytest.approx(-1 / 3)
+    assert np.isnan(rank_agreement(np.array([up, np.full(5, np.nan)])))
+    assert np.isnan(rank_agreement(np.array([[1.0], [2.0]])))
+
+
+def test_studies_of_a_run_are_kept_and_close(tiny_run):
+    found = spectral_study.over_seeds(tiny_run, spectral_study.feeding, tiny_run.variants, most=2)
+    assert dict(found.sizes) | {"variant": 2, "seed": 2, "scene": 2, "source": 8} == dict(found.sizes)
+    assert float(found["relative"].max()) < 1e-4
+    first = spectral_study.spectra(tiny_run, "25-PN", 0, most=1)
+    assert first.sizes["band"] == 25
+    assert first.identical(spectral_study.spectra(tiny_run, "25-PN", 0, most=1))
+    scene = pipeline.data(tiny_run).names("test")[0]
+    maps = spectral_study.band_maps(tiny_run, "25-PN", scene, "Vegetation")
+    assert maps.shape == (25, 16, 32)
+    inside = target_masks(pipeline.inputs(tiny_run, "25-PN", [scene])[0][1].numpy(), None)["Vegetation"]
+    if inside.any():
+        mean = own_margin(first["contribution"].sel(origin="average").isel(scene=0), ["Vegetation"]).sel(
+            target="Vegetation"
+        )
+        np.testing.assert_allclose(maps.values[:, inside].mean(1), mean, rtol=1e-3, atol=1e-5)
+
+
+def test_the_measure_compares_few_channels_with_many(tiny_run, monkeypatch):
+    with pytest.raises(NotTestable, match="needs variant 1"):
+        MEASURES["vegetation_feeds_road"](tiny_run)
+    planted = xr.DataArray(
+        [[0.5, 0.6], [0.3, 0.4], [-0.5, -0.4]],
+        dims=("variant", "seed"),
+        coords={"variant": ["1", "3", "25-PN"], "seed": [0, 1]},
+    )
+    monkeypatch.setattr(measures, "_compared", lambda run, measure: None)
+    monkeypatch.setattr(measures, "self_feed", lambda found: planted)
+    run = type("R", (), {"variants": ("1", "3", "25-PN")})()
+    assert MEASURES["vegetation_feeds_road"](run).mean == pytest.approx(0.45 + 0.45)
+
+
+def test_wavelengths_are_those_of_the_channels(tiny_run):
+    centres = pipeline.data(tiny_run).sensor.wavelengths_nm
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "3"), centres[[12, 23, 15]])
+    np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "all-PN"), centres)
+    for name in ("PCA-2", "25+I"):
+        with pytest.raises(ValueError, match="not all bands"):
+            spectral_study.wavelengths(tiny_run, name)

@@ -1,0 +1,191 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from hsiutils.data.layouts import DatasetError
+from hsiutils.models.keras import write_keras
+from hsiutils.models.metrics import scores
+from hsiutils.models.unet import UNet, UNetConfig
+from hsiutils.paper import activations as activation_study
+from hsiutils.paper import bands as spectral_study
+from hsiutils.paper import conservativeness as audit_study
+from hsiutils.paper import run as pipeline
+from hsiutils.paper import store
+from hsiutils.paper.claims import MEASURES, NotTestable
+
+
+def test_scenes_are_simulated_in_all_splits(tiny_run):
+    drive = pipeline.data(tiny_run)
+    assert drive.origin == "simulated"
+    assert drive.sensor.tiles == (16, 32)
+    assert {split: len(drive.names(split)) for split in ("train", "val", "test")} == {"train": 6, "val": 2, "test": 2}
+
+
+def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
+    root = pipeline.data(tiny_run).root
+    other = dataclasses.replace(tiny_run, data_root=root)
+    assert pipeline.data(other).root == root
+    assert pipeline.data_key(other) != pipeline.data_key(tiny_run)
+    with pytest.raises(DatasetError, match="looked in"):
+        pipeline.data(dataclasses.replace(tiny_run, data_root=tmp_path))
+
+
+def test_seeds_follow_from_the_first(tiny_run):
+    assert dataclasses.replace(tiny_run, seed=4).seeds == (4, 5)
+
+
+def test_every_network_is_trained_once_and_kept(tiny_run):
+    wanted = [(name, seed) for name in tiny_run.variants for seed in tiny_run.seeds]
+    first = pipeline.models(tiny_run, wanted, progress=False)
+    assert len({artefact.key for artefact in first}) == 4
+    times = [(artefact.folder / store.MANIFEST).stat().st_mtime_ns for artefact in first]
+    again = pipeline.models(tiny_run, wanted, progress=False)
+    assert [(artefact.folder / store.MANIFEST).stat().st_mtime_ns for artefact in again] == times
+
+
+def test_network_fits_its_variant_and_its_inputs(tiny_run):
+    trained = pipeline.model(tiny_run, "3")
+    scenes = pipeline.inputs(tiny_run, "3", pipeline.data(tiny_run).names("test"))
+    image, labels = scenes[0]
+    assert trained.model.config.channels == image.shape[0] == 3
+    assert image.shape[1:] == labels.shape == (16, 32)
+    assert len(trained.history) == 2
+
+
+def test_counts_hold_every_labelled_pixel_once(tiny_run):
+    counts = pipeline.evaluation(tiny_run, progress=False)
+    assert dict(counts.sizes) | {"variant": 2, "seed": 2, "scene": 2, "truth": 5} == dict(counts.sizes)
+    assert counts.attrs["origin"] == "simulated"
+    drive = pipeline.data(tiny_run)
+    labelled = [int((drive.labels(name) > 0).sum()) for name in drive.names("test")]
+    total = counts["confusion"].sel(region="all").sum(["truth", "predicted"])
+    assert np.array_equal(total.values, np.broadcast_to(labelled, total.shape))
+    parts = counts["confusion"].sel(region=["sunlit", "shadowed"]).sum("region")
+    assert (parts <= counts["confusion"].sel(region="all")).all()
+    assert scores(counts)["iou"].dims[:1] == ("variant",)
+
+
+def test_a_damaged_network_is_trained_again_to_the_same_bytes(tiny_run, store_root, tmp_path, monkeypatch):
+    pipeline.models(tiny_run, [("3", 0)], progress=False)
+    # In a copy of the store: other tests, in other processes, may be reading these very files.
+    for kind in ("data", "model"):
+        shutil.copytree(store_root / kind, tmp_path / kind, ignore=shutil.ignore_patterns("*.partial", "*.lock"))
+    monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
+    (made,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    assert made.folder.is_relative_to(tmp_path)
+    weights = made.folder / "weights.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:100])
+    (again,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    assert (again.folder / "weights.safetensors").read_bytes() == before
+
+
+def test_a_failed_training_is_named_and_the_others_are_kept(tiny_run, monkeypatch):
+    def fail(jobs, workers, progress):
+        raise pipeline.JobsFailed({jobs[-1].folder: MemoryError("no room")}, len(jobs))
+
+    monkeypatch.setattr(pipeline, "fit_many", fail)
+    with pytest.raises(RuntimeError, match=r"variant 3, seed 99: no room"):
+        pipeline.models(tiny_run, [("3", 99)], progress=False)
+
+
+def test_sunlight_is_known_only_where_somebody_recorded_it(tiny_run):
+    drive = pipeline.data(tiny_run)
+    names = drive.names("test")
+    shares = pipeline.sunlit(drive, names)
+    assert shares is not None
+    assert all(share.shape == (16, 32) for share in shares)
+
+    class Blind:
+        def truth(self, name):
+            return None
+
+    assert pipeline.sunlit(Blind(), names) is None
+
+
+def test_manifest_of_a_network_names_its_scenes(tiny_run):
+    (made,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    manifest = json.loads((made.folder / store.MANIFEST).read_text())
+    assert manifest["inputs"]["data"] == pipeline.data_key(tiny_run)
+    assert manifest["inputs"]["variant"]["name"] == "3"
+    assert manifest["inputs"]["seed"] == 0
+
+
+def write_weights(path, seed=0, channels=25):
+    config = UNetConfig(channels=channels, classes=6, depth=4, filters=2)
+    write_keras(UNet(config, torch.Generator().manual_seed(seed)), path)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.h5"
+    write_weights(path)
+    return dataclasses.replace(tiny_run, variants=("25-PN",), weights=path)
+
+
+class TestWeights:
+    """A published Keras file in the place of trained networks; another depth and another head than the profile's."""
+
+    def made(self, run):
+        (artefact,) = pipeline.models(run, [("25-PN", run.seed)], progress=False)
+        return artefact
+
+    def test_it_is_the_only_network(self, run):
+        assert run.seeds == (0,)
+        assert run.replicates == "one network, no spread over seeds"
+        assert run.first == "model.h5"
+        pipeline.train_all(run, progress=False)
+        assert pipeline.model(run, "25-PN").model.config == UNetConfig(depth=4, filters=2)
+        with pytest.raises(ValueError, match="there is none of seed 1"):
+            pipeline.model(run, "25-PN", 1)
+
+    def test_one_input_must_be_named(self, run):
+        for names in ((), ("3", "25-PN")):
+            with pytest.raises(ValueError, match="takes one input variant"):
+                dataclasses.replace(run, variants=names)
+
+    def test_it_goes_by_what_the_file_holds(self, run, tmp_path):
+        first = self.made(run)
+        copy = tmp_path / "copy.h5"
+        copy.write_bytes(run.weights.read_bytes())
+        assert self.made(dataclasses.replace(run, weights=copy)).key == first.key
+        write_weights(copy, seed=1)
+        changed = dataclasses.replace(run, weights=copy)
+        assert self.made(changed).key != first.key
+        copy.unlink()
+        with pytest.raises(FileNotFoundError, match=r"copy\.h5"):
+            self.made(changed)
+
+    def test_another_input_is_another_artefact_and_must_fit(self, run, tmp_path):
+        plain = dataclasses.replace(run, variants=("25",))
+        (other,) = pipeline.models(plain, [("25", 0)], progress=False)
+        assert other.key != self.made(run).key
+        write_weights(tmp_path / "three.h5", channels=3)
+        with pytest.raises(ValueError, match=r"three\.h5 takes 3 channels, variant 25-PN has 25"):
+            self.made(dataclasses.replace(run, weights=tmp_path / "three.h5"))
+
+    def test_remarks_are_for_it_alone(self, run, tiny_run):
+        assert pipeline.remarks(tiny_run) == ()
+        assert any("void left out" in remark for remark in pipeline.remarks(run))
+        assert "simulated" in pipeline.remarks(run)[-1]
+        assert (tiny_run.replicates, tiny_run.first) == ("2 seeds", "seed 0")
+
+    def test_what_the_chapters_measure_takes_it(self, run):
+        assert pipeline.evaluation(run, progress=False).sizes["seed"] == 1
+        gap = activation_study.over_networks(run, activation_study.head_sums)["gap"]
+        assert gap.sizes["variant"] == gap.sizes["seed"] == 1
+        (scene,) = audit_study.audited_scenes(run)
+        methods = audit_study.residuals(run, audit_study.subject(run), run.seed, scene)["method"].values
+        assert "CAM conv2d_17" in methods
+        shares = spectral_study.layer_shares(spectral_study.spectra(run, "25-PN", run.seed, most=1))
+        assert "conv2d_18" in shares["layer"].values
+
+    def test_measures_say_what_they_lack_and_take_its_own_depth(self, run):
+        for name in ("vegetation_feeds_road", "edge_noise", "likeness_of_inputs", "marks_fall"):
+            with pytest.raises(NotTestable, match="needs"):
+                MEASURES[name](run)
+        assert np.isnan(MEASURES["gradcam_residual"](run).low)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from hsiutils.data.classes import CLASSES
+from hsiutils.paper.table1 import PAPER, differences, iou_by_seed, table1, wide
+
+
+def counts(right):
+    """Confusions in which `right[variant][seed]` of 100 road pixels are found and the others taken for Other."""
+    variants, seeds = list(right), range(len(next(iter(right.values()))))
+    matrix = np.zeros((len(variants), len(seeds), 1, 5, 5))
+    for v, name in enumerate(variants):
+        for s in seeds:
+            matrix[v, s, 0, 0, 0] = right[name][s]
+            matrix[v, s, 0, 0, 4] = 100 - right[name][s]
+            matrix[v, s, 0, 4, 4] = 100
+    edges = xr.DataArray(matrix.sum(axis=4), dims=("variant", "seed", "region", "class"))
+    confusion = xr.DataArray(matrix, dims=("variant", "seed", "region", "truth", "predicted"))
+    return xr.Dataset({"confusion": confusion, "boundary_intersection": edges, "boundary_union": edges}).assign_coords(
+        variant=variants,
+        seed=list(seeds),
+        region=["all"],
+        truth=list(CLASSES),
+        predicted=list(CLASSES),
+        **{"class": list(CLASSES)},
+    )
+
+
+def test_cells_hold_mean_and_range_over_seeds():
+    table = table1(counts({"3": [80, 90], "25-PN": [50, 50]}))
+    road = table[(table["variant"] == "3") & (table["class"] == "Road")].iloc[0]
+    assert (road["mean"], road["lowest"], road["highest"]) == (85, 80, 90)
+    assert np.isnan(road["paper"])
+
+
+def test_known_cells_of_the_paper_are_shown_and_no_others():
+    table = table1(counts({"1": [1], "3": [1], "25-PN": [1]}))
+    known = {(row["variant"], row["class"]): row["paper"] for _, row in table.iterrows() if row["paper"] > 0}
+    assert known == PAPER
+    assert "unknown" in wide(table).loc["1", "Road"]
+    assert wide(table).loc["3", "Road Marks"] == "none | 93.24"
+
+
+def test_mean_leaves_out_classes_that_do_not_occur():
+    values = iou_by_seed(counts({"3": [80]}))
+    by_class = values.set_index("class")["iou"]
+    assert by_class["Road"] == 80
+    assert by_class["Other"] == pytest.approx(100 * 100 / 120)
+    assert np.isnan(by_class["Sky"])
+    assert by_class["mean"] == pytest.approx((80 + 100 * 100 / 120) / 2)
+
+
+def test_only_differences_outside_the_seed_noise_are_told_apart():
+    values = iou_by_seed(counts({"3": [80, 81, 82], "25": [50, 51, 52], "1": [60, 85, 95]}))
+    gaps = differences(values).set_index(["variant", "against", "class"])
+    assert gaps.loc[("3", "25", "Road"), "told apart"]
+    assert gaps.loc[("3", "25", "Road"), "difference"] == pytest.approx(30)
+    assert not gaps.loc[("3", "1", "Road"), "told apart"]
+    assert ("3", "25", "Sky") not in gaps.index

@@ -1,0 +1,61 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hsiutils.data.names import name_table, split_of
+from hsiutils.simulate.draws import draw_names, generator
+
+
+def test_all_names_with_the_published_splits() -> None:
+    assert len(name_table()) == 752
+    assert Counter(name_table()["split"]) == {"train": 451, "val": 150, "test": 151}
+    assert split_of("nf3122_147") == "train"
+
+
+@pytest.mark.parametrize("count", [24, 60, 120])
+def test_subset_keeps_the_real_frequencies(count: int) -> None:
+    names, every = draw_names(count), list(name_table().index)
+    for place in (2, 3, 4, 5):
+        own, whole = Counter(name[place] for name in names), Counter(name[place] for name in every)
+        for code, number in whole.items():
+            assert abs(own[code] - number * count / 752) <= 1.5
+    splits = Counter(map(split_of, names))
+    assert splits["train"] == pytest.approx(0.6 * count, abs=1.5)
+    assert splits["val"] == pytest.approx(0.2 * count, abs=1.5)
+
+
+def test_draws_are_nested_distinct_and_seeded() -> None:
+    large = draw_names(200, seed=1)
+    assert len(set(large)) == 200
+    assert draw_names(40, seed=1) == large[:40]
+    assert set(draw_names(40, seed=2)) != set(large[:40])
+    assert sorted(draw_names(752)) == sorted(name_table().index)
+
+
+@pytest.mark.parametrize("count", [0, 753])
+def test_impossible_counts_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"1\.\.752.*got {count}"):
+        draw_names(count)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="no image 'nf1111_001'"):
+        split_of("nf1111_001")
+    with pytest.raises(ValueError, match="does not follow nfSWDS_NNN"):
+        split_of("nf9_1")
+
+
+def test_streams_are_reproducible_and_apart() -> None:
+    one, same, *others = (
+        generator(*key).random(1000)
+        for key in ((0, "a", "noise"), (0, "a", "noise"), (1, "a", "noise"), (0, "b", "noise"), (0, "a", "clouds"))
+    )
+    np.testing.assert_array_equal(one, same)
+    for other in others:
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
+
+
+def test_stream_is_the_same_for_ever() -> None:
+    """Data sets on disk depend on it: a change here needs a new `frame.VERSION`."""
+    np.testing.assert_array_equal(generator(7, "nf3122_147", "noise").integers(1000, size=3), [156, 770, 781])
