@@ -40,29 +40,81 @@ VOID = 255
 """Class index of unlabelled pixels: never trained, never scored."""
 FREQUENCIES: tuple[float, ...] = (0.6148, 0.0297, 0.2017, 0.0719, 0.0818)
 """Share of the labelled pixels of HSI-Drive v2.0 that each of `CLASSES` has."""
-_CLASS_OF_CODE: NDArray[np.uint8] = np.array([VOID, 0, 1, 2, 4, 3, 4, 4, 4, 4, 4], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the pixels of a data set can be: its label codes, and the classes that a network is trained on.
+
+    Attributes
+    ----------
+    names : of the classes, in the order of the network's outputs.
+    labels : every code that a label image may hold.
+    of_label : class index of each of `labels`, `VOID` for what is never trained nor scored.
+    frequencies : published share of the labelled pixels that each class has; None where nobody published them.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[Label, ...]
+    of_label: tuple[int, ...]
+    frequencies: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.of_label) or len({label.code for label in self.labels}) < len(self.labels):
+            raise ValueError(f"each of {len(self.labels)} label codes needs one class index, got {self.of_label}")
+        if set(self.of_label) - {VOID} != set(range(len(self.names))):
+            raise ValueError(f"class indices must cover 0..{len(self.names) - 1}, got {sorted(set(self.of_label))}")
+        if self.frequencies is not None and len(self.frequencies) != len(self.names):
+            raise ValueError(f"expected {len(self.names)} frequencies, got {self.frequencies}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB of each class, 0..255: that of the first of its label codes."""
+        return tuple(self.labels[self.of_label.index(index)].rgb for index in range(len(self.names)))
+
+    def index(self, name: str) -> int:
+        """Class index of a name.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class; the message lists those that there are.
+        """
+        if name not in self.names:
+            raise ValueError(f"no class {name!r}; the classes are {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def merge(self, codes: ArrayLike) -> NDArray[np.uint8]:
+        """Class indices of label codes, any shape; `VOID` for what belongs to no class.
+
+        Raises
+        ------
+        ValueError
+            If the codes are no integers, or one is unknown.
+        """
+        values = np.asarray(codes)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"label codes must be integers, got dtype {values.dtype}")
+        table = np.full(256, -1, dtype=np.int16)
+        table[[label.code for label in self.labels]] = self.of_label
+        inside = (values >= 0) & (values < len(table))
+        merged = table[np.where(inside, values, 0)]
+        if not inside.all() or (merged < 0).any():
+            unknown = sorted({int(code) for code in np.unique(values)} - {label.code for label in self.labels})
+            raise ValueError(f"unknown label codes {unknown}: known are {[label.code for label in self.labels]}")
+        return merged.astype(np.uint8)
+
+
+HSI_DRIVE_CLASSES = Classes(CLASSES, LABELS, (VOID, 0, 1, 2, 4, 3, 4, 4, 4, 4, 4), FREQUENCIES)
+"""The five classes of the paper, merged from HSI-Drive's ten labels."""
 
 
 def merge(labels: ArrayLike) -> NDArray[np.uint8]:
-    """Merge label codes 0..10 into class indices 0..4, with `VOID` for code 0.
-
-    Parameters
-    ----------
-    labels : integer array of any shape
-        Label codes.
-
-    Raises
-    ------
-    ValueError
-        If a code is outside 0..10.
-    """
-    codes = np.asarray(labels)
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(f"label codes must be integers, got dtype {codes.dtype}")
-    if codes.size and (codes.min() < 0 or codes.max() >= len(LABELS)):
-        unknown = sorted({int(code) for code in np.unique(codes)} - set(range(len(LABELS))))
-        raise ValueError(f"unknown label codes {unknown}: HSI-Drive uses 0..{len(LABELS) - 1}")
-    return np.asarray(_CLASS_OF_CODE[codes])
+    """`Classes.merge` of HSI-Drive's label codes 0..10 into class indices 0..4."""
+    return HSI_DRIVE_CLASSES.merge(labels)
 
 
 def inverse_frequency_weights(frequencies: ArrayLike = FREQUENCIES) -> NDArray[np.float64]:

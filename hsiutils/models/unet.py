@@ -36,6 +36,7 @@ class UNetConfig:
     kernel : odd size of the convolutions, pixels.
     dropout : probability, after every encoder block but the first and after the base.
     norm_momentum : weight of the newest batch in the running statistics; 0.01 is what Keras calls momentum 0.99.
+    class_names : one for each output; empty where nobody named them.
     """
 
     channels: int = 25
@@ -45,6 +46,7 @@ class UNetConfig:
     kernel: int = 3
     dropout: float = 0.5
     norm_momentum: float = 0.01
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("channels", "classes", "depth", "filters", "kernel"):
@@ -56,6 +58,11 @@ class UNetConfig:
             raise ValueError(f"UNetConfig.dropout must be in [0, 1), got {self.dropout}")
         if not 0 < self.norm_momentum <= 1:
             raise ValueError(f"UNetConfig.norm_momentum must be in (0, 1], got {self.norm_momentum}")
+        object.__setattr__(self, "class_names", tuple(self.class_names))  # JSON gives lists
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"UNetConfig.class_names: expected {self.classes} names, one an output, got {self.class_names}"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -66,6 +73,31 @@ class UNetConfig:
     def stride(self) -> int:
         """Input sizes are padded to a multiple of this, pixels."""
         return 1 << self.depth
+
+    def padded(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """The (rows, columns) that an image of this shape has inside the network, pixels."""
+        rows, columns = (size + -size % self.stride for size in shape)
+        return rows, columns
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """Keras names of the convolutions whose activations the skip connections carry, from the finest down."""
+        return tuple(_keras_name("conv2d", 2 * level + 1) for level in range(self.depth))
+
+    @property
+    def base(self) -> str:
+        """Keras name of the last convolution of the base block."""
+        return _keras_name("conv2d", 2 * self.depth + 1)
+
+    @property
+    def last(self) -> str:
+        """Keras name of the last 3x3 convolution: its activations, after BN and ReLU, are what the head reads."""
+        return _keras_name("conv2d", 4 * self.depth + 1)
+
+    @property
+    def head(self) -> str:
+        """Keras name of the 1x1 convolution that gives the logits."""
+        return _keras_name("conv2d", 4 * self.depth + 2)
 
 
 class ConvBlock(nn.Module):
