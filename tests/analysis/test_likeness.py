@@ -59,7 +59,7 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(moments):
         one, other = row.pair.split(" and ")
         both = [(row.seed, row.other_seed), (row.other_seed, row.seed)]
         direct = [
-            similarity.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
+            likeness.similarity(moments, source_name(one, a), source_name(other, b)).to_dataarray().values
             for a, b in both
         ]
         figures = [row.matched, row.random_pairing, row.cka]
