@@ -14,8 +14,7 @@ from hsiutils.analysis import (
     match_channels,
     moments,
 )
-from hsiutils.analysis import similarity as correlation
-from hsiutils.analysis.similarity import similarity, similarity_table
+from hsiutils.analysis.similarity import correlation, similarity, similarity_table
 
 ORDER = [2, 0, 3, 1]
 
