@@ -87,7 +87,7 @@ def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
 def test_imports_of_hsiutils_are_found_as_modules(project):
     path = chapter(
         project,
-        "import numpy\nfrom hsiutils.paper import run as pipeline\nfrom hsiutils.plots.base import show\nimport hsiutils.data.cube",
+        "import numpy\nfrom hsiutils.paper import run\nfrom hsiutils.plots.base import show\nimport hsiutils.data.cube",
     )
     assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "hsiutils.plots.base")
 
