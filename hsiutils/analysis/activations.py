@@ -1,14 +1,12 @@
-"""Activations of any layer as labelled arrays, and their sums over the regions of a scene.
+"""Activations of any layer as labelled arrays, their sums over regions, and what the head makes of them.
 
 Layers go by their Keras names. What Keras gives as a layer's output is the tensor before batch normalisation and ReLU;
-the head decomposes the one after them (arXiv 2502.14416).
+the head reads the one after them. It is a 1x1 convolution, so
 
-Scenes to measure on, and the rule by which some of them are shown.
+    y_c(p) = b_c + sum_k w_ck a_k(p)
 
-The paper's explanation: head weights and bias, and what each channel contributes to each logit.
-
-The head is a 1x1 convolution, so y_c(p) = b_c + sum_k w_ck a_k(p) with a_k the activations that it reads (after batch
-normalisation and ReLU). It is an identity: no gradient, no approximation. Source: arXiv 2502.14416, section 3.
+with a_k the activations that it reads: the paper's explanation (arXiv 2502.14416, section 3), an identity without
+gradient or approximation.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,12 +22,23 @@ from torch import Tensor
 
 from hsiutils.attribution.hooks import activations, frozen, full_precision
 from hsiutils.attribution.targets import class_name
-from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
 
+Maps = NDArray[np.float32]
+ROUNDING = 1e-10
+"""A variance below this share of the mean square is what rounding leaves of a channel that never varies."""
+RULES = "median, worst, best, or quantile:Q with Q in 0..1"
 
-def spaced(names: Sequence[str], most: int) -> list[str]:
-    """At most so many names, evenly spaced through the list, the first among them.
+
+def spaced(names: Sequence[str], most: int, centred: bool = False) -> list[str]:
+    """At most so many names, evenly spaced through the list.
+
+    Parameters
+    ----------
+    names : to choose from.
+    most : number of names.
+    centred : take the middle of each stretch of the list; else its first, so that the list's first is among them.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def spaced(names: Sequence[str], most: int) -> list[str]:
     if most < 1:
         raise ValueError(f"expected at least one scene, got {most}")
     count = min(most, len(names))
-    return [names[index * len(names) // count] for index in range(count)]
+    return [names[(2 * index + centred) * len(names) // (2 * count)] for index in range(count)]
 
 
 class LabelledScenes(Protocol):
@@ -63,16 +72,14 @@ class Scene:
     truth: NDArray[np.integer[Any]]
 
 
-def each_scene(
-    scenes: LabelledScenes, names: Sequence[str] | None = None, classes: Sequence[str] = CLASSES
-) -> Iterator[Scene]:
+def each_scene(scenes: LabelledScenes, names: Sequence[str] | None, classes: int) -> Iterator[Scene]:
     """Go through labelled scenes, checking each.
 
     Parameters
     ----------
     scenes : images and class indices.
     names : one a scene; None numbers them.
-    classes : names of what the indices mean.
+    classes : number of classes that the indices may name.
 
     Raises
     ------
@@ -85,25 +92,18 @@ def each_scene(
         raise ValueError(f"expected one name a scene and at least one scene, got {len(labels)} for {len(scenes)}")
     for index, name in enumerate(labels):
         image, truth = scenes[index]
-        yield Scene(name, image, _checked_truth(name, image, truth, len(classes)))
-
-
-def _checked_truth(name: str, image: Tensor, truth: Tensor, classes: int) -> NDArray[np.integer[Any]]:
-    values = np.asarray(truth)
-    if image.ndim != 3 or values.shape != tuple(image.shape[1:]):
-        raise ValueError(
-            f"scene {name}: expected an image (channels, h, w) and labels (h, w) of its size, "
-            f"got {tuple(image.shape)} and {values.shape}"
-        )
-    known = values[values != VOID]
-    if known.size and (known.min() < 0 or known.max() >= classes):
-        raise ValueError(
-            f"scene {name}: label {known.max()} is no class; expected 0..{classes - 1}, or {VOID} for unlabelled"
-        )
-    return values
-
-
-RULES = "median, worst, best, or quantile:Q with Q in 0..1"
+        values = np.asarray(truth)
+        if image.ndim != 3 or values.shape != tuple(image.shape[1:]):
+            raise ValueError(
+                f"scene {name}: expected an image (channels, h, w) and labels (h, w) of its size, "
+                f"got {tuple(image.shape)} and {values.shape}"
+            )
+        wrong = values[(values != VOID) & ((values < 0) | (values >= classes))]
+        if wrong.size:
+            raise ValueError(
+                f"scene {name}: label {wrong[0]} is no class; expected 0..{classes - 1}, or {VOID} for unlabelled"
+            )
+        yield Scene(name, image, values)
 
 
 def pick(scores: pd.Series, rule: str = "median") -> str:
@@ -139,16 +139,6 @@ def _quantile(rule: str) -> float:
     if not 0 <= level <= 1:
         raise ValueError(f"unknown rule {rule!r}: expected {RULES}")
     return level
-
-
-Maps = NDArray[np.float32]
-ROUNDING = 1e-10
-"""A variance below this share of the mean square is what rounding leaves of a channel that never varies."""
-
-
-def last_layer(config: UNetConfig) -> str:
-    """Name of the layer that the head reads: conv2d_21 in the paper's network of depth 5."""
-    return layer_shapes(config)[-2].name
 
 
 def layer_level(config: UNetConfig, layer: str) -> int:
@@ -222,20 +212,15 @@ def activation_maps(
     """
     if images.ndim != 4:
         raise ValueError(f"images must be (n, channels, h, w), got {tuple(images.shape)}")
-    layer = layer or last_layer(model.config)
+    layer = layer or model.config.last
     labels = [str(n) for n in range(len(images))] if names is None else list(names)
     if len(labels) != len(images):
         raise ValueError(f"expected one name an image, got {len(labels)} names for {len(images)} images")
+    # (channel, h', w') of each image -> (scene, channel, y, x)
     maps = np.stack([observe(model, image, [layer], after)[0][layer] for image in images])
-    return labelled_maps(maps, layer_level(model.config, layer), labels).assign_attrs(layer=layer, after=after)
-
-
-def labelled_maps(maps: ArrayLike, level: int, names: Sequence[str]) -> xr.DataArray:
-    """Give (scene, channel, y, x) its names and, along y and x, the cells' centres in image pixels."""
-    values = np.asarray(maps)
-    centres = [cell_centre(np.arange(size), level) for size in values.shape[2:]]
-    coords = {"scene": list(names), "channel": np.arange(values.shape[1]), "y": centres[0], "x": centres[1]}
-    return xr.DataArray(values, dims=("scene", "channel", "y", "x"), coords=coords, name="activation")
+    rows, columns = (cell_centre(np.arange(size), layer_level(model.config, layer)) for size in maps.shape[2:])
+    coords = {"scene": labels, "channel": np.arange(maps.shape[1]), "y": rows, "x": columns}
+    return xr.DataArray(maps, coords, tuple(coords), "activation", {"layer": layer, "after": after})
 
 
 def cell_centre(index: ArrayLike, level: int) -> NDArray[np.float64]:
@@ -243,57 +228,25 @@ def cell_centre(index: ArrayLike, level: int) -> NDArray[np.float64]:
     return np.asarray((np.asarray(index, dtype=float) + 0.5) * 2**level - 0.5)
 
 
-def region_statistics(
-    model: UNet,
-    scenes: LabelledScenes,
-    layer: str | None = None,
-    after: bool = True,
-    names: Sequence[str] | None = None,
-    regions: Sequence[str] = CLASSES,
-) -> xr.Dataset:
-    """Sums of a full-resolution layer's activations, and of their squares, over each region of each scene.
+def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
+    """Sums of activations and of their squares over each region of a scene.
 
     Everything that is linear or quadratic in the activations follows from these few numbers, on any resampling of the
     scenes, without another forward pass.
 
     Parameters
     ----------
-    layer : Keras name; None for the layer that the head reads.
-    names : one a scene; None numbers them.
-    regions : names of the indices in the label maps (the classes, or any other partition); `VOID` is left out.
+    maps : (channel, h, w) of a layer at the image's resolution.
+    truth : (h, w) indices of regions; `VOID` is left out.
+    regions : names of the indices: the classes, or any other partition.
 
     Returns
     -------
-    Dataset of pixels (scene, region), total and square (scene, region, channel), float64; attrs layer and after.
-
-    Raises
-    ------
-    ValueError
-        If the layer has not the image's resolution, or a label map does not fit.
+    Dataset of pixels (region), total and square (region, channel), float64.
     """
-    layer = layer or last_layer(model.config)
-    require_full_resolution(model.config, layer)
-    parts = []
-    for scene in each_scene(scenes, names, regions):
-        maps = observe(model, scene.image, [layer], after)[0][layer]
-        parts.append(region_sums(maps, scene.truth, regions).assign_coords(scene=scene.name))
-    return xr.concat(parts, dim="scene").assign_attrs(layer=layer, after=after)
-
-
-def require_full_resolution(config: UNetConfig, layer: str) -> None:
-    """Raise ValueError if a layer's grid is coarser than the image, so that its cells have no label of their own."""
-    level = layer_level(config, layer)
-    if level:
-        raise ValueError(
-            f"{layer} is {2**level} times coarser than the labels: take a layer of the first or last block"
-        )
-
-
-def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
-    """The sums of `region_statistics` of one scene's maps (channel, h, w)."""
     known = truth != VOID
-    values = maps[:, known].astype(np.float64)
-    member = np.eye(len(regions))[truth[known]]
+    values = maps[:, known].astype(np.float64)  # (channel, h, w) -> (channel, labelled pixel)
+    member = np.eye(len(regions))[truth[known]]  # (labelled pixel, region), 1 where the pixel belongs to it
     return xr.Dataset(
         {
             "pixels": ("region", member.sum(axis=0)),
@@ -304,14 +257,26 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
     ).transpose("region", "channel")
 
 
+def class_names(config: UNetConfig) -> tuple[str, ...]:
+    """A name for every output of a network."""
+    return config.class_names or tuple(class_name(index) for index in range(config.classes))
+
+
 def head_table(model: UNet) -> xr.Dataset:
-    """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64."""
-    weight = model.head.weight.detach().cpu().double().numpy()[:, :, 0, 0]
+    """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64.
+
+    Examples
+    --------
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> table = head_table(UNet(UNetConfig(classes=2, filters=4, depth=1, class_names=("Road", "Other"))))
+    >>> table["weight"].sizes
+    Frozen({'channel': 4, 'class': 2})
+    """
+    weight = model.head.weight.detach().cpu().double().numpy()[:, :, 0, 0]  # (class, channel, 1, 1) -> (class, channel)
     bias = cast(Tensor, model.head.bias).detach().cpu().double().numpy()
-    names = [class_name(index) for index in range(len(bias))]
     return xr.Dataset(
         {"weight": (("channel", "class"), weight.T), "bias": ("class", bias)},
-        coords={"channel": np.arange(weight.shape[1]), "class": names},
+        coords={"channel": np.arange(weight.shape[1]), "class": list(class_names(model.config))},
     )
 
 
@@ -326,8 +291,18 @@ def contributions(model: UNet, image: Tensor) -> xr.Dataset:
     -------
     Dataset, float32: contribution (class, channel, y, x) = w_ck a_k(p); bias (class); logit (class, y, x), the
     network's own; activation (channel, y, x). contribution summed over channels, plus bias, is the logit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model = UNet(UNetConfig(channels=3, filters=4, depth=1)).eval()
+    >>> parts = contributions(model, torch.ones(3, 8, 10))
+    >>> rest = parts["logit"] - parts["bias"] - parts["contribution"].sum("channel")
+    >>> bool(abs(rest).max() < 1e-5)
+    True
     """
-    layer = last_layer(model.config)
+    layer = model.config.last
     maps, logits = observe(model, image, [layer])
     head = head_table(model)
     pixels = {"y": np.arange(logits.shape[1]), "x": np.arange(logits.shape[2])}

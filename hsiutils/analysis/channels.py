@@ -9,10 +9,10 @@ the margin of c over the other classes that the channel adds on c's own pixels, 
 the channels it is exactly the mean margin on own pixels less that on the others'. It depends neither on the scale of a
 channel (halving a_k and doubling w_ck changes nothing) nor on a number added to all logits.
 
-What the pixels of one class say for another, and how alike the pixels of one region are.
+Also claims 5 and 6 of arXiv 2502.14416 (its Fig. 5) as figures: how strongly the pixels of one class activate for
+another (vegetation for Road in the 1- and 3-channel models), and how homogeneous activations are inside a region.
 
-Claims 5 and 6 of arXiv 2502.14416 (its Fig. 5): vegetation wrongly activates for Road in the 1- and 3-channel models;
-the 25-channel model's activations are less homogeneous in diverse regions.
+Head and sums are those of `hsiutils.analysis.survey.survey`: weight and bias, and pixels, total and square by region.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from hsiutils.analysis.activations import (
     ROUNDING,
@@ -30,7 +29,6 @@ from hsiutils.analysis.activations import (
     Scene,
     each_scene,
     head_table,
-    last_layer,
     margin_weights,
     observe,
 )
@@ -41,24 +39,24 @@ from hsiutils.models.unet import UNet
 Replacement = Literal["zero", "mean"]
 
 
-def class_means(statistics: xr.Dataset) -> xr.DataArray:
+def class_means(sums: xr.Dataset) -> xr.DataArray:
     """Mean activation on the pixels of each class: (..., class, channel); NaN for a class that no scene shows.
 
     Parameters
     ----------
-    statistics : of `hsiutils.analysis.region_statistics`, with the classes as regions.
+    sums : of `hsiutils.analysis.activations.region_sums` along scene, with the classes as regions.
     """
-    total, pixels = statistics["total"].sum("scene"), statistics["pixels"].sum("scene")
+    total, pixels = sums["total"].sum("scene"), sums["pixels"].sum("scene")
     return (total / pixels.where(pixels > 0)).rename(region="class").rename("activation")
 
 
-def discrimination(head: xr.Dataset, statistics: xr.Dataset) -> xr.Dataset:
+def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     """How much each channel sets a class apart, and of what that is made up.
 
     Parameters
     ----------
-    head : of `head_table`.
-    statistics : of `region_statistics` at the layer that the head reads, with the classes as regions.
+    head : weight and bias, of `head_table`.
+    sums : of `region_sums` along scene, of the layer that the head reads, with the classes as regions.
 
     Returns
     -------
@@ -72,10 +70,10 @@ def discrimination(head: xr.Dataset, statistics: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the statistics are of another layer or other regions.
+        If the sums are of another layer or other regions.
     """
-    require_head_input(head, statistics)
-    means, weight, margin = class_means(statistics), head["weight"], margin_weights(head)
+    require_head_input(head, sums)
+    means, weight, margin = class_means(sums), head["weight"], margin_weights(head)
     shown = means.notnull()
     # Each class that is shown counts the same, or the scene's largest class would be all that counts.
     others = (means.sum("class") - means.fillna(0)) / (shown.sum("class") - 1)
@@ -88,26 +86,25 @@ def discrimination(head: xr.Dataset, statistics: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({**parts, "score": score}).transpose(..., "class", "channel")
 
 
-def require_head_input(head: xr.Dataset, statistics: xr.Dataset) -> None:
-    """Raise ValueError unless the statistics are of the tensor that the head reads, over the head's classes."""
-    if not statistics.attrs.get("after") or list(statistics["channel"].values) != list(head["channel"].values):
+def require_head_input(head: xr.Dataset, sums: xr.Dataset) -> None:
+    """Raise ValueError unless the sums are of the tensor that the head reads, over the head's classes."""
+    if not sums.attrs.get("after") or list(sums["channel"].values) != list(head["channel"].values):
         raise ValueError(
-            "expected region_statistics of the layer that the head reads, after batch normalisation and ReLU; got "
-            f"{statistics.attrs.get('layer')} (after={statistics.attrs.get('after')})"
+            "expected sums of the layer that the head reads, after batch normalisation and ReLU; got "
+            f"{sums.attrs.get('layer')} (after={sums.attrs.get('after')})"
         )
-    if list(statistics["region"].values) != list(head["class"].values):
+    if list(sums["region"].values) != list(head["class"].values):
         raise ValueError(
-            f"the regions must be the head's classes {list(head['class'].values)}, "
-            f"got {list(statistics['region'].values)}"
+            f"the regions must be the head's classes {list(head['class'].values)}, got {list(sums['region'].values)}"
         )
 
 
-def rank_channels(found: xr.Dataset) -> pd.DataFrame:
+def rank_channels(scores: xr.Dataset) -> pd.DataFrame:
     """Channels of each class by falling score, with what the first n of them explain.
 
     Parameters
     ----------
-    found : of `discrimination`.
+    scores : of `discrimination`.
 
     Returns
     -------
@@ -115,13 +112,13 @@ def rank_channels(found: xr.Dataset) -> pd.DataFrame:
     class's mean logit on its own pixels (less the bias) that the channels so far sum to; score_share, the part of the
     class's separation from the others. Shares pass 1 where later channels are against the class.
     """
-    table = found.to_dataframe()[["contribution", "taken", "granted", "score"]].reset_index()
+    table = scores.to_dataframe()[["contribution", "taken", "granted", "score"]].reset_index()
     table = table.sort_values(["class", "score"], ascending=[True, False], kind="stable")
     grouped = table.groupby("class", sort=False)
     table["rank"] = grouped.cumcount() + 1
     for name, share in (("contribution", "logit_share"), ("score", "score_share")):
         table[share] = grouped[name].cumsum() / grouped[name].transform("sum")
-    order = {name: index for index, name in enumerate(found["class"].values)}
+    order = {name: index for index, name in enumerate(scores["class"].values)}
     table = table.sort_values(
         ["class", "rank"], key=lambda column: column.map(order) if column.name == "class" else column
     )
@@ -161,16 +158,16 @@ def knock_out(
         raise ValueError(f"replacement must be 'zero', or 'mean' with `means` given; got {replacement!r}")
     head = head_table(model)
     level = np.zeros(head.sizes["channel"]) if means is None else np.asarray(means, dtype=float)
-    classes = [str(name) for name in head["class"].values]
-    parts = [_silence_each(model, scene, head, level) for scene in each_scene(scenes, names, classes)]
+    parts = [_silence_each(model, scene, head, level) for scene in each_scene(scenes, names, head.sizes["class"])]
     return xr.concat(parts, dim="scene").assign_attrs(replacement=replacement)
 
 
 def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np.float64]) -> xr.Dataset:
-    layer = last_layer(model.config)
+    layer = model.config.last
     maps, logits = observe(model, scene.image, [layer])
     weight, classes = head["weight"].values, [str(name) for name in head["class"].values]
     known = scene.truth != VOID
+    # (class, h, w) -> (class, labelled pixel), (channel, h, w) -> (channel, labelled pixel)
     truth, before, inputs = scene.truth[known], logits[:, known].astype(np.float64), maps[layer][:, known]
     silenced = [
         _confusion(
@@ -191,7 +188,8 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
 def _confusion(guess: NDArray[np.intp], truth: NDArray[np.integer[Any]], classes: Sequence[str]) -> NDArray[np.intp]:
     """Pixels of each pair (truth, predicted)."""
     count = len(classes)
-    return np.bincount(truth.astype(np.intp) * count + guess, minlength=count**2).reshape(count, count)
+    pairs = np.bincount(truth.astype(np.intp) * count + guess, minlength=count**2)
+    return pairs.reshape(count, count)  # (truth x predicted,) -> (truth, predicted)
 
 
 def iou_loss(counts: xr.Dataset) -> xr.DataArray:
@@ -206,32 +204,16 @@ def iou_loss(counts: xr.Dataset) -> xr.DataArray:
     return loss.transpose(..., "class", "channel").rename("iou_loss")
 
 
-def ranking_agreement(found: xr.Dataset, loss: xr.DataArray) -> pd.DataFrame:
-    """Spearman's rank correlation between the channels' scores and the IoU that is lost without them, per class.
-
-    Returns
-    -------
-    One row a class: rho, p (two-sided), channels. NaN where scores or losses are all equal or unknown.
-    """
-    rows = {}
-    for name in found["class"].values:
-        score, lost = found["score"].sel({"class": name}).values, loss.sel({"class": name}).values
-        varied = np.ptp(score) > 0 and np.ptp(lost) > 0
-        rho, p = spearmanr(score, lost) if varied else (np.nan, np.nan)
-        rows[name] = {"rho": float(rho), "p": float(p), "channels": len(score)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")
-
-
-def evidence(head: xr.Dataset, statistics: xr.Dataset, margin: bool = True) -> xr.Dataset:
-    """What the channels say for and against each class, summed over the pixels of each true class.
+def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
+    """What the channels contribute for and against each class, summed over the pixels of each true class.
 
     The activations before the head are not negative, so the positive contributions of all channels to a logit are a
     linear function of them: sum_k max(w_ck, 0) a_k.
 
     Parameters
     ----------
-    head : of `head_table`.
-    statistics : of `region_statistics` at the layer that the head reads, with the classes as regions.
+    head : weight and bias, of `head_table`.
+    sums : of `region_sums` along scene, of the layer that the head reads, with the classes as regions.
     margin : weigh by `margin_weights`, which a number added to all logits leaves unchanged; else by the plain weights,
         as the paper's pictures do.
 
@@ -239,26 +221,26 @@ def evidence(head: xr.Dataset, statistics: xr.Dataset, margin: bool = True) -> x
     -------
     Dataset of positive and negative (scene, region, class), in logits times pixels, and pixels (scene, region).
     """
-    require_head_input(head, statistics)
+    require_head_input(head, sums)
     weight = margin_weights(head) if margin else head["weight"]
-    total = statistics["total"]
     return xr.Dataset(
         {
-            "positive": xr.dot(total, weight.clip(min=0), dim="channel"),
-            "negative": xr.dot(total, weight.clip(max=0), dim="channel"),
-            "pixels": statistics["pixels"],
+            # (scene, region, channel) x (channel, class) -> (scene, region, class)
+            "positive": xr.dot(sums["total"], weight.clip(min=0), dim="channel"),
+            "negative": xr.dot(sums["total"], weight.clip(max=0), dim="channel"),
+            "pixels": sums["pixels"],
         }
     )
 
 
-def drive(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.Dataset:
-    """How strongly true pixels of one class drive another, pooled over scenes.
+def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.Dataset:
+    """How strongly true pixels of one class activate for another, pooled over scenes.
 
     Parameters
     ----------
-    found : of `evidence`; further dimensions (model, seed...) are carried through.
+    contributions : of `class_contributions`; further dimensions (variant, seed...) are carried through.
     source : true class whose pixels are looked at.
-    target : class whose logit they drive.
+    target : class for whose logit they activate.
 
     Returns
     -------
@@ -266,24 +248,24 @@ def drive(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -
 
     - share: of all positive contributions to the target's logit, the part on source pixels;
     - area: of all labelled pixels, the part that are source pixels; a network that does not look has share = area;
-    - ratio: positive contribution per source pixel over that per true target pixel; 0 is clean, 1 blind. What speaks
-      against the target at the same pixels is not in it;
+    - ratio: positive contribution per source pixel over that per true target pixel; 0 is clean, 1 blind. Negative
+      contributions at the same pixels are not in it;
     - balance: (positive + negative) / (positive - negative) on source pixels; -1 all against the target, +1 all for it;
-    - placement: where the source pixels' mean contribution, for and against, lies on a line from the mean over the
-      remaining classes (0) to the target's own pixels (1): driven like any other class, or like the target. The bias
-      drops out. NaN where the target's pixels are not driven more than the remaining classes'.
+    - placement: where the source pixels' mean contribution, positive and negative, lies on a line from the mean over
+      the remaining classes (0) to the target's own pixels (1). The bias drops out. NaN where the target's own pixels
+      lie below the remaining classes.
     """
-    pooled = found.sum("scene")
+    pooled = contributions.sum("scene")
     positive, negative = (pooled[name].sel({"class": target}, drop=True) for name in ("positive", "negative"))
-    on, off = positive.sel(region=source, drop=True), negative.sel(region=source, drop=True)
-    pixels, own_pixels = (_some(pooled["pixels"].sel(region=name, drop=True)) for name in (source, target))
+    on, against = positive.sel(region=source, drop=True), negative.sel(region=source, drop=True)
+    pixels, own_pixels = (_above_zero(pooled["pixels"].sel(region=name, drop=True)) for name in (source, target))
     own = positive.sel(region=target, drop=True) / own_pixels
     return xr.Dataset(
         {
-            "share": on / _some(positive.sum("region")),
-            "area": pixels / _some(pooled["pixels"].sum("region")),
-            "ratio": on / pixels / _some(own),
-            "balance": (on + off) / _some(on - off),
+            "share": on / _above_zero(positive.sum("region")),
+            "area": pixels / _above_zero(pooled["pixels"].sum("region")),
+            "ratio": on / pixels / _above_zero(own),
+            "balance": (on + against) / _above_zero(on - against),
             "placement": _placement(pooled, source, target),
         }
     )
@@ -291,19 +273,19 @@ def drive(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -
 
 def _placement(pooled: xr.Dataset, source: str, target: str) -> xr.DataArray:
     sums = (pooled["positive"] + pooled["negative"]).sel({"class": target}, drop=True)
-    mean = sums / _some(pooled["pixels"])
+    mean = sums / _above_zero(pooled["pixels"])
     # A class that no scene shows is NaN, and left out.
     rest = mean.drop_sel(region=[source, target]).mean("region")
     own, on = (mean.sel(region=name, drop=True) for name in (target, source))
-    return (on - rest) / _some(own - rest)
+    return (on - rest) / _above_zero(own - rest)
 
 
-def homogeneity(statistics: xr.Dataset) -> xr.Dataset:
+def homogeneity(sums: xr.Dataset) -> xr.Dataset:
     """How alike a layer's activations are inside the regions of the same scene, pooled over scenes.
 
     Parameters
     ----------
-    statistics : of `region_statistics`, any layer and any partition (the merged class "Other" is the paper's diverse
+    sums : of `region_sums` along scene, any layer and any partition (the merged class "Other" is the paper's diverse
         region; a map of label codes or of objects works as well).
 
     Returns
@@ -315,16 +297,18 @@ def homogeneity(statistics: xr.Dataset) -> xr.Dataset:
     - between (channel): share of the variance inside scenes that lies between regions and not inside them; 1 is a
       channel that is constant on every region. NaN for a channel that never varies.
     """
-    pixels, total, square = (statistics[name] for name in ("pixels", "total", "square"))
-    inside = (square - total**2 / _some(pixels)).clip(min=0)
-    whole = (square.sum("region") - total.sum("region") ** 2 / _some(pixels.sum("region"))).clip(min=0).sum("scene")
-    spread = np.sqrt(inside.sum("scene") / _some(pixels.sum("scene")))
-    mean = total.sum("scene") / _some(pixels.sum("scene"))
+    pixels, total, square = (sums[name] for name in ("pixels", "total", "square"))
+    inside = (square - total**2 / _above_zero(pixels)).clip(min=0)
+    whole = (
+        (square.sum("region") - total.sum("region") ** 2 / _above_zero(pixels.sum("region"))).clip(min=0).sum("scene")
+    )
+    spread = np.sqrt(inside.sum("scene") / _above_zero(pixels.sum("scene")))
+    mean = total.sum("scene") / _above_zero(pixels.sum("scene"))
     varies = whole > ROUNDING * square.sum(["scene", "region"])
     between = 1 - inside.sum(["scene", "region"]) / whole.where(varies)
-    return xr.Dataset({"variation": spread / _some(abs(mean)), "between": between})
+    return xr.Dataset({"variation": spread / _above_zero(abs(mean)), "between": between})
 
 
-def _some(values: xr.DataArray) -> xr.DataArray:
-    """The values where there is anything to divide by, NaN elsewhere."""
+def _above_zero(values: xr.DataArray) -> xr.DataArray:
+    """The values where they can be divided by, NaN elsewhere."""
     return values.where(values > 0)

@@ -15,12 +15,9 @@ against the signed distance d to a class's border, each relative to the channel'
 - contrast: root mean square of a(p + 3 n) - a(p - 3 n) over the pixels at the border, with n across it. noise over
   contrast says how well the border stands out.
 
-Geometry of label borders: signed distance to a class's border, and the directions across and along it.
-
-Where the borders of a scene's labels are probed, made ready once for any number of maps.
-
 What is measured at a border is linear in the maps before it is squared and summed: differences along the border, and
-differences across it. So a class's border becomes a few sparse matrices that any network's maps are multiplied by.
+differences across it. So a class's border becomes a few sparse matrices, a `Probe`, made once for a scene's labels,
+that any network's maps are multiplied by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,12 +29,21 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from hsiutils.analysis.activations import ROUNDING, LabelledScenes, each_scene, observe, require_full_resolution
-from hsiutils.data.classes import CLASSES, VOID
-from hsiutils.models.unet import UNet
+from hsiutils.analysis.activations import ROUNDING
+from hsiutils.data.classes import VOID
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.integer[Any]]
+Maps = NDArray[np.floating[Any]]
+REACH = 8
+"""Largest distance to the border that is looked at, pixels."""
+FLOOR = 5
+"""From this distance on (pixels), a slope is texture and not the border's."""
+ARM = 3
+"""How far (pixels) to either side of the border the contrast is taken: beyond the blur of the optics and two 3x3
+convolutions, and still inside a road mark's neighbour."""
+_RIM = ARM + 1
+"""Pixels along the image's rim that are left out: padding shows there, and steps would leave the image."""
 VOID_STRIP = 3
 """Unlabelled pixels at most this far (pixels) from a label are a strip along a border; beyond, nobody knows."""
 _SMOOTHING = 1.5
@@ -125,15 +131,6 @@ def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_
     return matrix
 
 
-REACH = 8
-"""Largest distance to the border that is looked at, pixels."""
-ARM = 3
-"""How far (pixels) to either side of the border the contrast is taken: beyond the blur of the optics and two 3x3
-convolutions, and still inside a road mark's neighbour."""
-_RIM = ARM + 1
-"""Pixels along the image's rim that are left out: padding shows there, and steps would leave the image."""
-
-
 @dataclass(frozen=True, eq=False)
 class Probe:
     """The border of one class in one scene; n pixels lie near it, m of them at it.
@@ -156,7 +153,7 @@ class Probe:
     across: sparse.csr_array
 
 
-def border_probes(labels: Labels, classes: Sequence[str] = CLASSES, reach: int = REACH) -> dict[str, Probe]:
+def border_probes(labels: Labels, classes: Sequence[str], reach: int = REACH) -> dict[str, Probe]:
     """The probes of every class, by name; a class without a border has one of no pixels.
 
     Parameters
@@ -168,12 +165,12 @@ def border_probes(labels: Labels, classes: Sequence[str] = CLASSES, reach: int =
     return {name: _probe(labels, border(labels, index), reach) for index, name in enumerate(classes)}
 
 
-def _probe(labels: Labels, found: Border | None, reach: int) -> Probe:
+def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
     height, width = labels.shape
-    rows, columns = (np.zeros(0, np.intp),) * 2 if found is None else _near(found, reach)
+    rows, columns = (np.zeros(0, np.intp),) * 2 if line is None else _near(line, reach)
     distance, direction = np.zeros(0), np.zeros((2, 0))
-    if found is not None:
-        distance, direction = found.distance[rows, columns], found.across[:, rows, columns]
+    if line is not None:
+        distance, direction = line.distance[rows, columns], line.across[:, rows, columns]
     points, at_border = np.stack([rows, columns]).astype(float), np.abs(distance) < 1
     return Probe(
         (height, width),
@@ -185,12 +182,12 @@ def _probe(labels: Labels, found: Border | None, reach: int) -> Probe:
     )
 
 
-def _near(found: Border, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _near(line: Border, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the pixels that are counted."""
-    inner = np.zeros(found.usable.shape, dtype=bool)
+    inner = np.zeros(line.usable.shape, dtype=bool)
     inner[_RIM:-_RIM, _RIM:-_RIM] = True
-    directed = found.across.any(axis=0)
-    rows, columns = np.nonzero(found.usable & inner & directed & (np.abs(found.distance) < reach))
+    directed = line.across.any(axis=0)
+    rows, columns = np.nonzero(line.usable & inner & directed & (np.abs(line.distance) < reach))
     return rows, columns
 
 
@@ -213,55 +210,13 @@ def _crossing(points: NDArray[np.float64], across: NDArray[np.float64], shape: t
     return sampling(points + ARM * across, shape) - sampling(points - ARM * across, shape)
 
 
-FLOOR = 5
-"""From this distance on (pixels), a slope is texture and not the border's."""
-Maps = NDArray[np.floating[Any]]
-
-
-def edge_statistics(
-    model: UNet,
-    scenes: LabelledScenes,
-    layer: str = "conv2d_1",
-    after: bool = True,
-    names: Sequence[str] | None = None,
-    classes: Sequence[str] = CLASSES,
-    reach: int = REACH,
-) -> xr.Dataset:
-    """Sums over the pixels at each distance to the border of each class, per scene.
-
-    Parameters
-    ----------
-    layer : Keras name of a layer at full resolution; conv2d_1 is the tensor that the skip connection carries.
-    after : after batch normalisation and ReLU.
-    names : one a scene; None numbers them.
-    classes : names of the labels' indices; every class that has a border in a scene is measured there.
-    reach : largest distance, pixels.
-
-    Returns
-    -------
-    As `border_statistics`, with dimension scene; attrs layer and after.
-
-    Raises
-    ------
-    ValueError
-        If the layer has not the image's resolution, or a label map does not fit.
-    """
-    require_full_resolution(model.config, layer)
-    parts = []
-    for scene in each_scene(scenes, names, classes):
-        maps = observe(model, scene.image, [layer], after)[0][layer]
-        probes = border_probes(scene.truth, classes, reach)
-        parts.append(border_statistics(maps, probes).assign_coords(scene=scene.name))
-    return xr.concat(parts, dim="scene").assign_attrs(layer=layer, after=after)
-
-
-def border_statistics(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
-    """The sums of `edge_statistics` for any maps of one scene.
+def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
+    """Sums over the pixels at each distance to the border of each class, for any maps of one scene.
 
     Parameters
     ----------
     maps : (channels, h, w)
-    probes : of the scene's labels, by class, of `hsiutils.analysis.edges.border_probes`.
+    probes : of the scene's labels, by class, of `border_probes`.
 
     Returns
     -------
@@ -278,18 +233,22 @@ def border_statistics(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
         if probe.shape != maps.shape[1:]:
             raise ValueError(f"maps (channels, h, w) and labels (h, w) differ in size: {maps.shape}, {probe.shape}")
     slopes = np.hypot(*np.gradient(maps, axis=(1, 2)))
-    values, lengths = (_by_pixel(stack) for stack in (maps, slopes))
-    found = [_class_sums(values, lengths, probe) for probe in probes.values()]
-    # Sums along pixels that lie together in memory: rounding stays what it is for one channel alone.
+    # (channels, h, w) -> (pixels, channels), as sparse matrices are multiplied by
+    values, lengths = (stack.reshape(len(stack), -1).T.astype(np.float64, order="C") for stack in (maps, slopes))
+    at_borders = [_class_sums(values, lengths, probe) for probe in probes.values()]
+    # (channels, h, w) -> (channels, pixels): sums along pixels that lie together in memory, so that rounding stays what
+    # it is for one channel alone.
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     whole = {
         "pixels": float(flat.shape[1]),
         "total": ("channel", flat.sum(axis=1)),
         "square": ("channel", (flat**2).sum(axis=1)),
     }
-    coords = {"class": list(probes), "channel": np.arange(len(maps)), "distance": _distances(probes)}
+    reach = next(iter(probes.values())).reach
+    distance = np.arange(2 * reach) - reach + 0.5
+    coords = {"class": list(probes), "channel": np.arange(len(maps)), "distance": distance}
     return xr.Dataset(
-        {name: (dims, np.stack([one[name] for one in found])) for name, dims in _DIMS.items()}, coords
+        {name: (dims, np.stack([sums[name] for sums in at_borders])) for name, dims in _DIMS.items()}, coords
     ).assign(whole)
 
 
@@ -300,16 +259,6 @@ _DIMS = {
     "border": ("class",),
     "contrast": ("class", "channel"),
 }
-
-
-def _by_pixel(maps: Maps) -> NDArray[np.float64]:
-    """(channels, h, w) -> (pixels, channels)."""
-    return maps.reshape(len(maps), -1).T.astype(np.float64, order="C")
-
-
-def _distances(probes: Mapping[str, Probe]) -> NDArray[np.float64]:
-    reach = next(iter(probes.values())).reach
-    return np.asarray(np.arange(2 * reach) - reach + 0.5, dtype=np.float64)
 
 
 def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:
@@ -328,7 +277,7 @@ def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    sums : of `edge_statistics`; further dimensions are carried through.
+    sums : of `border_sums` along scene; further dimensions are carried through.
 
     Returns
     -------
@@ -354,7 +303,7 @@ def edge_measures(sums: xr.Dataset, at: float = 1.0) -> xr.Dataset:
 
     Parameters
     ----------
-    sums : of `edge_statistics`.
+    sums : of `border_sums` along scene.
     at : noise is that of pixels nearer to the border than this, pixels.
 
     Returns

@@ -1,6 +1,7 @@
-"""How sure is a number: bootstrap intervals over scenes, since the pixels of one scene are not independent.
+"""Intervals: bootstrap over scenes, Student and Welch over seeds.
 
-What can be told from a few seeds: means, intervals, and whether a difference lies outside the spread.
+The pixels of one scene are not independent, so a bootstrap draws whole scenes. Trainings are independent, but few:
+their means have Student's interval, their differences Welch's.
 """
 
 import warnings
@@ -15,6 +16,8 @@ from scipy import stats
 Labelled = xr.DataArray | xr.Dataset
 ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
+_MEMORY = 2**27
+"""Bytes of resampled data that are held at a time."""
 
 
 def interval(
@@ -26,7 +29,7 @@ def interval(
     resamples: int = 2000,
     level: float = 0.95,
     method: str = "BCa",
-    batch: int = 100,
+    pools: bool = False,
 ) -> xr.Dataset:
     """A statistic of scenes with its bootstrap interval.
 
@@ -44,33 +47,45 @@ def interval(
     method : "BCa" (bias-corrected and accelerated, Efron 1987), "percentile" or "basic". Where it is
         undefined (BCa is when leaving out any one scene changes nothing; all are when a resample has no value), the
         percentiles of the resamples that have a value stand in, so long as `ENOUGH` of them have.
-    batch : resamples held in memory at a time.
+    pools : whether the statistic reads nothing but sums over `dim`. A resample is then one weighted sum, much quicker
+        made than scenes put together. For method "percentile" only.
 
     Returns
     -------
-    Dataset of value, low and high with the statistic's own dimensions; bounds are NaN where there is none.
+    Dataset of value, low and high with the statistic's own dimensions; bounds are NaN where there is none, and
+    everywhere if there is one scene only.
 
     Raises
     ------
     ValueError
-        If there are fewer than two scenes.
+        If there is no scene, or `pools` is asked for with another method.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> iou = xr.DataArray(np.linspace(0.5, 0.9, 20), dims="scene")
+    >>> found = interval(iou, lambda drawn: drawn["value"].mean("scene"), seed=0)
+    >>> bool(found["low"] < 0.7 < found["high"])
+    True
     """
     dataset = data.to_dataset(name="value") if isinstance(data, xr.DataArray) else data
-    count = dataset.sizes.get(dim, 0)
-    if count < 2:
-        raise ValueError(f"a bootstrap over {dim!r} needs at least two of them, got {count}")
+    if not dataset.sizes.get(dim):
+        raise ValueError(f"interval over {dim!r}: expected data with that dimension, got {dict(dataset.sizes)}")
+    if pools and method != "percentile":
+        raise ValueError(f"interval with pools=True has method 'percentile' only, got {method!r}")
+    value = _as_array(statistic(dataset))
+    if dataset.sizes[dim] < 2:
+        return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
     # The coordinate of a resampled dimension would be two-dimensional under its own name.
     dataset = dataset.drop_vars(dim, errors="ignore")
-    value = _as_array(statistic(dataset))
 
-    def of_indices(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        chosen = xr.DataArray(np.moveaxis(indices, axis, -1).astype(int).reshape(-1, indices.shape[axis]))
-        drawn = dataset.isel({dim: chosen.rename(dim_0="resample", dim_1=dim)})
-        result = _as_array(statistic(drawn)).transpose(*value.dims, "resample")
-        shape = (*value.shape, *np.delete(indices.shape, axis))
-        return np.asarray(result, dtype=float).reshape(shape)
+    def of(drawn: xr.Dataset) -> NDArray[np.float64]:
+        return np.asarray(_as_array(statistic(drawn)).transpose(*value.dims, "resample"), dtype=float)
 
-    low, high = _bounds(of_indices, np.arange(count), resamples, level, method, batch, seed)
+    if pools:
+        low, high = _percentiles(_weighted_resamples(dataset, of, dim, resamples, seed), level)
+    else:
+        low, high = _bounds(dataset, of, dim, resamples, level, method, seed)
     return xr.Dataset({"value": value, "low": (value.dims, low), "high": (value.dims, high)})
 
 
@@ -78,25 +93,30 @@ def _as_array(result: Labelled) -> xr.DataArray:
     return result.to_dataarray("measure") if isinstance(result, xr.Dataset) else result
 
 
+Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
+"""Of resampled data: (..., resample)."""
+
+
 def _bounds(
-    statistic: Callable[..., NDArray[np.float64]],
-    indices: NDArray[np.int64],
-    resamples: int,
-    level: float,
-    method: str,
-    batch: int,
-    seed: int,
+    data: xr.Dataset, statistic: Statistic, dim: str, resamples: int, level: float, method: str, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def of_indices(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+        # (..., scene) -> (resample, scene): one row a resample
+        chosen = xr.DataArray(np.moveaxis(indices, axis, -1).astype(int).reshape(-1, indices.shape[axis]))
+        values = statistic(data.isel({dim: chosen.rename(dim_0="resample", dim_1=dim)}))
+        # (..., resample) -> (..., *what scipy asked for)
+        return values.reshape((*values.shape[:-1], *np.delete(indices.shape, axis)))
+
     with warnings.catch_warnings():
         # Undefined bounds come back as NaN and are dealt with below; the warnings would only repeat it.
         warnings.simplefilter("ignore", category=RuntimeWarning)
         warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
-            (indices,),
-            statistic,
+            (np.arange(data.sizes[dim]),),
+            of_indices,
             vectorized=True,
             n_resamples=resamples,
-            batch=batch,
+            batch=int(np.clip(_MEMORY // max(data.nbytes, 1), 1, 100)),
             confidence_level=level,
             method=method,
             rng=np.random.default_rng(seed),
@@ -107,10 +127,42 @@ def _bounds(
     return low, high
 
 
+def _weighted_resamples(
+    data: xr.Dataset, statistic: Statistic, dim: str, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """The statistic of resamples (..., resample), each given as one scene: the weighted sum of those drawn."""
+    count = data.sizes[dim]
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    block = int(np.clip(_MEMORY * count // max(data.nbytes, 1), 1, resamples))
+    parts = [
+        statistic(weighted(data, xr.DataArray(often[start : start + block], dims=("resample", dim)), dim))
+        for start in range(0, resamples, block)
+    ]
+    return np.concatenate(parts, axis=-1)
+
+
+def weighted(sums: xr.Dataset, often: xr.DataArray, dim: str = "scene") -> xr.Dataset:
+    """Sums over scenes, each as often as it was drawn, as if they were one scene.
+
+    Parameters
+    ----------
+    sums : with the dimension `dim`; variables without it stay as they are.
+    often : (resample, `dim`)
+    """
+    drawn = {
+        # (resample, scene) x (scene, ...) -> (scene of one, resample, ...)
+        name: xr.dot(often, values, dim=dim).expand_dims(dim) if dim in values.dims else values
+        for name, values in sums.items()
+    }
+    return xr.Dataset(drawn, attrs=sums.attrs)
+
+
 def _percentiles(distribution: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """Lower and upper bound (2, ...) of resamples (..., resamples), NaN where too few are defined."""
+    """Lower and upper bound (2, ...) of resamples (..., resample), NaN where too few are defined."""
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    bounds = np.nanquantile(distribution, tails, axis=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=RuntimeWarning)  # of a slice without a number: NaN says it
+        bounds = np.nanquantile(distribution, tails, axis=-1)
     return np.where(np.isfinite(distribution).mean(axis=-1) >= ENOUGH, bounds, np.nan)
 
 

@@ -1,7 +1,7 @@
 """How far a layer looks: the theoretical receptive field beside the effective one.
 
 The authors measure the effective field as the circle that holds the gradients above 25 % of the maximum (first author's
-public code of December 2023). What it leaves open is settled here: the gradient is that of the sum over the layer's
+public code of December 2023). Here the gradient is that of the sum over the layer's
 channels at one cell, its size at an input pixel is its Euclidean length over the input's channels, and the circle is
 centred on the cell.
 """
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, each_scene, layer_level
+from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, class_names, each_scene, layer_level
 from hsiutils.attribution.hooks import activations, frozen
-from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, UNetConfig, layer_shapes, receptive_field
 
 THRESHOLD = 0.25
@@ -34,9 +34,7 @@ def field_layers(config: UNetConfig) -> list[str]:
 
     At depth 5 these are conv2d_1, 3, 5, 7, 15, 17, 19, 21: encoder blocks but the last, decoder blocks but the first.
     """
-    ends = block_ends(config)
-    inner = max(config.depth - 1, 1)
-    return ends[:inner] + ends[-inner:]
+    return [name for name in block_ends(config) if layer_level(config, name) < max(config.depth - 1, 1)]
 
 
 def effective_fields(
@@ -78,10 +76,11 @@ def effective_fields(
         raise ValueError(f"threshold must lie in 0..1 and pixels be 1 or more, got {threshold} and {pixels}")
     chosen = field_layers(model.config) if layers is None else list(layers)
     rng = np.random.default_rng(seed)
+    classes = class_names(model.config)
     rows: list[dict[str, object]] = []
-    for scene in each_scene(scenes, names):
+    for scene in each_scene(scenes, names, len(classes)):
         for position, fields in _scene_fields(model, scene, chosen, _draw(scene, pixels, rng), after):
-            known = {"scene": scene.name, "class": CLASSES[int(scene.truth[position])]}
+            known = {"scene": scene.name, "class": classes[int(scene.truth[position])]}
             place = dict(zip(("row", "column"), position, strict=True))
             rows += [
                 {"layer": name, **known, **place, **_circle(size, centre, threshold)}
@@ -117,6 +116,7 @@ def _field(model: UNet, activation: Tensor, layer: str, image: Tensor, position:
     level = layer_level(model.config, layer)
     row, column = (index >> level for index in position)
     (gradient,) = torch.autograd.grad(activation[0, :, row, column].sum(), image, retain_graph=True)
+    # (1, channels, h, w) -> (h, w)
     size = gradient[0].norm(dim=0).cpu().double().numpy()
     return size, (float(cell_centre(row, level)), float(cell_centre(column, level)))
 

@@ -20,9 +20,22 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from hsiutils import analysis
-from hsiutils.analysis.intervals import ENOUGH, Estimate, difference
+from hsiutils.analysis.activations import activation_maps, contributions, pick
+from hsiutils.analysis.channels import (
+    class_contributions,
+    cross_activation,
+    discrimination,
+    homogeneity,
+    iou_loss,
+    knock_out,
+    rank_channels,
+)
+from hsiutils.analysis.correlation import Source, moments
+from hsiutils.analysis.edges import edge_measures, edge_profiles
+from hsiutils.analysis.intervals import Estimate, difference, interval
+from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
+from hsiutils.analysis.survey import Subject, survey
 from hsiutils.data.hsidrive import SceneDataset
 from hsiutils.models.metrics import iou
 from hsiutils.models.train import load_trained
@@ -43,28 +56,28 @@ def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
 
     Returns
     -------
-    "head" of `hsiutils.analysis.survey`: with the weights, the bias, and how closely they make the logit.
+    "head" of `survey`: with the weights, the bias, and how closely they make the logit.
     """
     return _surveyed(run, name, seed, "head")
 
 
 def edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """`hsiutils.analysis.edge_statistics` of conv2d_1, the tensor that the skip connection carries."""
+    """Borders ("edges" of `survey`) in conv2d_1, the tensor that the skip connection carries."""
     return _surveyed(run, name, seed, "edges")
 
 
 def skip_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """`hsiutils.analysis.skip_statistics`: what skip and upsampled half add to the margins, by true class; and gap."""
+    """Of `survey`, "skip": what skip and upsampled half add to the margins, by true class; and gap."""
     return _surveyed(run, name, seed, "skip")
 
 
 def skip_edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """`hsiutils.analysis.skip_edges`: what either half adds at the borders of each class."""
+    """Of `survey`, "skip_edges": what either half adds at the borders of each class."""
     return _surveyed(run, name, seed, "skip_edges")
 
 
 def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
-    """`hsiutils.analysis.knock_out` of every channel before the head, set to its mean over all labelled pixels."""
+    """`knock_out` of every channel before the head, set to its mean over all labelled pixels."""
     sums = head_sums(run, name, seed)
     means = sums["total"].sum(["scene", "region"]) / sums["pixels"].sum()
     return _measured(
@@ -72,15 +85,15 @@ def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
         name,
         seed,
         "knock-out",
-        lambda model, scenes: analysis.knock_out(model, scenes, "mean", means, scenes.names),
+        lambda model, scenes: knock_out(model, scenes, "mean", means, scenes.names),
     )
 
 
 def fields(run: Run, name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
-    """`hsiutils.analysis.effective_fields` at pixels drawn from every test scene."""
+    """`effective_fields` at pixels drawn from every test scene."""
 
     def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
-        table = analysis.effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
+        table = effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
         return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
 
     sums = _measured(run, name, seed, "fields", build, {"pixels": pixels, "draw": run.seed})
@@ -112,7 +125,7 @@ def scene_scores(counts: xr.Dataset) -> pd.Series:
 
 
 def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
-    """The scene that is wanted, by name or by a rule of `hsiutils.analysis.pick`; then the worst and the best.
+    """The scene that is wanted, by name or by a rule of `pick`; then the worst and the best.
 
     Parameters
     ----------
@@ -125,14 +138,14 @@ def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
     """
     if wanted.startswith("nf") and wanted not in scores.index:
         raise ValueError(f"scene {wanted!r} is not among the {len(scores)} test scenes, such as {scores.index[0]}")
-    first = wanted if wanted in scores.index else analysis.pick(scores, wanted)
-    return list(dict.fromkeys([first, analysis.pick(scores, "worst"), analysis.pick(scores, "best")]))
+    first = wanted if wanted in scores.index else pick(scores, wanted)
+    return list(dict.fromkeys([first, pick(scores, "worst"), pick(scores, "best")]))
 
 
 def contribution_maps(run: Run, name: str, seed: int, scene: str) -> xr.Dataset:
-    """`hsiutils.analysis.contributions` of one network for one scene: what every channel adds to every logit."""
+    """`contributions` of one network for one scene: what every channel adds to every logit."""
     image, _ = pipeline.inputs(run, name, [scene])[0]
-    return analysis.contributions(pipeline.model(run, name, seed).model, image)
+    return contributions(pipeline.model(run, name, seed).model, image)
 
 
 def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dataset:
@@ -146,7 +159,7 @@ def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dat
     image, _ = pipeline.inputs(run, name, [scene])[0]
     model = pipeline.model(run, name, seed).model
     both = {
-        label: analysis.activation_maps(model, image[None], layer, after).isel(scene=0, drop=True)
+        label: activation_maps(model, image[None], layer, after).isel(scene=0, drop=True)
         for label, after in (("before", False), ("after", True))
     }
     return xr.Dataset(both)
@@ -184,7 +197,7 @@ def _surveyed(run: Run, name: str, seed: int, kind: str) -> xr.Dataset:
 
 
 def _surveys(run: Run, pairs: Sequence[tuple[str, int]]) -> list[store.Artefact]:
-    """`hsiutils.analysis.survey` of networks (variant, seed); those that are missing take one pass together."""
+    """`survey` of networks (variant, seed); those that are missing take one pass together."""
     trained = pipeline.models(run, pairs, progress=False)
     data = pipeline.data_key(run)
     requests = [store.Request("survey", {"model": one.key, "data": data}, _MODULES) for one in trained]
@@ -192,15 +205,21 @@ def _surveys(run: Run, pairs: Sequence[tuple[str, int]]) -> list[store.Artefact]
     def build(folders: dict[int, Path]) -> None:
         networks = [load_trained(trained[index].folder).model for index in folders]
         inputs = [_inputs(run, pairs[index][0]) for index in folders]
-        subjects = [analysis.Subject(*pair) for pair in zip(networks, inputs, strict=True)]
-        for folder, sums in zip(folders.values(), analysis.survey(subjects, _tests(run)), strict=True):
+        subjects = [Subject(*pair) for pair in zip(networks, inputs, strict=True)]
+        for folder, sums in zip(folders.values(), survey(subjects, _tests(run)), strict=True):
             for kind, one in sums.items():
                 _write(one, folder, f"{kind}.nc")
 
     return store.artefacts(requests, build)
 
 
-_MODULES = ("hsiutils.analysis", "hsiutils.data.hsidrive")
+_MODULES = (
+    "hsiutils.analysis.survey",
+    "hsiutils.analysis.channels",
+    "hsiutils.analysis.receptive",
+    "hsiutils.analysis.correlation",
+    "hsiutils.data.hsidrive",
+)
 _SUMS = "sums.nc"
 
 
@@ -221,7 +240,7 @@ def _inputs(run: Run, name: str) -> SceneDataset:
 
 
 def similarity_sums(run: Run) -> xr.Dataset:
-    """`hsiutils.analysis.moments` of all networks, with two nulls for the first of each variant, on the same scenes.
+    """`moments` of all networks, with two nulls for the first of each variant, on the same scenes.
 
     Sources are named by `source_name`.
     """
@@ -229,7 +248,7 @@ def similarity_sums(run: Run) -> xr.Dataset:
     trained = pipeline.models(run, pairs, progress=False)
 
     def build(folder: Path) -> None:
-        _write(analysis.moments(dict(_sources(run, pairs)), names=_tests(run), seed=run.seed), folder)
+        _write(moments(dict(_sources(run, pairs)), names=_tests(run), seed=run.seed), folder)
 
     made = store.artefact(
         "similarity",
@@ -240,14 +259,14 @@ def similarity_sums(run: Run) -> xr.Dataset:
     return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
 
 
-def _sources(run: Run, pairs: Iterable[tuple[str, int]]) -> Iterable[tuple[str, analysis.Source]]:
+def _sources(run: Run, pairs: Iterable[tuple[str, int]]) -> Iterable[tuple[str, Source]]:
     for name, seed in pairs:
         model, inputs = pipeline.model(run, name, seed).model, _inputs(run, name)
-        yield source_name(name, seed), analysis.Source(model, inputs)
+        yield source_name(name, seed), Source(model, inputs)
         if seed == run.seed:
-            yield source_name(name, seed, "moved"), analysis.Source(model, inputs, "moved")
+            yield source_name(name, seed, "moved"), Source(model, inputs, "moved")
             if len(inputs) > 1:
-                yield source_name(name, seed, "other scene"), analysis.Source(model, inputs, "other scene")
+                yield source_name(name, seed, "other scene"), Source(model, inputs, "other scene")
 
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
@@ -256,8 +275,6 @@ FEW, MANY = ("1", "3"), ("25-PN",)
 """The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
 RESAMPLES = 400
 _AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
-_RESAMPLED_BYTES = 2**27
-"""Of resampled sums held in memory at a time."""
 
 
 def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
@@ -265,22 +282,22 @@ def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road"
 
     See `hsiutils.analysis.channels`.
     """
-    return analysis.drive(sums, source, target)["placement"]
+    return cross_activation(sums, source, target)["placement"]
 
 
 def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
     """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
-    return analysis.drive(sums, source, target)["share"]
+    return cross_activation(sums, source, target)["share"]
 
 
 def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
-    """`hsiutils.analysis.evidence` of sums that hold their head: what the channels say on each class's pixels."""
-    return analysis.evidence(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
+    """`class_contributions` of sums that hold their head: what channels add on each class's pixels."""
+    return class_contributions(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
 
 
 def top_channel(sums: xr.Dataset, name: str) -> int:
-    """The channel of one network that sets a class apart most, by `hsiutils.analysis.discrimination`."""
-    found = analysis.discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
+    """The channel of one network that sets a class apart most, by `discrimination`."""
+    found = discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
     return _largest(found["score"].sel({"class": name}))
 
 
@@ -295,15 +312,15 @@ def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
     Returns
     -------
     One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
-    `hsiutils.analysis.rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
+    `rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
     order of the channels kept. NaN bounds where there is one scene only.
     """
     head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
-    table = analysis.rank_channels(analysis.discrimination(head, sums)).loc[name].reset_index()
+    table = rank_channels(discrimination(head, sums)).loc[name].reset_index()
     order = table["channel"].to_list()
 
     def figures(drawn: xr.Dataset) -> xr.Dataset:
-        found = analysis.discrimination(head, drawn).sel({"class": name, "channel": order})
+        found = discrimination(head, drawn).sel({"class": name, "channel": order})
         summed = found["contribution"].cumsum("channel")
         return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
 
@@ -330,12 +347,12 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
     rank by score.
     """
     head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
-    found, loss = analysis.discrimination(head, sums), analysis.iou_loss(silenced)
+    found, loss = discrimination(head, sums), iou_loss(silenced)
     costliest = loss.fillna(-np.inf).argmax("channel")
 
     def figures(drawn: xr.Dataset) -> xr.DataArray:
-        score = analysis.discrimination(head, drawn[["pixels", "total", "square"]])["score"]
-        lost = analysis.iou_loss(drawn[["intact", "silenced"]])
+        score = discrimination(head, drawn[["pixels", "total", "square"]])["score"]
+        lost = iou_loss(drawn[["intact", "silenced"]])
         worst = 100 * lost.isel(channel=costliest)
         return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
 
@@ -395,8 +412,8 @@ def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
 
     Parameters
     ----------
-    found : of `hsiutils.analysis.discrimination`.
-    loss : of `hsiutils.analysis.iou_loss`.
+    found : of `discrimination`.
+    loss : of `iou_loss`.
     """
     ranks = []
     for name in found["class"].values:
@@ -411,9 +428,9 @@ def boldest_channel(sums: xr.Dataset, name: str) -> int:
 
     Parameters
     ----------
-    sums : of `hsiutils.analysis.edge_statistics`.
+    sums : of `edge_sums`.
     """
-    return _largest(analysis.edge_profiles(sums)["contrast"].sel({"class": name}))
+    return _largest(edge_profiles(sums)["contrast"].sel({"class": name}))
 
 
 def _largest(values: xr.DataArray) -> int:
@@ -427,14 +444,14 @@ def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
     Other, which merges six classes of objects, is the diverse region of HSI-Drive. Larger is less homogeneous.
     """
     one = sums[["pixels", "total", "square"]].sel(region=[region])
-    return analysis.homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
+    return homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
 
 
 def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
-    """A measure of `hsiutils.analysis.edge_measures`, mean over the classes that have a border."""
+    """A measure of `edge_measures`, mean over the classes that have a border."""
     if measure in _AT_THE_BORDER:
         sums = sums.sel(distance=abs(sums["distance"]) < 1)  # all that they need: the rest would only cost time
-    return analysis.edge_measures(sums)[measure].mean("class")
+    return edge_measures(sums)[measure].mean("class")
 
 
 def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> pd.DataFrame:
@@ -555,34 +572,4 @@ def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.D
 
 
 def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
-    if sums.sizes["scene"] < 2:
-        value = statistic(sums)
-        return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
-    if pools:
-        return _pooled(sums, statistic, seed)
-    batch = int(np.clip(_RESAMPLED_BYTES // max(sums.nbytes, 1), 1, 100))
-    return analysis.interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", batch=batch)
-
-
-def _pooled(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
-    """The same for a statistic of sums over scenes: resamples as weighted sums, in blocks that fit into memory."""
-    plain, count = sums.drop_vars("scene", errors="ignore"), sums.sizes["scene"]
-    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
-    block = int(np.clip(_RESAMPLED_BYTES * count // max(sums.nbytes, 1), 1, RESAMPLES))
-    found = [
-        statistic(_weighted(plain, xr.DataArray(often[start : start + block], dims=("resample", "scene"))))
-        for start in range(0, RESAMPLES, block)
-    ]
-    each = xr.concat(found, dim="resample")
-    known = each.notnull().mean("resample") >= ENOUGH
-    low, high = (each.quantile(tail, "resample").where(known) for tail in (0.025, 0.975))
-    return xr.Dataset({"value": statistic(sums), "low": low.drop_vars("quantile"), "high": high.drop_vars("quantile")})
-
-
-def _weighted(sums: xr.Dataset, often: xr.DataArray) -> xr.Dataset:
-    """Sums over the scenes, each as often as drawn, as if they were one scene."""
-    drawn = {
-        name: xr.dot(often, values, dim="scene").expand_dims("scene") if "scene" in values.dims else values
-        for name, values in sums.items()
-    }
-    return xr.Dataset(drawn, attrs=sums.attrs)
+    return interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", pools=pools)

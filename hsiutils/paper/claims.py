@@ -17,7 +17,6 @@ import xarray as xr
 import yaml
 from scipy import stats
 
-from hsiutils.analysis import last_layer
 from hsiutils.analysis.intervals import Estimate, difference, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
 from hsiutils.data.statistics import class_variability, statistics
@@ -132,7 +131,7 @@ def gradcam_residual(run: Run) -> Estimate:
     """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
     variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
     found = audit_study.summary(run, variant, run.seeds, scenes)["median"]
-    last = last_layer(pipeline.model(run, variant).model.config)
+    last = pipeline.model(run, variant).model.config.last
     return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
 
 

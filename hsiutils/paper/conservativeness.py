@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
+from hsiutils.analysis.activations import spaced
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.checks import parameter_randomisation
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
@@ -50,11 +51,7 @@ def audited_scenes(run: Run, count: int = SCENES) -> list[str]:
     ValueError
         If `count` is not positive.
     """
-    if count < 1:
-        raise ValueError(f"expected at least one scene, got {count}")
-    names = pipeline.data(run).names("test")
-    count = min(count, len(names))
-    return [names[(2 * k + 1) * len(names) // (2 * count)] for k in range(count)]
+    return spaced(pipeline.data(run).names("test"), count, centred=True)
 
 
 def residuals(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:

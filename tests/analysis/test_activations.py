@@ -1,15 +1,33 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from planted import DEAD, EDGES, NOISE, RED_EDGE, SPECTRA, planted, scene, scenes, trained_like
+from planted import DEAD, EDGES, NOISE, RED_EDGE, SPECTRA, planted, scene, scenes, sums, trained_like, vegetation_head
 
-from hsiutils.analysis import activation_maps, last_layer, region_statistics
-from hsiutils.data.classes import VOID
-from hsiutils.models.unet import UNetConfig
+from hsiutils.analysis.activations import (
+    activation_maps,
+    contributions,
+    each_scene,
+    head_table,
+    margin_weights,
+    observe,
+    pick,
+    region_sums,
+    spaced,
+)
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet, UNetConfig
 
 
-def test_last_layer_is_the_papers():
-    assert last_layer(UNetConfig()) == "conv2d_21"
+@pytest.mark.parametrize(
+    ("most", "centred", "expected"),
+    [(4, False, [0, 2, 5, 7]), (4, True, [1, 3, 6, 8]), (1, True, [5]), (1, False, [0]), (99, True, list(range(10)))],
+)
+def test_spaced_names_cover_the_list(most, centred, expected):
+    names = [f"s{index}" for index in range(10)]
+    assert spaced(names, most, centred) == [f"s{index}" for index in expected]
+    with pytest.raises(ValueError, match="at least one"):
+        spaced(names, 0)
 
 
 @pytest.mark.parametrize("layer", ["conv2d_1", "conv2d_5"])
@@ -53,40 +71,29 @@ def test_looking_leaves_no_trace():
 
 
 def test_region_sums_are_those_of_a_loop_over_pixels():
-    model, pairs = trained_like(), scenes(2)
-    found = region_statistics(model, pairs, "conv2d_1", names=["a", "b"])
-    maps = activation_maps(model, torch.stack([image for image, _ in pairs]), "conv2d_1").values.astype(float)
-    for number, (_, truth) in enumerate(pairs):
-        for region in range(5):
-            inside = maps[number][:, truth.numpy() == region]
-            one = found.isel(scene=number, region=region)
-            assert one["pixels"] == inside.shape[1]
-            np.testing.assert_allclose(one["total"], inside.sum(1))
-            np.testing.assert_allclose(one["square"], (inside**2).sum(1))
-
-
-def test_unlabelled_pixels_are_in_no_region():
-    pairs = scenes(1)
-    assert region_statistics(planted(), pairs)["pixels"].sum() == (pairs[0][1] != VOID).sum()
+    model, (image, truth) = trained_like(), scenes(1)[0]
+    maps = observe(model, image, ["conv2d_1"])[0]["conv2d_1"]
+    found = region_sums(maps, truth.numpy(), CLASSES)
+    for region in range(5):
+        inside = maps.astype(float)[:, truth.numpy() == region]
+        one = found.isel(region=region)
+        assert one["pixels"] == inside.shape[1]
+        np.testing.assert_allclose(one["total"], inside.sum(1))
+        np.testing.assert_allclose(one["square"], (inside**2).sum(1))
+    assert found["pixels"].sum() == (truth != VOID).sum()
 
 
 def test_any_partition_will_do():
-    image, _ = scene(0)
-    halves = torch.zeros(image.shape[1:], dtype=torch.int64)
+    halves = np.zeros((26, 39), dtype=int)
     halves[13:] = 1
-    found = region_statistics(planted(), [(image, halves)], regions=["upper", "lower"])
-    assert found["pixels"].values.tolist() == [[13 * 39, 13 * 39]]
+    found = region_sums(np.ones((1, 26, 39), np.float32), halves, ["upper", "lower"])
+    assert found["pixels"].values.tolist() == [13 * 39, 13 * 39]
 
 
 def test_red_edge_of_the_regions_is_that_of_the_spectra():
-    found = region_statistics(planted(), scenes(3)).sum("scene")
+    found = sums(planted(), scenes(3)).sum("scene")
     mean = found["total"].sel(channel=RED_EDGE) / found["pixels"]
     np.testing.assert_allclose(mean, np.clip(SPECTRA[:, 1] - SPECTRA[:, 0], 0, None), atol=1e-6)
-
-
-def test_coarse_layers_have_no_labels():
-    with pytest.raises(ValueError, match="conv2d_3 is 2 times coarser"):
-        region_statistics(trained_like(), scenes(1), "conv2d_3")
 
 
 def test_unknown_layers_are_errors_that_list_the_known():
@@ -102,3 +109,93 @@ def test_one_image_is_no_batch():
 def test_images_need_a_name_each():
     with pytest.raises(ValueError, match="got 2 names for 1 images"):
         activation_maps(planted(), scene(0)[0][None], names=["a", "b"])
+
+
+def test_scenes_come_in_order_with_their_names():
+    pairs = scenes(3)
+    found = list(each_scene(pairs, ["a", "b", "c"], 5))
+    assert [one.name for one in found] == ["a", "b", "c"]
+    assert all(torch.equal(one.image, image) for one, (image, _) in zip(found, pairs, strict=True))
+    assert all((one.truth == truth.numpy()).all() for one, (_, truth) in zip(found, pairs, strict=True))
+
+
+@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"]])
+def test_names_must_match_scenes_in_number(names):
+    with pytest.raises(ValueError, match=f"got {len(names)} for 2"):
+        list(each_scene(scenes(2), names, 5))
+
+
+def test_a_label_map_of_another_size_is_an_error_that_names_the_scene():
+    image, truth = scene(0)
+    with pytest.raises(ValueError, match=r"scene street: .*\(3, 26, 39\) and \(26, 38\)"):
+        list(each_scene([(image, truth[:, 1:])], ["street"], 5))
+
+
+@pytest.mark.parametrize("code", [5, -1])
+def test_an_index_that_is_no_class_is_an_error(code):
+    image, truth = scene(0)
+    truth[0, 0] = code
+    with pytest.raises(ValueError, match=rf"scene 0: label {code} is no class; expected 0..4"):
+        list(each_scene([(image, truth)], None, 5))
+
+
+def test_rules_pick_by_rank_and_never_a_scene_without_score():
+    scores = pd.Series({"e": 0.5, "a": 0.1, "c": np.nan, "b": 0.9, "d": 0.7})
+    assert [pick(scores, rule) for rule in ("worst", "median", "best", "quantile:0.4")] == ["a", "e", "b", "e"]
+
+
+def test_ties_go_to_the_first_name():
+    assert pick(pd.Series({"b": 1.0, "a": 1.0}), "best") == "a"
+
+
+@pytest.mark.parametrize("rule", ["nicest", "quantile:2", "quantile:", "quantile:nan"])
+def test_unknown_rules_are_errors(rule):
+    with pytest.raises(ValueError, match="unknown rule"):
+        pick(pd.Series({"a": 1.0}), rule)
+
+
+def test_nothing_to_pick_from_is_an_error():
+    with pytest.raises(ValueError, match="none of the 1 scenes has a score"):
+        pick(pd.Series({"a": np.nan}))
+
+
+def test_the_papers_head_is_32_by_5():
+    table = head_table(UNet(UNetConfig(channels=1)))
+    assert table["weight"].sizes == {"channel": 32, "class": 5}
+    assert tuple(table["class"].values) == CLASSES
+
+
+def test_weights_stand_where_they_were_planted():
+    table = head_table(planted(bias=range(5)))
+    np.testing.assert_array_equal(table["weight"].values.T, np.float32(vegetation_head()))
+    assert table["weight"].sel({"class": "Vegetation", "channel": RED_EDGE}) == 4
+    assert table["bias"].values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_contributions_and_bias_are_the_logit_at_every_pixel_and_class():
+    model, image = trained_like(), scene(0)[0]
+    found = contributions(model, image)
+    with torch.no_grad():
+        logits = model(image[None])[0].numpy()
+    np.testing.assert_array_equal(found["logit"], logits)
+    total = found["contribution"].sum("channel") + found["bias"]
+    assert abs(total.transpose("class", "y", "x").values - logits).max() < 1e-5 * abs(logits).max()
+
+
+def test_a_contribution_is_weight_times_activation():
+    image = scene(0)[0]
+    found = contributions(planted(), image)["contribution"].sel({"class": "Vegetation", "channel": RED_EDGE})
+    np.testing.assert_allclose(found, 4 * (image[1] - image[0]).clip(min=0), atol=1e-5)
+
+
+def test_margin_weights_ignore_what_all_classes_share():
+    head = vegetation_head()
+    shared = head + np.array([1.0, -2.0, 3.0, 0.5])
+    plain, moved = (margin_weights(head_table(planted(values))) for values in (head, shared))
+    np.testing.assert_allclose(plain, moved, atol=1e-6)
+    assert plain.sel({"class": "Vegetation", "channel": RED_EDGE}) == pytest.approx(4 - (-2) / 4)
+
+
+def test_a_margin_needs_another_class():
+    with pytest.raises(ValueError, match="at least two classes"):
+        margin_weights(head_table(UNet(UNetConfig(channels=1, classes=1, depth=1, filters=2))))

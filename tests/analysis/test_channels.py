@@ -1,17 +1,31 @@
 import numpy as np
 import pytest
 import torch
-from planted import DEAD, EDGES, NOISE, RED_EDGE, planted, scenes, trained_like, vegetation_head
+import xarray as xr
+from planted import (
+    DEAD,
+    EDGES,
+    NOISE,
+    RED_EDGE,
+    ROAD,
+    VEGETATION,
+    planted,
+    scenes,
+    sums,
+    trained_like,
+    vegetation_head,
+)
 
-from hsiutils.analysis import (
+from hsiutils.analysis.activations import contributions, head_table, margin_weights
+from hsiutils.analysis.channels import (
+    class_contributions,
     class_means,
+    cross_activation,
     discrimination,
-    head_table,
+    homogeneity,
     iou_loss,
     knock_out,
     rank_channels,
-    ranking_agreement,
-    region_statistics,
 )
 from hsiutils.attribution.hooks import replaced
 from hsiutils.data.classes import CLASSES, VOID
@@ -19,7 +33,8 @@ from hsiutils.models.metrics import confusion, iou
 
 
 def found_in(model, pairs):
-    return discrimination(head_table(model), region_statistics(model, pairs))
+    found = sums(model, pairs)
+    return discrimination(found, found)
 
 
 def test_the_planted_channels_come_first_for_their_class():
@@ -61,7 +76,7 @@ def test_contribution_taken_and_granted_make_the_score():
 def test_taken_is_the_fall_of_the_others_mean_logit_on_own_pixels():
     model, pairs = planted(), scenes(2)
     found = found_in(model, pairs).sel({"class": "Vegetation", "channel": RED_EDGE})
-    activation = class_means(region_statistics(model, pairs)).sel({"class": "Vegetation", "channel": RED_EDGE})
+    activation = class_means(sums(model, pairs)).sel({"class": "Vegetation", "channel": RED_EDGE})
     assert found["contribution"] == pytest.approx(4 * activation.item())
     assert found["taken"] == pytest.approx(2 / 4 * activation.item())
 
@@ -80,17 +95,12 @@ def test_a_class_that_no_scene_shows_has_no_score_and_spoils_no_other():
     assert score.drop_sel({"class": "Sky"}).notnull().all()
 
 
-def test_statistics_of_another_layer_are_refused():
-    model = trained_like()
+def test_sums_of_another_layer_or_of_other_regions_are_refused():
+    found = sums(trained_like(), scenes(1))
     with pytest.raises(ValueError, match=r"got conv2d_9 \(after=False\)"):
-        discrimination(head_table(model), region_statistics(model, scenes(1), after=False))
-
-
-def test_regions_must_be_the_classes():
-    image, truth = scenes(1)[0]
-    halves = region_statistics(planted(), [(image, torch.zeros_like(truth))], regions=["all"])
+        discrimination(found, found.assign_attrs(after=False))
     with pytest.raises(ValueError, match="regions must be the head's classes"):
-        discrimination(head_table(planted()), halves)
+        discrimination(found, found.isel(region=[0]))
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean"])
@@ -120,18 +130,158 @@ def test_without_the_red_edge_vegetation_is_lost():
     intact = iou(knock_out(model, pairs)["intact"].sum("scene")).sel({"class": "Vegetation"})
     assert loss.sel({"class": "Vegetation", "channel": RED_EDGE}) == intact > 0.5
     assert not loss.sel(channel=DEAD).any()
-    agreement = ranking_agreement(found_in(model, pairs), loss)
-    assert agreement.loc["Vegetation", "rho"] > 0.7
-    assert agreement.loc["Vegetation", "channels"] == 4
-
-
-def test_agreement_is_undefined_where_nothing_is_lost():
-    found, pairs = found_in(planted(), scenes(2)), scenes(2)
-    loss = iou_loss(knock_out(planted(), pairs)) * 0
-    assert ranking_agreement(found, loss)["rho"].isna().all()
 
 
 @pytest.mark.parametrize(("replacement", "means"), [("median", None), ("mean", None), ("zero", np.zeros(4))])
 def test_replacements_must_be_complete(replacement, means):
     with pytest.raises(ValueError, match="replacement must be"):
         knock_out(planted(), scenes(1), replacement, means)
+
+
+def activated(model, pairs, **settings):
+    """How strongly vegetation activates for Road."""
+    found = sums(model, pairs)
+    return cross_activation(class_contributions(found, found, **settings), "Vegetation", "Road")
+
+
+def test_class_contributions_are_the_positive_part_of_each_channels_contribution_pixel_by_pixel():
+    model, (image, truth) = trained_like(), scenes(1)[0]
+    total = sums(model, [(image, truth)])
+    found = class_contributions(total, total, margin=False)
+    parts = contributions(model, image)["contribution"].values.astype(float)
+    for region in range(5):
+        inside = parts[:, :, truth.numpy() == region]
+        np.testing.assert_allclose(found["positive"][0, region], inside.clip(min=0).sum((1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(found["negative"][0, region], inside.clip(max=0).sum((1, 2)), rtol=1e-5)
+
+
+def road_head(vegetation):
+    """The noise input, 1 everywhere on average, activates for Road, and so strongly does vegetation's red edge."""
+    head = np.zeros((5, 4))
+    head[ROAD, NOISE] = 1
+    head[ROAD, RED_EDGE] = vegetation
+    return head
+
+
+def test_planted_activation_is_measured():
+    """The red edge of vegetation is 0.55: 1 + 2 x 0.55 on vegetation, against 1 on road."""
+    found = activated(planted(road_head(2.0)), scenes(20, noise=0.01))
+    assert found["ratio"] == pytest.approx(1 + 2 * 0.55, rel=1e-3)
+    assert found["balance"] == pytest.approx(1)
+
+
+def test_a_blind_network_has_ratio_one_and_the_share_of_the_area():
+    found = activated(planted(road_head(0.0)), scenes(20, noise=0.01))
+    assert found["ratio"] == pytest.approx(1, rel=1e-3)
+    assert found["share"] == pytest.approx(found["area"].item(), rel=1e-3)
+
+
+def test_a_network_that_holds_vegetation_against_road_is_balanced_so():
+    """Per vegetation pixel 1 for Road, and 4 x 0.55 against it."""
+    found = activated(planted(road_head(-4.0)), scenes(20, noise=0.01))
+    assert found["ratio"] == pytest.approx(1, rel=1e-3)
+    assert found["balance"] == pytest.approx((1 - 2.2) / (1 + 2.2), rel=1e-2)
+
+
+def test_where_road_does_not_speak_for_itself_there_is_nothing_to_compare_with():
+    found = activated(planted(-road_head(2.0)), scenes(2))
+    assert np.isnan(found["ratio"])
+    assert np.isnan(activated(planted(road_head(2.0)), scenes(20, noise=0.01))["placement"])
+
+
+def test_placement_is_that_of_the_networks_own_margins():
+    pairs = scenes(4)
+    model = seeing_road(pairs)
+    truth = np.concatenate([truth.numpy().ravel() for _, truth in pairs])
+    with torch.no_grad():
+        logits = np.concatenate([model(image[None])[0].flatten(1).double().numpy() for image, _ in pairs], axis=1)
+    margin = logits[ROAD] - np.delete(logits, ROAD, axis=0).mean(axis=0)
+    road, marks, vegetation, sky, other = (margin[truth == region].mean() for region in range(5))
+    rest = np.mean([marks, sky, other])
+    assert road > rest
+    assert activated(model, pairs)["placement"] == pytest.approx((vegetation - rest) / (road - rest), rel=1e-4)
+
+
+def seeing_road(pairs):
+    """A random network whose Road weights point from the mean of the classes to road."""
+    model = trained_like()
+    means = class_means(sums(model, pairs)).values
+    with torch.no_grad():
+        model.head.weight[ROAD, :, 0, 0] = torch.from_numpy(means[ROAD] - means.mean(axis=0)) * 100
+    return model
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_figures_do_not_know_the_scale_of_the_logits(factor):
+    pairs = scenes(3)
+    plain, scaled = (activated(planted(road_head(2.0) * size), pairs) for size in (1.0, factor))
+    xr.testing.assert_allclose(plain, scaled, rtol=1e-5)
+
+
+def test_margins_do_not_know_what_all_logits_share_and_plain_weights_do():
+    pairs, shared = scenes(3), np.array([3.0, 0.0, 1.0, 0.0])
+    heads = road_head(2.0), road_head(2.0) + shared
+    first, second = (activated(planted(head), pairs) for head in heads)
+    xr.testing.assert_allclose(first, second, rtol=1e-5)
+    plain, moved = (activated(planted(head), pairs, margin=False)["ratio"] for head in heads)
+    assert plain != pytest.approx(moved.item(), rel=0.1)
+    assert margin_weights(head_table(planted(heads[0]))).sel({"class": "Road", "channel": NOISE}) == 1
+
+
+def test_models_side_by_side_keep_their_own_figures():
+    pairs = scenes(4)
+    found = [sums(m, pairs) for m in map(planted, (road_head(0), road_head(2.0)))]
+    both = xr.concat([class_contributions(one, one) for one in found], dim="model")
+    both = cross_activation(both, "Vegetation", "Road")["ratio"]
+    assert both[0] < 1.2
+    assert both[1] > 1.8
+
+
+def test_source_and_target_are_not_exchanged():
+    """Vegetation activates twice as strongly for Road as road does; road not at all for Vegetation."""
+    head = road_head(2.0)
+    head[VEGETATION, RED_EDGE] = 9
+    total = sums(planted(head), scenes(8))
+    found = class_contributions(total, total, margin=False)
+    assert cross_activation(found, source="Vegetation", target="Road")["ratio"] == pytest.approx(2.1, rel=0.05)
+    assert cross_activation(found, source="Road", target="Vegetation")["ratio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_constant_on_every_region_is_wholly_between_them():
+    found = homogeneity(sums(planted(), scenes()))
+    assert found["between"].sel(channel=RED_EDGE) == pytest.approx(1)
+    assert found["variation"].sel(channel=RED_EDGE, region="Vegetation") == pytest.approx(0, abs=1e-3)
+
+
+def test_noise_has_its_own_coefficient_of_variation_and_lies_inside_regions():
+    found = homogeneity(sums(planted(), scenes(8, noise=0.2)))
+    np.testing.assert_allclose(found["variation"].sel(channel=NOISE), 0.2, rtol=0.05)
+    assert found["between"].sel(channel=NOISE) < 0.01
+    assert found["between"].sel(channel=EDGES) < 0.2
+
+
+def test_a_dead_channel_is_neither():
+    found = homogeneity(sums(planted(), scenes(2))).sel(channel=DEAD)
+    assert np.isnan(found["between"])
+    assert found["variation"].isnull().all()
+
+
+def test_homogeneity_is_that_of_the_pixels_within_scenes():
+    """Two scenes of different level: their difference is not variation inside a region."""
+    model, pairs = planted(), scenes(2, noise=0.2)
+    lifted = [(pairs[0][0], pairs[0][1]), (pairs[1][0] + torch.tensor([0, 0, 5.0])[:, None, None], pairs[1][1])]
+    found = homogeneity(sums(model, lifted)).sel(channel=NOISE)
+    inside, pixels = 0.0, 0
+    for image, truth in lifted:
+        for region in range(5):
+            values = image[2][truth == region].double()
+            inside += float(((values - values.mean()) ** 2).sum())
+        known = image[2][truth != 255].double()
+        pixels += float(((known - known.mean()) ** 2).sum())
+    assert found["between"] == pytest.approx(1 - inside / pixels, abs=1e-4)
+    assert (found["variation"] < 0.1).all()
+
+
+def test_vegetation_head_is_clean():
+    assert vegetation_head()[ROAD, RED_EDGE] < 0
+    assert activated(planted(), scenes())["balance"] == pytest.approx(-1)

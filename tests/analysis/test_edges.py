@@ -1,12 +1,157 @@
 import numpy as np
 import pytest
 import xarray as xr
-from planted import EDGES, NOISE, RED_EDGE, planted, scenes, trained_like
+from planted import EDGES, NOISE, RED_EDGE, planted, scenes, sums, trained_like
 from scipy import ndimage
 
-from hsiutils.analysis import border_probes, border_statistics, edge_measures, edge_profiles, edge_statistics, interval
-from hsiutils.analysis.edges import peak_width
+from hsiutils.analysis.edges import (
+    ARM,
+    REACH,
+    border,
+    border_probes,
+    border_sums,
+    edge_measures,
+    edge_profiles,
+    peak_width,
+    sampling,
+    step_along,
+)
+from hsiutils.analysis.intervals import interval
 from hsiutils.data.classes import VOID
+
+
+def halves(shape=(12, 16), column=7):
+    labels = np.zeros(shape, dtype=int)
+    labels[:, column:] = 1
+    return labels
+
+
+def disc(radius=20, size=61):
+    row, column = np.indices((size, size)) - size // 2
+    return (np.hypot(row, column) < radius).astype(int), np.hypot(row, column)
+
+
+def test_a_straight_border_runs_half_way_between_pixels():
+    found = border(halves(), 1)
+    np.testing.assert_array_equal(found.distance[5], 6.5 - np.arange(16))
+    assert found.usable.all()
+
+
+def test_across_points_out_of_the_class():
+    found = border(halves(), 1)
+    np.testing.assert_allclose(found.across[:, 5, 6], [0, -1], atol=1e-9)
+    np.testing.assert_allclose(border(halves(), 0).across[:, 5, 6], [0, 1], atol=1e-9)
+
+
+def test_a_discs_border_has_its_radius_and_its_normals():
+    labels, radius = disc()
+    found = border(labels, 1)
+    ring = abs(radius - 20) < 6
+    assert abs(found.distance - (radius - 20))[ring].max() < 1
+    outward = np.stack(np.indices(labels.shape) - 30) / np.maximum(radius, 1)
+    assert (found.across * outward).sum(axis=0)[ring].min() > 0.97
+
+
+def test_the_border_runs_in_the_middle_of_a_void_strip():
+    labels = halves(column=8)
+    labels[:, 6:10] = VOID
+    found = border(labels, 1)
+    np.testing.assert_array_equal(found.distance[5], 7.5 - np.arange(16))
+    assert found.usable.all()
+
+
+def test_where_nobody_knows_nothing_is_measured():
+    labels = halves((12, 40), column=20)
+    labels[:, 12:28] = VOID
+    usable = border(labels, 1).usable
+    assert not usable[:, 16:24].any()
+    assert not usable[:, :12].any()
+
+
+def test_a_class_alone_or_absent_has_no_border():
+    assert border(halves(), 2) is None
+    assert border(np.zeros((5, 5), dtype=int), 0) is None
+    assert border(np.full((5, 5), VOID), 0) is None
+
+
+def test_a_step_along_lands_on_the_next_row_or_column():
+    angle = np.linspace(0, 2 * np.pi, 33)
+    across = np.stack([np.sin(angle), np.cos(angle)])
+    step = step_along(across)
+    np.testing.assert_allclose(np.abs(step).max(axis=0), 1)
+    np.testing.assert_allclose((step * across).sum(axis=0), 0, atol=1e-12)
+
+
+def test_sampling_is_exact_on_a_bilinear_surface():
+    row, column = np.indices((6, 9)).astype(float)
+    maps = np.stack([1 + 2 * row - column + 0.5 * row * column, column])
+    points = np.array([[0.0, 5.0, 2.25, 3.0], [0.0, 8.0, 7.75, 8.0]])
+    expected = 1 + 2 * points[0] - points[1] + 0.5 * points[0] * points[1]
+    values = sampling(points, (6, 9)) @ maps.reshape(2, -1).T
+    np.testing.assert_allclose(values.T, [expected, points[1]])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_inside_is_negative(index):
+    labels = halves()
+    assert ((border(labels, index).distance < 0) == (labels == index)).all()
+
+
+def tilted(shape=(40, 60), tilt=0.5):
+    row, column = np.indices(shape)
+    return (column > 25 + tilt * row).astype(int)
+
+
+def bilinear(image, point):
+    (row, column), (down, right) = np.floor(point).astype(int), np.asarray(point) % 1
+    square = image[row : row + 2, column : column + 2]
+    weights = np.outer([1 - down, down], [1 - right, right])[: square.shape[0], : square.shape[1]]
+    return float((square * weights).sum())
+
+
+def test_differences_along_and_across_are_those_of_a_loop():
+    """The probes' matrices against the same differences written down pixel by pixel."""
+    labels = tilted()
+    image = np.random.default_rng(0).normal(size=labels.shape)
+    probe, found = border_probes(labels, ["a", "b"])["b"], border(labels, 1)
+    along = probe.along @ image.ravel()
+    for number in range(0, len(probe.places), 37):
+        place = np.array(np.unravel_index(probe.places[number], labels.shape), dtype=float)
+        normal = found.across[:, int(place[0]), int(place[1])]
+        step = np.array([-normal[1], normal[0]]) / abs(normal).max()
+        between = abs(step).min()
+        raw = bilinear(image, place) - (bilinear(image, place + step) + bilinear(image, place - step)) / 2
+        assert along[number] == pytest.approx(raw / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2))
+    at_border = [n for n, place in enumerate(probe.places) if abs(found.distance.flat[place]) < 1]
+    across = probe.across @ image.ravel()
+    assert len(across) == len(at_border)
+    for number, near in list(enumerate(at_border))[::11]:
+        place = np.array(np.unravel_index(probe.places[near], labels.shape), dtype=float)
+        arm = ARM * found.across[:, int(place[0]), int(place[1])]
+        assert across[number] == pytest.approx(bilinear(image, place + arm) - bilinear(image, place - arm))
+
+
+def test_pixels_lie_in_the_bin_of_their_distance():
+    labels = tilted()
+    probe, distance = border_probes(labels, ["a", "b"], reach=5)["b"], border(labels, 1).distance.ravel()
+    assert probe.member.shape == (10, len(probe.places))
+    assert (probe.member.sum(axis=0) == 1).all()
+    bins = probe.member.toarray().argmax(axis=0)
+    np.testing.assert_array_equal(bins, np.floor(distance[probe.places]) + 5)
+    assert abs(distance[probe.places]).max() < 5
+
+
+def test_a_class_without_a_border_is_probed_nowhere():
+    probe = border_probes(np.full((20, 30), VOID), ["a"])["a"]
+    assert probe.places.size == 0
+    assert (probe.along @ np.zeros((600, 3))).shape == (0, 3)
+    assert (probe.across @ np.zeros((600, 3))).shape == (0, 3)
+    assert probe.member.shape == (2 * REACH, 0)
+
+
+def test_every_class_has_a_probe_by_name():
+    assert list(border_probes(tilted(), ["a", "b", "c"])) == ["a", "b", "c"]
+
 
 SHAPE = (96, 128)
 
@@ -19,8 +164,8 @@ def slanted(angle):
 
 
 def measured(maps, labels, name="b"):
-    sums = border_statistics(np.asarray(maps), border_probes(labels, ["a", "b"])).expand_dims("scene")
-    return sums.sel({"class": [name]})
+    found = border_sums(np.asarray(maps), border_probes(labels, ["a", "b"])).expand_dims("scene")
+    return found.sel({"class": [name]})
 
 
 def soft_step(distance, sigma):
@@ -75,11 +220,11 @@ def test_noise_is_found_where_it_was_planted():
     """Noise of 0.2 within two pixels of the border of a step of one, and none elsewhere."""
     labels, distance = slanted(0)
     maps = soft_step(distance, 1.0) + 0.2 * np.random.default_rng(1).normal(size=(8, *SHAPE)) * (abs(distance) < 2)
-    sums = measured(maps, labels)
-    found = edge_measures(sums)
+    counted = measured(maps, labels)
+    found = edge_measures(counted)
     assert found["noise_to_contrast"] == pytest.approx(0.2, rel=0.08)
     assert found["noise"] > 20 * found["floor_noise"]
-    noise = edge_profiles(sums)["noise"].mean("channel").squeeze()
+    noise = edge_profiles(counted)["noise"].mean("channel").squeeze()
     assert (noise.where(abs(noise["distance"]) < 1.6, drop=True) > 0.3).all()
     assert (noise.where(abs(noise["distance"]) > 3, drop=True) < 0.02).all()
 
@@ -98,7 +243,7 @@ def test_measures_know_neither_scale_nor_offset_of_a_channel():
 
 
 def test_the_planted_networks_edges_lie_at_the_borders():
-    profiles = edge_profiles(edge_statistics(planted(), scenes(12))).sel({"class": "Vegetation"})
+    profiles = edge_profiles(sums(planted(), scenes(12), "edges")).sel({"class": "Vegetation"})
     edge, noise = (profiles["slope"].sel(channel=channel) for channel in (RED_EDGE, NOISE))
     assert abs(float(edge["distance"][edge.argmax("distance")])) < 2
     assert edge.max() > 5 * edge.median()
@@ -110,27 +255,22 @@ def test_the_planted_networks_edges_lie_at_the_borders():
 def test_each_scene_and_class_is_counted_by_itself():
     pairs = [(image, truth) for image, truth in scenes(2)]
     pairs[1][1][pairs[1][1] == 2] = VOID
-    sums = edge_statistics(trained_like(), pairs, names=["a", "b"])
-    assert sums.sizes["scene"] == 2
-    assert sums.attrs == {"layer": "conv2d_1", "after": True}
-    assert sums["count"].sel({"class": "Vegetation"}).sum("distance").values[0] > 0
-    assert sums["count"].sel({"class": "Vegetation"}).sum("distance").values[1] == 0
+    found = sums(trained_like(), pairs, "edges", ["a", "b"])
+    assert found.sizes["scene"] == 2
+    assert found.attrs == {"layer": "conv2d_1", "after": True}
+    assert found["count"].sel({"class": "Vegetation"}).sum("distance").values[0] > 0
+    assert found["count"].sel({"class": "Vegetation"}).sum("distance").values[1] == 0
 
 
 def test_measures_have_intervals():
-    sums = edge_statistics(planted(), scenes(6, shape=(40, 60))).sel({"class": ["Vegetation"]})
-    found = interval(sums, edge_measures, seed=0, resamples=100).sel(measure="noise_to_contrast")
+    counted = sums(planted(), scenes(6, shape=(40, 60)), "edges").sel({"class": ["Vegetation"]})
+    found = interval(counted, edge_measures, seed=0, resamples=100).sel(measure="noise_to_contrast")
     assert found["low"] < found["value"] < found["high"]
-
-
-def test_coarse_layers_are_refused():
-    with pytest.raises(ValueError, match="conv2d_3 is 2 times coarser"):
-        edge_statistics(trained_like(), scenes(1), "conv2d_3")
 
 
 def test_maps_and_labels_must_agree_in_size():
     with pytest.raises(ValueError, match=r"\(1, 4, 5\), \(4, 4\)"):
-        border_statistics(np.zeros((1, 4, 5)), border_probes(np.zeros((4, 4), dtype=int)))
+        border_sums(np.zeros((1, 4, 5)), border_probes(np.zeros((4, 4), dtype=int), ["a"]))
 
 
 @pytest.mark.parametrize("profile", [np.ones(16), np.full(16, np.nan), -np.exp(-((np.arange(16) - 7.5) ** 2))])

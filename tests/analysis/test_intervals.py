@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis import interval
+from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds, seed_columns, weighted
 
 
 def data(scenes=40, seed=0):
@@ -81,6 +81,88 @@ def test_a_statistic_that_few_resamples_lack_has_an_interval_and_one_that_many_l
     assert np.isnan(found["high"][1])
 
 
-def test_one_scene_has_no_interval():
-    with pytest.raises(ValueError, match="at least two of them, got 1"):
-        interval(data(1), mean, seed=0)
+def test_one_scene_has_no_interval_and_none_is_an_error():
+    found = interval(data(1), mean, seed=0)
+    assert found["value"].notnull().all()
+    assert found["low"].isnull().all()
+    assert found["high"].isnull().all()
+    with pytest.raises(ValueError, match="interval over 'scene': expected data with that dimension"):
+        interval(data().rename(scene="image"), mean, seed=0)
+
+
+def ratio(sums):
+    return sums["a"].sum("scene") / sums["b"].sum("scene")
+
+
+def test_weighted_sums_are_the_scenes_put_together():
+    sums = xr.Dataset({"a": data(4), "b": data(4, 1) + 9, "scale": ("class", [1.0, 2.0])})
+    often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
+    drawn = weighted(sums.drop_vars("scene"), often)
+    xr.testing.assert_allclose(ratio(drawn).isel(resample=0), ratio(sums.isel(scene=[0, 0, 2, 3])))
+    xr.testing.assert_equal(drawn["scale"], sums["scale"])
+
+
+def test_intervals_of_sums_are_those_of_scenes_put_together_up_to_the_draw():
+    sums = xr.Dataset({"a": data(30), "b": data(30, 1) + 9})
+    pooled, plain = (interval(sums, ratio, seed=0, method="percentile", pools=pools) for pools in (True, False))
+    xr.testing.assert_allclose(pooled["value"], plain["value"])
+    width = plain["high"] - plain["low"]
+    assert (abs(pooled["low"] - plain["low"]) < 0.1 * width).all()
+    assert (abs(pooled["high"] - plain["high"]) < 0.1 * width).all()
+    with pytest.raises(ValueError, match="'percentile' only, got 'BCa'"):
+        interval(sums, ratio, seed=0, pools=True)
+
+
+def test_interval_of_a_mean_is_students():
+    estimate = mean_over_seeds([1.0, 2.0, 3.0])
+    half = 4.302652729 * 1.0 / np.sqrt(3)  # t quantile of 2 degrees of freedom times the standard error
+    assert estimate.mean == 2.0
+    assert np.allclose([estimate.low, estimate.high], [2 - half, 2 + half])
+    assert estimate.count == 3
+
+
+def test_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = [e.low <= 5.0 <= e.high for e in (mean_over_seeds(rng.normal(5, 2, 3)) for _ in range(400))]
+    assert 0.92 < np.mean(hits) < 0.98
+
+
+def test_difference_is_signed_and_needs_a_clear_gap():
+    assert difference([10.0, 10.1, 9.9], [1.0, 1.1, 0.9]).sign == 1
+    assert difference([1.0, 1.1, 0.9], [10.0, 10.1, 9.9]).sign == -1
+    assert difference([1.0, 5.0, 9.0], [2.0, 6.0, 8.0]).sign == 0
+    assert difference([3.0, 4.0], [1.0, 2.0]).mean == 2.0
+
+
+def test_one_value_has_no_interval():
+    for estimate in (mean_over_seeds([3.0]), difference([3.0], [1.0, 2.0])):
+        assert np.isnan(estimate.low)
+        assert np.isnan(estimate.high)
+        assert estimate.sign == 0
+
+
+def test_values_that_agree_exactly_have_an_interval_of_no_width():
+    assert mean_over_seeds([2.0, 2.0]) == Estimate(2.0, 2.0, 2.0, 2)
+    assert difference([2.0, 2.0], [1.0, 1.0]) == Estimate(1.0, 1.0, 1.0, 2)
+
+
+def test_what_is_not_finite_is_left_out():
+    assert mean_over_seeds([1.0, np.nan, 3.0]).mean == 2.0
+    with pytest.raises(ValueError, match="no finite value"):
+        mean_over_seeds([np.nan])
+
+
+def test_text_shows_the_interval_if_there_is_one():
+    assert str(Estimate(1.0, 0.5, 1.5, 3)) == "1 [0.5, 1.5]"
+    assert str(Estimate(1.0, np.nan, np.nan, 1)) == "1"
+
+
+def test_columns_of_seeds_show_a_spread_only_where_there_is_one():
+    values = xr.DataArray([[1.0, 5.0], [3.0, 6.0]], dims=("seed", "method"))
+    columns = seed_columns(values, "mean", "least", "most")
+    assert {name: list(column.values) for name, column in columns.items()} == {
+        "mean": [2.0, 5.5],
+        "least": [1.0, 5.0],
+        "most": [3.0, 6.0],
+    }
+    assert list(seed_columns(values[:1], "mean", "least", "most")) == ["mean"]

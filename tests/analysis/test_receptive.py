@@ -4,7 +4,7 @@ import pytest
 import torch
 from planted import planted, scenes, trained_like
 
-from hsiutils.analysis import effective_fields, field_layers, theoretical_fields
+from hsiutils.analysis.receptive import effective_fields, field_layers, theoretical_fields
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
 

@@ -1,208 +1,153 @@
-import copy
-
 import numpy as np
+import pandas as pd
+import planted
 import pytest
-import torch
-from planted import DEAD, NOISE, RED_EDGE, planted, scenes, trained_like
+import xarray as xr
 
-from hsiutils.analysis import (
-    Source,
-    activation_maps,
-    counterparts,
-    dead_channels,
-    interval,
-    match_channels,
-    moments,
-)
-from hsiutils.analysis.similarity import correlation, similarity, similarity_table
+from hsiutils.analysis import similarity as likeness
+from hsiutils.analysis.correlation import Source, moments
+from hsiutils.analysis.similarity import source_name
 
-ORDER = [2, 0, 3, 1]
+SCENES = planted.scenes(4)
 
 
-def lively(seed=0, **size):
-    """Channels that all vary."""
-    model = trained_like(seed, **size)
-    with torch.no_grad():
-        model.decoder[-1].block.norm2.bias.fill_(1.0)
+@pytest.fixture(scope="module")
+def sums():
+    """Two inputs with two seeds each; a's seeds are one network with its channels in another order, b's are not."""
+    one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
+    models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
+    models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
+    sources = {name: Source(model, SCENES) for name, model in models.items()}
+    sources |= {
+        source_name(name, 0, kind): Source(models[source_name(name, 0)], SCENES, kind)
+        for name in "ab"
+        for kind in ("moved", "other scene")
+    }
+    return moments(sources)
+
+
+def permuted(model):
+    """The same network with the channels before the head reversed."""
+    last = model.decoder[-1].block
+    for holder in (last.conv2, last.norm2):
+        for value in holder.state_dict().values():
+            if value.ndim and len(value) == 4:
+                value.copy_(value.flip(0).clone())
     return model
 
 
-def permuted(model, scale=1.0):
-    """The same function with the channels before the head in another order, and larger."""
-    twin = copy.deepcopy(model)
-    block = twin.decoder[-1].block
-    with torch.no_grad():
-        for tensor in (block.conv2.weight, block.conv2.bias):
-            tensor.copy_(tensor[ORDER])
-        for name, tensor in block.norm2.state_dict().items():
-            if tensor.ndim:
-                tensor.copy_(tensor[ORDER] * (scale if name in ("weight", "bias") else 1))
-    return twin
+def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(sums):
+    pairs = likeness.likeness(sums, ["a", "b"], [0, 1])
+    of_a = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "another seed")]
+    assert of_a["matched"].item() == pytest.approx(1)
+    assert of_a["cka"].item() == pytest.approx(1)
+    strange = pairs[(pairs["pair"] == "b and b") & (pairs["kind"] == "another seed")]
+    assert strange["matched"].item() < 0.9
+    assert set(pairs["kind"]) == {"another seed", "another input", "another scene", "moved"}
+    assert (pairs["seed"] < pairs["other_seed"]).all()
+    moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
+    assert moved < 0.9
+    table = likeness.likeness_table(pairs)
+    assert table.loc["a and a", "trained"] == pytest.approx(1)
+    assert table.loc["a and a", "moved"] == pytest.approx(moved)
+    assert (table["least"] <= table["most"]).all()
 
 
-def columns(model, pairs, layer=None):
-    """All activations in memory: (channels, pixels of all scenes), float64."""
-    maps = activation_maps(model, torch.stack([image for image, _ in pairs]), layer).values
-    return np.moveaxis(maps, 1, 0).reshape(maps.shape[1], -1).astype(float)
+def pairs_of(same, other, seeds=3):
+    rows = [
+        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
+        for a in range(seeds)
+        for b in range(a + 1, seeds)
+        for kind, value in (("another seed", same), ("another input", other))
+    ]
+    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
 
 
-def sums_of(pairs=None, **models):
-    pairs = scenes(4) if pairs is None else pairs
-    return moments({name: Source(model, pairs) for name, model in models.items()})
+def test_what_an_input_does_beyond_seeds():
+    found = likeness.beyond_seeds(pairs_of(0.9, 0.5))
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 1
+    assert likeness.beyond_seeds(pairs_of(0.5, 0.9)).sign == -1
+    alone = likeness.beyond_seeds(pairs_of(0.9, 0.5, seeds=2))
+    assert (alone.mean, alone.count) == (pytest.approx(0.4), 1)
+    assert np.isnan(alone.low)
+    with pytest.raises(ValueError, match="two seeds"):
+        likeness.beyond_seeds(pairs_of(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
 
 
-def test_streamed_correlation_is_that_of_all_pixels_in_memory():
-    pairs, a, b = scenes(3), lively(0), lively(1)
-    found = correlation(sums_of(pairs, a=a, b=b), "a", "b")
-    expected = np.corrcoef(columns(a, pairs), columns(b, pairs))[:4, 4:]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert found.dims == ("channel_a", "channel_b")
+def test_the_interval_is_wide_where_one_seed_decides():
+    pairs = pairs_of(0.5, 0.5)
+    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
+    found = likeness.beyond_seeds(pairs)
+    assert found.mean == pytest.approx(0.4)
+    assert found.sign == 0
 
 
-def test_a_channel_permuted_copy_matches_wholly():
-    model = lively()
-    sums = sums_of(a=model, b=permuted(model, scale=3.0))
-    pairs = match_channels(correlation(sums, "a", "b"))
-    assert {row.channel_b: row.channel_a for row in pairs.itertuples()} == dict(enumerate(ORDER))
-    figures = similarity(sums, "a", "b")
-    assert figures["matched"] == pytest.approx(1)
-    assert figures["cka"] == pytest.approx(1)
-    assert figures["random_pairing"] < 0.9
-
-
-def test_cka_is_the_definition_by_gram_matrices():
-    """HSIC of centred linear kernels over pixels (Kornblith 2019); few enough to write the Gram matrices down."""
-    pairs = [(image[:, :8, :10], truth[:8, :10]) for image, truth in scenes(2)]
-    a, b = lively(0), lively(1)
-    found = similarity(sums_of(pairs, a=a, b=b), "a", "b")["cka"]
-    grams = []
-    for model in (a, b):
-        values = columns(model, pairs)
-        centred = values - values.mean(axis=1, keepdims=True)
-        grams.append(centred.T @ centred)
-    expected = np.sum(grams[0] * grams[1]) / np.sqrt(np.sum(grams[0] ** 2) * np.sum(grams[1] ** 2))
-    assert found == pytest.approx(expected, rel=1e-5)
-
-
-def test_matching_is_optimal_not_greedy():
-    matrix = correlation(sums_of(a=lively(0), b=lively(1)), "a", "b").copy(
-        data=[[0.9, 0.8, 0, 0], [0.8, 0.1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+def planted_moments(scenes=6, pixels=400):
+    """Maps made by hand: every network sees a common feature; "rich" ones also a second; each has noise of its own."""
+    rng = np.random.default_rng(0)
+    common, second = rng.normal(size=(2, scenes, pixels))
+    units, values = [], []
+    for name in ("poor", "rich"):
+        for seed in (0, 1, 2):
+            channels = [common, *([second] if name == "rich" else []), rng.normal(size=(scenes, pixels))]
+            channels = [channel + 0.3 * rng.normal(size=(scenes, pixels)) for channel in channels]
+            channels.append(np.zeros((scenes, pixels)))  # a dead one
+            kinds = [("none", channels)] + ([("other scene", [c[::-1] for c in channels])] if seed == 0 else [])
+            for shuffle, maps in kinds:
+                units += [(source_name(name, seed, shuffle), number) for number in range(len(maps))]
+                values += maps
+    stack = np.stack(values, axis=1)
+    return xr.Dataset(
+        {
+            "pixels": ("scene", np.full(scenes, float(pixels))),
+            "total": (("scene", "unit"), stack.sum(axis=2)),
+            "product": (("scene", "unit", "unit_other"), stack @ stack.transpose(0, 2, 1)),
+        },
+        coords={"source": ("unit", [u[0] for u in units]), "channel": ("unit", [u[1] for u in units])},
     )
-    pairs = match_channels(matrix)
-    assert pairs["correlation"].tolist() == [1, 1, 0.8, 0.8]
 
 
-def test_dead_channels_are_nan_left_out_and_counted():
-    pairs = scenes(4)
-    sums = moments({"planted": Source(planted(), pairs), "copy": Source(planted(), pairs)})
-    matrix = correlation(sums, "planted", "copy")
-    assert dead_channels(sums, "planted") == [DEAD]
-    assert matrix.sel(channel_a=DEAD).isnull().all()
-    assert matrix.sel(channel_b=DEAD).isnull().all()
-    assert matrix.isnull().sum() == 7
-    table = similarity_table(sums)
-    assert len(match_channels(matrix)) == 3
-    assert table.loc[0, ["dead_a", "dead_b"]].tolist() == [1, 1]
-    assert table.loc[0, "matched"] == pytest.approx(1)
+def test_planted_features_are_told_apart():
+    found = likeness.features(planted_moments(), ["poor", "rich"], [0, 1, 2], ["poor"], seed=0)
+    assert found["channels"].tolist() == [6, 9]  # three seeds, the dead ones left out
+    poor, rich = found.loc["poor"], found.loc["rich"]
+    # Nobody else is poor: its common feature is its own; the rich network has that, one more, and noise.
+    assert (poor["preserved"], poor["own"], poor["noise"]) == (0, pytest.approx(1 / 2), pytest.approx(1 / 2))
+    assert (rich["preserved"], rich["own"], rich["noise"]) == tuple([pytest.approx(1 / 3)] * 3)
+    for kind in ("preserved", "own", "noise"):
+        assert (found[f"{kind}_low"] <= found[kind]).all()
+        assert (found[kind] <= found[f"{kind}_high"]).all()
+    assert (found["chance"] < 0.3).all()
 
 
-def test_a_constant_channel_is_dead_in_spite_of_rounding():
-    model = lively()
-    with torch.no_grad():
-        model.decoder[-1].block.norm2.weight[1] = 0
-    assert dead_channels(sums_of(a=model, b=lively(1)), "a") == [1]
+def test_without_a_second_seed_nothing_tells_noise():
+    with pytest.raises(ValueError, match="two seeds and two scenes, got 1 and 6"):
+        likeness.features(planted_moments(), ["poor", "rich"], [0], ["poor"], seed=0)
 
 
-def test_two_dead_networks_have_no_similarity():
-    model = planted()
-    with torch.no_grad():
-        model.decoder[0].block.conv2.weight.zero_()
-    figures = similarity(sums_of(a=model, b=model), "a", "b")
-    assert all(np.isnan(figures[name]) for name in ("matched", "random_pairing", "cka"))
+def test_intervals_over_scenes_hold_the_value_and_are_seeded(sums):
+    pairs = likeness.likeness(sums, ["a", "b"], [0, 1])
+    table = likeness.likeness_table(pairs, sums, [0, 1], seed=0)
+    assert (table["low"] <= table["trained"] + 0.02).all()
+    assert (table["trained"] <= table["high"] + 0.02).all()
+    assert table.loc["a and a", "low"] == pytest.approx(1)
+    assert table.equals(likeness.likeness_table(pairs, sums, [0, 1], seed=0))
+    gap = likeness.beyond_scenes(sums, ["a", "b"], [0, 1], seed=0)
+    assert gap.mean == pytest.approx(likeness.beyond_seeds(pairs).mean)
+    assert gap.low < gap.mean < gap.high
 
 
-def test_shared_features_are_found_and_independent_noise_is_not():
-    """Two sources of the planted network on the same scenes with noise of their own."""
-    clean, noisy = scenes(6), scenes(6)
-    generator = torch.Generator().manual_seed(9)
-    for image, _ in noisy:
-        image[2] = 1 + 0.2 * torch.randn(image[2].shape, generator=generator)
-    sums = moments({"a": Source(planted(), clean), "b": Source(planted(), noisy)})
-    found = counterparts(sums, "a", ["b", "a"])
-    assert found.sel(other="b", channel=RED_EDGE) == pytest.approx(1)
-    assert abs(found.sel(other="b", channel=NOISE)) < 0.05
-    assert found.sel(other="a", channel=NOISE) == pytest.approx(1)
-    assert found.sel(channel=DEAD).isnull().all()
+def test_one_scene_has_no_interval(sums):
+    single = sums.isel(scene=[0])
+    table = likeness.likeness_table(likeness.likeness(single, ["a", "b"], [0, 1]), single, [0, 1])
+    assert table["trained"].notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize("shuffle", ["moved", "other scene"])
-def test_shuffled_scenes_are_a_null(shuffle):
-    pairs = scenes(12)
-    sources = {"a": Source(planted(), pairs), "b": Source(planted(), pairs, shuffle)}
-    null, same = (similarity(moments(sources, seed=3), "a", b) for b in ("b", "a"))
-    assert same["matched"] == pytest.approx(1)
-    assert null["matched"] < 0.3
-    assert null["cka"] < 0.4
-
-
-def test_moving_keeps_every_value():
-    pairs = scenes(3)
-    sums = moments({"a": Source(planted(), pairs), "b": Source(planted(), pairs, "moved")})
-    total = sums["total"].values.reshape(3, 2, 4)
-    np.testing.assert_allclose(total[:, 0], total[:, 1])
-
-
-def test_shuffles_are_seeded():
-    sources = {"a": Source(lively(), scenes(3)), "b": Source(lively(), scenes(3), "moved")}
-    first, second, other = (moments(sources, seed=seed) for seed in (1, 1, 2))
-    assert first.identical(second)
-    assert not first.equals(other)
-
-
-def test_networks_of_different_width_pair_what_they_can():
-    sums = sums_of(a=lively(), b=lively(1, filters=6))
-    assert correlation(sums, "a", "b").shape == (4, 6)
-    assert len(match_channels(correlation(sums, "a", "b"))) == 4
-    assert similarity(sums, "a", "b")["matched"] == pytest.approx(similarity(sums, "b", "a")["matched"].item())
-
-
-def test_intervals_match_anew_in_every_resample():
-    sums = sums_of(scenes(6), a=lively(0), b=lively(1))
-    found = interval(sums, lambda s: similarity(s, "a", "b"), seed=0, resamples=100)
-    assert found["value"].sizes == {"measure": 3}
-    assert ((found["low"] < found["value"]) & (found["value"] < found["high"])).all()
-
-
-def test_sources_must_see_the_same_scenes():
-    with pytest.raises(ValueError, match=r"'a': 2, 'b': 3"):
-        moments({"a": Source(lively(), scenes(2)), "b": Source(lively(), scenes(3))})
-    small = [(image[:, :8, :8], truth[:8, :8]) for image, truth in scenes(2)]
-    with pytest.raises(ValueError, match="differ in size"):
-        moments({"a": Source(lively(), scenes(2)), "b": Source(lively(), small)})
-
-
-def test_wrong_requests_are_clear_errors():
-    with pytest.raises(ValueError, match="shuffle must be"):
-        Source(lively(), scenes(2), "turned")
-    with pytest.raises(ValueError, match="at least two scenes"):
-        Source(lively(), scenes(1), "other scene")
-    with pytest.raises(ValueError, match="got 1 names for 4 scenes"):
-        moments({"a": Source(lively(), scenes(4))}, names=["x"])
-    with pytest.raises(KeyError, match="no source 'c'; there are a, b"):
-        correlation(sums_of(a=lively(), b=lively(1)), "a", "c")
-
-
-def test_networks_and_nulls_share_images_and_forward_passes():
-    class Counted(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            self.reads += 1
-            return super().__getitem__(index)
-
-    pairs, passes = Counted(scenes(3)), []
-    one, other = lively(0), lively(1)
-    one.register_forward_hook(lambda *_: passes.append(1))
-    moments({"a": Source(one, pairs), "moved": Source(one, pairs, "moved"), "b": Source(other, pairs)})
-    assert pairs.reads == 3
-    assert len(passes) == 3
+def test_one_network_is_like_no_other(sums):
+    pairs = likeness.likeness(sums, ["a"], [0])
+    assert pairs.empty
+    assert likeness.likeness_table(pairs, sums, [0]).empty
+    with pytest.raises(ValueError, match="two seeds and of two inputs"):
+        likeness.beyond_seeds(pairs)

@@ -1,24 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from planted import DEAD, NOISE, SKY, VEGETATION, planted, scenes, trained_like
+from planted import DEAD, NOISE, SKY, VEGETATION, planted, scene, scenes, sums, trained_like
 
-from hsiutils.analysis import (
-    Scene,
-    edge_measures,
-    edge_profiles,
-    skip_contributions,
-    skip_edges,
-    skip_share,
-    skip_statistics,
-)
-from hsiutils.attribution.decompose import split_at_skips
+from hsiutils.analysis.edges import edge_measures, edge_profiles
+from hsiutils.analysis.skip import PARTS, LastBlock, skip_share, to_margins
+from hsiutils.attribution.hooks import activations
 from hsiutils.data.classes import CLASSES
-
-
-def one(seed=0):
-    image, truth = scenes(seed + 1)[seed]
-    return Scene("0", image, truth.numpy())
 
 
 def margins(model, image):
@@ -27,50 +15,67 @@ def margins(model, image):
     return np.stack([logits[c] - np.delete(logits, c, axis=0).mean(axis=0) for c in range(5)])
 
 
+def contributions(model, image):
+    """Contributions of the halves and the biases to every margin: (part, class, y, x)."""
+    block = LastBlock.of(model)
+    with torch.no_grad(), activations(model, block.needs) as seen:
+        model(image[None])
+    return to_margins(block.split(seen)[..., : image.shape[1], : image.shape[2]])
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_halves_and_bias_are_the_margin_at_every_pixel(depth):
-    model, scene = trained_like(depth=depth), one()
-    found = skip_contributions(model, scene)
-    assert found.dims == ("part", "class", "y", "x")
-    expected = margins(model, scene.image)
-    assert abs(found.sum("part").values - expected).max() < 1e-5 * abs(expected).max()
+    model, (image, _) = trained_like(depth=depth), scene(0)
+    expected = margins(model, image)
+    found = contributions(model, image)
+    assert len(found) == len(PARTS)
+    assert abs(found.sum(axis=0) - expected).max() < 1e-5 * abs(expected).max()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_parts_are_those_of_the_linear_decomposition(depth):
-    model, scene = trained_like(depth=depth), one()
-    general = split_at_skips(model, scene.image)
-    parts = np.concatenate([general["contribution"].values, general["bias"].sum("layer").values[None]])
-    expected = parts - (parts.sum(axis=1, keepdims=True) - parts) / 4
-    np.testing.assert_allclose(skip_contributions(model, scene), expected, atol=1e-5 * abs(expected).max())
+def test_parts_are_the_derivatives_along_each_half(depth):
+    """The last block and the head as a function of both halves: a forward derivative along each of them."""
+    model, (image, _) = trained_like(depth=depth), scene(0)
+    up, skip = LastBlock.of(model).needs[:2]
+    with torch.no_grad(), activations(model, [up, skip]) as seen:
+        model(image[None])
+    halves, nothing = (seen[up], seen[skip]), torch.zeros_like(seen[up])
+
+    def above(upsampled, carried):
+        return model.head(model.decoder[-1].block(torch.cat([upsampled, carried], dim=1)))
+
+    tangents = [(seen[up], nothing), (nothing, seen[skip])]
+    logits = torch.cat([torch.func.jvp(above, halves, tangent)[1] for tangent in tangents])
+    expected = to_margins(logits.detach().numpy()[..., :26, :39])
+    np.testing.assert_allclose(contributions(model, image)[:2], expected, atol=1e-5 * abs(expected).max())
     assert abs(expected).max(axis=(1, 2, 3)).min() > 0.01
 
 
 def test_with_open_gates_the_skip_half_is_what_goes_when_the_skip_is_cut():
-    model, scene = trained_like(depth=1), one()
+    model, (image, _) = trained_like(depth=1), scene(0)
     block = model.decoder[0].block
     with torch.no_grad():
         block.norm1.bias.fill_(500.0)  # no ReLU of the last block shuts, so nothing but the skip half changes
         block.norm2.bias.fill_(5000.0)
-    skip, whole = skip_contributions(model, scene).sel(part="skip").values, margins(model, scene.image)
+    skip, whole = contributions(model, image)[1], margins(model, image)
     with torch.no_grad():
         block.conv1.weight[:, 4:] = 0
-    np.testing.assert_allclose(skip, whole - margins(model, scene.image), atol=0.02 * abs(skip).max())
+    np.testing.assert_allclose(skip, whole - margins(model, image), atol=0.02 * abs(skip).max())
     assert abs(skip).max() > 0.3
 
 
 def test_where_nothing_comes_up_the_skip_is_all():
-    share = skip_share(skip_statistics(planted(), scenes(3)))["share"]
+    share = skip_share(sums(planted(), scenes(3), "skip"))["share"]
     assert share.sel(region="Vegetation", **{"class": "Vegetation"}) == 1
     assert set(share.values[np.isfinite(share.values)]) == {1.0}
 
 
 def test_shares_and_means_are_those_of_a_loop_over_pixels():
     model, pairs = trained_like(), scenes(2)
-    found = skip_share(skip_statistics(model, pairs, ["a", "b"]))
+    found = skip_share(sums(model, pairs, "skip"))
     parts, truth = [], []
     for image, labels in pairs:
-        parts.append(skip_contributions(model, Scene("", image, labels.numpy())).values.reshape(3, 5, -1))
+        parts.append(contributions(model, image).reshape(3, 5, -1))
         truth.append(labels.numpy().ravel())
     values, labels = np.concatenate(parts, axis=2).astype(float), np.concatenate(truth)
     for region in range(5):
@@ -81,10 +86,10 @@ def test_shares_and_means_are_those_of_a_loop_over_pixels():
 
 
 def test_edges_are_those_of_each_class_own_margin():
-    sums = skip_edges(planted(), scenes(6))
-    assert list(sums["class"].values) == list(CLASSES)
-    assert list(sums["channel"].values) == ["upsampled", "skip", "margin"]
-    profiles = edge_profiles(sums).sel({"class": "Vegetation"})
+    found = sums(planted(), scenes(6), "skip_edges")
+    assert list(found["class"].values) == list(CLASSES)
+    assert list(found["channel"].values) == ["upsampled", "skip", "margin"]
+    profiles = edge_profiles(found).sel({"class": "Vegetation"})
     slope = profiles["slope"].sel(channel="skip")
     assert abs(float(slope["distance"][slope.argmax("distance")])) < 2
     # With nothing from below, the skip half and the whole margin differ by the bias alone, which has no slope.
@@ -93,14 +98,14 @@ def test_edges_are_those_of_each_class_own_margin():
 
 
 def test_measures_of_one_half_at_a_time():
-    found = edge_measures(skip_edges(trained_like(), scenes(4)).sel(channel=["margin"]))
+    found = edge_measures(sums(trained_like(), scenes(4), "skip_edges").sel(channel=["margin"]))
     assert found.sizes == {"class": 5}
     assert (found["noise"].dropna("class") > 0).all()
 
 
 def test_each_class_is_measured_on_its_own_margin():
     model, pairs = trained_like(), scenes(1)
-    total = skip_edges(model, pairs)["total"].isel(scene=0).sel(channel="margin")
+    total = sums(model, pairs, "skip_edges")["total"].isel(scene=0).sel(channel="margin")
     expected = margins(model, pairs[0][0]).sum(axis=(1, 2))
     np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-2)
     assert np.ptp(expected) > 1
@@ -119,7 +124,7 @@ def from_below():
 
 def test_planted_halves_are_found():
     """Sky gets 2 from below, where the noise input is 1 on average, and nothing by the skip; Vegetation the reverse."""
-    share = skip_share(skip_statistics(from_below(), scenes(4, noise=0.01)))
+    share = skip_share(sums(from_below(), scenes(4, noise=0.01), "skip"))
     mean = share["mean"].sel({"class": "Sky", "region": "Sky"})
     assert mean.sel(part="upsampled") == pytest.approx(2, rel=0.05)
     assert mean.sel(part="skip") == pytest.approx(0, abs=0.05)
@@ -134,8 +139,8 @@ def test_planted_noise_travels_through_the_half_that_carries_it():
         noisy.head.weight[VEGETATION, NOISE] = 2.0
 
     def along_the_border(model):
-        sums = skip_edges(model, scenes(6, noise=0.3)).sel({"class": "Vegetation"}).sum("scene")
-        return np.sqrt(sums["noise"].sum("distance") / sums["count"].sum("distance"))
+        found = sums(model, scenes(6, noise=0.3), "skip_edges").sel({"class": "Vegetation"}).sum("scene")
+        return np.sqrt(found["noise"].sum("distance") / found["count"].sum("distance"))
 
     found = along_the_border(noisy)
     assert found.sel(channel="skip") == pytest.approx(1.9 * 0.3, rel=0.1)

@@ -8,6 +8,7 @@ connection, of conv2d_5, the last before the head: 0 vegetation's red edge (nir 
 import numpy as np
 import torch
 
+from hsiutils.analysis.survey import Subject, survey
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -83,3 +84,8 @@ def trained_like(seed=0, channels=3, depth=2, filters=4):
             elif name.endswith(("running_mean", "bias")):
                 value.normal_(0, 0.3, generator=generator)
     return model
+
+
+def sums(model, pairs, kind="head", names=None):
+    """What `survey` keeps of one network on some scenes."""
+    return survey([Subject(model, pairs)], names)[0][kind]

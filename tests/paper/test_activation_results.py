@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils import analysis
+from hsiutils.analysis.channels import class_contributions, cross_activation, discrimination, knock_out, rank_channels
+from hsiutils.analysis.edges import edge_measures
 from hsiutils.paper import activations as results
 from hsiutils.plots import tables as wording
 
@@ -13,8 +14,7 @@ SCENES = planted.scenes(4)
 
 
 def head_sums(model):
-    sums = analysis.region_statistics(model, SCENES)
-    return sums.merge(analysis.head_table(model)).assign_attrs(sums.attrs)
+    return planted.sums(model, SCENES)
 
 
 def side_by_side(**networks):
@@ -39,8 +39,8 @@ def networks():
 
 
 def placed(sums):
-    """Positive evidence for Road on vegetation, which a planted head need not place on a line."""
-    return analysis.drive(sums)["ratio"]
+    """Positive contributions to Road on vegetation, which a planted head need not place on a line."""
+    return cross_activation(sums, "Vegetation", "Road")["ratio"]
 
 
 def test_planted_vegetation_that_drives_road_is_found(networks):
@@ -50,11 +50,11 @@ def test_planted_vegetation_that_drives_road_is_found(networks):
     assert results.contrast(placed(evidence), ["right"], ["wrong"]).high < 0
 
 
-def test_placement_is_that_of_drive_and_stays_under_numbers_added_to_all_weights(networks):
+def test_placement_is_that_of_cross_activation_and_stays_under_numbers_added_to_all_weights(networks):
     shifted = networks.assign(weight=networks["weight"] + 5)
     one, other = (results.placement(results.evidence(sums)) for sums in (networks, shifted))
     xr.testing.assert_allclose(one, other)
-    plain = analysis.drive(analysis.evidence(networks, networks))["placement"]
+    plain = cross_activation(class_contributions(networks, networks), "Vegetation", "Road")["placement"]
     xr.testing.assert_allclose(one, plain)
 
 
@@ -101,7 +101,7 @@ def test_one_scene_gives_no_interval_over_scenes(networks):
 def test_the_planted_channels_are_the_top_ones():
     sums = head_sums(planted.planted())
     assert results.top_channel(sums, "Vegetation") == planted.RED_EDGE
-    edges = analysis.edge_statistics(planted.planted(), SCENES)
+    edges = planted.sums(planted.planted(), SCENES, "edges")
     assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
 
 
@@ -132,15 +132,15 @@ def test_variation_is_the_standard_deviation_over_the_mean():
 
 def test_noise_at_edges_is_found_where_it_was_planted():
     quiet, loud = (
-        analysis.edge_statistics(planted.planted(), planted.scenes(4, noise=noise)).isel(channel=[planted.NOISE])
+        planted.sums(planted.planted(), planted.scenes(4, noise=noise), "edges").isel(channel=[planted.NOISE])
         for noise in (0.01, 0.5)
     )
     # The planted noise is white: in its own standard deviations it is 1 however loud; the red edge's own noise is none.
     assert results.edge_noise(loud).item() == pytest.approx(1, abs=0.15)
-    edge = analysis.edge_statistics(planted.planted(), SCENES).isel(channel=[planted.RED_EDGE])
+    edge = planted.sums(planted.planted(), SCENES, "edges").isel(channel=[planted.RED_EDGE])
     assert results.edge_noise(edge).item() < 0.05
     for measure in ("noise", "noise_to_contrast", "width", "floor_noise"):
-        whole = analysis.edge_measures(loud)[measure].mean("class").item()
+        whole = edge_measures(loud)[measure].mean("class").item()
         assert results.edge_noise(loud, measure).item() == pytest.approx(whole, nan_ok=True)
     assert results.edge_noise(quiet).item() == pytest.approx(results.edge_noise(loud).item(), abs=0.15)
 
@@ -148,7 +148,7 @@ def test_noise_at_edges_is_found_where_it_was_planted():
 def test_the_planted_ranking_stands_in_every_resample():
     sums = head_sums(planted.planted())
     table = results.ranking(sums, "Vegetation", seed=0)
-    direct = analysis.rank_channels(analysis.discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
+    direct = rank_channels(discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
     np.testing.assert_allclose(table["score"], direct["score"])
     first = table.iloc[0]
     assert first["channel"] == planted.RED_EDGE
@@ -162,7 +162,7 @@ def test_the_planted_ranking_stands_in_every_resample():
 
 def test_knocking_out_the_planted_channel_costs_its_class_the_most():
     model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
-    table = results.knock_out_table(head_sums(model), analysis.knock_out(model, SCENES), seed=0)
+    table = results.knock_out_table(head_sums(model), knock_out(model, SCENES), seed=0)
     vegetation = table.loc["Vegetation"]
     assert vegetation["place"] == 1
     assert vegetation["loss_low"] <= vegetation["loss"] <= vegetation["loss_high"]
@@ -193,11 +193,8 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
     assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
 
 
-def test_weighted_sums_are_the_scenes_put_together(networks):
+def test_pooled_resamples_give_the_intervals_of_scenes_put_together(networks):
     evidence = results.evidence(networks, margin=False)
-    often = xr.DataArray([[2.0, 0.0, 1.0, 1.0]], dims=("resample", "scene"))
-    weighted = placed(results._weighted(evidence.drop_vars("scene"), often)).isel(resample=0)
-    xr.testing.assert_allclose(weighted, placed(evidence.isel(scene=[0, 0, 2, 3])))
     pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
     np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
     np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)

@@ -2,24 +2,15 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import planted
 import pytest
 import xarray as xr
 
-from hsiutils import analysis
-from hsiutils.analysis.activations import spaced
+from hsiutils.analysis.activations import head_table
 from hsiutils.analysis.similarity import source_name
 from hsiutils.paper import activations as study
 from hsiutils.paper import run as pipeline
 from hsiutils.paper import store
-
-
-def test_spaced_names_cover_the_list():
-    names = [f"s{index}" for index in range(10)]
-    assert spaced(names, 4) == ["s0", "s2", "s5", "s7"]
-    assert spaced(names, 99) == names
-    assert spaced(names[:1], 4) == ["s0"]
-    with pytest.raises(ValueError, match="at least one"):
-        spaced(names, 0)
 
 
 def test_sums_of_a_network_are_kept_and_hold_every_labelled_pixel(tiny_run):
@@ -27,13 +18,13 @@ def test_sums_of_a_network_are_kept_and_hold_every_labelled_pixel(tiny_run):
     sums = study.head_sums(tiny_run, "3", 0)
     labelled = [int((drive.labels(name) > 0).sum()) for name in drive.names("test")]
     assert sums["pixels"].sum("region").values.tolist() == labelled
-    assert np.array_equal(sums["weight"].values, analysis.head_table(pipeline.model(tiny_run, "3", 0).model)["weight"])
+    assert np.array_equal(sums["weight"].values, head_table(pipeline.model(tiny_run, "3", 0).model)["weight"])
     manifests = sorted(store.default_root().glob("activations/*/manifest.json"))
     times = [path.stat().st_mtime_ns for path in manifests]
     again = study.head_sums(tiny_run, "3", 0)
     assert again.equals(sums)
     assert [path.stat().st_mtime_ns for path in manifests] == times
-    assert again.attrs["after"]  # else analysis.evidence refuses it
+    assert again.attrs["after"]  # else class_contributions refuses it
 
 
 def test_networks_stand_side_by_side(tiny_run):
@@ -59,9 +50,8 @@ def test_everything_goes_over_all_test_scenes(tiny_run):
 def test_networks_looked_at_together_are_what_each_is_alone(tiny_run):
     """Missing ones take one pass; what is found of a network does not depend on the company."""
     together = study.over_networks(tiny_run, study.skip_edge_sums)
-    alone = analysis.skip_edges(
-        pipeline.model(tiny_run, "3", 1).model, pipeline.inputs(tiny_run, "3", together["scene"].values)
-    )
+    scenes = pipeline.inputs(tiny_run, "3", together["scene"].values)
+    alone = planted.sums(pipeline.model(tiny_run, "3", 1).model, scenes, "skip_edges")
     one = together.sel(variant="3", seed=1)
     for name in ("slope", "noise", "contrast", "total"):
         np.testing.assert_allclose(one[name].transpose(*alone[name].dims), alone[name], rtol=1e-6)
@@ -117,7 +107,7 @@ def test_maps_are_those_of_the_scene_and_the_layer(tiny_run):
     found = study.contribution_maps(tiny_run, "3", 0, scene)
     summed = found["contribution"].sum("channel") + found["bias"]
     assert abs(summed - found["logit"]).max() < 1e-4 * abs(found["logit"]).max()
-    last = analysis.last_layer(pipeline.model(tiny_run, "3", 0).model.config)
+    last = pipeline.model(tiny_run, "3", 0).model.config.last
     maps = study.layer_maps(tiny_run, "3", 0, scene, last)
     assert np.array_equal(maps["after"].values, found["activation"].values)
     assert (maps["after"] >= 0).all()

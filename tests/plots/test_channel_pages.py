@@ -5,7 +5,7 @@ import planted
 import pytest
 import xarray as xr
 
-from hsiutils import analysis
+from hsiutils.analysis.activations import contributions, head_table
 from hsiutils.data.classes import CLASSES
 from hsiutils.plots import activations as plots
 from hsiutils.plots.base import start
@@ -19,11 +19,11 @@ def _backend():
 
 @pytest.fixture(scope="module")
 def found():
-    return analysis.contributions(planted.planted(), planted.scene(0)[0])
+    return contributions(planted.planted(), planted.scene(0)[0])
 
 
 def weights():
-    return analysis.head_table(planted.planted())["weight"]
+    return head_table(planted.planted())["weight"]
 
 
 def test_bars_point_to_the_side_of_their_sign_and_are_as_long_as_their_size():
