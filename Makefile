@@ -37,7 +37,7 @@ test: PROFILE ?= smoke
 # Tests and chapters run side by side, one a core: more threads would only wait for one another.
 test: export OMP_NUM_THREADS = 1
 test: lint
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
 	@$(RUN) validate $(OPTIONS)
 
 lint: $(READY)

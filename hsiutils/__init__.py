@@ -1,3 +1,47 @@
-"""Executable companion to arXiv 2502.14416: reliable explainability of spatial-spectral classifiers."""
+"""Executable companion to arXiv 2502.14416: reliable explainability of spatial-spectral classifiers.
+
+The commonest tasks, from a data set to an explanation that is held against the logit it explains:
+
+    import hsiutils as hu
+
+    data = hu.open_dataset(root)                          # or hu.simulate_dataset(folder, scenes=20)
+    cube = hu.reflectance_cube(frame, data.sensor, white, dark)
+    inputs = hu.fit_inputs("25-PN", data)                 # hu.pn(cube)
+    model = hu.load_model("weights.safetensors")          # or hu.train(data, inputs, folder)
+    scores = hu.evaluate(model, data.scenes("test", inputs))
+    a = hu.attribute("GradCAM", model, x, hu.pixel(model, x, "Road", 40, 50))
+    d = hu.decompose(model, x, by=labels, reference=mean)
+    r = hu.audit(model, x)
+
+Names are imported on first use; `import hsiutils` alone needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hsiutils.data.classes import Classes
+    from hsiutils.data.raw import reflectance_cube
+    from hsiutils.data.sensor import HSI_DRIVE, Sensor
 
 __version__ = "0.1.0"
+__all__ = ["HSI_DRIVE", "Classes", "Sensor", "reflectance_cube"]
+_ROOMS = {
+    "data.classes": ("Classes",),
+    "data.raw": ("reflectance_cube",),
+    "data.sensor": ("HSI_DRIVE", "Sensor"),
+}
+MODULES = {name: f"{__name__}.{module}" for module, names in _ROOMS.items() for name in names}
+"""Where each name of the front door stands."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the front door when it is first asked for."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = getattr(import_module(MODULES[name]), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

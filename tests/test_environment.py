@@ -1,48 +1,91 @@
-"""environment.yml, pyproject.toml and requirements.lock say the same."""
+"""pyproject.toml, requirements.lock and environment.yml say the same, and name all that is imported."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    "data": ["zarr"],
+    "simulate": ["simulate"],
+    "paper": ["simulate", "book"],
+    "book": ["simulate", "book"],
+    "__main__": ["simulate", "book"],
+}
+"""Extras whose packages a room may import; the other rooms are the base library."""
 
 
-def declared() -> dict[str, str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["test"]
-    return {Requirement(line).name.lower(): str(Requirement(line).specifier) for line in lines}
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    parsed = map(Requirement, lines)
+    return {canonicalize_name(each.name): each for each in parsed if each.name != PROJECT["name"]}
 
 
-def test_every_direct_dependency_is_pinned_exactly():
-    loose = {name: pin for name, pin in declared().items() if not re.fullmatch(r"==[\w.]+", pin)}
+def declared(*extras: str) -> dict[str, Requirement]:
+    lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    return requirements(lines)
+
+
+DISTRIBUTIONS = {name: [*map(canonicalize_name, found)] for name, found in packages_distributions().items()}
+EVERYTHING = declared(*PROJECT["optional-dependencies"])
+
+
+def test_the_library_is_bounded_below_and_above_and_pins_nothing():
+    loose = {
+        name: each
+        for name, each in EVERYTHING.items()
+        if not {">="} <= {part.operator for part in each.specifier} <= {">=", "<"}
+    }
     assert not loose
+    assert all("<" in str(each.specifier) for name, each in EVERYTHING.items() if name != "setuptools")
 
 
-def test_conda_says_the_same():
-    pip = next(
-        entry
-        for entry in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-        if "pip" in entry and isinstance(entry, dict)
-    )["pip"]
-    own = [line for line in pip if not line.startswith("-")]
-    assert {Requirement(line).name.lower(): str(Requirement(line).specifier) for line in own} == declared()
-
-
-def test_lock_holds_every_direct_dependency_at_its_pin():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] not in "# "]
-    locked: dict[str, set[str]] = {}
-    for line in lines:
-        requirement = Requirement(line)
-        locked.setdefault(requirement.name.lower(), set()).add(str(requirement.specifier))
-    assert all(locked[name] == {pin} for name, pin in declared().items())
+def test_the_lock_is_exact_and_within_the_bounds():
+    locked: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line and line[0] not in "# ":
+            locked.setdefault(canonicalize_name(Requirement(line).name), []).append(Requirement(line))
+    assert all(re.fullmatch(r"==[\w.]+", str(each.specifier)) for found in locked.values() for each in found)
+    for name, each in EVERYTHING.items():
+        (found,) = locked[name]
+        assert each.specifier.contains(str(found.specifier).removeprefix("==")), f"{found} is outside {each}"
     unwanted = ("nvidia", "cuda", "triton", "tensorflow", "jax")  # Keras runs on the torch that is there
     assert not [name for name in locked if name.startswith(unwanted)]
 
 
+def test_conda_takes_the_versions_of_the_lock():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    own = requirements([line for line in pip if not line.startswith("-")])
+    assert own.keys() == EVERYTHING.keys()
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    assert [line for line in map(str, own.values()) if line not in locked] == []
+
+
 def test_python_version_agrees():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=3.11"
+    assert PROJECT["requires-python"] == ">=3.11"
     assert "python=3.11" in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hsiutils").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_a_room_imports_is_declared_for_it(path):
+    allowed = declared(*EXTRAS.get(path.relative_to(ROOT / "hsiutils").parts[0].removesuffix(".py"), []))
+    allowed |= {"ipython": ...} if path.match("plots/base.py") else {}  # only in a notebook, which has it
+    third_party = imported(path) - set(sys.stdlib_module_names) - {"hsiutils"}
+    assert [name for name in third_party if not set(DISTRIBUTIONS[name]) & allowed.keys()] == []
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all imports in a file, those inside functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    from_ = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.partition(".")[0] for name in plain + from_}

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hsiutils import __main__ as cli
+from hsiutils.book import build, chapters, validate
 
 runner = CliRunner()
 
@@ -42,7 +43,9 @@ def test_claims_prints_a_verdict_for_every_claim(tiny):
 
 def test_chapter_passes_options_and_own_parameters(tiny, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(cli, "run_chapter", lambda source, output, parameters: seen.update(parameters, source=source))
+    monkeypatch.setattr(
+        chapters, "run_chapter", lambda source, output, parameters: seen.update(parameters, source=source)
+    )
     invoke("chapter", "3", str(tmp_path / "out.ipynb"), "-p", "seed=5", "-p", "variants=[3]")
     assert seen["source"].stem == "03_training"
     assert (seen["profile"], seen["seed"], seen["variants"]) == ("tiny", 5, "[3]")
@@ -50,21 +53,21 @@ def test_chapter_passes_options_and_own_parameters(tiny, tmp_path, monkeypatch):
 
 def test_files_are_meant_from_where_one_stands(tiny, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(cli, "run_chapter", lambda source, output, parameters: seen.update(parameters))
+    monkeypatch.setattr(chapters, "run_chapter", lambda source, output, parameters: seen.update(parameters))
     monkeypatch.chdir(tmp_path)
     invoke("chapter", "4", "out.ipynb", "-p", "weights=model.h5", "-p", "data_root=")
     assert (seen["weights"], seen["data_root"]) == (str(tmp_path / "model.h5"), "")
 
 
 def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "build_book", lambda run, say: tmp_path / "index.html")
+    monkeypatch.setattr(build, "build_book", lambda run, say: tmp_path / "index.html")
     said = invoke("book")
     assert "claims" in said
     assert "index.html" in said
 
 
 def test_validate_exits_as_nbval_does(tiny, monkeypatch):
-    monkeypatch.setattr(cli, "validate_chapters", lambda run: 3)
+    monkeypatch.setattr(validate, "validate", lambda run: 3)
     assert runner.invoke(cli.app, ["validate"]).exit_code == 3
 
 

@@ -1,13 +1,18 @@
-"""Run one chapter with papermill: parameters checked first, output whole or not there, no times or paths in it.
+"""Chapters: where they are, what one is run with, and running it with papermill.
 
-What a chapter is run with: its tagged parameters, checked before anything is computed.
+Parameters are checked before anything is computed. A run chapter appears whole or not at all, with no times or paths
+in it.
 """
 
 import ast
 import difflib
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+if lacking := [name for name in ("papermill", "nbformat", "IPython") if find_spec(name) is None]:
+    raise ModuleNotFoundError(f"the book needs {', '.join(lacking)}: pip install 'hsiutils[book]'")
 
 import nbformat
 import papermill
@@ -16,6 +21,7 @@ from IPython import get_ipython
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from hsiutils.book import project
 from hsiutils.data.inputs import variant as parse_variant
 from hsiutils.paper.published import input_variant
 from hsiutils.paper.run import Run
@@ -23,6 +29,13 @@ from hsiutils.paper.run import profile as find_profile
 
 INJECTED = "# Parameters"
 """First line of the cell that papermill inserts."""
+_VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
+_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
+"""For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
+
+
+class ChapterError(RuntimeError):
+    """A cell of a chapter failed."""
 
 
 def settings(
@@ -113,32 +126,26 @@ def _injected_names() -> list[str]:
     return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
 
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""Root of the checkout: the folder with `_toc.yml`, `_config.yml` and `book`."""
-_VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
-_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
-"""For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
-
-
-class ChapterError(RuntimeError):
-    """A cell of a chapter failed."""
-
-
-def chapters(root: Path = PROJECT) -> list[Path]:
+def chapters(root: Path | None = None) -> list[Path]:
     """Return the notebooks of the table of contents, in its order.
+
+    Parameters
+    ----------
+    root : of the checkout, by default `project()`.
 
     Raises
     ------
     FileNotFoundError
-        If `_toc.yml` names a page that is not there.
+        If there is no checkout, or `_toc.yml` names a page that is not there.
     """
+    root = root or project()
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     entries = [toc["root"], *(entry["file"] for entry in toc.get("chapters", []))]
     pages = [_page(root, entry) for entry in entries]
     return [page for page in pages if page.suffix == ".ipynb"]
 
 
-def find_chapter(name: str, root: Path = PROJECT) -> Path:
+def find_chapter(name: str, root: Path | None = None) -> Path:
     """Return a chapter by its number ("3"), its name ("03_training"), or its path."""
     if Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
@@ -220,7 +227,7 @@ def imported_modules(notebook: Path) -> tuple[str, ...]:
 
 def _module_of(package: str, name: str) -> str:
     """`from package import name` may import a submodule or something inside the package."""
-    base = PROJECT.joinpath(*package.split("."), name)
+    base = Path(__file__).resolve().parents[2].joinpath(*package.split("."), name)
     return f"{package}.{name}" if base.with_suffix(".py").is_file() or base.is_dir() else package
 
 

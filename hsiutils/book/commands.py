@@ -3,41 +3,29 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
 import typer
-import xarray as xr
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hsiutils.book.chapters import settings
-from hsiutils.data.check import check_dataset
-from hsiutils.data.compare import Chain, difference_table, exposure_ratio, read_reference, remade, remade_table, verdict
-from hsiutils.data.export import (
-    Interleave,
-    Order,
-    to_zarr,
-    write_cube,
-    write_envi_set,
-    write_matlab_release,
-    write_python_release,
-)
-from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
-from hsiutils.data.raw import read_frame
-from hsiutils.data.sensor import HSI_DRIVE
-from hsiutils.data.statistics import class_table, condition_table, data_info
-from hsiutils.paper import run as pipeline
-from hsiutils.plots.contact_sheet import contact_sheet
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
+    from hsiutils.data.compare import Chain
+    from hsiutils.data.hsidrive import HSIDrive
+
+# Commands import what they need themselves: help then costs no import of torch.
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 _MOST = 40
 """Rows of a table on a screen; a file takes all."""
 Format = Literal["table", "csv", "json"]
 Target = Literal["zarr", "matlab", "python", "envi"]
+Interleave = Literal["bil", "bip", "bsq"]
+Order = Literal["ascending", "native"]
 Profile = Annotated[str, typer.Option(help="Size of everything: smoke, quick or paper.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 DataRoot = Annotated[str, typer.Option(help="Folder with HSI-Drive; without it, simulated scenes.")]
@@ -55,22 +43,27 @@ def _example(command: str) -> str:
 @app.command(epilog=_example("make --profile quick --seed 1"))
 def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
     """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
+    from hsiutils.book.chapters import settings
+    from hsiutils.paper import run as pipeline
+
     drive = pipeline.data(settings(profile=profile, seed=seed, data_root=data_root))
-    _say(f"{len(drive.scenes)} {drive.origin} scenes, layout {drive.layout}: {drive.root}")
-    _say(drive.scenes["split"].value_counts().to_string())
+    say(f"{len(drive.scenes)} {drive.origin} scenes, layout {drive.layout}: {drive.root}")
+    say(drive.scenes["split"].value_counts().to_string())
 
 
 @app.command(epilog=_example("check /path/to/HSI-Drive"))
 def check(root: Root, layout: LayoutName = "", form: Printed = "table") -> None:
     """Read every file, and list what is wrong and what to do; exit status 1 if there are errors."""
+    from hsiutils.data.check import check_dataset
+
     found = check_dataset(root, layout or None, progress=True)
     counts = {kind: int((found["severity"] == kind).sum()) for kind in ("error", "warning", "note")}
     if form != "table":
         _print({"findings": found}, form)
     elif not found.empty:
-        _print_table(_for_reading(found), f"Findings in {root}")
+        print_table(_for_reading(found), f"Findings in {root}")
     said = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
-    _say(f"{root}: {said}. " + ("Mend the errors first." if counts["error"] else "It can be used as it is."), form)
+    say(f"{root}: {said}. " + ("Mend the errors first." if counts["error"] else "It can be used as it is."), form)
     raise typer.Exit(int(counts["error"] > 0))
 
 
@@ -82,6 +75,8 @@ def info(
     form: Printed = "table",
 ) -> None:
     """Say what a data set is: release, size, splits, conditions, classes."""
+    from hsiutils.data.statistics import class_table, condition_table, data_info
+
     drive = _open(root, layout)
     tables = {"What it is": data_info(drive), "Scenes": condition_table(drive)}
     if classes:
@@ -105,21 +100,23 @@ def convert(
     order: Annotated[Order, typer.Option(help="Of the bands (ENVI).")] = "ascending",
 ) -> None:
     """Write a data set in another form. A Zarr store that was interrupted goes on where it stopped."""
+    from hsiutils.data import export
+
     drive = _open(root, layout)
     names = _chosen(drive, name, split)
     try:
         if to == "zarr":
-            made = to_zarr(drive, out, names, scheduler=scheduler, workers=workers)
+            made = export.to_zarr(drive, out, names, scheduler=scheduler, workers=workers)
         elif to == "envi":
-            made = write_envi_set(drive, out, names, interleave=interleave, order=order, progress=True)
+            made = export.write_envi_set(drive, out, names, interleave=interleave, order=order, progress=True)
         else:
-            write = write_matlab_release if to == "matlab" else write_python_release
+            write = export.write_matlab_release if to == "matlab" else export.write_python_release
             made = write(drive, out, names, progress=True)
     except KeyboardInterrupt:
         further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
-        _say(f"Stopped. Every file in {out} is whole; {further}.")
+        say(f"Stopped. Every file in {out} is whole; {further}.")
         raise typer.Exit(130) from None
-    _say(f"{_scenes(names)} of {drive.layout} ({drive.origin}) written as {to}: {made}")
+    say(f"{_scenes(names)} of {drive.layout} ({drive.origin}) written as {to}: {made}")
 
 
 @app.command(epilog=_example("quicklook /path/to/HSI-Drive sheet.png --split test"))
@@ -133,12 +130,14 @@ def quicklook(
     width: Annotated[int, typer.Option(min=1, help="Of one picture, pixels.")] = 204,
 ) -> None:
     """Write a contact sheet: every scene in pseudocolour beside its labels."""
+    from hsiutils.plots.contact_sheet import contact_sheet
+
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: a contact sheet is a PNG; name a file that ends in .png")
     drive = _open(root, layout)
     names = _chosen(drive, name, split)
     made = contact_sheet(drive, out, names, columns=columns, width=width, progress=True)
-    _say(f"{_scenes(names)} ({drive.origin}): {made}")
+    say(f"{_scenes(names)} ({drive.origin}): {made}")
 
 
 @app.command(epilog=_example("raw /path/to/HSI-Drive --white white.bin --dark 64 --exposure 4 --white-exposure 1"))
@@ -158,6 +157,10 @@ def raw(
 
     One scene gives a table of its bands, several give a table of scenes. A simulated set knows its references.
     """
+    from hsiutils.data.compare import Chain, exposure_ratio, read_reference
+    from hsiutils.data.raw import read_frame
+    from hsiutils.data.sensor import HSI_DRIVE
+
     drive = None if root.suffix == ".bin" else _open(root, layout)
     sensor = drive.sensor if drive else HSI_DRIVE
     given = {**(_own_references(drive) if drive else {}), **{k: v for k, v in (("white", white), ("dark", dark)) if v}}
@@ -167,8 +170,8 @@ def raw(
     chain = Chain(**references, exposure_ratio=exposure_ratio(exposure, white_exposure), median=median)
     if drive is None:
         cube = chain.cube(read_frame(root, sensor), sensor)
-        low, high = np.nanpercentile(cube, (1, 99))
-        _say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
+        low, high = cube.quantile((0.01, 0.99))
+        say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
         _write_cubes({root.stem: cube}.items(), out, median)
         return
     names = _with_frames(drive, _chosen(drive, name, ""))
@@ -176,26 +179,30 @@ def raw(
     _write_cubes(((one, chain.cube(drive.frame(one), sensor, drive.origin)) for one in names), out, median)
 
 
-def _print_comparison(drive: HSIDrive, names: Sequence[str], chain: Chain, form: Format) -> None:
+def _print_comparison(drive: "HSIDrive", names: Sequence[str], chain: "Chain", form: Format) -> None:
+    from hsiutils.data.compare import difference_table, remade, remade_table, verdict
+
     if len(names) == 1:
         _, comparison = remade(drive, names[0], chain)
         _print({f"{names[0]} from its raw frame, against the released cube": difference_table(comparison)}, form)
-        _say(f"{names[0]}: {verdict(comparison)}.", form)
+        say(f"{names[0]}: {verdict(comparison)}.", form)
     else:
         table = remade_table(drive, names, chain, progress=True)
         _print({"Cubes from raw frames, against the released ones": table}, form)
         low, high = table["scale"].min(), table["scale"].max()
-        _say(f"{len(table)} scenes; the factor to the released cube runs from {low:.4g} to {high:.4g}.", form)
+        say(f"{len(table)} scenes; the factor to the released cube runs from {low:.4g} to {high:.4g}.", form)
 
 
-def _write_cubes(cubes: Iterable[tuple[str, xr.DataArray]], out: Path | None, median: bool) -> None:
+def _write_cubes(cubes: "Iterable[tuple[str, xr.DataArray]]", out: Path | None, median: bool) -> None:
+    from hsiutils.data.export import write_cube
+
     for name, cube in cubes if out else ():
         write_cube(cube, Path(str(out)) / f"{name}{'_MF' if median else ''}_TC.mat")
     if out:
-        _say(f"Cubes written to {out}")
+        say(f"Cubes written to {out}")
 
 
-def _own_references(drive: HSIDrive) -> dict[str, str]:
+def _own_references(drive: "HSIDrive") -> dict[str, str]:
     """Those of a simulated set; a real one comes without."""
     if drive.manifest is None:
         return {}
@@ -203,7 +210,7 @@ def _own_references(drive: HSIDrive) -> dict[str, str]:
     return {key: str(place) for key, place in places.items() if place.is_file()}
 
 
-def _with_frames(drive: HSIDrive, names: list[str]) -> list[str]:
+def _with_frames(drive: "HSIDrive", names: list[str]) -> list[str]:
     found = [name for name in names if drive.found.scenes[name].raw is not None]
     if not found:
         raise ValueError(f"{drive.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
@@ -214,11 +221,13 @@ def _scenes(names: Sequence[str]) -> str:
     return f"{len(names)} scene{'' if len(names) == 1 else 's'}"
 
 
-def _open(root: Path, layout: str) -> HSIDrive:
+def _open(root: Path, layout: str) -> "HSIDrive":
+    from hsiutils.data.hsidrive import open_hsi_drive
+
     return open_hsi_drive(root, layout=layout or None)
 
 
-def _chosen(drive: HSIDrive, names: Sequence[str] | None, split: str) -> list[str]:
+def _chosen(drive: "HSIDrive", names: Sequence[str] | None, split: str) -> list[str]:
     """The scenes asked for; all by default."""
     known = drive.names(split or None)
     if unknown := [name for name in names or () if name not in known]:
@@ -231,12 +240,12 @@ def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, force_jupyter=False)
 
 
-def _say(text: str, form: Format = "table") -> None:
+def say(text: str, form: Format = "table") -> None:
     """Print a line; to stderr where stdout holds a table for programs."""
     _console(stderr=form != "table").print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def _print(tables: dict[str, pd.DataFrame], form: Format) -> None:
+def _print(tables: "dict[str, pd.DataFrame]", form: Format) -> None:
     """Print tables with what their rows are named by; as one document where it is for programs."""
     named = {
         title: table.reset_index(names=[n or "what" for n in table.index.names]) for title, table in tables.items()
@@ -248,18 +257,21 @@ def _print(tables: dict[str, pd.DataFrame], form: Format) -> None:
         typer.echo(json.dumps(records if len(records) > 1 else next(iter(records.values())), indent=1))
     else:
         for title, table in named.items():
-            _print_table(table, title)
+            print_table(table, title)
 
 
-def _for_reading(findings: pd.DataFrame) -> pd.DataFrame:
+def _for_reading(findings: "pd.DataFrame") -> "pd.DataFrame":
     """Findings in columns that fit a screen."""
-    lines = [f"{row.found}\nexpected: {row.expected}\nto do: {row.advice}" for row in
-             findings.rename(columns={"what to do": "advice"}).itertuples()]  # fmt: skip
-    return pd.DataFrame({"severity": findings["severity"], "file": findings["file"], "found": lines})
+    parts = (findings["found"], "expected: " + findings["expected"], "to do: " + findings["what to do"])
+    return findings[["severity", "file"]].assign(found=["\n".join(lines) for lines in zip(*parts, strict=True)])
 
 
-def _print_table(frame: pd.DataFrame, title: str) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+def print_table(frame: "pd.DataFrame", title: str, lines: bool = False) -> None:
+    """Print the first rows of a table, with lines between them where a row may take several."""
+    style = box.SQUARE if lines else box.SIMPLE_HEAD
+    table = Table(
+        title=title, title_justify="left", box=style, show_lines=lines, pad_edge=lines, collapse_padding=not lines
+    )
     for column, values in frame.items():
         number = values.dtype.kind in "fi"
         table.add_column(str(column), overflow="fold", justify="right" if number else "left", no_wrap=number)
@@ -267,10 +279,10 @@ def _print_table(frame: pd.DataFrame, title: str) -> None:
         table.add_row(*map(_shown, row))
     _console().print(table, markup=False)
     if len(frame) > _MOST:
-        _say(f"... and {len(frame) - _MOST} more; --format csv prints all.")
+        say(f"... and {len(frame) - _MOST} more; --format csv prints all.")
 
 
 def _shown(value: Any) -> Text:
     if isinstance(value, float):
-        return Text("" if pd.isna(value) else f"{value:.4g}")
+        return Text("" if value != value else f"{value:.4g}")  # nan is not itself
     return Text(str(value))

@@ -17,17 +17,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
-from dask import config
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.io import savemat
@@ -278,9 +274,15 @@ def to_zarr(
 
     Raises
     ------
+    ModuleNotFoundError
+        If zarr and dask are not installed, naming the extra that brings them.
     DatasetError
         If the folder holds something else, or the scenes of other files; or a scene cannot be read.
     """
+    if lacking := [package for package in ("zarr", "dask") if find_spec(package) is None]:
+        raise ModuleNotFoundError(f"a Zarr store needs {' and '.join(lacking)}: pip install 'hsiutils[zarr]'")
+    from dask.delayed import delayed
+
     store, names = Path(store), drive.names() if names is None else list(names)
     if not store.exists():
         _create(drive, names, store)
@@ -307,6 +309,8 @@ def _create(drive: HSIDrive, names: list[str], store: Path) -> None:
 
 
 def _template(drive: HSIDrive, names: list[str]) -> xr.Dataset:
+    import dask.array as da
+
     bands, (rows, columns), count = len(drive.sensor.bands), drive.sensor.tiles, len(names)
     cubes = da.zeros((count, bands, rows, columns), dtype=np.float32, chunks=(1, bands, rows, columns))
     labels = da.zeros((count, rows, columns), dtype=np.uint8, chunks=(1, rows, columns))
@@ -365,6 +369,10 @@ def _write_scene(drive: HSIDrive, name: str, number: int, store: Path) -> None:
 
 
 def _compute(tasks: list[Any], scheduler: str, workers: int, bar: dict[str, Any]) -> None:
+    from dask import config
+    from dask.base import compute
+    from dask.callbacks import Callback
+
     if "://" not in scheduler:
         with (
             config.set(scheduler=scheduler, num_workers=workers),

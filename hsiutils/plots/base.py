@@ -1,11 +1,12 @@
 """What every figure shares: the backend, the palette, the size, and words for those who cannot see it."""
 
 import html
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import holoviews as hv
-from IPython.utils.capture import capture_output
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, told apart with every common colour vision."""
@@ -23,10 +24,18 @@ class Figure:
     alt: str
 
     def _repr_html_(self) -> str:
-        # holoviews opens an empty display beside each plot for a live server, which a book does not have.
-        with capture_output(stdout=False, stderr=False):
+        with _without_displays():
             data, _ = hv.renderer("bokeh").components(self.element, comm=False)
         return f'<div role="figure" aria-label="{html.escape(self.alt, quote=True)}">{data["text/html"]}</div>'
+
+
+def _without_displays() -> AbstractContextManager[object]:
+    """Drop the empty display that holoviews opens beside each plot of a notebook, for a live server."""
+    if find_spec("IPython") is None:
+        return nullcontext()
+    from IPython.utils.capture import capture_output
+
+    return capture_output(stdout=False, stderr=False)
 
 
 def start() -> None:

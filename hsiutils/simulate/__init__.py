@@ -3,6 +3,11 @@
 `write_dataset` writes a data set in the real layout; `render` makes one frame in memory.
 """
 
+from importlib.util import find_spec
+
+if find_spec("pvlib") is None or find_spec("earthlib") is None:
+    raise ModuleNotFoundError("simulated scenes need pvlib and earthlib: pip install 'hsiutils[simulate]'")
+
 from hsiutils.data.hsidrive import read_settings
 from hsiutils.data.names import Conditions, split_of
 from hsiutils.simulate.draws import draw_names

@@ -4,8 +4,8 @@ import nbformat
 import pytest
 from tiny_book import write_book
 
+from hsiutils import book
 from hsiutils.book.chapters import (
-    PROJECT,
     ChapterError,
     chapters,
     find_chapter,
@@ -133,5 +133,13 @@ def test_every_figure_has_a_caption_and_a_name_of_its_own(path):
     assert len({figure["name"] for figure in figures}) == len(figures)
 
 
-def test_the_project_is_where_the_chapters_are():
-    assert (PROJECT / "_toc.yml").is_file()
+def test_a_checkout_is_where_the_package_is_or_where_one_stands(project, tmp_path, monkeypatch):
+    assert (book.project() / "_toc.yml").is_file()
+    monkeypatch.setattr(book, "_SOURCE", tmp_path)  # as installed
+    monkeypatch.chdir(project)
+    assert book.project() == project
+    assert [path.stem for path in chapters()] == ["index", "01_plot"]
+    monkeypatch.chdir(tmp_path)
+    for needs_it in (chapters, lambda: find_chapter("1")):
+        with pytest.raises(FileNotFoundError, match=f"needs a checkout .* there is none in {tmp_path}"):
+            needs_it()

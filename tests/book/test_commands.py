@@ -15,7 +15,8 @@ from tiny_hsi_drive import NAMES, codes_of, values_of, write_matlab_release, wri
 from typer.testing import CliRunner, Result
 
 from hsiutils import __main__ as cli
-from hsiutils.book import commands as data_commands
+from hsiutils.book import chapters, commands
+from hsiutils.data import export
 from hsiutils.data.files import read_cube
 from hsiutils.data.hsidrive import open_hsi_drive
 from hsiutils.data.layouts import LAYOUTS
@@ -77,7 +78,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_make_says_what_there_is(tiny_run, monkeypatch) -> None:
     asked = {}
-    monkeypatch.setattr(data_commands, "settings", lambda **given: asked.update(given) or tiny_run)
+    monkeypatch.setattr(chapters, "settings", lambda **given: asked.update(given) or tiny_run)
     found = said("make", "--profile", "smoke", "--seed", "3")
     assert asked == {"profile": "smoke", "seed": 3, "data_root": ""}
     assert "10 simulated scenes" in found
@@ -106,7 +107,7 @@ class TestCheck:
         assert [one["scene"] for one in json.loads(records.stdout) if one["severity"] == "error"] == [NAME]
 
     def test_a_long_list_is_cut_and_counted(self, root: Path, monkeypatch) -> None:
-        monkeypatch.setattr(data_commands, "_MOST", 1)
+        monkeypatch.setattr(commands, "_MOST", 1)
         for name in NAMES[:3]:
             (root / "Image_dataset" / "labels" / f"{name}.png").unlink()
         result = run("check", root)
@@ -190,7 +191,7 @@ class TestConvert:
         def stopped(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(data_commands, "to_zarr", stopped)
+        monkeypatch.setattr(export, "to_zarr", stopped)
         result = run("convert", root, tmp_path / "drive.zarr")
         assert result.exit_code == 130
         assert "the same command goes on where it stopped" in result.stdout

@@ -1,0 +1,57 @@
+"""`import hsiutils as hu`: the names that it has, where they come from, and what asking for them costs."""
+
+import ast
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hsiutils as hu
+
+INVENTORY = ["HSI_DRIVE", "Classes", "Sensor", "reflectance_cube"]
+"""What users may rely on; a name goes only with an entry in the CHANGELOG."""
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stdout
+
+
+def test_the_names_are_those_of_the_inventory() -> None:
+    assert sorted(hu.__all__) == sorted(INVENTORY)
+    assert set(hu.__all__) == set(hu.MODULES) <= set(dir(hu))
+
+
+def test_type_checkers_see_the_names_where_they_are_found_at_run_time() -> None:
+    tree = ast.parse(Path(hu.__file__).read_text())
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert {alias.name: node.module for node in checked.body for alias in node.names} == hu.MODULES
+
+
+def test_another_name_is_an_error_that_lists_these() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Unet'; it has HSI_DRIVE, Classes"):
+        getattr(hu, "Unet")  # noqa: B009 (what a user types)
+
+
+@pytest.mark.parametrize("name", hu.__all__)
+def test_a_name_is_documented_with_an_example_that_runs(name: str, tmp_path: Path, monkeypatch) -> None:
+    thing = getattr(hu, name)
+    if not callable(thing):
+        return  # a value: its type has the examples
+    if "Examples\n" not in (thing.__doc__ or ""):
+        pytest.skip(f"hsiutils.{name} shows no example yet")
+    monkeypatch.chdir(tmp_path)
+    (found,) = doctest.DocTestFinder(recurse=False).find(thing, name, globs={"hu": hu})
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    failed, tried = runner.run(found, out=said.append)
+    assert tried > 0
+    assert failed == 0, "".join(said)
+
+
+def test_importing_is_lazy() -> None:
+    heavy = "[name for name in ('torch', 'xarray', 'numpy', 'captum', 'holoviews') if name in sys.modules]"
+    assert python(f"import hsiutils, sys; dir(hsiutils); print({heavy})") == "[]\n"
+    assert python("import hsiutils as hu, sys; hu.HSI_DRIVE; print('torch' in sys.modules)") == "False\n"

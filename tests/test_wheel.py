@@ -1,0 +1,167 @@
+"""The wheel works outside the checkout, and the base library without the packages of the extras."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+BASE = ("data", "models", "attribution", "analysis", "plots")
+"""Rooms that need no extra."""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources and unpacked into a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "hsiutils", folder / "source" / "hsiutils", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    offline = ["--no-deps", "--no-index"]
+    build = [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder, folder / "source"]
+    subprocess.run(build, check=True)  # noqa: S603
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", *offline, "--target", folder / "installed", wheel], check=True)  # noqa: S603
+    shutil.rmtree(folder / "source")
+    return folder / "installed"
+
+
+@pytest.fixture
+def outside(installed: Path, tmp_path: Path):
+    """Run words of a command outside the checkout, with the unpacked wheel before what the environment holds."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(installed), "HSIUTILS_STORE": str(tmp_path / "store")}
+        environment |= {"HOME": str(tmp_path), "COLUMNS": "200"}
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)  # noqa: S603
+
+    return run
+
+
+@pytest.fixture
+def python(outside):
+    def run(code: str) -> str:
+        done = outside(sys.executable, "-c", code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_package_and_its_data_are_there(python, installed: Path) -> None:
+    assert Path(python("import hsiutils; print(hsiutils.__file__)").strip()).is_relative_to(installed)
+    read = "from hsiutils.data.sensor import HSI_DRIVE; from hsiutils.data.names import name_table"
+    assert python(f"{read}; print(len(HSI_DRIVE.bands), len(name_table()))") == "25 752\n"
+    assert int(python("from hsiutils.paper.claims import read_claims; print(len(read_claims()))")) >= 20
+    in_checkout = {
+        path.relative_to(ROOT) for path in (ROOT / "hsiutils").rglob("*.*") if "__pycache__" not in str(path)
+    }
+    assert not [path for path in in_checkout if not (installed / path).is_file()]
+
+
+def test_the_console_script_and_the_module_say_the_same(outside, installed: Path) -> None:
+    script = outside(sys.executable, str(installed / "bin" / "hsiutils"), "--help")
+    module = outside(sys.executable, "-m", "hsiutils", "--help")
+    assert script.returncode == module.returncode == 0
+    for said in (script.stdout, module.stdout):
+        assert [command for command in ("data", "train", "book", "claims") if command not in said] == []
+    assert script.stdout.split("─ Options")[1] == module.stdout.split("─ Options")[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["book"], ["validate"], ["chapter", "3", "out.ipynb"], ["record", "3"]],
+    ids=lambda words: words[0],
+)
+def test_what_needs_a_checkout_says_so_before_any_work(words: list[str], outside, tmp_path: Path) -> None:
+    done = outside(sys.executable, "-m", "hsiutils", *words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "the book needs a checkout of its repository, with _toc.yml and book/" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_data_commands_work_anywhere(python, outside) -> None:
+    draw = "write_dataset(Path('set'), draw_names(3), Simulation(tiles=(8, 16)), workers=1, progress=False)"
+    python(f"from pathlib import Path\nfrom hsiutils.simulate import Simulation, draw_names, write_dataset\n{draw}")
+    checked = outside(sys.executable, "-m", "hsiutils", "data", "check", "set")
+    assert "0 errors" in checked.stdout
+    assert checked.returncode == 0
+
+
+def packages(*extras: str) -> list[str]:
+    """Import names of the distributions that only these extras bring: not the base, nor anything that it needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    base = closure({name_of(line) for line in project["dependencies"]})
+    added = (
+        {name_of(line) for extra in extras for line in project["optional-dependencies"][extra]} - base - {"hsiutils"}
+    )
+    found = packages_distributions()
+    return sorted(name for name, owners in found.items() if added & {canonicalize_name(owner) for owner in owners})
+
+
+def name_of(line: str) -> str:
+    return canonicalize_name(Requirement(line).name)
+
+
+def closure(names: set[str]) -> set[str]:
+    """Distributions with all that they require here."""
+    known: set[str] = set()
+    while names:
+        known |= names
+        lines = [Requirement(line) for name in names for line in requires(name) or []]
+        names = {name_of(str(line)) for line in lines if not line.marker or line.marker.evaluate({"extra": ""})} - known
+    return known
+
+
+def without(*extras: str) -> str:
+    """Python that does not find the packages of extras."""
+    return f"""
+import sys
+from importlib.machinery import PathFinder
+class Hidden(PathFinder):
+    @classmethod
+    def find_spec(cls, name, *args):
+        return None if name.partition(".")[0] in {packages(*extras)} else super().find_spec(name, *args)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden
+"""
+
+
+def test_the_base_library_imports_without_the_extras(python) -> None:
+    assert {"pvlib", "papermill", "zarr", "dask"} <= set(packages("simulate", "book", "zarr"))
+    modules = [path for room in BASE for path in (ROOT / "hsiutils" / room).rglob("*.py")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules]
+    lines = [f"import {name.removesuffix('.__init__')}" for name in names] + ["import hsiutils.book.commands"]
+    python(without("simulate", "book", "zarr") + "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ("simulate", "import hsiutils.simulate.frame"),
+        ("book", "import hsiutils.paper.run"),
+        ("book", "import hsiutils.book.chapters"),
+        ("zarr", "from hsiutils.data.export import to_zarr; to_zarr(None, 'x')"),
+    ],
+)
+def test_a_missing_extra_is_named(extra: str, code: str, outside) -> None:
+    done = outside(sys.executable, "-c", without(extra) + code)
+    assert f"pip install 'hsiutils[{extra}]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_command_line_names_a_missing_extra_in_one_line(outside) -> None:
+    main = "sys.argv = ['hsiutils', 'train']; from hsiutils.__main__ import main; main()"
+    done = outside(sys.executable, "-c", without("book", "simulate") + main)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'hsiutils[" in done.stderr
