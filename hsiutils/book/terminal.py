@@ -1,6 +1,6 @@
-"""Shell commands in a chapter: run in a folder of their own, and shown as a terminal shows them.
+"""A terminal in a chapter, and a small data set in the released layout to show its commands on.
 
-A small data set in the released layout, for a page that shows what to do with the real one.
+Commands run in a folder of their own, and are shown with their output as a terminal shows them.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from hsiutils.data.export import write_matlab_release
 from hsiutils.data.hsidrive import open_hsi_drive
 from hsiutils.simulate import Simulation, draw_names, write_dataset
 
+FOLDER = "HSI-Drive"
+"""Of the small data set."""
 _TOLD = (ValueError, OSError, RuntimeError)
 """What the command line tells in one line; see `hsiutils.__main__.main`."""
 
@@ -101,9 +103,6 @@ def _branches(folder: Path, deepest: int, most: int, indent: str) -> Iterable[st
         yield f"{indent}{path.name}"
     if len(files) > most:
         yield f"{indent}... {len(files) - most} more"
-
-
-FOLDER = "HSI-Drive"
 
 
 def write_demonstration(place: Path, scenes: int = 6, tiles: tuple[int, int] = (54, 102)) -> Path:
