@@ -1,36 +1,21 @@
 """What a network's channels show: maps to page through, values with both their spreads, receptive fields."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hsiutils.plots.base import DIVERGING, HEIGHT, colour
-from hsiutils.plots.pictures import colourise, montage
+from hsiutils.plots.base import HEIGHT, colour, pages
+from hsiutils.plots.pictures import clip_limit, colourise, montage, signed
 
-CLIP = (0.1, 99.9)
-"""Percentiles at which maps are cut, as in the authors' code."""
-
-
-def signed(values: ArrayLike, limit: float | None = None) -> NDArray[np.uint8]:
-    """Colour a map of signed numbers about zero: red for, blue against, white nothing.
-
-    Parameters
-    ----------
-    values : (rows, columns)
-    limit : value of the last colour, its negative that of the first; by default the larger of the percentiles `CLIP`.
-    """
-    reach = clip_limit(values) if limit is None else limit
-    return colourise(values, (-(reach or 1.0), reach or 1.0), DIVERGING)
-
-
-def clip_limit(values: ArrayLike) -> float:
-    """Larger absolute value of the percentiles `CLIP`."""
-    return float(np.abs(np.nanpercentile(np.asarray(values, dtype=float), CLIP)).max())
+LEAST_ROWS = 24
+"""Rows that a map is drawn with at least: a deep layer's few cells would vanish under their labels."""
+PAGE_PIXELS = 4_000_000
+"""Pixels that all pictures of one slider may hold together: more is too much for a page."""
 
 
 def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -47,44 +32,48 @@ def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uin
     for index, value in enumerate(weights.values):
         top, bottom = (round(rows * (index + part) / len(weights)) for part in (0.15, 0.85))
         end = middle + round(value / reach * (columns / 2 - 2))
-        sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = (
-            np.sign(value) * 0.45
-        )  # pale: numbers are written on it
+        # Pale: numbers are written on it.
+        sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = np.sign(value) * 0.45
     return signed(sheet, 1.0)
 
 
-def contribution_page(
-    found: xr.Dataset,
-    channel: int,
-    name: str,
-    limit: float,
+def contribution_pages(
+    contributions: Mapping[str, xr.Dataset],
+    scenes: Mapping[str, NDArray[np.uint8]],
+    class_name: str,
     weights: xr.DataArray,
-    scene: NDArray[np.uint8],
-    notes: str = "",
-    step: int = 1,
-) -> hv.Overlay:
-    """One channel: the scene, its activation, its weights for all classes, and what it contributes to one's logit.
+    channels: Mapping[Hashable, int],
+    notes: Mapping[int, str],
+) -> hv.HoloMap:
+    """Page through scenes and channels: the scene, a channel's activation, weights and contribution to one logit.
 
     Parameters
     ----------
-    found : of `hsiutils.analysis.contributions`.
-    channel, name : of the channel and the class.
-    limit : of the contribution's colours, one for all channels so that they compare.
+    contributions : scene -> `hsiutils.analysis.activations.contributions`.
+    scenes : scene -> its picture (rows, columns, 3).
+    class_name : whose logit the channels contribute to. One scale serves all channels of a scene, so that they compare.
     weights : (channel, class)
-    scene : (rows, columns, 3), the scene's picture.
-    notes : second line of the title.
-    step : every how manieth pixel is shown.
+    channels : rank -> channel.
+    notes : channel -> second line of its title.
     """
-    own = found.sel({"channel": channel, "class": name})
-    activation, contribution = (own[key].values[::step, ::step] for key in ("activation", "contribution"))
-    pictures = {
-        "scene": scene[::step, ::step],
-        "activation": colourise(activation),
-        "weights": weight_bars(weights.sel(channel=channel), activation.shape),
-        f"contribution, ±{limit:.2g}": signed(contribution, limit),
-    }
-    chart = montage(pictures, title=f"channel {channel}, contribution to {name}\n{notes}")
-    return chart * _weight_labels(weights.sel(channel=channel), activation.shape)
+    shape = next(iter(scenes.values())).shape[:2]
+    step = thinning(4 * len(scenes) * len(channels), (shape[0], shape[1]))
+    frames = {}
+    for name, parts in contributions.items():
+        own = parts.sel({"class": class_name}).isel(y=slice(None, None, step), x=slice(None, None, step))
+        limit = clip_limit(parts["contribution"].sel({"class": class_name}))
+        for rank, channel in channels.items():
+            activation, contribution = (own[key].sel(channel=channel).values for key in ("activation", "contribution"))
+            bars = weights.sel(channel=channel)
+            pictures = {
+                "scene": scenes[name][::step, ::step],
+                "activation": colourise(activation),
+                "weights": weight_bars(bars, activation.shape),
+                f"contribution, ±{limit:.2g}": signed(contribution, limit),
+            }
+            title = f"channel {channel}, contribution to {class_name}\n{notes[channel]}"
+            frames[name, rank] = montage(pictures, title=title) * _weight_labels(bars, activation.shape)
+    return pages(frames, "scene", "rank")
 
 
 def _weight_labels(weights: xr.DataArray, shape: tuple[int, int]) -> hv.Labels:
@@ -98,27 +87,27 @@ def _weight_labels(weights: xr.DataArray, shape: tuple[int, int]) -> hv.Labels:
     return hv.Labels(texts).opts(text_align="right", text_baseline="middle", text_font_size="8pt", text_color="black")
 
 
-def layer_page(found: xr.Dataset, channel: int, step: int = 1) -> hv.Overlay:
-    """One channel of any layer, before and after normalisation and ReLU, side by side.
+def layer_pages(maps: Mapping[str, xr.Dataset]) -> hv.HoloMap:
+    """Page through scenes and channels of any layer, before and after normalisation and ReLU, side by side.
 
     Parameters
     ----------
-    found : of `hsiutils.paper.activations.layer_maps`.
-    step : every how manieth pixel is shown. Cells of coarse layers are drawn as squares of several pixels.
+    maps : scene -> `hsiutils.paper.activations.layer_maps`. Cells of coarse layers are drawn as squares of several
+        pixels.
     """
-    one = found.sel(channel=channel).isel(y=slice(None, None, step), x=slice(None, None, step))
-    pictures = {
-        "before normalisation and ReLU": signed(one["before"].values),
-        "after": colourise(one["after"].values),
-    }
-    enlarged = {name: _enlarged(picture) for name, picture in pictures.items()}
-    return montage(enlarged, title=f"channel {channel}")
-
-
-LEAST_ROWS = 24
-"""Rows that a map is drawn with at least: a deep layer's few cells would vanish under their labels."""
-PAGE_PIXELS = 4_000_000
-"""Pixels that all pictures of one slider may hold together: more is too much for a page."""
+    count, *shape = next(iter(maps.values()))["after"].shape
+    step = thinning(2 * len(maps) * count, (shape[0], shape[1]))
+    frames = {}
+    for name, both in maps.items():
+        shown = both.isel(y=slice(None, None, step), x=slice(None, None, step))
+        for channel in map(int, both["channel"].values):
+            own = shown.sel(channel=channel)
+            pictures = {
+                "before normalisation and ReLU": _enlarged(signed(own["before"].values)),
+                "after": _enlarged(colourise(own["after"].values)),
+            }
+            frames[name, channel] = montage(pictures, title=f"channel {channel}")
+    return pages(frames, "scene", "channel")
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -127,15 +116,8 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def thinning(pictures: int, shape: tuple[int, int]) -> int:
-    """Every how manieth pixel may be shown, so that so many pictures (rows, columns) stay within `PAGE_PIXELS`."""
+    """Step between the pixels shown, so that so many pictures (rows, columns) stay within `PAGE_PIXELS`."""
     return max(1, int(np.ceil(np.sqrt(pictures * shape[0] * shape[1] / PAGE_PIXELS))))
-
-
-def paged(frames: Mapping[tuple[Hashable, ...], Any], by: Sequence[str]) -> hv.HoloMap:
-    """Page through elements with one slider for each part of their keys, the first first."""
-    columns = zip(*frames, strict=True)
-    dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]
-    return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)
 
 
 def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **options: Any) -> hv.Violin:

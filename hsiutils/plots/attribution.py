@@ -1,7 +1,4 @@
-"""What an audit found, as pictures.
-
-Contributions of bands: curves over wavelength, and maps to page through.
-"""
+"""Attributions: residuals of an audit, the randomisation cascade, the leaderboard, and contributions of bands."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +10,13 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from skimage.transform import downscale_local_mean
 
-from hsiutils.plots.base import DIVERGING, HEIGHT, colour
+from hsiutils.plots.base import HEIGHT, colour, pages
 from hsiutils.plots.charts import lines
-from hsiutils.plots.pictures import colourise, montage, pages, thinned
+from hsiutils.plots.pictures import montage, signed, thinned
 
-_ROWS = 54
-"""Of a map in a page: there are as many pages as methods, of six maps each."""
+_RESIDUAL_ROWS, _BAND_ROWS = 54, 108
+"""Of a map in a page, so that a slider of full-size scenes stays small: an audit has a page a method, of six maps."""
+_X = "wavelength (nm)"
 
 
 def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
@@ -29,20 +27,19 @@ def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
     shares : (method, class, y, x) residuals in units of the class's logit.
     scene : (y, x, 3) picture, the first tile.
     """
-    step = -(-len(scene) // _ROWS)
+    step = -(-len(scene) // _RESIDUAL_ROWS)
     small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
     frames = {}
     for method in map(str, shares["method"].values):
         tiles = {"scene": small}
         for name in map(str, shares["class"].values):
-            values = thinned(shares.sel({"method": method, "class": name}).values, _ROWS)
-            tiles[name] = colourise(values, (-1, 1), DIVERGING)
+            tiles[name] = signed(thinned(shares.sel({"method": method, "class": name}).values, _RESIDUAL_ROWS), 1)
         frames[method] = montage(tiles, columns=2)
     return pages(frames, "method")
 
 
 def cascade(survived: xr.DataArray) -> Any:
-    """How much of each method's map survives down the cascade.
+    """Draw how much of each method's map is left the further down the layers are redrawn.
 
     Parameters
     ----------
@@ -65,8 +62,8 @@ def cascade(survived: xr.DataArray) -> Any:
     )
 
 
-def methods_table(found: xr.Dataset) -> pd.DataFrame:
-    """A leaderboard as people read it: one row a method, the best closing first."""
+def methods_table(board: xr.Dataset) -> pd.DataFrame:
+    """A leaderboard as a table: one row a method, by rising residual."""
     heads = {
         "residual": "residual",
         "sanity": "redrawn",
@@ -75,13 +72,8 @@ def methods_table(found: xr.Dataset) -> pd.DataFrame:
         "band_faithfulness": "bands",
         "seconds": "seconds",
     }
-    frame = found[list(heads)].to_dataframe().rename(columns=heads).reset_index()
+    frame = board[list(heads)].to_dataframe().rename(columns=heads).reset_index()
     return frame.sort_values("residual", ignore_index=True)
-
-
-_X = "wavelength (nm)"
-_SPECTRA_ROWS = 108
-"""Of a map in a page; larger ones are thinned, so that a slider of a full-size scene stays small."""
 
 
 def contribution_spectra(
@@ -105,19 +97,20 @@ def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: i
 
     Parameters
     ----------
-    step : show every so-manieth band in ascending order.
+    maps : name -> (band, y, x).
+    wavelengths : of the bands in nm, in the order of the bands.
+    step : between the bands that are shown, in ascending order.
     """
     centres = np.asarray(wavelengths)
     limits = {name: float(np.nanpercentile(abs(values.values), 99.5)) or 1.0 for name, values in maps.items()}
     frames = {}
     for band in centres.argsort()[::step]:
-        tiles = {name: _map(values.isel(band=band).values, limits[name]) for name, values in maps.items()}
+        tiles = {
+            name: signed(thinned(values.isel(band=band).values, _BAND_ROWS), limits[name])
+            for name, values in maps.items()
+        }
         frames[round(float(centres[band]), 1)] = montage(tiles, columns=min(2, len(tiles)))
     return pages(frames, _X)
-
-
-def _map(values: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
-    return colourise(thinned(values, _SPECTRA_ROWS), (-limit, limit), DIVERGING)
 
 
 def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64], ylabel: str) -> hv.Overlay:

@@ -1,6 +1,7 @@
 """What every figure shares: the backend, the palette, the size, and words for those who cannot see it."""
 
 import html
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -60,3 +61,19 @@ def show(element: Any, alt: str) -> Figure:
 def colour(index: int) -> str:
     """Return the palette's colour, starting over after the last."""
     return PALETTE[index % len(PALETTE)]
+
+
+def pages(frames: Mapping[Any, Any], *by: str) -> hv.HoloMap:
+    """Let the reader page through elements, the first first, in a page without a server.
+
+    Parameters
+    ----------
+    frames : elements by their key; a tuple of keys for several sliders.
+    by : name of each slider.
+    """
+    keys = [key if isinstance(key, tuple) else (key,) for key in frames]
+    columns = zip(*keys, strict=True)
+    dimensions = [
+        hv.Dimension(name, values=list(dict.fromkeys(column))) for name, column in zip(by, columns, strict=True)
+    ]
+    return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)

@@ -1,21 +1,24 @@
 """Charts: lines, dots, bars and matrices."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import holoviews as hv
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike
 
-from hsiutils.plots.base import DIVERGING, HEIGHT, SEQUENTIAL, colour
+from hsiutils.plots.base import DIVERGING, HEIGHT, SEQUENTIAL, colour, pages
 
 _CHART = {"responsive": True, "show_grid": True, "toolbar": None}
 _LEGEND_COLUMNS, _LEGEND_ROW = 3, 24
+Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
+"""The values along x and along y, or numbers with an index or a coordinate."""
 
 
 def lines(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    curves: Mapping[str, Curve] | pd.DataFrame,
     x: str,
     y: str,
     *,
@@ -27,18 +30,21 @@ def lines(
 
     Parameters
     ----------
-    curves : name -> (x values, y values).
+    curves : name -> (x values, y values), a Series over its index, or a DataArray over its one dimension; or a table
+        with a curve a column, over its index.
     x, y : axis labels with their units.
     markers : also mark the points.
     colours : name -> colour; the palette's, in order, for names that are not there.
     """
     parts = []
-    for index, (name, (across, up)) in enumerate(curves.items()):
-        hue = (colours or {}).get(name, colour(index))
+    for index, (name, curve) in enumerate(curves.items()):
+        hue = (colours or {}).get(str(name), colour(index))
+        series = curve.to_series() if isinstance(curve, xr.DataArray) else curve
+        across, up = (series.index, series) if isinstance(series, pd.Series) else series
         data = (np.asarray(across), np.asarray(up))
-        parts.append(hv.Curve(data, x, y, label=name).opts(color=hue, line_width=2))
+        parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=hue, line_width=2))
         if markers:
-            parts.append(hv.Scatter(data, x, y, label=name).opts(color=hue, size=6))
+            parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=hue, size=6))
     return hv.Overlay(parts).opts(hv.opts.Overlay(**_legend(len(curves)), **_CHART, **options))
 
 
@@ -72,9 +78,9 @@ def bars(values: Mapping[str, float], x: str, y: str, **options: Any) -> hv.Bars
 
 
 def matrix(
-    values: ArrayLike,
-    rows: Sequence[str],
-    columns: Sequence[str],
+    values: ArrayLike | xr.DataArray,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
     *,
     row_label: str,
     column_label: str,
@@ -89,11 +95,16 @@ def matrix(
     Parameters
     ----------
     values : (rows, columns)
+    rows, columns : their names; by default the coordinates of a DataArray.
     limits : of the colours; by default those of the values.
     diverging : whether zero is the middle of the colours.
     digits : of the numbers written in the cells; None for none.
     """
     grid = np.asarray(values, dtype=float)
+    if isinstance(values, xr.DataArray):
+        rows, columns = ([str(k) for k in values[dim].values] for dim in values.dims)
+    if rows is None or columns is None:
+        raise ValueError("matrix: a plain array needs the names of its rows and columns")
     cells = [(c, r, grid[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)]
     heat = hv.HeatMap(cells, [column_label, row_label], value_label).opts(
         cmap=DIVERGING if diverging else SEQUENTIAL,
@@ -112,6 +123,11 @@ def matrix(
     return heat * hv.Labels(written, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
     )
+
+
+def matrices(values: xr.DataArray, by: str, **options: Any) -> hv.HoloMap:
+    """Page through the matrices of (`by`, rows, columns); options as in `matrix`."""
+    return pages({str(key): matrix(values.sel({by: key}), **options) for key in values[by].values}, by)
 
 
 def _written(

@@ -1,4 +1,4 @@
-"""Pictures: cubes as pseudo-colour, label maps, montages, and sliders through them."""
+"""Pictures: class maps and maps of numbers in colour, and montages of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,51 +8,76 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.data.classes import Classes
+from hsiutils.plots.base import DIVERGING, SEQUENTIAL
 
-_CLASS_RGB = {"Road": "#595959", "Road Marks": "#F0E442", "Vegetation": "#009E73", "Sky": "#56B4E9", "Other": "#D55E00"}
+SAFE: Mapping[str, str] = {
+    "Road": "#595959",
+    "Road Marks": "#F0E442",
+    "Vegetation": "#009E73",
+    "Sky": "#56B4E9",
+    "Other": "#D55E00",
+}
+"""Okabe and Ito's colours for HSI-Drive's classes, whose own red and green are not told apart by everybody."""
+CLIP = (0.1, 99.9)
+"""Percentiles at which maps are cut, as in the authors' code."""
 _GAP = 4
 """Between the tiles of a montage, in pixels of the picture."""
 
 
-def class_colours() -> dict[str, str]:
-    """Colour of each class in label maps: Okabe and Ito's, not the data set's red and green."""
-    return dict(_CLASS_RGB)
-
-
-def paint(classes: ArrayLike) -> NDArray[np.uint8]:
-    """Colour a map of class indices; void is black.
+def paint(indices: ArrayLike, classes: Classes, palette: Mapping[str, str] = SAFE) -> NDArray[np.uint8]:
+    """Colour a map of class indices; void, and what is no class, is black.
 
     Parameters
     ----------
-    classes : (rows, columns) class indices, `VOID` for none.
+    indices : (rows, columns) class indices, `hsiutils.data.classes.VOID` for none.
+    classes : of the data set.
+    palette : class name -> "#rrggbb"; a class that is not in it has the data set's own colour.
 
     Returns
     -------
     (rows, columns, 3) RGB.
     """
     lookup = np.zeros((256, 3), dtype=np.uint8)
-    for index, name in enumerate(CLASSES):
-        lookup[index] = [int(_CLASS_RGB[name][k : k + 2], 16) for k in (1, 3, 5)]
-    lookup[VOID] = 0
-    return np.asarray(lookup[np.asarray(classes)])
+    for index, (name, own) in enumerate(zip(classes.names, classes.colours, strict=True)):
+        lookup[index] = list(bytes.fromhex(palette[name][1:])) if name in palette else own
+    return np.asarray(lookup[np.asarray(indices)])
 
 
-def colourise(values: ArrayLike, limits: tuple[float, float] | None = None, cmap: str = "cividis") -> NDArray[np.uint8]:
+def colourise(
+    values: ArrayLike, limits: tuple[float, float] | None = None, cmap: str = SEQUENTIAL
+) -> NDArray[np.uint8]:
     """Colour a map of numbers; what is not finite is grey.
 
     Parameters
     ----------
     values : (rows, columns)
-    limits : values of the first and last colour; by default the 0.1 and 99.9 percentiles.
+    limits : values of the first and last colour; by default the percentiles `CLIP`.
     """
     grid = np.asarray(values, dtype=float)
     finite = np.isfinite(grid)
-    low, high = limits or (tuple(np.percentile(grid[finite], (0.1, 99.9))) if finite.any() else (0.0, 1.0))
+    low, high = limits or (tuple(np.percentile(grid[finite], CLIP)) if finite.any() else (0.0, 1.0))
     unit = np.clip((np.where(finite, grid, low) - low) / ((high - low) or 1.0), 0, 1)
     rgb = np.asarray(mpl.colormaps[cmap](unit)[..., :3] * 255).round().astype(np.uint8)
     rgb[~finite] = 128
     return rgb
+
+
+def signed(values: ArrayLike, limit: float | None = None) -> NDArray[np.uint8]:
+    """Colour a map of signed numbers about zero: red for, blue against, white nothing.
+
+    Parameters
+    ----------
+    values : (rows, columns)
+    limit : value of the last colour, its negative that of the first; by default `clip_limit`.
+    """
+    reach = (clip_limit(values) if limit is None else limit) or 1.0
+    return colourise(values, (-reach, reach), DIVERGING)
+
+
+def clip_limit(values: ArrayLike) -> float:
+    """Larger absolute value of the percentiles `CLIP`."""
+    return float(np.abs(np.nanpercentile(np.asarray(values, dtype=float), CLIP)).max())
 
 
 def thinned(values: NDArray[Any], rows: int) -> NDArray[Any]:
@@ -98,11 +123,6 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
         sheet[top : top + height, left : left + width] = tile
         labels.append((left + 1, top + 1, name))
     return image(sheet, title, labels)
-
-
-def pages(frames: Mapping[Any, Any], by: str) -> hv.HoloMap:
-    """Let the reader page through elements with a slider, the first first; it works in a page without a server."""
-    return hv.HoloMap(dict(frames), kdims=[hv.Dimension(by, values=list(frames))], sort=False)
 
 
 def _keep_proportions(ratio: float) -> Any:

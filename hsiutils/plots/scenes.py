@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.classes import merge
+from hsiutils.data.classes import HSI_DRIVE_CLASSES, merge
 from hsiutils.data.cube import normalise, pseudocolour
 from hsiutils.data.hsidrive import HSIDrive
-from hsiutils.plots.pictures import colourise, montage, pages, paint
+from hsiutils.plots.base import pages
+from hsiutils.plots.pictures import colourise, montage, paint
 
 
 def scene_pages(drive: HSIDrive, names: Sequence[str]) -> Any:
@@ -23,7 +24,7 @@ def scene_panels(drive: HSIDrive, name: str) -> dict[str, NDArray[np.uint8]]:
     cube = drive.cube(name)
     panels = {
         f"{drive.origin}, pseudo-colour": rgb(cube),
-        "labels": paint(merge(drive.labels(name))),
+        "labels": paint(merge(drive.labels(name)), HSI_DRIVE_CLASSES),
         "after PN": rgb(normalise(cube)),
     }
     truth = drive.truth(name)
@@ -43,8 +44,13 @@ def prediction_pages(
     """
     frames = {}
     for name in names:
-        panels = {f"{drive.origin}, pseudo-colour": rgb(drive.cube(name)), "labels": paint(merge(drive.labels(name)))}
-        panels |= {f"predicted, {variant}": paint(maps[name]) for variant, maps in predictions.items()}
+        panels = {
+            f"{drive.origin}, pseudo-colour": rgb(drive.cube(name)),
+            "labels": paint(merge(drive.labels(name)), HSI_DRIVE_CLASSES),
+        }
+        panels |= {
+            f"predicted, {variant}": paint(maps[name], HSI_DRIVE_CLASSES) for variant, maps in predictions.items()
+        }
         frames[_caption(drive, name)] = montage(panels)
     return pages(frames, "scene")
 

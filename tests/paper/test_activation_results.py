@@ -8,7 +8,7 @@ from scipy import stats
 from hsiutils.analysis.channels import class_contributions, cross_activation, discrimination, knock_out, rank_channels
 from hsiutils.analysis.edges import edge_measures
 from hsiutils.paper import activations as results
-from hsiutils.plots import tables as wording
+from hsiutils.plots.tables import ranges
 
 SCENES = planted.scenes(4)
 
@@ -212,4 +212,4 @@ def test_one_network_has_no_spread(networks):
     table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
     assert table[["least", "most"]].isna().all(axis=None)
     assert table["low"].notna().any()
-    assert list(wording.ranges(table, "placement").columns) == ["placement"]
+    assert list(ranges(table, "placement").columns) == ["placement"]

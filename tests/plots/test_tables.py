@@ -2,12 +2,13 @@ import shutil
 import subprocess
 
 import holoviews as hv
+import numpy as np
 import pandas as pd
 import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from hsiutils.plots.tables import sortable, table
+from hsiutils.plots.tables import beside, estimates, ranges, sortable, table, verdicts
 
 
 def test_columns_sort_and_numbers_stay_readable():
@@ -61,3 +62,39 @@ def test_columns_of_sentences_are_kept_wide():
     text = table(frame, "Of what.").to_html()
     assert text.count("hsi-words") == 2
     assert "hsi-words" not in table(frame[["value"]], "Of what.").to_html()
+
+
+def test_table_says_what_is_unknown():
+    text = table(pd.DataFrame({"a": [1.234, np.nan]}), "Of what.", {"a": "{:.1f}"}).to_html()
+    assert "Of what." in text
+    assert ">1.2<" in text
+    assert ">unknown<" in text
+    assert 'class="hsi-table"' in text
+    frame = pd.DataFrame({"method": ["a"], "n": [3], "x": [1.234], "y": [5.678]})
+    assert [f">{text}<" in table(frame, "All.", "{:.1f}").to_html() for text in ("3", "1.2", "5.7")] == [True] * 3
+
+
+def test_findings_have_one_row_each():
+    rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, 0.1, 0.9, "holds")]
+    told = verdicts(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
+    texts = [text.replace("\u00a0", " ") for text in told.iloc[0]]
+    assert texts == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "+0.10 to +0.90", "above 0"]
+    assert verdicts(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
+
+
+def test_ranges_are_text_with_their_scale():
+    found = pd.DataFrame({"mean": [0.1234], "least": [0.1], "most": [0.2], "low": [0.11], "high": [0.15]}, ["1"])
+    one, other = ranges(found, "a", 100, 1), ranges(found * np.nan, "bc")
+    assert [text.replace("\u00a0", " ") for text in one.loc["1"]] == ["12.3 (11.0 to 15.0)", "10.0 to 20.0"]
+    assert other.loc["1"].tolist() == ["unknown", "unknown"]
+    both = beside([one, other])
+    assert both.columns.is_unique
+    assert [name.strip("\u200b") for name in both.columns] == ["a", "seeds", "bc", "seeds"]
+
+
+def test_estimates_take_their_own_bounds_or_the_frames():
+    frame = pd.DataFrame(
+        {"iou": [0.5, np.nan], "iou_low": 0.25, "iou_high": 0.75, "rho": 1.0, "low": 0.0, "high": np.nan}
+    )
+    assert estimates(frame, "iou", "{:.0f}", 100) == ["50\u00a0(25\u00a0to\u00a075)", "unknown"]
+    assert estimates(frame, "rho", "{:.0f}")[0] == "1\u00a0(unknown)"

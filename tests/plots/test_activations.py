@@ -9,7 +9,6 @@ from hsiutils.analysis.activations import contributions, head_table
 from hsiutils.data.classes import CLASSES
 from hsiutils.plots import activations as plots
 from hsiutils.plots.base import start
-from hsiutils.plots.pictures import pages
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,18 +39,22 @@ def test_bars_point_to_the_side_of_their_sign_and_are_as_long_as_their_size():
 
 def test_a_page_shows_scene_activation_weights_and_contribution(found):
     scene = np.full((26, 39, 3), 7, dtype=np.uint8)
-    page = plots.contribution_page(found, planted.RED_EDGE, "Vegetation", 2.0, weights(), scene, "weight +4.00")
+    note = {planted.RED_EDGE: "weight +4.00"}
+    chart = plots.contribution_pages({"s": found}, {"s": scene}, "Vegetation", weights(), {1: planted.RED_EDGE}, note)
+    page = chart["s", 1]
     tiles, numbers = page.Labels.I.data.iloc[:, 2].tolist(), page.Labels.II.data.iloc[:, 2].tolist()
-    assert tiles == ["scene", "activation", "weights", "contribution, ±2"]
+    assert tiles[:3] == ["scene", "activation", "weights"]
+    assert tiles[3].startswith("contribution, ±")
     assert numbers[:3] == ["Road -2.00", "Road Marks +0.00", "Vegetation +4.00"]
     assert hv.renderer("bokeh").get_plot(page).state.title.text.endswith("Vegetation\nweight +4.00")
     assert page.RGB.I.bounds.lbrt() == (0, 0, 2 * 39 + 4, 2 * 26 + 4)
 
 
-def test_thinned_pages_are_smaller(found):
+def test_many_pages_are_thinned(found, monkeypatch):
+    monkeypatch.setattr(plots, "PAGE_PIXELS", 26 * 39)
     scene = np.zeros((26, 39, 3), dtype=np.uint8)
-    page = plots.contribution_page(found, 0, "Road", 1.0, weights(), scene, step=2)
-    assert page.RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 2 * 13 + 4)
+    chart = plots.contribution_pages({"s": found}, {"s": scene}, "Road", weights(), {1: 0}, {0: ""})
+    assert chart["s", 1].RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 2 * 13 + 4)
 
 
 def test_pictures_of_a_page_stay_within_their_pixels():
@@ -64,18 +67,9 @@ def test_pictures_of_a_page_stay_within_their_pixels():
 
 def test_a_deep_layers_few_cells_are_drawn_large_enough():
     maps = xr.DataArray(np.arange(18.0).reshape(1, 3, 6), dims=("channel", "y", "x"), coords={"channel": [5]})
-    page = plots.layer_page(xr.Dataset({"before": maps - 9, "after": maps}), 5)
+    page = plots.layer_pages({"s": xr.Dataset({"before": maps - 9, "after": maps})})["s", 5]
     assert page.RGB.I.bounds.lbrt()[3] >= plots.LEAST_ROWS
     assert page.Labels.I.data.iloc[:, 2].tolist() == ["before normalisation and ReLU", "after"]
-
-
-@pytest.mark.parametrize(
-    "make", [lambda f: plots.paged({(k, 1): v for k, v in f.items()}, ["scene", "rank"]), lambda f: pages(f, "scene")]
-)
-def test_the_first_page_is_the_first_given(make):
-    chart = make({"z": hv.Curve([1, 2]), "a": hv.Curve([2, 1])})
-    first = next(iter(chart.data))
-    assert (first if isinstance(first, str) else first[0]) == "z"
 
 
 def test_a_violin_ends_where_its_values_do():
@@ -84,3 +78,11 @@ def test_a_violin_ends_where_its_values_do():
     drawn = np.concatenate([np.ravel(line) for line in plot.handles["patches_1_source"].data["ys"]])
     assert drawn.min() >= 1 - 1e-6
     assert drawn.max() <= 9 + 1e-6
+
+
+@pytest.mark.parametrize(("seeds", "labels"), [(2, {"mean over seeds", "one seed"}), (1, {"the network"})])
+def test_one_network_is_not_drawn_as_a_mean(seeds, labels):
+    each = xr.DataArray(np.ones((1, seeds)), {"variant": ["25-PN"]}, ("variant", "seed"))
+    bounds = pd.DataFrame({"mean": [1.0], "low": [0.5], "high": [2.0]}, index=["25-PN"])
+    drawn = plots.spread(each, bounds, "input", "figure (1)")
+    assert {part.label for part in drawn if isinstance(part, hv.Scatter)} == labels
