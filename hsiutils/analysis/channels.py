@@ -16,7 +16,7 @@ Head and sums are those of `hsiutils.analysis.survey.survey`: weight and bias, a
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -169,27 +169,21 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
     known = scene.truth != VOID
     # (class, h, w) -> (class, labelled pixel), (channel, h, w) -> (channel, labelled pixel)
     truth, before, inputs = scene.truth[known], logits[:, known].astype(np.float64), maps[layer][:, known]
+
+    def confusion(logit: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Pixels of each pair (truth, predicted)."""
+        pairs = np.bincount(truth.astype(np.intp) * len(classes) + logit.argmax(axis=0), minlength=len(classes) ** 2)
+        return pairs.reshape(len(classes), -1)
+
     silenced = [
-        _confusion(
-            (before - weight[channel][:, None] * (inputs[channel] - level[channel])).argmax(axis=0), truth, classes
-        )
-        for channel in range(len(inputs))
+        confusion(before - weight[channel][:, None] * (values - level[channel]))
+        for channel, values in enumerate(inputs)
     ]
     pair = ("truth", "predicted")
     return xr.Dataset(
-        {
-            "intact": (pair, _confusion(before.argmax(axis=0), truth, classes)),
-            "silenced": (("channel", *pair), np.stack(silenced)),
-        },
+        {"intact": (pair, confusion(before)), "silenced": (("channel", *pair), np.stack(silenced))},
         coords={"channel": head["channel"], "scene": scene.name, **dict.fromkeys(pair, classes)},
     )
-
-
-def _confusion(guess: NDArray[np.intp], truth: NDArray[np.integer[Any]], classes: Sequence[str]) -> NDArray[np.intp]:
-    """Pixels of each pair (truth, predicted)."""
-    count = len(classes)
-    pairs = np.bincount(truth.astype(np.intp) * count + guess, minlength=count**2)
-    return pairs.reshape(count, count)  # (truth x predicted,) -> (truth, predicted)
 
 
 def iou_loss(counts: xr.Dataset) -> xr.DataArray:

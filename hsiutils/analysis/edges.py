@@ -32,7 +32,6 @@ from scipy import ndimage, sparse
 from hsiutils.analysis.activations import ROUNDING
 from hsiutils.data.classes import VOID
 
-Mask = NDArray[np.bool_]
 Labels = NDArray[np.integer[Any]]
 Maps = NDArray[np.floating[Any]]
 REACH = 8
@@ -63,7 +62,7 @@ class Border:
 
     distance: NDArray[np.float64]
     across: NDArray[np.float64]
-    usable: Mask
+    usable: NDArray[np.bool_]
 
 
 def border(labels: Labels, class_index: int, strip: int = VOID_STRIP) -> Border | None:
@@ -81,26 +80,17 @@ def border(labels: Labels, class_index: int, strip: int = VOID_STRIP) -> Border 
     if not (labels != VOID).any():
         return None
     away, nearest = ndimage.distance_transform_edt(labels == VOID, return_indices=True)
-    inside = labels[tuple(nearest)] == class_index
+    inside = labels[tuple(nearest)] == class_index  # (2, h, w) indices -> (h, w)
     if inside.all() or not inside.any():
         return None
-    distance, foot = _signed_distance(inside)
-    near = away <= strip
-    return Border(distance, _across(distance), near & near[tuple(foot)])
-
-
-def _signed_distance(inside: Mask) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Distance to the border, negative inside, and the nearest pixel (2, h, w) on its other side."""
     within, foot_out = ndimage.distance_transform_edt(inside, return_indices=True)
     without, foot_in = ndimage.distance_transform_edt(~inside, return_indices=True)
-    distance = np.where(inside, 0.5 - within, without - 0.5)
-    return distance, np.where(inside, foot_out, foot_in)
-
-
-def _across(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    slope = np.stack(np.gradient(ndimage.gaussian_filter(distance, _SMOOTHING)))
+    distance, foot = np.where(inside, 0.5 - within, without - 0.5), np.where(inside, foot_out, foot_in)
+    slope = np.stack(np.gradient(ndimage.gaussian_filter(distance, _SMOOTHING)))  # (2, h, w)
     length = np.hypot(*slope)
-    return np.asarray(np.divide(slope, length, out=np.zeros_like(slope), where=length > 1e-9))
+    across = np.divide(slope, length, out=np.zeros_like(slope), where=length > 1e-9)
+    near = away <= strip
+    return Border(distance, across, near & near[tuple(foot)])
 
 
 def step_along(across: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,6 +113,7 @@ def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_
         np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, (height, width), strict=True)
     )
     down, right = points[0] - row, points[1] - column
+    # (n, 4) weights and places of the four corners of each point
     weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
     corners = (row * width + column)[:, None] + np.array([0, 1, width, width + 1])
     starts = np.arange(0, corners.size + 1, 4)
@@ -167,33 +158,27 @@ def border_probes(labels: Labels, classes: Sequence[str], reach: int = REACH) ->
 
 def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
     height, width = labels.shape
-    rows, columns = (np.zeros(0, np.intp),) * 2 if line is None else _near(line, reach)
+    rows, columns = (np.zeros(0, np.intp),) * 2
     distance, direction = np.zeros(0), np.zeros((2, 0))
     if line is not None:
+        inner = np.zeros(labels.shape, dtype=bool)
+        inner[_RIM:-_RIM, _RIM:-_RIM] = True
+        counted = line.usable & inner & line.across.any(axis=0) & (np.abs(line.distance) < reach)
+        rows, columns = np.nonzero(counted)
+        # (h, w) -> (n,), (2, h, w) -> (2, n)
         distance, direction = line.distance[rows, columns], line.across[:, rows, columns]
-    points, at_border = np.stack([rows, columns]).astype(float), np.abs(distance) < 1
+    points, order = np.stack([rows, columns]).astype(float), np.arange(len(rows))
+    at_border = np.abs(distance) < 1
+    arm, middle = ARM * direction[:, at_border], points[:, at_border]
+    bins = np.floor(distance).astype(int) + reach
     return Probe(
         (height, width),
         reach,
         rows * width + columns,
-        _bins(np.floor(distance).astype(int) + reach, 2 * reach),
+        sparse.csr_array((np.ones(len(rows)), (bins, order)), shape=(2 * reach, len(rows))),
         _second_difference(points, direction, (height, width)),
-        _crossing(points[:, at_border], direction[:, at_border], (height, width)),
+        sampling(middle + arm, (height, width)) - sampling(middle - arm, (height, width)),
     )
-
-
-def _near(line: Border, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the pixels that are counted."""
-    inner = np.zeros(line.usable.shape, dtype=bool)
-    inner[_RIM:-_RIM, _RIM:-_RIM] = True
-    directed = line.across.any(axis=0)
-    rows, columns = np.nonzero(line.usable & inner & directed & (np.abs(line.distance) < reach))
-    return rows, columns
-
-
-def _bins(numbers: NDArray[np.intp], count: int) -> sparse.csr_array:
-    order = np.arange(len(numbers))
-    return sparse.csr_array((np.ones(len(numbers)), (numbers, order)), shape=(count, len(numbers)))
 
 
 def _second_difference(
@@ -204,10 +189,6 @@ def _second_difference(
     between = np.abs(step).min(axis=0)
     scale = 1 / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2)
     return sparse.csr_array(sparse.diags_array(scale) @ (sampling(points, shape) - sides / 2))
-
-
-def _crossing(points: NDArray[np.float64], across: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_array:
-    return sampling(points + ARM * across, shape) - sampling(points - ARM * across, shape)
 
 
 def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
@@ -263,7 +244,7 @@ _DIMS = {
 
 def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:
     """Sums at the borders of one class, of maps and of their slopes (pixels, channels)."""
-    return {
+    return {  # (distance, n) x (n, channels) -> (distance, channels) -> (channels, distance)
         "count": probe.member.sum(axis=1),
         "slope": (probe.member @ lengths[probe.places]).T,
         "noise": (probe.member @ (probe.along @ values) ** 2).T,

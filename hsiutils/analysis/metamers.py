@@ -82,6 +82,17 @@ def find_metamers(
     ------
     ValueError
         If shapes do not fit the sensor and the families, or a reflectance is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hsiutils.data.sensor import HSI_DRIVE
+    >>> asphalt = np.full(25, 0.2)
+    >>> paint = asphalt.copy()
+    >>> paint[4] = 0.6  # a band that the three do not see
+    >>> pairs = find_metamers([asphalt, paint], ["asphalt", "paint"], HSI_DRIVE)
+    >>> pairs.loc[0, ["first_family", "second_family"]].tolist()
+    ['asphalt', 'paint']
     """
     reflectance = np.asarray(spectra, dtype=np.float64)
     names = np.asarray(families)
@@ -95,7 +106,23 @@ def find_metamers(
     few = np.log(reflectance[:, list(bands)])
     pairs = cKDTree(few).query_pairs(near * np.sqrt(len(bands)), output_type="ndarray")
     pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
-    table = _describe(pairs, reflectance, list(bands), names, sensor)
+    first, second = pairs.T
+    ratio = np.log(reflectance[first] / reflectance[second])  # (pair, band)
+    table = pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "first_family": names[first],
+            "second_family": names[second],
+            "rms_few": np.sqrt(np.mean(ratio[:, list(bands)] ** 2, axis=1)),
+            "rms_all": np.sqrt(np.mean(ratio**2, axis=1)),
+            "angle_few_deg": spectral_angle_deg(
+                reflectance[first][:, list(bands)], reflectance[second][:, list(bands)]
+            ),
+            "angle_all_deg": spectral_angle_deg(reflectance[first], reflectance[second]),
+            "worst_nm": sensor.wavelengths_nm[np.abs(ratio).argmax(axis=1)],
+        }
+    )
     return table[table["rms_all"] >= apart].sort_values("rms_all", ascending=False, ignore_index=True)
 
 
@@ -105,24 +132,3 @@ def spectral_angle_deg(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     # The half-angle form keeps its precision at small angles, where arccos of the dot product loses half its digits.
     half = np.arctan2(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1))
     return np.asarray(np.degrees(2 * half))
-
-
-def _describe(
-    pairs: NDArray[np.intp], reflectance: NDArray[np.float64], few: list[int], names: NDArray[np.str_], sensor: Sensor
-) -> pd.DataFrame:
-    first, second = pairs.T
-    one, other = reflectance[first], reflectance[second]
-    ratio = np.log(one / other)
-    return pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "first_family": names[first],
-            "second_family": names[second],
-            "rms_few": np.sqrt(np.mean(ratio[:, few] ** 2, axis=1)),
-            "rms_all": np.sqrt(np.mean(ratio**2, axis=1)),
-            "angle_few_deg": spectral_angle_deg(one[:, few], other[:, few]),
-            "angle_all_deg": spectral_angle_deg(one, other),
-            "worst_nm": sensor.wavelengths_nm[np.abs(ratio).argmax(axis=1)],
-        }
-    )

@@ -79,7 +79,11 @@ def effective_fields(
     classes = class_names(model.config)
     rows: list[dict[str, object]] = []
     for scene in each_scene(scenes, names, len(classes)):
-        for position, fields in _scene_fields(model, scene, chosen, _draw(scene, pixels, rng), after):
+        labelled = np.argwhere(scene.truth != VOID)
+        if len(labelled) < pixels:
+            raise ValueError(f"scene {scene.name} has {len(labelled)} labelled pixels, {pixels} are to be drawn")
+        positions = [(int(row), int(column)) for row, column in rng.choice(labelled, pixels, replace=False)]
+        for position, fields in _scene_fields(model, scene, chosen, positions, after):
             known = {"scene": scene.name, "class": classes[int(scene.truth[position])]}
             place = dict(zip(("row", "column"), position, strict=True))
             rows += [
@@ -93,13 +97,6 @@ def effective_fields(
 Position = tuple[int, int]
 Field = tuple[NDArray[np.float64], tuple[float, float]]
 """Length of the gradient (h, w), and the (row, column) of the cell's centre in pixels."""
-
-
-def _draw(scene: Scene, pixels: int, rng: np.random.Generator) -> list[Position]:
-    known = np.argwhere(scene.truth != VOID)
-    if len(known) < pixels:
-        raise ValueError(f"scene {scene.name} has {len(known)} labelled pixels, {pixels} are to be drawn")
-    return [(int(row), int(column)) for row, column in rng.choice(known, pixels, replace=False)]
 
 
 def _scene_fields(
@@ -116,8 +113,7 @@ def _field(model: UNet, activation: Tensor, layer: str, image: Tensor, position:
     level = layer_level(model.config, layer)
     row, column = (index >> level for index in position)
     (gradient,) = torch.autograd.grad(activation[0, :, row, column].sum(), image, retain_graph=True)
-    # (1, channels, h, w) -> (h, w)
-    size = gradient[0].norm(dim=0).cpu().double().numpy()
+    size = gradient[0].norm(dim=0).cpu().double().numpy()  # (1, channels, h, w) -> (h, w)
     return size, (float(cell_centre(row, level)), float(cell_centre(column, level)))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.plots.base import HEIGHT, colour, pages
+from hsiutils.plots.base import CHART, colour, pages
 from hsiutils.plots.pictures import clip_limit, colourise, montage, signed
 
 LEAST_ROWS = 24
@@ -135,10 +135,7 @@ def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **
         violin_line_color=colour(0),
         box_color=colour(7),
         cut=0,  # no violin beyond the values that there are
-        responsive=True,
-        height=HEIGHT,
-        show_grid=True,
-        toolbar=None,
+        **CHART,
         **options,
     )
 
@@ -168,14 +165,11 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
     ][: 3 if several else 2]
     return hv.Overlay(parts).opts(
         hv.opts.Overlay(
-            responsive=True,
-            height=HEIGHT,
-            show_grid=True,
-            toolbar=None,
             legend_position="bottom",
             legend_cols=3,
             xticks=list(enumerate(names)),
             xlim=(-0.5, len(names) - 0.5),
+            **CHART,
             **options,
         )
     )

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from skimage.transform import downscale_local_mean
 
-from hsiutils.plots.base import HEIGHT, colour, pages
+from hsiutils.plots.base import CHART, colour, pages
 from hsiutils.plots.charts import lines
 from hsiutils.plots.pictures import montage, signed, thinned
 
@@ -45,18 +45,13 @@ def cascade(survived: xr.DataArray) -> Any:
     ----------
     survived : (method, layer) rank correlation, layer from the head down.
     """
-    layers = [str(layer) for layer in survived["layer"].values]
-    curves = {
-        str(name): (list(range(len(layers))), survived.sel({"method": name}).values)
-        for name in survived["method"].values
-    }
-    ticks = list(enumerate(layers))
+    curves = {name: (range(survived.sizes["layer"]), survived.sel(method=name)) for name in survived["method"].values}
     return lines(
         curves,
         "redrawn from the head down to (layer)",
         "rank correlation of |map| with the original",
         markers=True,
-        xticks=ticks,
+        xticks=list(enumerate(map(str, survived["layer"].values))),
         xrotation=30,
         ylim=(-0.6, 1.05),
     )
@@ -129,10 +124,7 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         title=name,
         xlabel=_X,  # the zero line comes first and has no names for the axes
         ylabel=ylabel,
-        responsive=True,
-        height=HEIGHT,
-        show_grid=True,
-        toolbar=None,
         legend_position="bottom",
         legend_cols=2,
+        **CHART,
     )

@@ -15,6 +15,8 @@ SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 HEIGHT = 340
 """Of charts, in screen pixels; their width follows the page."""
+CHART: dict[str, Any] = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
+"""Options of every chart."""
 
 
 @dataclass(frozen=True)

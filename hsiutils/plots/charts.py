@@ -9,9 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hsiutils.plots.base import DIVERGING, HEIGHT, SEQUENTIAL, colour, pages
+from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, SEQUENTIAL, colour, pages
 
-_CHART = {"responsive": True, "show_grid": True, "toolbar": None}
 _LEGEND_COLUMNS, _LEGEND_ROW = 3, 24
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
 """The values along x and along y, or numbers with an index or a coordinate."""
@@ -45,7 +44,7 @@ def lines(
         parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=hue, line_width=2))
         if markers:
             parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=hue, size=6))
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**_legend(len(curves)), **_CHART, **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(curves))), **options))
 
 
 def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **options: Any) -> hv.Overlay:
@@ -67,14 +66,14 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
         points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
         parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
     ticks = list(enumerate(map(str, categories)))
-    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**_legend(len(groups)), **_CHART, **options))
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
     return chart.opts(xticks=ticks, xlim=(-0.5, len(categories) - 0.5))
 
 
 def bars(values: Mapping[str, float], x: str, y: str, **options: Any) -> hv.Bars:
     """Draw one bar a name."""
     chart = hv.Bars(list(values.items()), x, y)
-    return chart.opts(color=colour(0), line_color=None, height=HEIGHT, **_CHART, **options)
+    return chart.opts(color=colour(0), line_color=None, **CHART, **options)
 
 
 def matrix(
@@ -147,6 +146,6 @@ def _written(
 def _legend(count: int) -> dict[str, Any]:
     """Below the chart, which grows with it: a phone has no room beside it."""
     if count < 2:
-        return {"show_legend": False, "height": HEIGHT}
+        return {"show_legend": False}
     rows = -(-count // _LEGEND_COLUMNS)
     return {"legend_position": "bottom", "legend_cols": _LEGEND_COLUMNS, "height": HEIGHT + _LEGEND_ROW * rows + 20}
