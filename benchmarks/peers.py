@@ -26,8 +26,7 @@ import torch
 from hsiutils.attribution import cams, perturbation
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.decompose import decompose
-from hsiutils.attribution.result import closure
-from hsiutils.attribution.targets import region, weights
+from hsiutils.attribution.targets import Target, region
 from hsiutils.data.atomic import write_atomically
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -87,8 +86,8 @@ def agreement(peer: Any, size: tuple[int, int]) -> dict[str, dict[str, dict[str,
     model, x = quick_network(8, torch.float64, "cpu"), one_image(size, torch.float64, "cpu")
     mask = torch.zeros(size, dtype=torch.bool)
     mask[size[0] // 3 : size[0] // 2, size[1] // 4 : size[1] // 2] = True
-    mean = region((5, *size), 1, mask, mean=True)
-    loud = weights(mean.weights * 1e12, "loud")
+    mean = region(model, x, 1, mask, mean=True)
+    loud = Target(mean.weights * 1e12, "loud")
     found: dict[str, dict[str, dict[str, float]]] = {}
     for place, layer in LAYERS.items():
         found[place] = {}
@@ -111,7 +110,7 @@ def audit_speed(peer: Any, model: UNet, x: torch.Tensor, samples: int, repeats: 
     rng, logits = np.random.default_rng(0), classes * height * width
     found: dict[str, Any] = {"logits": logits, "sampled_pixels": samples}
     for place, layer in LAYERS.items():
-        ours = timed(lambda layer=layer: audit(model, x, [layer], methods=["GradCAM"]), repeats)
+        ours = timed(lambda layer=layer: audit(model, x, ["GradCAM"], [layer]), repeats)
         with peer.GradCAM(model, [model.layer(layer, after=True)]) as cam:
 
             def one(cam: Any = cam) -> None:
@@ -142,8 +141,8 @@ def decomposition_cost(model: UNet, x: torch.Tensor, repeats: int) -> dict[str, 
         "forward_s": median(one for before, _, after in rounds for one in (before, after)),
         "decomposition_s": median(whole for _, whole, _ in rounds),
         "forward_passes": median(2 * whole / (before + after) for before, whole, after in rounds),
-        "largest_relative_residual": float(closure(found)["relative"].max()),
-        "computed": found.attrs["computed"],
+        "largest_relative_residual": float(found.relative.max()),
+        "computed": found.computed,
     }
 
 

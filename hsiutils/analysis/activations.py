@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hsiutils.attribution.hooks import activations, frozen, full_precision
-from hsiutils.attribution.targets import class_name
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
 
@@ -257,11 +256,6 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
     ).transpose("region", "channel")
 
 
-def class_names(config: UNetConfig) -> tuple[str, ...]:
-    """A name for every output of a network."""
-    return config.class_names or tuple(class_name(index) for index in range(config.classes))
-
-
 def head_table(model: UNet) -> xr.Dataset:
     """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64.
 
@@ -276,7 +270,7 @@ def head_table(model: UNet) -> xr.Dataset:
     bias = cast(Tensor, model.head.bias).detach().cpu().double().numpy()
     return xr.Dataset(
         {"weight": (("channel", "class"), weight.T), "bias": ("class", bias)},
-        coords={"channel": np.arange(weight.shape[1]), "class": list(class_names(model.config))},
+        coords={"channel": np.arange(weight.shape[1]), "class": list(model.config.names)},
     )
 
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, class_names, each_scene, layer_level
+from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, each_scene, layer_level
 from hsiutils.attribution.hooks import activations, frozen
 from hsiutils.data.classes import VOID
-from hsiutils.models.unet import UNet, UNetConfig, layer_shapes, receptive_field
+from hsiutils.models.unet import UNet, UNetConfig, receptive_field
 
 THRESHOLD = 0.25
 """Share of the largest gradient above which an input pixel counts."""
@@ -25,8 +25,7 @@ THRESHOLD = 0.25
 
 def block_ends(config: UNetConfig) -> list[str]:
     """The second convolution of every block: conv2d_1, _3, ... _21 in the paper's network."""
-    names = [shape.name for shape in layer_shapes(config) if "transpose" not in shape.name]
-    return names[1:-1:2]
+    return [second for _, second in config.blocks]
 
 
 def field_layers(config: UNetConfig) -> list[str]:
@@ -76,7 +75,7 @@ def effective_fields(
         raise ValueError(f"threshold must lie in 0..1 and pixels be 1 or more, got {threshold} and {pixels}")
     chosen = field_layers(model.config) if layers is None else list(layers)
     rng = np.random.default_rng(seed)
-    classes = class_names(model.config)
+    classes = model.config.names
     rows: list[dict[str, object]] = []
     for scene in each_scene(scenes, names, len(classes)):
         labelled = np.argwhere(scene.truth != VOID)

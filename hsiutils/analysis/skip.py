@@ -21,7 +21,7 @@ from torch.nn.functional import conv2d
 from hsiutils.analysis.edges import Labels, Probe, border_sums
 from hsiutils.attribution.hooks import full_precision
 from hsiutils.data.classes import VOID
-from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock, layer_shapes
+from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock
 
 PARTS = ("upsampled", "skip", "bias")
 
@@ -52,8 +52,7 @@ class LastBlock:
     @property
     def needs(self) -> tuple[str, str, str, str]:
         """Layers whose activations after ReLU are the halves (upsampled, skip) or show the gates (convolutions)."""
-        transpose, first, last = (shape.name for shape in layer_shapes(self.config)[-4:-1])
-        return transpose, self.config.skips[0], first, last
+        return self.config.transposes[-1], self.config.skips[0], *self.config.blocks[-1]
 
     def split(self, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """Contributions of the halves, and of the biases above the cut, to every logit.

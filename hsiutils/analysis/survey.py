@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.activations import LabelledScenes, Scene, class_names, each_scene, head_table, region_sums
+from hsiutils.analysis.activations import LabelledScenes, Scene, each_scene, head_table, region_sums
 from hsiutils.analysis.edges import REACH, Probe, border_probes, border_sums
 from hsiutils.analysis.skip import LastBlock, own_border_sums, to_margins
 from hsiutils.analysis.skip import region_sums as skip_sums
@@ -59,7 +59,7 @@ def survey(
     counts = {len(subject.scenes) for subject in subjects}
     if len(counts) != 1:
         raise ValueError(f"subjects must be given the same scenes, and be at least one; got {sorted(counts)} scenes")
-    if len(classes := {class_names(subject.model.config) for subject in subjects}) != 1:
+    if len(classes := {subject.model.config.names for subject in subjects}) != 1:
         raise ValueError(f"subjects must have the same classes, got {sorted(classes)}")
     regions = classes.pop()
     networks = [_Network(one.model, regions, head_table(one.model), LastBlock.of(one.model)) for one in subjects]

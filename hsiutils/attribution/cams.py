@@ -3,9 +3,19 @@
 Every method is one rule that turns a layer's activation A_k(p) and the target's gradient g_k(p) = dy/dA_k(p) into one
 signed map; Z is the number of the layer's pixels. Nothing is rectified, rescaled or upsampled unless asked for. Which
 of them sum to the logit: `Attribution.closes` says so for each map, arXiv 2502.14416 Eqs. 5-7 why most cannot.
+
+What the maps of all single logits sum to (`hsiutils.attribution.sums`), with J the network's derivative from the layer:
+
+- HiResCAM sums to J a, with the layer's activation a as the tangent: one pass. XGradCAM sums to the same.
+- GradCAM's weights alpha_k(p), the mean over the layer's Z pixels of the gradient of y(p), are J applied to 1/Z all
+  over channel k: one pass a channel, for all pixels p. The signed sum needs only the one tangent mean(a_k); with the
+  ReLU, the sums of the rectified maps follow by a blocked matrix product. At the last convolution J is the head,
+  alpha = w / Z whatever the pixel, and there is one map for all pixels.
+- GradCAM++ and LayerCAM take the gradient of each single logit through a ReLU, which no one pass does for all of them;
+  before the head the gradient of y_c(p) is w_ck at p and zero elsewhere, and their sums are written down at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -14,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, to_image
-from hsiutils.attribution.linearise import conv_name, input_image
+from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.result import Attribution, as_map
+from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target
 from hsiutils.models.unet import UNet
 
@@ -43,9 +54,8 @@ class Seen:
     @property
     def padded(self) -> tuple[int, int]:
         """(rows, columns) of the image after the network's padding."""
-        stride = self.model.config.stride
-        height, width = self.image.shape[1:]
-        return height + -height % stride, width + -width % stride
+        _, height, width = self.image.shape
+        return self.model.config.padded((height, width))
 
 
 Rule = Callable[[Seen], Tensor]
@@ -129,11 +139,6 @@ def cam_method(name: str, biases: Callable[[Seen], dict[str, float]] | None = No
     return method_of
 
 
-def last_layer(model: UNet) -> str:
-    """Keras name of the last convolution before the head: conv2d_21 for a depth of 5."""
-    return conv_name(4 * model.config.depth + 1)
-
-
 def look(model: UNet, x: Tensor, target: Target, layer: str | None = None, after: bool = True) -> Seen:
     """Activation and gradient of one layer by one forward and one backward pass; the model stays as it was.
 
@@ -144,7 +149,7 @@ def look(model: UNet, x: Tensor, target: Target, layer: str | None = None, after
     ValueError
         If x or the target does not fit the network.
     """
-    name, image = last_layer(model) if layer is None else layer, input_image(model, x)
+    name, image = layer or model.config.last, input_image(model, x)
     with torch.enable_grad(), full_precision(), frozen(model), activations(model, [name], after, leaf=True) as seen:
         value = target.value(model(image[None])).sum()
         (gradient,) = torch.autograd.grad(value, seen[name])
@@ -168,19 +173,10 @@ def weighted(seen: Seen, weights: Tensor) -> Tensor:
     return torch.einsum("k,kyx->yx", weights, seen.activation)
 
 
-def head_contributions(seen: Seen) -> Tensor:
-    """Sum over classes of t_c(p) w_ck A_k(p), for the target's weights t: (k, h', w')."""
-    (height, width), (rows, columns) = seen.image.shape[1:], seen.padded
-    weights = functional.pad(seen.target.weights, (0, columns - width, 0, rows - height)).to(seen.activation)
-    with full_precision():
-        slopes = torch.einsum("ck,cyx->kyx", seen.model.head.weight.detach().flatten(1), weights)
-    return slopes * seen.activation
-
-
 def head_bias(seen: Seen) -> dict[str, float]:
     """Share of the head's bias in the target."""
     bias = cast(Tensor, seen.model.head.bias).detach().cpu().double()
-    return {conv_name(4 * seen.model.config.depth + 2): float(seen.target.weights.sum((1, 2)).cpu() @ bias)}
+    return {seen.model.config.head: float(seen.target.weights.sum((1, 2)).cpu() @ bias)}
 
 
 @cam_method("CAM", head_bias)
@@ -191,12 +187,17 @@ def cam(seen: Seen) -> Tensor:
     of conv2d_22); after Zhou 2016. It needs no gradient, hands the bias out in `biases`, and closes. A ValueError at
     any layer but that one.
     """
-    if seen.layer != last_layer(seen.model) or not seen.after:
+    last = seen.model.config.last
+    if seen.layer != last or not seen.after:
         raise ValueError(
-            f"CAM reads the head's input, {last_layer(seen.model)} after its ReLU, got {seen.layer!r} with "
+            f"CAM reads the head's input, {last} after its ReLU, got {seen.layer!r} with "
             f"after={seen.after}: take HiResCAM at other layers"
         )
-    return head_contributions(seen).sum(0)
+    (_, height, width), (rows, columns) = seen.image.shape, seen.padded
+    weights = functional.pad(seen.target.weights, (0, columns - width, 0, rows - height)).to(seen.activation)
+    with full_precision():  # (classes, k), (classes, h', w') -> (k, h', w')
+        slopes = torch.einsum("ck,cyx->kyx", seen.model.head.weight.detach().flatten(1), weights)
+    return (slopes * seen.activation).sum(0)
 
 
 @cam_method("GradCAM")
@@ -204,17 +205,8 @@ def gradcam(seen: Seen) -> Tensor:
     """GradCAM (Selvaraju 2017): alpha_k = (1/Z) sum_p g_k(p), map sum_k alpha_k A_k(p).
 
     The mean over pixels takes the gradient away from where it was: before the head, alpha_k = w_ck / Z for every pixel,
-    and the maps of all pixels are one and the same.
-    """
-    return weighted(seen, seen.gradient.mean((1, 2)))
-
-
-@cam_method("SegGradCAM")
-def seggradcam(seen: Seen) -> Tensor:
-    """SegGradCAM (Vinogradova 2020, arXiv 2002.11434): the formula of GradCAM, for the summed logits of a region.
-
-    Only the target differs, so with the same target it is GradCAM: before the head it spreads |M| / Z of the class's
-    map over the whole image.
+    and the maps of all pixels are one and the same. For the summed logits of a region it is SegGradCAM (Vinogradova
+    2020, arXiv 2002.11434): before the head that spreads |M| / Z of the class's map over the whole image.
     """
     return weighted(seen, seen.gradient.mean((1, 2)))
 
@@ -272,6 +264,124 @@ def eigencam(seen: Seen) -> Tensor:
 
 def eigen_direction(activation: Tensor) -> Tensor:
     """First left singular vector (k,) of activations (k, h', w'), with the sign that makes the map's sum positive."""
-    flat = activation.flatten(1).double()
+    flat = activation.flatten(1).double()  # (k, h' w')
     direction: Tensor = torch.linalg.eigh(flat @ flat.T).eigenvectors[:, -1].to(activation)
     return -direction if direction @ activation.sum((1, 2)) < 0 else direction
+
+
+def cam_sums(image: Audited, layer: str) -> Sums:
+    """The proposal of arXiv 2502.14416: activations before the head times its weights, plus its bias."""
+    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
+        parts = torch.einsum("ck,kyx->cyx", image.head, image.at.activations([layer])[layer][0])
+    height, width = image.logits.shape[1:]
+    return image.linear(parts[:, :height, :width] + cast(Tensor, image.model.head.bias).detach()[:, None, None])
+
+
+def hirescam_sums(image: Audited, layer: str) -> Sums:
+    """Elementwise gradient x activation, summed over the layer's channels and pixels."""
+    tangent = image.seen[layer] * image.gains[layer][:, None, None] * image.counts(layer)
+    return image.linear(image.at.push({image.site(layer): tangent[None]})[0])
+
+
+def xgradcam_sums(image: Audited, layer: str) -> Sums:
+    """XGradCAM: each channel's gradient x activation, in the ratio in which upsampling changed the channel's sum."""
+    values = image.seen[layer]
+    plain = values.sum((1, 2))
+    ratio = torch.where(plain == 0, 0, image.masses(layer) / plain) * image.gains[layer]
+    return image.linear(image.at.push({image.site(layer): (values * ratio[:, None, None])[None]})[0])
+
+
+def layercam_sums(image: Audited, layer: str) -> Sums:
+    """LayerCAM before the head: positive weights only, at the pixel itself."""
+    counts = image.counts(layer)
+    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
+        parts = torch.einsum("ck,kyx->cyx", image.head.clamp_min(0), image.seen[layer] * counts)
+    height, width = image.logits.shape[1:]
+    return image.linear(parts[:, :height, :width])
+
+
+def gradcam_plus_plus_sums(image: Audited, layer: str) -> Sums:
+    """GradCAM++ before the head: one map a class, whatever the pixel, as for GradCAM."""
+    weights = image.head
+    alpha = 1 / (2 + weights * image.seen[layer].sum((1, 2)))
+    with full_precision():
+        each = (alpha * weights.clamp_min(0)) @ image.masses(layer)
+    return Sums(each[:, None, None].expand_as(image.logits), each * image.masks.sum((1, 2)))
+
+
+def eigencam_sums(image: Audited, layer: str) -> Sums:
+    """EigenCAM: one map, whatever the class and the pixel."""
+    direction = eigen_direction(image.seen[layer])
+    total = direction @ image.masses(layer)
+    return Sums(total.expand_as(image.logits), total.expand(len(image.logits)))
+
+
+CACHE = 1 << 20
+"""Numbers in a block of the rectified product: about what a processor keeps at hand."""
+
+
+def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
+    """GradCAM without its ReLU: one tangent, constant in each channel."""
+    mean = image.masses(layer) / image.seen[layer][0].numel()
+    return image.linear(image.at.push({image.site(layer): (image.gains[layer] * mean)[None, :, None, None]})[0])
+
+
+def gradcam_sums(image: Audited, layer: str) -> Sums:
+    """GradCAM with its ReLU; of a region, SegGradCAM."""
+    if image.after and layer == image.model.config.last:
+        return _before_head(image, layer)
+    pixels = torch.empty_like(image.logits)
+    regions = image.logits.new_zeros((len(image.seen[layer]), len(image.logits)))
+    for classes, rows in _windows(image, len(image.seen[layer])):
+        alpha = _alphas(image, layer, classes, rows)
+        regions[:, classes] += (alpha * image.masks[classes, rows]).sum((2, 3))
+        # (k, classes, rows, w) -> (k, targets) -> (targets,) -> (classes, rows, w)
+        pixels[classes, rows] = _rectified(image, layer, alpha.flatten(1)).view(alpha.shape[1:])
+    return Sums(pixels, _rectified(image, layer, regions))
+
+
+def _before_head(image: Audited, layer: str) -> Sums:
+    """One map a class, whatever the pixel: alpha = w / Z, and |M| times that for a region of |M| pixels."""
+    alpha = image.head.T / image.seen[layer][0].numel()
+    pixels = _rectified(image, layer, alpha)[:, None, None].expand_as(image.logits)
+    return Sums(pixels, _rectified(image, layer, alpha * image.masks.sum((1, 2))))
+
+
+def _alphas(image: Audited, layer: str, classes: list[int], rows: slice) -> Tensor:
+    """GradCAM's channel weights for the logits in a window, (channels, classes, rows, w)."""
+    weight = torch.diag(image.gains[layer] / image.seen[layer][0].numel())[:, :, None, None]
+    block = image.at.tangents_within(image.memory // 2)
+    alpha = image.logits.new_empty((len(weight), *image.logits[classes, rows].shape))
+    for start in range(0, len(weight), block):
+        chosen = slice(start, start + block)
+        alpha[chosen] = image.at.push({image.site(layer): weight[chosen]}, classes)[:, :, rows]
+    return alpha
+
+
+def _rectified(image: Audited, layer: str, alpha: Tensor) -> Tensor:
+    """Sums over the layer's pixels of ReLU(sum over k of alpha_k a_k), (targets,) for alpha (channels, targets)."""
+    values, counts = image.seen[layer].flatten(1), image.counts(layer).flatten()
+    block = max(1, min(CACHE, image.memory // (4 * alpha.element_size())) // len(counts))
+    with full_precision():  # (block, k) @ (k, h' w') -> (block, h' w') -> (block,)
+        return torch.cat([(rows @ values).clamp_min_(0) @ counts for rows in torch.split(alpha.T, block)])
+
+
+def _windows(image: Audited, channels: int) -> Iterator[tuple[list[int], slice]]:
+    """Cut the logits into windows whose channel weights fit into half the memory.
+
+    Raises
+    ------
+    ValueError
+        If the memory limit is too small for one row.
+    """
+    classes, height, width = image.logits.shape
+    fitting = image.memory // 2 // (channels * width * image.logits.element_size())
+    if not fitting:
+        raise ValueError(f"a memory limit of {image.memory} bytes is too small for a layer of {channels} channels")
+    if fitting >= height:
+        for numbers in torch.split(torch.arange(classes), fitting // height):
+            yield numbers.tolist(), slice(None)
+        return
+    for number in range(classes):
+        for start in range(0, height, fitting):
+            yield [number], slice(start, start + fitting)

@@ -1,18 +1,17 @@
-"""Does a map depend on what the network has learned, and on the class? The checks of Adebayo 2018 (arXiv 1810.03292).
+"""Does a map depend on what the network has learned, and does the network do what the map says.
 
-A map that stays as it was while the layers above are redrawn explains the picture, not the network. Similarity of the
-maps is measured by Spearman's rank correlation and by SSIM, with their signs and of their absolute values: 1 is the
-same map. A correlation with a map that is the same everywhere is not defined, and is NaN.
+Parameter randomisation (Adebayo 2018, arXiv 1810.03292): a map that stays as it was while the layers above are redrawn
+explains the picture, not the network. Similarity of the maps is measured by Spearman's rank correlation and by SSIM,
+with their signs and of their absolute values: 1 is the same map. A correlation with a map that is the same everywhere
+is not defined, and is NaN.
 
-Does the network do what a map says? Insertion and deletion of pixels, and replacement of bands.
-
-Both change the input and ask the network again, so they judge what a change does, not whether contributions sum to the
-logit. The reference that takes the place of what is removed is an argument: another reference, another answer.
+Faithfulness: insertion and deletion of pixels, and replacement of bands. Both change the input and ask the network
+again, so they judge what a change does, not whether contributions sum to the logit. The reference that takes the place
+of what is removed is an argument: another reference, another answer.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata, spearmanr
 from skimage.metrics import structural_similarity
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsiutils.attribution.hooks import frozen, full_precision, to_image
 from hsiutils.attribution.linearise import input_image
@@ -75,8 +74,11 @@ def parameter_randomisation(
         names.append(name)
         after = {key: method(twin, x, target, layer).map for key, method in methods.items()}
         rows.append([similarity(before[key], after[key]) for key in methods])
-    values = np.asarray(rows).transpose(1, 0, 2, 3)
-    return _dataset(values, ("method", "layer"), {"method": list(methods), "layer": names})
+    values = np.asarray(rows).transpose(1, 0, 2, 3)  # (layer, method, measure, sign) -> (method, layer, ...)
+    axes = ("method", "layer", "sign")
+    variables = {"spearman": (axes, values[:, :, 0]), "ssim": (axes, values[:, :, 1])}
+    coords = {"method": list(methods), "layer": names, "sign": list(SIGNS)}
+    return xr.Dataset(cast(Mapping[Any, Any], variables), coords)
 
 
 def randomised_networks(
@@ -103,51 +105,12 @@ def randomised_networks(
         raise ValueError(f"no layers {missing} in a U-Net of depth {model.config.depth}; it has {', '.join(order)}")
     # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
     (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
-    fresh = _learned(UNet(model.config, torch.Generator().manual_seed(int(stream))))
+    fresh = UNet(model.config, torch.Generator().manual_seed(int(stream)))
     for place, name in enumerate(order):
         if name in chosen:
             twin = copy.deepcopy(model).eval()
             _redraw(twin, fresh, order[: place + 1] if mode == "cascading" else [name])
             yield name, twin
-
-
-def class_sensitivity(
-    model: UNet,
-    x: Tensor,
-    targets: Sequence[Target],
-    methods: Mapping[str, Callable[..., Attribution]],
-    *,
-    layer: str | None = None,
-) -> xr.Dataset:
-    """How alike each method's maps for different targets are, e.g. the logits of two classes over the same region.
-
-    Parameters
-    ----------
-    x : (channels, h, w) or (1, channels, h, w).
-    targets : at least two; every pair is compared.
-    methods, layer : as in `parameter_randomisation`.
-
-    Returns
-    -------
-    Dataset
-        `spearman` and `ssim` (method, pair, sign); coordinates `first` and `second` name the targets of a pair. A
-        method that does not see the class has 1 everywhere.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two targets.
-    """
-    if len(targets) < 2:
-        raise ValueError(f"class sensitivity compares at least two targets, got {len(targets)}")
-    pairs = list(combinations(range(len(targets)), 2))
-    rows = []
-    for method in methods.values():
-        maps = [method(model, x, target, layer).map for target in targets]
-        rows.append([similarity(maps[one], maps[other]) for one, other in pairs])
-    found = _dataset(np.asarray(rows), ("method", "pair"), {"method": list(methods)})
-    first, second = ([targets[pair[side]].name for pair in pairs] for side in (0, 1))
-    return found.assign_coords(first=("pair", first), second=("pair", second))
 
 
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
@@ -183,27 +146,14 @@ def _picture(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(flat / largest if largest else flat)
 
 
-def _learned(model: UNet) -> dict[str, list[nn.Module]]:
-    """Keras name -> the modules that hold what the layer has learned: a convolution and, unless folded, its norm."""
-    norms: dict[nn.Module, nn.Module] = {}
-    for block in model.blocks():
-        norms |= {block.conv1: block.norm1, block.conv2: block.norm2}
-    norms = {conv: norm for conv, norm in norms.items() if isinstance(norm, nn.BatchNorm2d)}
-    return {name: [layer, norms[layer]] if layer in norms else [layer] for name, layer in model.keras_layers().items()}
-
-
-def _redraw(model: UNet, fresh: Mapping[str, list[nn.Module]], layers: Sequence[str]) -> None:
-    learned = _learned(model)
+def _redraw(model: UNet, fresh: UNet, layers: Sequence[str]) -> None:
+    """Give layers the weights of a fresh network: convolutions and, unless it was folded, their norms."""
+    own, new = model.units(), fresh.units()
     for name in layers:
-        for module, new in zip(learned[name], fresh[name], strict=False):  # a folded layer has no norm any more
-            module.load_state_dict(new.state_dict())
-
-
-def _dataset(values: NDArray[np.float64], dims: tuple[str, str], coords: Mapping[str, Any]) -> xr.Dataset:
-    """Values (first, second, measure, sign)."""
-    axes = (*dims, "sign")
-    variables = {"spearman": (axes, values[:, :, 0]), "ssim": (axes, values[:, :, 1])}
-    return xr.Dataset(cast(Mapping[Any, Any], variables), {**coords, "sign": list(SIGNS)})
+        own[name].conv.load_state_dict(new[name].conv.state_dict())
+        norm, learned = new[name].norm, own[name].norm
+        if norm is not None and learned is not None:
+            learned.load_state_dict(norm.state_dict())
 
 
 def insertion_deletion(
@@ -306,10 +256,10 @@ def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[n
         raise ValueError(f"{attribution.method}: the map holds values that are not finite, and orders nothing")
     others = [dim for dim in attribution.map.dims if dim not in ("y", "x")]
     values = attribution.map.sum(others, dtype=np.float64).transpose("y", "x").values
-    (height, width), stride = image.shape[1:], model.config.stride
+    _, height, width = image.shape
     if values.shape == (height, width):
         return np.asarray(values)
-    rows, columns = height + -height % stride, width + -width % stride
+    rows, columns = model.config.padded((height, width))
     if any(full % part for full, part in zip((rows, columns), values.shape, strict=True)):
         raise ValueError(f"{attribution.method}: a map of {values.shape} is of no layer of an image {(height, width)}")
     whole = to_image(torch.as_tensor(values)[None, None], (rows, columns), (height, width))

@@ -2,17 +2,20 @@
 
 Maps are (band, y, x), signed. A reference, where a method has one, is an argument; its own logit is handed out in
 `biases`, because these methods share out the difference to it. Targets are frozen weights, so a class mask does not
-move along an integration path (recomputed on the way, completeness broke by 91 %, frozen by 0.02 %).
+move along an integration path.
 
-A network as captum can take it: one number an image, and no module or tensor that captum's hooks trip over.
-
-Two things of a U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's
-numbers; tests/attribution/test_gradients.py shows both:
+captum takes an `Explained`: one number an image, and no module or tensor that its hooks trip over. Two things of a
+U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's numbers;
+tests/attribution/test_gradients.py shows both:
 
 - captum hangs a module's backward rule on the tensor that the module reads. Max-pooling reads the tensor that the skip
   connection carries too, so the rule replaces the skip's share as well. Here pooling reads a copy.
 - LRP starts from the gradient of the explained number, which is right for one logit only. Here the sum over the target
   is a module with a rule of its own, so that each logit starts with its own relevance.
+
+What all maps sum to (`hsiutils.attribution.sums`): a sum of gradients is the network's derivative applied to a tangent,
+one pass for all logits; an average over noisy copies, or over the nodes of a path, takes a pass a copy. Guided BackProp
+and LRP send each logit back by a rule of their own: no one pass does it. DeepLIFT needs none, it sums by construction.
 """
 
 import warnings
@@ -27,9 +30,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from hsiutils.attribution.cams import gradcam
+from hsiutils.attribution.decompose import gauss_legendre
 from hsiutils.attribution.hooks import INPUT, full_precision
-from hsiutils.attribution.linearise import input_image
+from hsiutils.attribution.linearise import Site, input_image, linearise
 from hsiutils.attribution.result import Attribution, as_map
+from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
 from hsiutils.models.unet import UNet
 
@@ -337,3 +342,29 @@ def _attribution(
     method: str, explained: Explained, image: Tensor, values: Tensor, biases: Mapping[str, float] | None = None
 ) -> Attribution:
     return Attribution(method, INPUT, as_map(values[0], ("band", "y", "x")), explained.at(image), biases or {})
+
+
+def gradient_x_input_sums(image: Audited, layer: str) -> Sums:
+    """The input's part of the linear decomposition."""
+    return image.linear(image.at.push({Site(INPUT): image.image[None]})[0])
+
+
+def gradient_sums(image: Audited, layer: str) -> Sums:
+    """The sum of the gradient's entries: what an input brighter by one everywhere would add, were the map affine."""
+    return image.linear(image.at.push({Site(INPUT): torch.ones_like(image.image)[None]})[0])
+
+
+def smoothgrad_sums(image: Audited, layer: str, samples: int = 16, noise: float = 0.15, seed: int = 0) -> Sums:
+    """The mean over noisy copies of the same, `hsiutils.attribution.gradients.smoothgrad`'s own copies."""
+    total, ones = torch.zeros_like(image.logits), torch.ones_like(image.image)[None]
+    for copy in noisy_copies(image.image, samples, noise, seed):
+        total += linearise(image.model, copy).push({Site(INPUT): ones})[0]
+    return image.linear(total / samples)
+
+
+def integrated_gradients_sums(image: Audited, layer: str, nodes: int = 32) -> Sums:
+    """From zero input along the straight path, with the logit of zero input, which the method hands out beside."""
+    total = image.ask(torch.zeros_like(image.image)[None])[0]
+    for node, weight in gauss_legendre(nodes):
+        total += weight * linearise(image.model, node * image.image).push({Site(INPUT): image.image[None]})[0]
+    return image.linear(total)

@@ -13,13 +13,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hsiutils.attribution import targets
-from hsiutils.attribution.cams import last_layer
 from hsiutils.attribution.checks import SIGNS, band_ablation, insertion_deletion, randomised_networks, similarity
 from hsiutils.attribution.hooks import frozen, full_precision
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.targets import Target
+from hsiutils.attribution.targets import Target, pixel, region
 from hsiutils.models.unet import UNet, layer_shapes
 
 Attribute = Callable[..., Attribution]
@@ -69,12 +67,10 @@ def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
     means[largest] = -torch.inf
     places = [(int(row), int(column)) for row, column in mask.nonzero().cpu()]
     spaced = tuple(places[(2 * k + 1) * len(places) // (2 * pixels)] for k in range(pixels))
-    classes, height, width = logits.shape
-    shape = (classes, height, width)
     return Question(
-        targets.class_map(logits, largest, mean=True),
-        targets.region(shape, int(means.argmax()), mask, mean=True),
-        tuple(targets.pixel(shape, largest, *place) for place in spaced),
+        region(model, x, largest, mask, mean=True),
+        region(model, x, int(means.argmax()), mask, mean=True),
+        tuple(pixel(model, x, largest, *place) for place in spaced),
         spaced,
         float(logits[largest].square().mean().sqrt()),
     )
@@ -83,7 +79,7 @@ def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
 def upper_layers(model: UNet) -> list[str]:
     """Keras names of the head and the whole decoder, from the head down: what "upper layers" means here."""
     names = [shape.name for shape in layer_shapes(model.config)]
-    return names[: names.index("conv2d_transpose") - 1 : -1]
+    return names[: names.index(model.config.transposes[0]) - 1 : -1]
 
 
 def stops(model: UNet) -> list[str]:
@@ -92,9 +88,9 @@ def stops(model: UNet) -> list[str]:
     The head, the last layers of the three highest decoder blocks, the end of `upper_layers`, the base, and the second
     layer of all, whose output the first skip connection carries.
     """
-    depth = model.config.depth
-    blocks = [f"conv2d_{4 * depth + 1 - 2 * step}" for step in range(min(3, depth))]
-    return [f"conv2d_{4 * depth + 2}", *blocks, upper_layers(model)[-1], f"conv2d_{2 * depth + 1}", "conv2d_1"]
+    config = model.config
+    ends = [second for _, second in reversed(config.blocks)]
+    return [config.head, *ends[: min(3, config.depth)], upper_layers(model)[-1], config.base, config.skips[0]]
 
 
 def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:
@@ -106,7 +102,7 @@ def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] =
         `map` (method, pixel, y, x) on the padded grid, `total` and `residual` (method, pixel), `logit` (pixel);
         coordinates `row` and `column` of pixel.
     """
-    found = [[METHODS[name](model, x, target, last_layer(model)) for target in asked.pixels] for name in names]
+    found = [[METHODS[name](model, x, target, model.config.last) for target in asked.pixels] for name in names]
     rows, columns = zip(*asked.places, strict=True)
     return xr.Dataset(
         {

@@ -3,10 +3,10 @@
 With batch normalisation folded in, every layer is linear but for ReLU and max-pooling, and those act at a given input
 like a fixed gate and a fixed choice. So y = J x + sum over layers of J_l b_l holds exactly, not to first order (the
 closure behind FullGrad, Srinivas & Fleuret 2019). `Linearisation.push` applies J to a batch of tangents: one pass gives
-the change of every logit of the image. It is a Jacobian-vector product done by hand, without autograd: a tangent walks
-through the convolutions without their biases, the gates and the choices of the primal pass.
+the change of every logit of the image. It is a Jacobian-vector product without autograd: a tangent runs through the
+convolutions without their biases, the gates and the choices of the primal pass.
 
-How an input is cut into parts, and what is kept of the logits that they contribute to.
+`Parts` cuts an input into parts that are pushed one by one; `Output` says which of the logits are kept.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hsiutils.attribution.hooks import INPUT, activations, full_precision
-from hsiutils.attribution.targets import class_name, class_number, one_image
-from hsiutils.models.unet import UNet
+from hsiutils.attribution.targets import class_number, one_image
+from hsiutils.models.unet import Conv, UNet
 
 MEMORY = 1 << 30
 """Default limit on the working memory of a computation, bytes: room for tangents of the full-size network in double
@@ -36,12 +36,10 @@ class Site(NamedTuple):
     ----------
     layer : Keras name, or "input".
     after : after the ReLU; else before it (and after the folded batch normalisation), where the bias enters.
-    skip : only the copy that the skip connection carries, of the last convolution of an encoder block.
     """
 
     layer: str
     after: bool = True
-    skip: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +89,8 @@ class Linearisation:
     def biases(self, layers: Iterable[str] | None = None) -> dict[Site, Tensor]:
         """The biases of layers (None for all) as tangents of a batch of one."""
         modules = self.network.keras_layers()
-        names = modules if layers is None else layers
-        return {
-            Site(name, after=False): cast(Tensor, modules[name].bias).detach()[None, :, None, None] for name in names
-        }
+        biases = {name: cast(Tensor, modules[name].bias).detach() for name in (modules if layers is None else layers)}
+        return {Site(name, after=False): bias[None, :, None, None] for name, bias in biases.items()}  # (1, k, 1, 1)
 
     def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
         """Outputs of layers at the image, (1, channels, h', w'), by one more forward pass."""
@@ -123,9 +119,8 @@ class Linearisation:
     @property
     def padded(self) -> tuple[int, int]:
         """(rows, columns) after padding."""
-        stride = self.network.config.stride
-        height, width = self.image.shape[1:]
-        return height + -height % stride, width + -width % stride
+        _, height, width = self.image.shape
+        return self.network.config.padded((height, width))
 
 
 def linearise(model: UNet, x: Tensor) -> Linearisation:
@@ -142,12 +137,11 @@ def linearise(model: UNet, x: Tensor) -> Linearisation:
     """
     image = input_image(model, x)
     network = model.folded().requires_grad_(False)
-    names = [name for name in network.keras_layers() if network.layer(name, after=True) is not network.head]
+    names = [name for name, unit in network.units().items() if unit.relu is not None]
     with torch.no_grad(), full_precision(), activations(network, names) as seen:
         logits = network(image[None])[0]
     gates = {name: (seen[name][0] > 0).to(image) for name in names}
-    pooled = [conv_name(2 * level + 1) for level in range(network.config.depth)]
-    picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in pooled}
+    picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in network.config.skips}
     return Linearisation(network, image, logits, gates, picks)
 
 
@@ -176,27 +170,26 @@ class _Walk:
         self.layers = at.network.keras_layers()
 
     def run(self, classes: Sequence[int] | None) -> Tensor:
-        depth, stride = self.at.network.config.depth, self.at.network.config.stride
-        height, width = self.at.image.shape[1:]
+        config, (_, height, width), (rows, columns) = self.at.network.config, self.at.image.shape, self.at.padded
+        blocks = iter(config.blocks)
         t = self.enter(Site(INPUT), None, tuple(self.at.image.shape))
-        t = None if t is None else functional.pad(t, (0, -width % stride, 0, -height % stride))
+        t = None if t is None else functional.pad(t, (0, columns - width, 0, rows - height))
         skips = []
-        for level in range(depth):
-            t = self.block(2 * level, t)
-            last = conv_name(2 * level + 1)
-            skips.append(self.enter(Site(last, skip=True), t, tuple(self.at.gates[last].shape)))
-            t = self.pool(last, t)
-        t = self.block(2 * depth, t)
-        for step in range(depth):
-            t = _join(self.layer(transpose_name(step), t), skips.pop())
-            t = self.block(2 * (depth + 1 + step), t)
-        t = self.head(t, classes)
+        for name in config.skips:
+            t = self.block(next(blocks), t)
+            skips.append(t)
+            t = self.pool(name, t)
+        t = self.block(next(blocks), t)
+        for name in config.transposes:
+            t = _join(self.layer(name, t), skips.pop())
+            t = self.block(next(blocks), t)
+        t = self.head(config.head, t, classes)
         if self.waiting:
-            raise KeyError(f"no such site in a U-Net of depth {depth}: {', '.join(map(str, self.waiting))}")
+            raise KeyError(f"no such site in a U-Net of depth {config.depth}: {', '.join(map(str, self.waiting))}")
         return t[:, :, :height, :width]
 
-    def block(self, first: int, t: Tensor | None) -> Tensor | None:
-        return self.layer(conv_name(first + 1), self.layer(conv_name(first), t))
+    def block(self, names: tuple[str, str], t: Tensor | None) -> Tensor | None:
+        return self.layer(names[1], self.layer(names[0], t))
 
     def layer(self, name: str, t: Tensor | None) -> Tensor | None:
         gate = self.at.gates[name]
@@ -207,11 +200,12 @@ class _Walk:
         if t is None:
             return None
         pick = self.at.picks[name]
+        # (n, k, 2h, 2w) -> (n, k, 4hw), of which (k, hw) are picked for every tangent -> (n, k, hw) -> (n, k, h, w)
         chosen = t.flatten(2).gather(2, pick.flatten(1).expand(len(t), -1, -1))
         return chosen.reshape(len(t), *pick.shape)
 
-    def head(self, t: Tensor | None, classes: Sequence[int] | None) -> Tensor:
-        head, name = self.at.network.head, conv_name(4 * self.at.network.config.depth + 2)
+    def head(self, name: str, t: Tensor | None, classes: Sequence[int] | None) -> Tensor:
+        head = self.at.network.head
         rows = list(range(head.out_channels)) if classes is None else list(classes)
         t = None if t is None else functional.conv2d(t, head.weight[rows])
         for site in (Site(name, after=False), Site(name)):
@@ -230,23 +224,13 @@ class _Walk:
         return tangent.expand(-1, *shape) if t is None else t + tangent
 
 
-def conv_name(number: int) -> str:
-    """Keras name of a convolution by its place in the order of computation."""
-    return f"conv2d_{number}" if number else "conv2d"
-
-
-def transpose_name(step: int) -> str:
-    """Keras name of the transposed convolution that opens a decoder step."""
-    return f"conv2d_transpose_{step}" if step else "conv2d_transpose"
-
-
-def _linear(layer: nn.Module, t: Tensor | None) -> Tensor | None:
+def _linear(layer: Conv, t: Tensor | None) -> Tensor | None:
     """A convolution without its bias."""
     if t is None:
         return None
     if isinstance(layer, nn.ConvTranspose2d):
         return functional.conv_transpose2d(t, layer.weight, stride=2)
-    return functional.conv2d(t, cast(nn.Conv2d, layer).weight, padding="same")
+    return functional.conv2d(t, layer.weight, padding="same")
 
 
 def _join(up: Tensor | None, skip: Tensor | None) -> Tensor | None:
@@ -282,11 +266,9 @@ class Parts:
         Raises
         ------
         ValueError
-            If the partition does not fit the image, or there is nothing to cut by.
+            If the partition does not fit the image.
         """
         channels, height, width = image.shape
-        if partition is None and not bands:
-            raise ValueError("cut the input by bands, by a partition, or by both: neither was asked for")
         coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"band": np.arange(channels)} if bands else {}
         codes = torch.zeros((height, width), dtype=torch.long, device=image.device)
         if partition is not None:
@@ -325,16 +307,16 @@ class Output:
     coords: Coords
 
     @classmethod
-    def of(cls, at: Linearisation, classes: Sequence[int] | None, over: ArrayLike | None) -> "Output":
+    def of(cls, at: Linearisation, classes: Sequence[int | str] | None, over: ArrayLike | None) -> "Output":
         """Keep some classes (None for all), at every pixel or averaged over the regions of an integer map (h, w)."""
-        count = at.logits.shape[0]
-        chosen = tuple(range(count)) if classes is None else tuple(class_number(number, count) for number in classes)
-        coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"class": [class_name(number) for number in chosen]}
+        names = at.network.config.names
+        chosen = range(len(names)) if classes is None else [class_number(at.network, name) for name in classes]
+        coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"class": [names[number] for number in chosen]}
         if over is None:
-            return cls(chosen, None, coords)
+            return cls(tuple(chosen), None, coords)
         coords["target"], codes = region_codes(over, at.image, "over")
-        member = torch.nn.functional.one_hot(codes.flatten(), len(coords["target"])).to(at.image)
-        return cls(chosen, member / member.sum(0), coords)
+        member = functional.one_hot(codes.flatten(), len(coords["target"])).to(at.image)  # (h w, targets)
+        return cls(tuple(chosen), member / member.sum(0), coords)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -344,12 +326,14 @@ class Output:
     def keep(self, logits: Tensor) -> NDArray[Any]:
         """(n, classes, h, w) -> the same or (n, classes, targets), on the CPU."""
         with full_precision():
+            # (n, classes, h w) @ (h w, targets) -> (n, classes, targets)
             kept = logits if self.averages is None else logits.flatten(2) @ self.averages
         return np.asarray(kept.detach().cpu().numpy())
 
     def named(self, values: NDArray[Any], parts: Coords | None = None) -> xr.DataArray:
         """Values with the part axes in front, as a DataArray."""
         axes = parts or {}
+        # (parts, *kept) -> (band, region, *kept)
         shaped = values.reshape(tuple(len(labels) for labels in axes.values()) + values.shape[-len(self.dims) :])
         return xr.DataArray(shaped, dims=(*axes, *self.dims), coords={**axes, **self.coords})
 

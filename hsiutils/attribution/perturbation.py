@@ -1,6 +1,7 @@
 """Attributions that ask the network again with something changed: a mask on the input, a channel or a patch removed.
 
-They cost a forward pass a channel, patch or band. Single changes need not add up to the logit, and their sums are
+They cost a forward pass a channel, patch or band, and every answer holds all logits, so that their sums at every pixel
+and class (`hsiutils.attribution.sums`) cost no more. Single changes need not add up to the logit, and their sums are
 handed out as they are.
 """
 
@@ -15,6 +16,7 @@ from hsiutils.attribution.cams import Seen, cam_method, weighted
 from hsiutils.attribution.gradients import prepared
 from hsiutils.attribution.hooks import INPUT, Size, frozen, full_precision, replaced, to_image
 from hsiutils.attribution.result import Attribution, as_map
+from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
 from hsiutils.models.unet import UNet
 
@@ -148,9 +150,72 @@ def logits_without(model: UNet, image: Tensor, layer: str, channels: Tensor, aft
 
 def channel_masks(activation: Tensor, layer: str, padded: Size, image: Size) -> Tensor:
     """Every channel (k, h', w') of a layer upsampled to the image and scaled to 0..1, (k, 1, h, w)."""
-    values = activation[:, None]
+    values = activation[:, None]  # (k, 1, h', w')
     if layer != INPUT:
         values = to_image(values, padded, image)
     low = values.amin((1, 2, 3), keepdim=True)
     spread = values.amax((1, 2, 3), keepdim=True) - low
     return torch.where(spread == 0, 0, (values - low) / spread)
+
+
+def ablationcam_sums(image: Audited, layer: str) -> Sums:
+    """AblationCAM: one forward pass a channel."""
+    masses, pixels = image.masses(layer), torch.zeros_like(image.logits)
+    for numbers in image.blocks(len(masses)):
+        falls = image.logits - logits_without(image.model, image.image, layer, numbers, image.after)
+        # (k,), (k, classes, h, w) -> (classes, h, w)
+        pixels += torch.einsum("k,kcyx->cyx", masses[numbers], falls)
+    return Sums(pixels / image.logits, image.over_regions(pixels) / image.over_regions(image.logits))
+
+
+def scorecam_sums(image: Audited, layer: str) -> Sums:
+    """ScoreCAM: one forward pass a channel; the softmax over channels is taken along the way."""
+    height, width = image.image.shape[1:]
+    masks = channel_masks(image.seen[layer], layer, image.at.padded, (height, width))
+    masses = image.masses(layer)
+    pixels, regions = _SoftmaxMean(image.logits), _SoftmaxMean(image.logits.sum((1, 2)))
+    for numbers in image.blocks(len(masses)):
+        scores = image.ask(image.image * masks[numbers])
+        pixels.add(scores, masses[numbers])
+        regions.add(image.over_regions(scores), masses[numbers])
+    return Sums(pixels.mean, regions.mean)
+
+
+class _SoftmaxMean:
+    """Mean of values weighted by the softmax of scores that come in blocks; nothing but running sums is held."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.highest = torch.full_like(like, -torch.inf)
+        self.weight, self.total = torch.zeros_like(like), torch.zeros_like(like)
+
+    def add(self, scores: Tensor, values: Tensor) -> None:
+        """Scores (n, ...) with a value each, (n,)."""
+        highest = torch.maximum(self.highest, scores.amax(0))
+        before, now = (self.highest - highest).exp(), (scores - highest).exp()
+        self.weight = self.weight * before + now.sum(0)
+        self.total = self.total * before + torch.einsum("n,n...->...", values, now)
+        self.highest = highest
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.weight
+
+
+def occlusion_sums(image: Audited, layer: str, patch: int = 8) -> Sums:
+    """The falls of every logit when one patch after the other becomes zero."""
+    height, width = image.image.shape[1:]
+    return image.linear(_summed_falls(image, patches(height, width, patch)))
+
+
+def band_occlusion_sums(image: Audited, layer: str) -> Sums:
+    """The falls of every logit when one band after the other becomes zero."""
+    return image.linear(_summed_falls(image, torch.arange(len(image.image))[:, None, None]))
+
+
+def _summed_falls(image: Audited, labels: Tensor) -> Tensor:
+    """Sum over the labels of what every logit loses when the input is zero there, (classes, h, w)."""
+    labels, total = labels.to(image.image.device), torch.zeros_like(image.logits)
+    for numbers in image.blocks(int(labels.max()) + 1):
+        kept = image.image * (labels != numbers[:, None, None, None])
+        total += (image.logits - image.ask(kept)).sum(0)
+    return total

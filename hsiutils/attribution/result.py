@@ -1,14 +1,16 @@
-"""What every method returns: a map with named axes that carries its own closure.
+"""What every method returns: named axes, and a verdict on whether the contributions sum to what they explain.
 
 Closure (conservativeness, arXiv 2502.14416 Eqs. 5-7) asks whether the contributions sum to the explained number. Nobody
-has to remember to check: total, signed residual, tolerance and verdict come with the map.
-
-Does a decomposition sum to the logits, everywhere? And what is done where single precision does not suffice.
+has to remember to check: an `Attribution` (one target) and a `Decomposition` (every logit of an image) carry their
+signed residual, the tolerance that rounding excuses, and the verdict. `closed` computes once more in float64 where
+single precision does not suffice, and warns where that does not help.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -35,6 +37,13 @@ class Attribution:
         was asked to upsample. Its dtype is the network's.
     logit : value of the target.
     biases : contribution of each layer's bias, for methods that speak of biases; they count in the total.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> found = Attribution("by hand", "input", xr.DataArray(np.array([[1.0, 2.0]]), dims=("y", "x")), 3.5)
+    >>> found.total, found.residual, found.closes
+    (3.0, -0.5, False)
     """
 
     method: str
@@ -68,6 +77,104 @@ class Attribution:
         """Verdict: the contributions sum to the logit. A residual that is not a number does not."""
         return bool(abs(self.residual) <= self.tolerance)
 
+    def astype(self, dtype: str) -> "Attribution":
+        """The same with the map rounded to another dtype."""
+        return replace(self, map=self.map.astype(dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Contributions of parts of the input, and of the biases, to every logit of one image.
+
+    Attributes
+    ----------
+    contribution : (band, region, class, y, x), with the part axes that were asked for. Averaged over target regions,
+        the axis target stands in the place of y, x, here and below.
+    bias : (layer, class, y, x), what the input's parts do not say: biases, and what the reference adds.
+    logit : (class, y, x) of the network.
+    computed : dtype of the computation; the arrays are rounded to the network's own.
+    nodes : of the path from the reference; None for the exact decomposition at the input.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hsiutils.attribution.decompose import decompose
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)).double().eval()
+    >>> found = decompose(model, torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0)).double())
+    >>> found.contribution.dims, found.closes
+    (('band', 'class', 'y', 'x'), True)
+    """
+
+    contribution: xr.DataArray
+    bias: xr.DataArray
+    logit: xr.DataArray
+    computed: str
+    nodes: int | None = None
+
+    @cached_property
+    def residual(self) -> xr.DataArray:
+        """Sum of all parts minus the logit, (class, y, x), added up in float64."""
+        return self._exact_logit.copy(data=self._parts.sum(axis=0)) - self._exact_logit
+
+    @cached_property
+    def relative(self) -> xr.DataArray:
+        """Size of the residual over `closure_scale`, (class, y, x): `TOLERANCE` is its limit."""
+        scale = closure_scale(self.logit.values, self._parts)
+        return abs(self.residual) / np.maximum(scale, np.finfo(np.float64).tiny)
+
+    @property
+    def tolerance(self) -> xr.DataArray:
+        """Largest absolute residual that rounding in the logits' dtype excuses, (class, y, x)."""
+        limit = tolerance_of(self.logit.dtype) * closure_scale(self.logit.values, self._parts)
+        return self._exact_logit.copy(data=limit)
+
+    @property
+    def closes(self) -> bool:
+        """Verdict: the parts sum to the logit at every pixel and class. A residual that is not a number does not."""
+        return bool((self.relative <= tolerance_of(self.logit.dtype)).all())
+
+    @property
+    def completeness(self) -> float:
+        """Largest |residual| over largest |logit - reference's logit|, of a path: 0 is complete, NaN undefined.
+
+        Raises
+        ------
+        ValueError
+            If this is no path.
+        """
+        if self.nodes is None:
+            raise ValueError("completeness is of a path: an exact decomposition has `residual` and `closes`")
+        start = self.bias.sel(layer=REFERENCE, drop=True).astype(np.float64)
+        change = self._exact_logit - start
+        largest = float(abs(change).max())
+        axes = [dim for dim in self.contribution.dims if dim not in self.logit.dims]
+        missed = self.contribution.sum(axes, dtype=np.float64) - change
+        return float(abs(missed).max()) / largest if largest else float("nan")
+
+    def astype(self, dtype: str) -> "Decomposition":
+        """The same with its arrays rounded to another dtype."""
+        arrays = (self.contribution.astype(dtype), self.bias.astype(dtype), self.logit.astype(dtype))
+        return Decomposition(*arrays, self.computed, self.nodes)
+
+    @property
+    def _exact_logit(self) -> xr.DataArray:
+        return self.logit.astype(np.float64)
+
+    @cached_property
+    def _parts(self) -> NDArray[np.float64]:
+        """Every part of the input, then the biases, in float64: (parts, *logit)."""
+        dims = self.logit.dims
+        axes = [dim for dim in self.contribution.dims if dim not in dims]
+        inputs = self.contribution.astype(np.float64).transpose(*axes, *dims).values
+        biases = self.bias.astype(np.float64).transpose("layer", *dims).values
+        # (band, region, *logit) -> (band region, *logit)
+        return np.concatenate([inputs.reshape(-1, *self.logit.shape), biases])
+
+
+REFERENCE = "reference"
+"""Label, beside the biases, of what the reference adds."""
+
 
 def as_map(values: Tensor, dims: Sequence[str]) -> xr.DataArray:
     """A tensor as a DataArray with named axes, off the graph and on the CPU."""
@@ -97,36 +204,11 @@ def closure_scale(logit: ArrayLike, parts: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.maximum(np.abs(logit), size))
 
 
-Found = TypeVar("Found", xr.Dataset, Attribution)
-
-
-def closure(found: xr.Dataset) -> xr.Dataset:
-    """Judge a decomposition at every pixel (or target region) and class.
-
-    Parameters
-    ----------
-    found : `contribution` (..., class, y, x), `bias` (layer, class, y, x) and `logit` (class, y, x), as of
-        `hsiutils.attribution.decompose.decompose`.
-
-    Returns
-    -------
-    Dataset
-        `residual`, total minus logit; `relative`, its size over max(|logit|, 2-norm of the parts); `closes`, whether
-        that is within `TOLERANCE` for the dtype. All (class, y, x), added up in float64.
-    """
-    logit = found["logit"].astype(np.float64)
-    axes = [dim for dim in found["contribution"].dims if dim not in logit.dims]
-    inputs = found["contribution"].astype(np.float64).transpose(*axes, *logit.dims).values
-    biases = found["bias"].astype(np.float64).transpose("layer", *logit.dims).values
-    parts = np.concatenate([inputs.reshape(-1, *logit.shape), biases])
-    residual = logit.copy(data=parts.sum(axis=0)) - logit
-    relative = abs(residual) / np.maximum(closure_scale(logit.values, parts), np.finfo(np.float64).tiny)
-    closes = relative <= tolerance_of(found["logit"].dtype)
-    return xr.Dataset({"residual": residual, "relative": relative, "closes": closes})
+Found = TypeVar("Found", Attribution, Decomposition)
 
 
 def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> Found:
-    """A decomposition that closes: in the network's precision where that suffices, else computed in float64.
+    """A result that closes: in the network's precision where that suffices, else computed in float64.
 
     Inside a network the parts can be a thousand times larger than what is left of them at the head, and single
     precision then rounds by more than the tolerance at a few pixels in a million. Such an image is decomposed once
@@ -134,30 +216,21 @@ def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> 
 
     Parameters
     ----------
-    compute : (model, x) -> a decomposition by `closure`'s rules, or an Attribution.
+    compute : (model, x) -> an Attribution or a Decomposition that should close.
 
-    Returns
-    -------
-    What `compute` returns. A Dataset's attribute `computed` says in which precision.
+    Warns
+    -----
+    UserWarning
+        If it does not close in float64 either: then it is not rounding, and the parts explain another network.
     """
     found, dtype = compute(model, x), model.head.weight.dtype
-    if dtype == torch.float64 or _closes(found):
-        return _marked(found, dtype)
-    precise = compute(copy.deepcopy(model).double(), x.double())
-    return _marked(_rounded(precise, str(dtype).removeprefix("torch.")), torch.float64)
-
-
-def _closes(found: xr.Dataset | Attribution) -> bool:
-    return found.closes if isinstance(found, Attribution) else bool(closure(found)["closes"].all())
-
-
-def _rounded(found: Found, dtype: str) -> Found:
-    if isinstance(found, Attribution):
-        return Attribution(found.method, found.layer, found.map.astype(dtype), found.logit, found.biases)
-    return found.astype(dtype)
-
-
-def _marked(found: Found, dtype: torch.dtype) -> Found:
-    if isinstance(found, Attribution):
-        return found
-    return found.assign_attrs(computed=str(dtype).removeprefix("torch."))
+    if dtype != torch.float64 and not found.closes:
+        found = compute(copy.deepcopy(model).double(), x.double()).astype(str(dtype).removeprefix("torch."))
+    if not found.closes:
+        warnings.warn(
+            f"the parts do not sum to the logits (largest residual {float(np.abs(found.residual).max()):.3g}), in "
+            "float64 neither: the network does more than its layers say. Has it another activation or pooling, or a "
+            "hook that changes a tensor? Do not read its parts.",
+            stacklevel=3,
+        )
+    return found

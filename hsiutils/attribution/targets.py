@@ -1,10 +1,10 @@
 """What an attribution explains: a fixed weighted sum of the logits of one image.
 
 One type covers a pixel, a region, the map of a class, and anything linear. The weights are frozen when the target is
-made: a mask recomputed while the input changes explains a moving number (measured: a class mask that
-follows argmax along an integration path broke completeness by 91 %, a frozen one by 0.02 %).
+made: a mask recomputed while the input changes explains a moving number (measured: a class mask that follows argmax
+along an integration path broke completeness by 91 %, a frozen one by 0.02 %).
 
-What an input is compared with, or replaced by: a number, a spectrum, or an image.
+Also here: `reference_image`, what an input is compared with or replaced by.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hsiutils.data.classes import CLASSES
+from hsiutils.attribution.hooks import frozen, full_precision
+from hsiutils.models.unet import UNet
 
 Shape = tuple[int, int, int]
 """(classes, rows, columns) of the logits of one image."""
@@ -24,10 +25,25 @@ Shape = tuple[int, int, int]
 class Target:
     """The number that is explained: the sum over classes and pixels of weight times logit.
 
+    Any weights make a target; `pixel`, `region`, `margin` and `class_map` make the usual ones.
+
     Attributes
     ----------
     weights : (classes, h, w), kept as a float64 copy of what was given.
     name : for titles and messages.
+
+    Raises
+    ------
+    ValueError
+        If the weights have another number of axes, are not finite, or all zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weights = torch.zeros(2, 3, 4)
+    >>> weights[0, 1, 1], weights[1, 1, 1] = 1, -1
+    >>> Target(weights, "class 0 minus class 1 at (1, 1)").value(torch.ones(1, 2, 3, 4))
+    tensor([0.])
     """
 
     weights: Tensor
@@ -61,16 +77,17 @@ class Target:
                 f"target {self.name!r} is for logits (n, {', '.join(map(str, self.shape))}), got "
                 f"{tuple(logits.shape)}: make the target with this image's logits shape"
             )
-        return (logits * self.weights.to(logits)).flatten(1).sum(1)
+        return (logits * self.weights.to(logits)).flatten(1).sum(1)  # (n, classes h w) -> (n,)
 
 
-def pixel(shape: Shape, class_index: int | str, row: int, col: int) -> Target:
+def pixel(model: UNet, x: Tensor, class_name: str | int, row: int, col: int) -> Target:
     """The logit of one class at one pixel.
 
     Parameters
     ----------
-    shape : (classes, h, w) of the logits.
-    class_index : channel of the logits, or one of `hsiutils.data.classes.CLASSES` by name.
+    model : names its classes by `config.class_names`.
+    x : (channels, h, w) or (1, channels, h, w).
+    class_name : name, or channel of the logits.
 
     Raises
     ------
@@ -78,114 +95,133 @@ def pixel(shape: Shape, class_index: int | str, row: int, col: int) -> Target:
         If there is no such class.
     IndexError
         If the pixel is outside the image; negative indices are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
+    >>> target = pixel(model, torch.zeros(3, 6, 8), "Sky", 2, 5)
+    >>> target.name, target.shape
+    ('Sky at (2, 5)', (2, 6, 8))
     """
-    classes, height, width = shape
-    index = class_number(class_index, classes)
-    if not (0 <= row < height and 0 <= col < width):
-        raise IndexError(f"pixel ({row}, {col}) is outside the image of {height} rows and {width} columns")
+    index, shape = class_number(model, class_name), _shape(model, x)
+    if not (0 <= row < shape[1] and 0 <= col < shape[2]):
+        raise IndexError(f"pixel ({row}, {col}) is outside the image of {shape[1]} rows and {shape[2]} columns")
     values = torch.zeros(shape, dtype=torch.float64)
     values[index, row, col] = 1
-    return Target(values, f"{class_name(index)} at ({row}, {col})")
+    return Target(values, f"{model.config.names[index]} at ({row}, {col})")
 
 
-def region(shape: Shape, class_index: int | str, mask: Tensor, mean: bool = False) -> Target:
+def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor, mean: bool = False) -> Target:
     """The sum, or the mean, of the logit of one class over a mask.
 
     Parameters
     ----------
-    shape : (classes, h, w) of the logits.
-    class_index : channel of the logits, or class name.
-    mask : (h, w) boolean.
+    model, x, class_name : as in `pixel`.
+    mask : (h, w) boolean, of torch or numpy.
     mean : divide by the number of pixels.
 
     Raises
     ------
     ValueError
         If there is no such class, or the mask has another shape or dtype, or is empty.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model, x = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)), torch.zeros(3, 6, 8)
+    >>> labels = np.arange(48).reshape(6, 8) // 12
+    >>> region(model, x, 1, labels == 2, mean=True).name
+    'class 1, mean of 12 pixels'
     """
-    index = class_number(class_index, shape[0])
-    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape[1:]):
-        raise ValueError(f"mask must be boolean of shape {tuple(shape[1:])}, got {mask.dtype} {tuple(mask.shape)}")
-    pixels = int(mask.sum())
+    index, shape = class_number(model, class_name), _shape(model, x)
+    chosen, name = _mask(mask, shape), model.config.names[index]
+    pixels = int(chosen.sum())
     if not pixels:
-        raise ValueError(f"the mask for class {class_name(index)} is empty: there is no pixel to explain")
+        raise ValueError(f"the mask for class {name} is empty: there is no pixel to explain")
     values = torch.zeros(shape, dtype=torch.float64)
-    values[index, mask.cpu()] = 1 / pixels if mean else 1
-    return Target(values, f"{class_name(index)}, {'mean' if mean else 'sum'} of {pixels} pixels")
+    values[index, chosen] = 1 / pixels if mean else 1
+    return Target(values, f"{name}, {'mean' if mean else 'sum'} of {pixels} pixels")
 
 
-def margin(shape: Shape, class_index: int | str, mask: Tensor) -> Target:
+def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor) -> Target:
     """The margin of a class, its logit less the mean of the others, averaged over a mask.
 
     A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it.
 
     Parameters
     ----------
-    shape, class_index, mask : as in `region`.
+    model, x, class_name, mask : as in `region`.
 
     Raises
     ------
     ValueError
         As `region`, or if there is only one class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model, x = UNet(UNetConfig(channels=3, classes=3, depth=1, filters=2)), torch.zeros(3, 2, 2)
+    >>> margin(model, x, 0, torch.ones(2, 2, dtype=torch.bool)).weights[:, 0, 0]
+    tensor([ 0.2500, -0.1250, -0.1250], dtype=torch.float64)
     """
-    own = region(shape, class_index, mask, mean=True)
-    others = shape[0] - 1
+    own = region(model, x, class_name, mask, mean=True)
+    others = own.shape[0] - 1
     if not others:
         raise ValueError("a margin needs at least two classes, got 1")
     area = own.weights.sum(0)
     return Target(own.weights * (1 + 1 / others) - area / others, f"margin of {own.name}")
 
 
-def class_map(logits: Tensor, class_index: int | str, mean: bool = False) -> Target:
+def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False) -> Target:
     """The logit of a class over the pixels that the network gives to it: the authors' region of interest.
 
-    The mask is taken at these logits once and for all.
+    The mask is taken at this image's logits once and for all.
 
     Parameters
     ----------
-    logits : (classes, h, w) or (1, classes, h, w).
-    class_index : channel of the logits, or class name.
+    model, x, class_name : as in `pixel`.
     mean : divide by the number of pixels.
 
     Raises
     ------
     ValueError
         If there is no such class, or no pixel's largest logit is that of the class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2))
+    >>> class_map(model, torch.zeros(3, 2, 4), 0).name  # all logits are equal, and the first class wins
+    'class 0, sum of 8 pixels predicted so'
     """
-    image = one_image(logits, "logits")
-    index = class_number(class_index, image.shape[0])
-    mask = image.argmax(dim=0) == index
-    classes, height, width = image.shape
-    target = region((classes, height, width), index, mask, mean)
+    index = class_number(model, class_name)
+    with torch.no_grad(), full_precision(), frozen(model):
+        winners = model(one_image(x, "x")[None])[0].argmax(0)
+    target = region(model, x, index, winners == index, mean)
     return Target(target.weights, f"{target.name} predicted so")
 
 
-def weights(values: Tensor, name: str = "weighted logits") -> Target:
-    """Any weights (classes, h, w), e.g. one class minus another over a region."""
-    return Target(values, name)
-
-
-def class_number(class_index: int | str, classes: int) -> int:
-    """Channel of the logits that a class has, given by number or by name.
+def class_number(model: UNet, class_name: str | int) -> int:
+    """Channel of the logits that a class has, given by name or by number.
 
     Raises
     ------
     ValueError
         If it is none of the network's classes.
     """
-    names = CLASSES[:classes]
-    if isinstance(class_index, str):
-        if class_index not in names:
-            raise ValueError(f"no class {class_index!r} among the network's classes: {', '.join(names)}")
-        return names.index(class_index)
-    if not 0 <= class_index < classes:
-        raise ValueError(f"no class {class_index}: the network has classes 0..{classes - 1}")
-    return class_index
-
-
-def class_name(index: int) -> str:
-    """Name of a channel of the logits; channels beyond the five classes (the authors' void) go by number."""
-    return CLASSES[index] if index < len(CLASSES) else f"class {index}"
+    names = model.config.names
+    if isinstance(class_name, str):
+        if class_name not in names:
+            raise ValueError(f"no class {class_name!r} among the network's classes: {', '.join(names)}")
+        return names.index(class_name)
+    if not 0 <= class_name < len(names):
+        raise ValueError(f"no class {class_name}: the network has classes 0..{len(names) - 1}")
+    return int(class_name)
 
 
 def one_image(tensor: Tensor, what: str) -> Tensor:
@@ -233,3 +269,19 @@ def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
             f"{width}), got shape {array.shape}"
         )
     return values.expand_as(image).clone()
+
+
+def _shape(model: UNet, x: Tensor) -> Shape:
+    _, height, width = one_image(x, "x").shape
+    return model.config.classes, height, width
+
+
+def _mask(mask: ArrayLike | Tensor, shape: Shape) -> Tensor:
+    """A boolean mask (h, w) of torch or numpy, on the CPU."""
+    values = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
+    if values.dtype != torch.bool or tuple(values.shape) != shape[1:]:
+        raise ValueError(
+            f"the mask must hold booleans and have the image's shape {shape[1:]}, got {values.dtype} "
+            f"{tuple(values.shape)}: compare labels with a class to make one, e.g. labels == 2"
+        )
+    return values

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsiutils.data.atomic import replacing
-from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
+from hsiutils.models.unet import UNet, UNetConfig, keras_name, layer_shapes
 
 _HEADER = b"HEAP\0\0\0\0"
 """Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each."""
@@ -370,21 +370,22 @@ def _to_torch(values: NDArray[Any]) -> NDArray[Any]:
 
 def _modules(model: UNet) -> dict[str, nn.Module]:
     """The layers that have weights by Keras name: convolutions, transposed ones, then normalisations."""
-    norms = [norm for block in model.blocks() for norm in (block.norm1, block.norm2)]
-    if not all(isinstance(norm, nn.BatchNorm2d) for norm in norms):
+    units = model.units()
+    norms = [unit.norm for unit in units.values() if unit.norm is not None]
+    if not norms:
         raise ValueError("this network's batch normalisation was folded away; take it as it was before `folded()`")
-    names = [f"batch_normalization_{n}" if n else "batch_normalization" for n in range(len(norms))]
-    return model.keras_layers() | dict(zip(names, norms, strict=True))
+    convs: dict[str, nn.Module] = {name: unit.conv for name, unit in units.items()}
+    return convs | {keras_name("batch_normalization", number): norm for number, norm in enumerate(norms)}
 
 
 def _arrays_of(model: UNet) -> dict[str, dict[str, NDArray[Any]]]:
     """Keras name to arrays by role, in the order of computation (that of Keras' `model.layers`)."""
-    modules, norms = _modules(model), 0
+    modules, units, norms = _modules(model), model.units(), 0
     names: list[str] = []
     for shape in layer_shapes(model.config):
         names.append(shape.name)
-        if "transpose" not in shape.name and modules[shape.name] is not model.head:
-            names.append(f"batch_normalization_{norms}" if norms else "batch_normalization")
+        if units[shape.name].norm is not None:
+            names.append(keras_name("batch_normalization", norms))
             norms += 1
     return {name: _arrays(modules[name]) for name in names}
 

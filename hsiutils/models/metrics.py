@@ -1,14 +1,13 @@
-"""What a segmentation is worth: counts per scene first, every figure of merit derived from them.
+"""What a segmentation is worth: `predict` gives class maps, `evaluate` counts, `scores` figures of merit of counts.
 
 Counts add up over scenes, so the spread over seeds, a bootstrap over scenes and every average come from the same
 Dataset. Void pixels (`hsiutils.data.classes.VOID` in the truth) are never counted. A class that is neither in the truth
 nor in the prediction has no IoU: it is NaN, not 0 or 1, and means leave it out.
-
-A trained network at work: class maps, and the counts that every score of the book derives from.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.data.classes import VOID
+from hsiutils.models.unet import UNet
 
 BOUNDARY_FRACTION = 0.005
 """Width of the boundary as a share of the image's diagonal: 2 pixels at 216 x 409.
@@ -31,9 +31,7 @@ Mask = NDArray[np.bool_]
 ClassMap = NDArray[np.integer]
 
 
-def confusion(
-    predicted: ClassMap, truth: ClassMap, classes: Sequence[str] = CLASSES, mask: Mask | None = None
-) -> xr.DataArray:
+def confusion(predicted: ClassMap, truth: ClassMap, classes: Sequence[str], mask: Mask | None = None) -> xr.DataArray:
     """Count the pixels of every pair of true and predicted class.
 
     Parameters
@@ -72,7 +70,7 @@ def boundary(mask: Mask, distance: int) -> Mask:
 def boundary_counts(
     predicted: ClassMap,
     truth: ClassMap,
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str],
     distance: int | None = None,
     mask: Mask | None = None,
 ) -> xr.Dataset:
@@ -99,7 +97,7 @@ def boundary_counts(
 def scene_counts(
     predicted: ClassMap,
     truth: ClassMap,
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str],
     sunlit: Mask | NDArray[np.floating] | None = None,
     distance: int | None = None,
 ) -> xr.Dataset:
@@ -272,31 +270,50 @@ def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int 
 
 def evaluate(
     model: nn.Module,
-    dataset: Dataset[tuple[Tensor, Tensor]],
-    names: Sequence[str],
-    classes: Sequence[str] = CLASSES,
+    scenes: Dataset[tuple[Tensor, Tensor]],
+    names: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     sunlit: Sequence[Mask | NDArray[np.floating]] | None = None,
     distance: int | None = None,
     batch: int = 8,
 ) -> xr.Dataset:
-    """Counts of every scene of a data set; `hsiutils.models.metrics.scores` makes figures of merit of them.
+    """Counts of every scene; `scores` makes figures of merit of them.
 
     Parameters
     ----------
     model, batch : as in `predict`.
-    dataset : of (image (channels, h, w), class indices (h, w) with `hsiutils.data.classes.VOID`), all of one size.
-    names : of the scenes, in the order of the data set.
-    classes, distance : as in `hsiutils.models.metrics.scene_counts`.
-    sunlit : for every scene, as in `hsiutils.models.metrics.scene_counts`; None when that is not known.
+    scenes : pairs of image (channels, h, w) and class indices (h, w) with `hsiutils.data.classes.VOID`, all of one
+        size, such as `data.scenes("test", inputs)`.
+    names : of the scenes, in their order; None for their own `names`, or their numbers.
+    classes : names, in the order of the outputs; None for those of the network's `config`.
+    sunlit : for every scene, as in `scene_counts`; None when that is not known.
+    distance : as in `boundary_counts`.
 
     Returns
     -------
     Dataset of confusion (scene, region, truth, predicted), boundary_intersection and boundary_union (scene, region,
     class).
+
+    Raises
+    ------
+    ValueError
+        If names or masks are not as many as the scenes, or labels are none of the classes.
+
+    Examples
+    --------
+    >>> from hsiutils.models.unet import UNet, UNetConfig
+    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
+    >>> scenes = [(torch.zeros(3, 4, 6), torch.zeros(4, 6, dtype=torch.long))]
+    >>> counts = evaluate(model, scenes)  # without biases every logit is zero, and the first class wins
+    >>> float(scores(counts)["iou"].sel({"region": "all", "class": "Road"}))
+    1.0
     """
+    if names is None:
+        names = [str(name) for name in getattr(scenes, "names", range(len(cast(Sized, scenes))))]
+    classes = cast(UNet, model).config.names if classes is None else classes
     masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
     counts: list[xr.Dataset] = []
-    for images, labels in DataLoader(dataset, batch, generator=torch.Generator()):
+    for images, labels in DataLoader(scenes, batch, generator=torch.Generator()):
         for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
             if len(counts) < min(len(names), len(masks)):
                 counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))

@@ -1,25 +1,41 @@
-"""A network under a recipe, as PyTorch Lightning wants it: loss, schedule, order of the scenes, validation."""
+"""A network under a recipe, as PyTorch Lightning wants it.
 
-from collections.abc import Iterator, Sized
+Loss, schedule, order of the scenes, validation, the record of a training, and the trainer that runs it.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from hsiutils.data.classes import FREQUENCIES, VOID, inverse_frequency_weights
+from hsiutils.data.classes import VOID, inverse_frequency_weights
 from hsiutils.models.metrics import iou, weighted_iou
-from hsiutils.models.unet import UNet
+from hsiutils.models.unet import UNet, save
 
 Scenes = Dataset[tuple[Tensor, Tensor]]
 """Pairs of image (channels, h, w) float32 and class indices (h, w) int64 with `VOID`; has a length."""
+LAST = "last.ckpt"
+
+
+class Progress(Protocol):
+    """A progress callback, called after every epoch."""
+
+    def __call__(self, done: int, total: int, row: Mapping[str, float]) -> None:
+        """`done` of `total` epochs; the newest row of the history."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +50,9 @@ class Recipe:
     schedule : "step" multiplies the rate by `drop_factor` at `drop_epoch`; "one-cycle" (Smith 2018) rises and falls
         once over all steps, and gets more from few epochs.
     l2 : penalty l2 * sum(kernel**2) on convolution kernels only, as Keras defines it.
-    class_weights : of the cross-entropy. "inverse-frequency" of the training labels, "published" those of HSI-Drive
-        v2.0, "none" equal, or one number per class. Rescaled so that the mean over the labelled pixels is one.
+    class_weights : of the cross-entropy. "inverse-frequency" of the training labels, "published" of the frequencies
+        that the data set's authors published (`hsiutils.models.train.train` takes them from its `classes`), "none"
+        equal, or one number per class. Rescaled so that the mean over the labelled pixels is one.
     patience, min_delta : training stops when the validation loss has not fallen by `min_delta` for so many validations.
     validate_every : epochs from one validation to the next.
     flip : mirror half of the training images left to right.
@@ -116,17 +133,13 @@ class EpochSampler(Sampler[int]):
 class Segmenter(pl.LightningModule):
     """The network under a recipe, as Lightning wants it."""
 
-    def __init__(
-        self, model: UNet, recipe: Recipe, frequencies: NDArray[np.float64], classes: tuple[str, ...], seed: int
-    ) -> None:
+    def __init__(self, model: UNet, recipe: Recipe, frequencies: NDArray[np.float64], seed: int) -> None:
         super().__init__()
-        if model.config.classes != len(classes):
-            raise ValueError(f"the network has {model.config.classes} outputs for {len(classes)} classes {classes}")
         self.model = cast(UNet, nn.Module.to(model, memory_format=torch.channels_last))  # type: ignore[call-overload]
-        self.recipe, self.frequencies, self.classes, self.seed = recipe, frequencies, classes, seed
+        self.recipe, self.frequencies, self.seed = recipe, frequencies, seed
         weights = torch.tensor(loss_weights(recipe, frequencies), dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
-        self.counts = MulticlassConfusionMatrix(len(classes), ignore_index=VOID)
+        self.counts = MulticlassConfusionMatrix(model.config.classes, ignore_index=VOID)
 
     def on_train_epoch_start(self) -> None:
         """Dropout, too, depends on seed and epoch alone."""
@@ -151,7 +164,7 @@ class Segmenter(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Turn the counts of the epoch into IoU."""
-        names = list(self.classes)
+        names = list(self.model.config.names)
         matrix = self.counts.compute().cpu().numpy()
         confusion = xr.DataArray(matrix, coords={"truth": names, "predicted": names}, dims=("truth", "predicted"))
         self.counts.reset()
@@ -201,7 +214,9 @@ def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np
     elif recipe.class_weights == "none":
         weights = np.ones_like(frequencies)
     else:
-        weights = inverse_frequency_weights(FREQUENCIES if recipe.class_weights == "published" else frequencies)
+        if recipe.class_weights == "published":
+            raise ValueError('Recipe.class_weights "published" needs a data set: use train(), or give the numbers')
+        weights = inverse_frequency_weights(frequencies)
     if weights.shape != frequencies.shape or not np.sum(weights * frequencies) > 0:
         raise ValueError(
             f"Recipe.class_weights {weights} do not fit {len(frequencies)} classes of shares {frequencies}"
@@ -224,3 +239,108 @@ def _length(scenes: Scenes) -> int:
 
 def _epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+class Record(Callback):
+    """Callback that keeps the history, and the weights of the epoch with the best validation weighted IoU."""
+
+    def __init__(self, path: Path, recipe: Recipe, classes: Sequence[str], progress: Progress) -> None:
+        self.path, self.recipe, self.progress = path, recipe, progress
+        self.validated = ["val_loss", "val_weighted_iou", "val_mean_iou", *(f"val_iou {name}" for name in classes)]
+        self.rows: list[dict[str, float]] = []
+        self.best_epoch, self.best_iou = 0, -np.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where a resumed training stands."""
+        if self.rows:
+            self._tell()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a row; write the weights if they are the best so far (the first of equals, as Keras does)."""
+        epoch = trainer.current_epoch + 1
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not np.isfinite(metrics["train_loss"]):
+            raise RuntimeError(f"the loss is {metrics['train_loss']} in epoch {epoch}: lower Recipe.learning_rate")
+        judged = epoch % self.recipe.validate_every == 0
+        row = {name: metrics[name] if judged else np.nan for name in self.validated}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append({"epoch": epoch, "learning_rate": rate, "train_loss": metrics["train_loss"], **row})
+        if row["val_weighted_iou"] > self.best_iou:
+            self.best_epoch, self.best_iou = epoch, row["val_weighted_iou"]
+            save(cast(Segmenter, pl_module).model, self.path)
+        self._tell()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs to know; plain numbers, so that checkpoints load with weights_only."""
+        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_iou": float(self.best_iou)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rows, self.best_epoch = list(state_dict["rows"]), state_dict["best_epoch"]
+        self.best_iou = state_dict["best_iou"]
+
+    def _tell(self) -> None:
+        self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
+
+
+def trainer(recipe: Recipe, folder: Path, record: Record, device: str) -> pl.Trainer:
+    """Lightning's trainer under a recipe; after every epoch it writes `LAST` to the folder, to continue from.
+
+    Parameters
+    ----------
+    device : "auto", "cpu", "cuda" or "cuda:1".
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    kind, _, index = name.partition(":")
+    gpu = kind == "cuda"
+    stop = EarlyStopping("val_loss", recipe.min_delta, recipe.patience, check_finite=False)
+    last = ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    return pl.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=[int(index or 0)] if gpu else 1,
+        precision=_precision(recipe, gpu),
+        max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.validate_every,
+        callbacks=[record, stop, last],
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn" if gpu else False,
+    )
+
+
+def _precision(recipe: Recipe, gpu: bool) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
+    if recipe.precision != "auto":
+        return recipe.precision
+    if not gpu:
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed torch inside, restore everything global outside."""
+    gpus = list(range(torch.cuda.device_count()))
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=warn)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's remarks on loggers, workers and GPUs: nothing here that a reader could act on."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,13 +1,12 @@
-"""Training one variant's network: recipe, Lightning module, resume after a kill, and the folder it leaves behind.
+"""Training of networks, one or many, and the folder that each leaves behind.
 
-The harness is PyTorch Lightning. A folder holds `weights.safetensors` (the best epoch), `history.csv` and
-`training.json` (settings and outcome); while training runs also `last.ckpt`, from which it continues after a kill.
-
-Many trainings side by side: small networks gain more from several processes than from several threads.
+A folder holds `weights.safetensors` (the best epoch), `history.csv` and `training.json` (settings and outcome); while
+training runs also `last.ckpt`, from which it continues after a kill. `train` takes a data set, `fit` the scenes
+themselves, and `fit_many` runs many trainings side by side: small networks gain more from several processes than from
+several threads.
 """
 
 import json
-import logging
 import multiprocessing
 import threading
 import time
@@ -17,28 +16,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
-from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.models import unet
-from hsiutils.models.segmenter import EpochSampler, Recipe, Scenes, Segmenter, label_frequencies
+from hsiutils.models.keras import read_keras
+from hsiutils.models.segmenter import (
+    LAST,
+    EpochSampler,
+    Progress,
+    Recipe,
+    Record,
+    Scenes,
+    Segmenter,
+    label_frequencies,
+    quiet,
+    reproducible,
+    trainer,
+)
 from hsiutils.models.unet import UNet, UNetConfig
 
-WEIGHTS, HISTORY, MANIFEST, LAST = "weights.safetensors", "history.csv", "training.json", "last.ckpt"
+WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
 
 
 @dataclass(frozen=True)
@@ -51,13 +60,6 @@ class Trained:
     manifest: dict[str, Any]
 
 
-class Report(Protocol):
-    """Somebody who wants to know how far a training is."""
-
-    def __call__(self, done: int, total: int, row: Mapping[str, float]) -> None:
-        """`done` of `total` epochs; the newest row of the history."""
-
-
 def fit(
     train: Scenes,
     val: Scenes,
@@ -67,8 +69,7 @@ def fit(
     folder: Path,
     *,
     variant: FittedVariant | None = None,
-    classes: Sequence[str] = CLASSES,
-    progress: bool | Report = True,
+    progress: bool | Progress = True,
     device: str = "auto",
 ) -> pd.DataFrame:
     """Train one network, or continue where an earlier call was killed, or return at once if it had finished.
@@ -79,10 +80,9 @@ def fit(
     Parameters
     ----------
     train, val : scenes to learn from and to choose the best epoch by.
-    config, recipe, seed : network, training and every random choice in them.
+    config, recipe, seed : network, training and every random choice in them. `config.class_names` names the classes.
     folder : made if needed; see the module.
     variant : what made the images from cubes; kept in `training.json` for `load_trained`.
-    classes : names, one for each output of the network.
     progress : True for a bar with an estimate, or a function to call after every epoch.
     device : "auto", "cpu", "cuda" or "cuda:1".
 
@@ -99,28 +99,60 @@ def fit(
         If the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(config, recipe, seed, classes, variant)
+    settings = _settings(config, recipe, seed, variant)
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
     started = time.monotonic()
-    frequencies = label_frequencies(train, len(classes))
+    frequencies = label_frequencies(train, config.classes)
     _write_json(folder / MANIFEST, {**settings, "finished": False})
-    record = Record(folder, recipe, tuple(classes))
-    with _reproducible(seed), _quiet(), _reporting(progress, folder.name) as report:
-        model = UNet(config, torch.Generator().manual_seed(seed))
-        segmenter = Segmenter(model, recipe, frequencies, tuple(classes), seed)
-        trainer = _trainer(recipe, folder, [record, _Reporter(record, report)], device)
+    with reproducible(seed), quiet(), _reporting(progress, folder.name) as report:
+        record = Record(folder / WEIGHTS, recipe, config.names, report)
+        segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
+        harness = trainer(recipe, folder, record, device)
         # With a generator of their own, or each new iterator would take a number from dropout's stream.
         batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed), generator=torch.Generator())
         judged = DataLoader(val, recipe.batch, generator=torch.Generator())
-        trainer.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
+        harness.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
     return _finish(folder, settings, record, frequencies, time.monotonic() - started)
 
 
-def load_model(folder: Path) -> UNet:
-    """The best network of a training, in evaluation mode on the CPU."""
-    return unet.load(folder / WEIGHTS)
+def load_model(path: Path | str, *, void_output: int | None = None, class_names: Sequence[str] = ()) -> UNet:
+    """A network from a file or a training folder, in evaluation mode on the CPU.
+
+    Parameters
+    ----------
+    path : .safetensors file, folder that a training left behind, or Keras file (.h5, .hdf5, .weights.h5, .keras).
+    void_output : output of a Keras file to leave out, as in `hsiutils.models.keras.read_keras`; 0 for the authors' six.
+    class_names : of the outputs; empty for those that the file names. Keras files name none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or holds another network, or the names are not as many as the outputs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from hsiutils.models.keras import write_keras
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_keras(UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)), f"{folder}/authors.h5")
+    ...     model = load_model(f"{folder}/authors.h5", class_names=("Road", "Sky"))
+    >>> model.config.depth, model.config.names
+    (1, ('Road', 'Sky'))
+    """
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5", ".keras"):
+        model = read_keras(path, void_output=void_output)
+    elif void_output is not None:
+        raise ValueError(f"{path}: void_output is for Keras files, got {void_output}")
+    else:
+        model = unet.load(path / WEIGHTS if path.is_dir() else path)
+    if class_names:
+        model.config = replace(model.config, class_names=tuple(class_names))
+    return model
 
 
 def load_trained(folder: Path) -> Trained:
@@ -157,81 +189,6 @@ def read_history(folder: Path) -> pd.DataFrame:
     return history
 
 
-class Record(Callback):
-    """Keeps the history, and the weights of the epoch with the best validation weighted IoU."""
-
-    def __init__(self, folder: Path, recipe: Recipe, classes: Sequence[str]) -> None:
-        self.folder, self.recipe = folder, recipe
-        self.validated = ["val_loss", "val_weighted_iou", "val_mean_iou", *(f"val_iou {name}" for name in classes)]
-        self.rows: list[dict[str, float]] = []
-        self.best_epoch, self.best_iou = 0, -np.inf
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add a row; write the weights if they are the best so far (the first of equals, as Keras does)."""
-        epoch = trainer.current_epoch + 1
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not np.isfinite(metrics["train_loss"]):
-            raise RuntimeError(f"the loss is {metrics['train_loss']} in epoch {epoch}: lower Recipe.learning_rate")
-        judged = epoch % self.recipe.validate_every == 0
-        row = {name: metrics[name] if judged else np.nan for name in self.validated}
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append({"epoch": epoch, "learning_rate": rate, "train_loss": metrics["train_loss"], **row})
-        if row["val_weighted_iou"] > self.best_iou:
-            self.best_epoch, self.best_iou = epoch, row["val_weighted_iou"]
-            unet.save(cast(Segmenter, pl_module).model, self.folder / WEIGHTS)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs to know; plain numbers, so that checkpoints load with weights_only."""
-        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_iou": float(self.best_iou)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.rows, self.best_epoch = list(state_dict["rows"]), state_dict["best_epoch"]
-        self.best_iou = state_dict["best_iou"]
-
-
-class _Reporter(Callback):
-    def __init__(self, record: Record, report: Report) -> None:
-        self.record, self.report = record, report
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.record.rows:  # resumed
-            self.report(len(self.record.rows), self.record.recipe.epochs, self.record.rows[-1])
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.report(len(self.record.rows), self.record.recipe.epochs, self.record.rows[-1])
-
-
-def _trainer(recipe: Recipe, folder: Path, callbacks: list[Callback], device: str) -> pl.Trainer:
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind, _, index = name.partition(":")
-    gpu = kind == "cuda"
-    stop = EarlyStopping("val_loss", recipe.min_delta, recipe.patience, check_finite=False)
-    last = ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    return pl.Trainer(
-        accelerator="gpu" if gpu else "cpu",
-        devices=[int(index or 0)] if gpu else 1,
-        precision=_precision(recipe, gpu),
-        max_epochs=recipe.epochs,
-        check_val_every_n_epoch=recipe.validate_every,
-        callbacks=[*callbacks, stop, last],
-        default_root_dir=folder,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic="warn" if gpu else False,
-    )
-
-
-def _precision(recipe: Recipe, gpu: bool) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
-    if recipe.precision != "auto":
-        return recipe.precision
-    if not gpu:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
 def _checkpoint(folder: Path) -> Path | None:
     """The checkpoint to continue from; a damaged one is as good as none."""
     path = folder / LAST
@@ -246,12 +203,9 @@ def _checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _settings(
-    config: UNetConfig, recipe: Recipe, seed: int, classes: Sequence[str], variant: FittedVariant | None
-) -> dict[str, Any]:
+def _settings(config: UNetConfig, recipe: Recipe, seed: int, variant: FittedVariant | None) -> dict[str, Any]:
     stored = None if variant is None else variant.to_dict()
-    settings = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed}
-    settings |= {"classes": list(classes), "variant": stored}
+    settings = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed, "variant": stored}
     return cast(dict[str, Any], json.loads(json.dumps(settings)))  # as it will be read back: tuples become lists
 
 
@@ -291,34 +245,7 @@ def _finish(
 
 
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """Seed torch inside, restore everything global outside."""
-    gpus = list(range(torch.cuda.device_count()))
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(strict, warn_only=warn)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on loggers, workers and GPUs: nothing here that a reader could act on."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _reporting(progress: bool | Report, name: str) -> Iterator[Report]:
+def _reporting(progress: bool | Progress, name: str) -> Iterator[Progress]:
     if not isinstance(progress, bool):
         yield progress
         return
@@ -360,7 +287,6 @@ class Job:
     seed: int
     folder: Path
     variant: FittedVariant | None = None
-    classes: tuple[str, ...] = CLASSES
 
 
 class JobsFailed(RuntimeError):
@@ -447,7 +373,6 @@ def _work(job: Job, index: int) -> pd.DataFrame:
         job.seed,
         job.folder,
         variant=job.variant,
-        classes=job.classes,
         progress=tell,
         device=f"cuda:{index % gpus}" if gpus else "cpu",
     )

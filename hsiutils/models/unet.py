@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -80,24 +80,51 @@ class UNetConfig:
         return rows, columns
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """A name for every output: `class_names`, or "class 0", "class 1", ... where nobody named them."""
+        return self.class_names or tuple(f"class {index}" for index in range(self.classes))
+
+    @property
+    def blocks(self) -> tuple[tuple[str, str], ...]:
+        """Keras names of every block's two convolutions in the order of `UNet.blocks`: encoder, base, decoder."""
+        numbers = range(0, 2 * (2 * self.depth + 1), 2)
+        return tuple((keras_name("conv2d", number), keras_name("conv2d", number + 1)) for number in numbers)
+
+    @property
+    def transposes(self) -> tuple[str, ...]:
+        """Keras names of the transposed convolutions that open the decoder's blocks, from the base up."""
+        return tuple(keras_name("conv2d_transpose", step) for step in range(self.depth))
+
+    @property
     def skips(self) -> tuple[str, ...]:
         """Keras names of the convolutions whose activations the skip connections carry, from the finest down."""
-        return tuple(_keras_name("conv2d", 2 * level + 1) for level in range(self.depth))
+        return tuple(second for _, second in self.blocks[: self.depth])
 
     @property
     def base(self) -> str:
         """Keras name of the last convolution of the base block."""
-        return _keras_name("conv2d", 2 * self.depth + 1)
+        return self.blocks[self.depth][1]
 
     @property
     def last(self) -> str:
         """Keras name of the last 3x3 convolution: its activations, after BN and ReLU, are what the head reads."""
-        return _keras_name("conv2d", 4 * self.depth + 1)
+        return self.blocks[-1][1]
 
     @property
     def head(self) -> str:
         """Keras name of the 1x1 convolution that gives the logits."""
-        return _keras_name("conv2d", 4 * self.depth + 2)
+        return keras_name("conv2d", 2 * len(self.blocks))
+
+
+Conv = nn.Conv2d | nn.ConvTranspose2d
+
+
+class Unit(NamedTuple):
+    """A convolution and what follows it; None where nothing does: the head has neither, a transposed one no norm."""
+
+    conv: Conv
+    norm: nn.BatchNorm2d | None
+    relu: nn.Module | None
 
 
 class ConvBlock(nn.Module):
@@ -191,16 +218,16 @@ class UNet(nn.Module):
         transposed convolutions too: they swap the two fans, and the bound takes their sum.
         """
         for layer in self.keras_layers().values():
-            weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
-            nn.init.xavier_uniform_(weight, generator=generator)
-            nn.init.zeros_(bias)
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes, h, w) of images (n, channels, h, w)."""
         if x.ndim != 4 or x.shape[1] != self.config.channels:
             raise ValueError(f"UNet expects (n, {self.config.channels}, h, w), got {tuple(x.shape)}")
         height, width = x.shape[2:]
-        x = functional.pad(x, (0, -width % self.config.stride, 0, -height % self.config.stride))
+        rows, columns = self.config.padded((height, width))
+        x = functional.pad(x, (0, columns - width, 0, rows - height))
         skips = []
         for block, pool in zip(self.encoder, self.pools, strict=True):
             skips.append(block(x))
@@ -216,9 +243,20 @@ class UNet(nn.Module):
         yield self.base
         yield from (cast(UpBlock, up).block for up in self.decoder)
 
-    def keras_layers(self) -> dict[str, nn.Module]:
+    def keras_layers(self) -> dict[str, "Conv"]:
         """The convolutions by Keras name: conv2d, conv2d_1, ... (the head is last), then conv2d_transpose, ..."""
-        return {name: before for name, (before, _) in self._layers().items()}
+        return {name: unit.conv for name, unit in self.units().items()}
+
+    def units(self) -> dict[str, "Unit"]:
+        """Every convolution with the normalisation and the ReLU that follow it, by Keras name as in `keras_layers`."""
+        config, units = self.config, {}
+        for names, block in zip(config.blocks, self.blocks(), strict=True):
+            units[names[0]] = Unit(block.conv1, _norm(block.norm1), block.relu1)
+            units[names[1]] = Unit(block.conv2, _norm(block.norm2), block.relu2)
+        units[config.head] = Unit(self.head, None, None)
+        for name, up in zip(config.transposes, self.decoder, strict=True):
+            units[name] = Unit(cast(UpBlock, up).transpose, None, cast(UpBlock, up).relu)
+        return units
 
     def layer(self, name: str, after: bool = False) -> nn.Module:
         """The module whose output is what Keras calls `get_layer(name).output`.
@@ -234,20 +272,11 @@ class UNet(nn.Module):
         KeyError
             If there is no such layer; the message lists those that there are.
         """
-        layers = self._layers()
-        if name not in layers:
-            raise KeyError(f"no layer {name!r} in a U-Net of depth {self.config.depth}; it has {', '.join(layers)}")
-        return layers[name][int(after)]
-
-    def _layers(self) -> dict[str, tuple[nn.Module, nn.Module]]:
-        pairs: list[tuple[nn.Module, nn.Module]] = []
-        for block in self.blocks():
-            pairs += [(block.conv1, block.relu1), (block.conv2, block.relu2)]
-        pairs.append((self.head, self.head))
-        ups = [cast(UpBlock, up) for up in self.decoder]
-        named = {_keras_name("conv2d", n): pair for n, pair in enumerate(pairs)}
-        named |= {_keras_name("conv2d_transpose", n): (up.transpose, up.relu) for n, up in enumerate(ups)}
-        return named
+        units = self.units()
+        if name not in units:
+            raise KeyError(f"no layer {name!r} in a U-Net of depth {self.config.depth}; it has {', '.join(units)}")
+        unit = units[name]
+        return unit.relu if after and unit.relu is not None else unit.conv
 
     def folded(self) -> "UNet":
         """Copy in evaluation mode, with batch normalisation folded into the convolutions.
@@ -282,22 +311,20 @@ class LayerShape:
 def layer_shapes(config: UNetConfig) -> list[LayerShape]:
     """Every convolution in the order of computation, without building the network."""
     shapes: list[LayerShape] = []
-    inputs = config.channels
+    blocks, inputs = iter(config.blocks), config.channels
 
     def block(inputs: int, level: int) -> None:
-        for channels in (inputs, config.widths[level]):
-            name = _keras_name("conv2d", sum("transpose" not in shape.name for shape in shapes))
+        for name, channels in zip(next(blocks), (inputs, config.widths[level]), strict=True):
             shapes.append(LayerShape(name, channels, config.widths[level], config.kernel, level))
 
     for level, width in enumerate(config.widths):
         block(inputs, level)
         inputs = width
-    for step, level in enumerate(reversed(range(config.depth))):
+    for name, level in zip(config.transposes, reversed(range(config.depth)), strict=True):
         width = config.widths[level]
-        shapes.append(LayerShape(_keras_name("conv2d_transpose", step), 2 * width, width, 1, level))
+        shapes.append(LayerShape(name, 2 * width, width, 1, level))
         block(2 * width, level)
-    head = _keras_name("conv2d", 2 * (2 * config.depth + 1))
-    return [*shapes, LayerShape(head, config.filters, config.classes, 1, 0)]
+    return [*shapes, LayerShape(config.head, config.filters, config.classes, 1, 0)]
 
 
 def receptive_field(config: UNetConfig) -> dict[str, int]:
@@ -328,7 +355,7 @@ def flops(config: UNetConfig, shape: tuple[int, int]) -> int:
     ----------
     shape : (rows, columns) of the image, pixels; padded as `UNet` does.
     """
-    rows, columns = (size + -size % config.stride for size in shape)
+    rows, columns = config.padded(shape)
     per_pixel = [2 * s.inputs * s.outputs * s.kernel**2 * (rows * columns // 4**s.level) for s in layer_shapes(config)]
     return sum(per_pixel)
 
@@ -377,5 +404,10 @@ def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding="same")
 
 
-def _keras_name(kind: str, number: int) -> str:
+def _norm(module: nn.Module) -> nn.BatchNorm2d | None:
+    return module if isinstance(module, nn.BatchNorm2d) else None
+
+
+def keras_name(kind: str, number: int) -> str:
+    """What Keras calls the layer of one kind that is built after `number` others."""
     return f"{kind}_{number}" if number else kind

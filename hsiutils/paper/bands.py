@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from hsiutils.analysis.activations import spaced
-from hsiutils.attribution.decompose import decompose, decompose_from, decompose_path, margins
+from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.attribution.gradients import integrated_gradients
-from hsiutils.attribution.result import closure
+from hsiutils.attribution.result import Decomposition
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.inputs import variant
 from hsiutils.models.train import load_trained
-from hsiutils.models.unet import UNet
+from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import run as pipeline
 from hsiutils.paper import store
 from hsiutils.paper.run import Run
@@ -93,13 +92,13 @@ def feeding_of(
         `relative`, the largest closure residual over every pixel and class; `checked`, their number.
     """
     codes = np.where(truth == VOID, len(CLASSES), truth).astype(int)
-    found = decompose_from(model, x, average, codes, bands=False)
+    found = decompose(model, x, codes, reference=average)
     places = target_masks(truth, light)
-    regions = found["contribution"].rename(region="source").reindex(source=range(len(SOURCES)), fill_value=0)
-    rest = found["bias"].rename(layer="source").assign_coords(source=[len(SOURCES) + 1, len(SOURCES)])
+    regions = found.contribution.rename(region="source").reindex(source=range(len(SOURCES)), fill_value=0)
+    rest = found.bias.rename(layer="source").assign_coords(source=[len(SOURCES) + 1, len(SOURCES)])
     parts = xr.concat([regions, rest], dim="source").sortby("source")
     named = parts.assign_coords(source=[*SOURCES, AVERAGE, BIASES])
-    kept = {"contribution": _means(named, places), "logit": _means(found["logit"], places)}
+    kept = {"contribution": _means(named, places), "logit": _means(found.logit, places)}
     return xr.Dataset(kept).assign(pixels=_pixels(places), **_closure(found))
 
 
@@ -119,14 +118,14 @@ def spectra_of(
         every layer's bias; `logit`, `pixels`, `relative`, `checked` as in `feeding_of`.
     """
     plain = decompose(model, x, biases="layers")
-    by_origin = {"zero": plain["contribution"], "average": decompose_from(model, x, average)["contribution"]}
+    by_origin = {"zero": plain.contribution, "average": decompose(model, x, reference=average).contribution}
     places = target_masks(truth, light)
     origins = [_means(part, places) for part in by_origin.values()]
     return xr.Dataset(
         {
             "contribution": xr.concat(origins, dim=xr.Variable("origin", list(by_origin))),
-            "layers": _means(plain["bias"], places),
-            "logit": _means(plain["logit"], places),
+            "layers": _means(plain.bias, places),
+            "logit": _means(plain.logit, places),
         }
     ).assign(pixels=_pixels(places), **_closure(plain))
 
@@ -214,17 +213,12 @@ def layer_shares(found: xr.Dataset) -> xr.DataArray:
 
 def stages(shares: xr.DataArray, depth: int) -> xr.DataArray:
     """Gather `layer_shares` of a U-Net of some depth into input and biases of encoder, base, decoder and head."""
-    numbers = {f"conv2d_{n}" if n else "conv2d": n for n in range(4 * depth + 3)}
-    steps = ("encoder biases", "base biases", "decoder biases", "head bias")
-    ends = (2 * depth, 2 * depth + 2, 4 * depth + 2)
-
-    def stage(layer: str) -> str:
-        if layer == "input":
-            return "input"
-        return steps[int(np.searchsorted(ends, numbers[layer], side="right"))] if layer in numbers else steps[2]
-
-    named = xr.DataArray([stage(str(layer)) for layer in shares["layer"].values], dims="layer")
-    names = ("input", *steps)
+    config = UNetConfig(depth=depth)
+    names = ("input", "encoder biases", "base biases", "decoder biases", "head bias")
+    of_layer = {"input": names[0], config.head: names[4]}
+    of_layer |= dict.fromkeys([name for block in config.blocks[:depth] for name in block], names[1])
+    of_layer |= dict.fromkeys(config.blocks[depth], names[2])
+    named = xr.DataArray([of_layer.get(str(layer), names[3]) for layer in shares["layer"].values], dims="layer")
     parts = [shares.where(named == name, 0).sum("layer", skipna=False) for name in names]
     return xr.concat(parts, dim=xr.Variable("stage", list(names)))
 
@@ -241,7 +235,7 @@ def band_maps(run: Run, name: str, scene: str, target: str) -> xr.DataArray:
     average = average_pixel(run, name)
 
     def build(model: UNet, shown: Scene) -> xr.Dataset:
-        parts = margins(decompose_from(model, shown[0], average)["contribution"]).sel({"class": target}, drop=True)
+        parts = margins(decompose(model, shown[0], reference=average).contribution).sel({"class": target}, drop=True)
         return parts.astype(np.float32).to_dataset(name="contribution")
 
     found = kept(run, name, run.seed, "band-maps", [scene], build, {"target": target})
@@ -262,9 +256,8 @@ def _pixels(places: Mapping[str, NDArray[np.bool_]]) -> xr.DataArray:
     return xr.DataArray([int(m.sum()) for m in places.values()], dims="target", coords={"target": list(places)})
 
 
-def _closure(found: xr.Dataset) -> dict[str, Any]:
-    judged = closure(found)
-    return {"relative": float(judged["relative"].max()), "checked": judged["relative"].size}
+def _closure(found: Decomposition) -> dict[str, Any]:
+    return {"relative": float(found.relative.max()), "checked": found.relative.size}
 
 
 def kept(
@@ -381,7 +374,7 @@ def _spectrum(
 ) -> tuple[NDArray[np.float64], float]:
     if not mask.any():
         return np.full(len(x), np.nan), float("nan")
-    target = margin((len(CLASSES), *mask.shape), class_name, torch.as_tensor(mask))
+    target = margin(model, x, class_name, mask)
     found = integrated_gradients(model, x, target, reference=average, nodes=nodes)
     return found.map.sum(("y", "x"), dtype=np.float64).values, found.residual
 
@@ -395,8 +388,8 @@ def completeness(run: Run, name: str, ladder: Sequence[int] = LADDER) -> Mapping
 
     def build(model: UNet, scene: tuple[Tensor, Any, Any]) -> xr.Dataset:
         whole = np.zeros(scene[0].shape[1:], dtype=int)
-        found = [decompose_path(model, scene[0], average, whole, bands=False, nodes=nodes) for nodes in ladder]
-        return xr.Dataset({"completeness": ("nodes", [one.attrs["completeness"] for one in found])})
+        found = [decompose(model, scene[0], whole, reference=average, nodes=nodes) for nodes in ladder]
+        return xr.Dataset({"completeness": ("nodes", [one.completeness for one in found])})
 
     scenes = spaced(pipeline.data(run).names("test"), 1)
     more = {"ladder": list(ladder)}

@@ -17,8 +17,8 @@ from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import FittedVariant, Variant, variant
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.models import unet
-from hsiutils.models.keras import read_keras, read_keras_config
-from hsiutils.models.train import HISTORY, MANIFEST, WEIGHTS
+from hsiutils.models.keras import read_keras_config
+from hsiutils.models.train import HISTORY, MANIFEST, WEIGHTS, load_model
 from hsiutils.models.unet import UNet
 
 PAPERS = {1: "1", 3: "3", 25: "25-PN"}
@@ -39,7 +39,8 @@ def read_published(path: Path) -> UNet:
     FileNotFoundError, ValueError
         As `hsiutils.models.keras.read_keras`; and if the head has other outputs than these.
     """
-    return read_keras(path, void_output=_void_output(path, read_keras_config(path).classes))
+    void = _void_output(path, read_keras_config(path).classes)
+    return load_model(path, void_output=void, class_names=CLASSES)
 
 
 def input_variant(path: Path, wanted: Sequence[str]) -> str:
@@ -92,7 +93,7 @@ def keep(path: Path, fitted: FittedVariant, folder: Path) -> None:
         )
     unet.save(model, folder / WEIGHTS)
     write_atomically(folder / HISTORY, "epoch\n0\n")
-    known = {"config": asdict(model.config), "classes": list(CLASSES), "variant": fitted.to_dict()}
+    known = {"config": asdict(model.config), "variant": fitted.to_dict()}
     manifest = {**known, "recipe": None, "seed": None, "finished": True, "epochs_run": 0}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hsiutils import simulate
+from hsiutils.data.classes import CLASSES
 from hsiutils.data.hsidrive import HSIDrive, SceneDataset, open_hsi_drive
 from hsiutils.data.inputs import FittedVariant, fit_variant, variant
 from hsiutils.models.metrics import evaluate
@@ -285,7 +286,9 @@ def simulated(names: Sequence[str], settings: simulate.Simulation, progress: boo
 
 def _config(run: Run, channels: int) -> UNetConfig:
     own = run.profile
-    return UNetConfig(channels=channels, depth=own.depth, filters=own.filters, norm_momentum=own.norm_momentum)
+    return UNetConfig(
+        channels, len(CLASSES), own.depth, own.filters, norm_momentum=own.norm_momentum, class_names=CLASSES
+    )
 
 
 def _model_request(run: Run, key: str, name: str, seed: int) -> store.Request:

@@ -160,7 +160,7 @@ def test_nothing_to_pick_from_is_an_error():
 
 
 def test_the_papers_head_is_32_by_5():
-    table = head_table(UNet(UNetConfig(channels=1)))
+    table = head_table(UNet(UNetConfig(channels=1, class_names=CLASSES)))
     assert table["weight"].sizes == {"channel": 32, "class": 5}
     assert tuple(table["class"].values) == CLASSES
 

@@ -118,7 +118,7 @@ def test_knock_out_is_that_of_the_network_with_the_channel_replaced(replacement)
 
             with torch.no_grad(), replaced(model, "conv2d_9", silence):
                 guess = model(image[None])[0].argmax(0).numpy()
-            expected = confusion(guess, truth.numpy())
+            expected = confusion(guess, truth.numpy(), CLASSES)
             assert (counts["silenced"].isel(scene=number, channel=channel) == expected).all()
 
 

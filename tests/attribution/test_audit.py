@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, Live, hooks, image, same, shaken, state, trained
+from networks import PLAIN, SMALL, Live, hooks, image, same, shaken, state, trained
 
-from hsiutils.attribution import audit as sums_gradcam
-from hsiutils.attribution.audit import AT_INPUT, AT_LAYERS, AUDITED, BEFORE_HEAD, Audited, audit, default_layers
+from hsiutils.attribution import cams
+from hsiutils.attribution.audit import AUDITED, audit, default_layers
 from hsiutils.attribution.hooks import INPUT, activations, frozen, to_image
 from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.sums import Audited
 from hsiutils.attribution.targets import pixel, region
 from hsiutils.models.unet import UNetConfig
 
@@ -44,10 +45,10 @@ def test_every_method_against_its_own_map_of_single_logits_and_regions(make, ups
     found = audit(network, X, upsample=upsample).isel(image=0)
     winners = network(X[None])[0].argmax(0)
     index = int(winners.flatten().mode().values)
-    whole = region(SHAPE, index, winners == index)
-    places = {place: pixel(SHAPE, *place) for place in random_logits(3, seed=2)}
+    whole = region(PLAIN, X, index, winners == index)
+    places = {place: pixel(PLAIN, X, *place) for place in random_logits(3, seed=2)}
     for name in AUDITED:
-        layer = INPUT if name in AT_INPUT else "conv2d_9"
+        layer = INPUT if AUDITED[name].summed == "input" else "conv2d_9"
         options = {"upsample": upsample} if layer != INPUT else {}
         options |= {"relu": True} if name == "GradCAM" else {}
         method, one = METHODS[name.removesuffix(" signed")], {"method": f"{name} {layer}"}
@@ -64,9 +65,9 @@ def test_every_method_against_its_own_map_of_single_logits_and_regions(make, ups
 
 
 def test_only_what_was_asked_for_is_done(model):
-    found = audit(model, X, ["conv2d_9"], methods=["ScoreCAM", "GradCAM"])
+    found = audit(model, X, ["ScoreCAM", "GradCAM"], ["conv2d_9"])
     assert found["method"].values.tolist() == ["GradCAM conv2d_9", "ScoreCAM conv2d_9"]
-    with pytest.raises(ValueError, match="no audit of LRP epsilon: every pixel can be asked of CAM, linear"):
+    with pytest.raises(ValueError, match="no audit of LRP epsilon: every pixel can be asked of linear"):
         audit(model, X, methods=["CAM", "LRP epsilon"])
 
 
@@ -78,10 +79,10 @@ def test_fifty_pixels_at_the_papers_depth(dtype):
     layers = ["conv2d_1", "conv2d_11", "conv2d_21"]
     rng = np.random.default_rng(0)
     places = [tuple(int(rng.integers(size)) for size in (5, 32, 64)) for _ in range(50)]
-    found = totals(audit(network, x, layers, methods=list(RULES)))
+    found = totals(audit(network, x, list(RULES), layers))
     for layer in layers:
         for name, rule in RULES.items():
-            expected = brute_force(network, x, [pixel((5, 32, 64), *place) for place in places], layer, rule)
+            expected = brute_force(network, x, [pixel(network, x, *place) for place in places], layer, rule)
             agree([float(found.sel({"method": f"{name} {layer}"})[place]) for place in places], expected, dtype)
 
 
@@ -105,10 +106,10 @@ def agree(measured, expected, dtype):
 @pytest.mark.parametrize("make", [shaken, trained])
 def test_fifty_pixels_against_one_backward_pass_each(make, dtype):
     network, x = make(dtype=dtype), X.to(dtype)
-    found = totals(audit(network, x, LAYERS))
+    found = totals(audit(network, x, layers=LAYERS))
     for layer in LAYERS:
         for name, rule in RULES.items():
-            expected = brute_force(network, x, [pixel(SHAPE, *place) for place in random_logits(50)], layer, rule)
+            expected = brute_force(network, x, [pixel(PLAIN, X, *place) for place in random_logits(50)], layer, rule)
             measured = [float(found.sel({"method": f"{name} {layer}"})[place]) for place in random_logits(50)]
             agree(measured, expected, dtype)
 
@@ -116,29 +117,29 @@ def test_fifty_pixels_against_one_backward_pass_each(make, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradient_times_input_against_one_backward_pass_each(dtype):
     network, x = trained(dtype=dtype), X.to(dtype)
-    found = totals(audit(network, x, [INPUT]))
+    found = totals(audit(network, x, layers=[INPUT]))
     for name, rule in {"gradient x input": RULES["HiResCAM"], "GradCAM": RULES["GradCAM"]}.items():
-        expected = brute_force(network, x, [pixel(SHAPE, *place) for place in random_logits(50)], INPUT, rule)
+        expected = brute_force(network, x, [pixel(PLAIN, X, *place) for place in random_logits(50)], INPUT, rule)
         agree([float(found.sel({"method": f"{name} input"})[place]) for place in random_logits(50)], expected, dtype)
 
 
 @pytest.mark.parametrize(("after", "upsample"), [(False, False), (True, True), (False, True)])
 def test_keras_outputs_and_upsampled_maps(model, after, upsample):
     layers = [*LAYERS, "conv2d_transpose", "conv2d_10"]
-    found = totals(audit(model, X, layers, after=after, upsample=upsample))
+    found = totals(audit(model, X, layers=layers, after=after, upsample=upsample))
     for layer in layers:
         for name, rule in RULES.items():
             places = random_logits(6, seed=1)
-            expected = brute_force(model, X, [pixel(SHAPE, *p) for p in places], layer, rule, after, upsample)
+            expected = brute_force(model, X, [pixel(PLAIN, X, *p) for p in places], layer, rule, after, upsample)
             agree([float(found.sel({"method": f"{name} {layer}"})[p]) for p in places], expected, torch.float64)
 
 
 def test_class_regions_against_one_backward_pass_each(model):
-    found = audit(model, X, LAYERS).isel(image=0)
+    found = audit(model, X, layers=LAYERS).isel(image=0)
     winners = model(X[None])[0].argmax(0)
     seen = winners.unique().tolist()
     for index in seen:
-        target = region(SHAPE, index, winners == index)
+        target = region(PLAIN, X, index, winners == index)
         logit = float(target.value(model(X[None])).detach())
         assert float(found["region_logit"][index]) == pytest.approx(logit, rel=1e-9)
         for layer in LAYERS:
@@ -155,7 +156,7 @@ def test_closed_forms_at_the_last_convolution(model):
     """The proof: for any pixel GradCAM sums to the image's mean of ReLU(y - b), over the padded grid."""
     at_padded = torch.nn.functional.pad(X, (0, 2, 0, 3))[None]
     logits = model(at_padded)[0].detach() - model.head.bias.detach()[:, None, None]
-    found = totals(audit(model, X, ["conv2d_9"]))
+    found = totals(audit(model, X, layers=["conv2d_9"]))
     gradcam = found.sel({"method": "GradCAM conv2d_9"}).values
     np.testing.assert_allclose(gradcam, np.broadcast_to(logits.clamp_min(0).mean((1, 2))[:, None, None], SHAPE))
     signed = found.sel({"method": "GradCAM signed conv2d_9"}).values
@@ -165,7 +166,7 @@ def test_closed_forms_at_the_last_convolution(model):
 
 
 def test_what_closes_and_what_does_not(model):
-    found = audit(model, X, LAYERS).isel(image=0)
+    found = audit(model, X, layers=LAYERS).isel(image=0)
     worst = abs(found["residual"]).max(("class", "y", "x"))
     exact = ["linear decomposition input", "CAM conv2d_9"]
     assert (worst.sel({"method": exact}) < 1e-10).all()
@@ -177,7 +178,7 @@ def test_what_closes_and_what_does_not(model):
 
 @pytest.mark.parametrize("memory", [60_000, 80_000, 120_000])
 def test_blocks_of_any_size_give_the_same(model, memory, monkeypatch):
-    monkeypatch.setattr(sums_gradcam, "CACHE", 700)
+    monkeypatch.setattr(cams, "CACHE", 700)
     small, x = X[:, :8, :8], X[:, :8, :8]
     np.testing.assert_allclose(audit(model, small, memory=memory)["residual"], audit(model, x)["residual"], atol=1e-10)
 
@@ -190,7 +191,7 @@ def test_working_memory_stays_under_the_limit(memory):
     peaks = {}
     for layers in ([], ["conv2d_7"]):
         with Live() as live:
-            audit(model, x, layers, memory=memory)
+            audit(model, x, layers=layers, memory=memory)
         peaks[len(layers)] = live.peak
     results = 3 * 5 * 64 * 96 * 4
     assert peaks[1] - peaks[0] <= memory + 3 * results
@@ -203,7 +204,7 @@ def test_changed_images_go_through_within_the_limit(name):
     peaks = []
     for methods in (["CAM"], [name]):
         with Live() as live:
-            audit(model, x, ["conv2d_13"], methods=methods, memory=memory)
+            audit(model, x, methods, ["conv2d_13"], memory=memory)
         peaks.append(live.peak)
     assert peaks[1] - peaks[0] <= memory
 
@@ -212,14 +213,14 @@ def test_windows_cover_every_logit_once(model):
     for memory in (5_000, 60_000, 10**9):
         look = Audited.of(model, X, ["conv2d_1"], True, False, memory)
         count = np.zeros(SHAPE)
-        for classes, rows in sums_gradcam.windows(look, 4):
+        for classes, rows in cams._windows(look, 4):
             count[classes, rows] += 1
         assert (count == 1).all()
 
 
 def test_too_little_memory_is_an_error(model):
     with pytest.raises(ValueError, match="memory limit of 100 bytes is too small for a layer of 4 channels"):
-        audit(model, X, ["conv2d_1"], methods=["GradCAM"], memory=100)
+        audit(model, X, ["GradCAM"], ["conv2d_1"], memory=100)
 
 
 def test_a_batch_is_its_images(model):
@@ -230,14 +231,18 @@ def test_a_batch_is_its_images(model):
         np.testing.assert_array_equal(found["residual"][number], audit(model, batch[number])["residual"][0])
 
 
+def summed(*places):
+    return [name for name, method in AUDITED.items() if method.summed in places]
+
+
 def test_methods_are_named_with_their_layers(model):
     found = audit(model, X)
     assert default_layers(model) == LAYERS
     assert found["method"].values.tolist() == [
         "CAM conv2d_9",
-        *(f"{name} input" for name in AT_INPUT),
-        *(f"{name} {layer}" for layer in LAYERS for name in AT_LAYERS),
-        *(f"{name} conv2d_9" for name in BEFORE_HEAD),
+        *(f"{name} input" for name in summed("input")),
+        *(f"{name} {layer}" for layer in LAYERS for name in summed("layers", "inner")),
+        *(f"{name} conv2d_9" for name in summed("last")),
     ]
     assert (found["method"] == found["name"].astype(object) + " " + found["layer"].astype(object)).all()
     assert set(AUDITED) - {"GradCAM signed"} < set(METHODS)
@@ -253,7 +258,7 @@ def test_the_model_is_left_as_it_was(case, monkeypatch):
         audit(model, X)
     elif case == "layer":
         with pytest.raises(KeyError, match="conv2d_99"):
-            audit(model, X, ["conv2d_1", "conv2d_99"])
+            audit(model, X, layers=["conv2d_1", "conv2d_99"])
     elif case == "image":
         with pytest.raises(ValueError, match="expects"):
             audit(model, X[:2])
@@ -267,9 +272,9 @@ def test_the_model_is_left_as_it_was(case, monkeypatch):
 
 def test_a_folded_network_has_no_gain(model):
     folded = model.folded()
-    before = audit(folded, X, ["conv2d_1"], after=False)
+    before = audit(folded, X, layers=["conv2d_1"], after=False)
     places = random_logits(3)
-    targets = [pixel(SHAPE, *place) for place in places]
+    targets = [pixel(PLAIN, X, *place) for place in places]
     expected = brute_force(folded, X, targets, "conv2d_1", RULES["HiResCAM"], after=False)
     agree([float(totals(before).sel({"method": "HiResCAM conv2d_1"})[p]) for p in places], expected, torch.float64)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerAttribution, LayerGradCam, LayerGradientXActivation
-from networks import SMALL, image, shaken
+from networks import PLAIN, SMALL, image, shaken
 
 from hsiutils.attribution import cams
 from hsiutils.attribution.hooks import activations, replaced
-from hsiutils.attribution.targets import Target, pixel, region, weights
+from hsiutils.attribution.targets import Target, pixel, region
 
 X = image()
 EVEN = image(height=16, width=20)
@@ -17,7 +17,6 @@ LAYERS = [("conv2d_1", True), ("conv2d_4", True), ("conv2d_transpose", True), (L
 LAYERS += [("input", True), ("conv2d_10", True)]
 GRADIENT_CAMS = {
     "GradCAM": cams.gradcam,
-    "SegGradCAM": cams.seggradcam,
     "GradCAM++": cams.gradcam_plus_plus,
     "XGradCAM": cams.xgradcam,
     "HiResCAM": cams.hirescam,
@@ -33,7 +32,7 @@ def block(height: int, width: int) -> torch.Tensor:
 
 
 def target_for(x: torch.Tensor, class_index: int = 1) -> Target:
-    return region((SMALL.classes, *x.shape[1:]), class_index, block(*x.shape[1:]))
+    return region(PLAIN, x, class_index, block(*x.shape[1:]))
 
 
 def definition(model, x, target, layer, after):
@@ -57,7 +56,7 @@ def by_definition(name, a, g):
     found = np.zeros((rows, columns))
     for k in range(channels):
         mass = a[k].sum()
-        if name in ("GradCAM", "SegGradCAM"):
+        if name == "GradCAM":
             found += g[k].sum() / (rows * columns) * a[k]
         elif name == "XGradCAM":
             found += (0 if mass == 0 else (g[k] * a[k]).sum() / mass) * a[k]
@@ -112,20 +111,20 @@ def test_gradcam_and_hirescam_agree_with_captum(layer):
 def test_gradcam_before_the_head_does_not_know_its_pixel_and_sums_to_the_image_mean():
     model = shaken()
     logits = model(EVEN[None]).detach()[0]
-    maps = [cams.gradcam(model, EVEN, pixel(logits.shape, 2, *place)) for place in [(3, 4), (15, 0)]]
+    maps = [cams.gradcam(model, EVEN, pixel(model, EVEN, 2, *place)) for place in [(3, 4), (15, 0)]]
     np.testing.assert_array_equal(maps[0].map.values, maps[1].map.values)
     expected = float((logits[2] - model.head.bias[2]).detach().mean())
     assert [found.total for found in maps] == pytest.approx([expected, expected], rel=1e-12)
     assert maps[0].logit != maps[1].logit
     assert not any(found.closes for found in maps)
-    elsewhere = [cams.gradcam(model, EVEN, pixel(logits.shape, 2, *place), "conv2d_1") for place in [(3, 4), (15, 0)]]
+    elsewhere = [cams.gradcam(model, EVEN, pixel(model, EVEN, 2, *place), "conv2d_1") for place in [(3, 4), (15, 0)]]
     assert not np.allclose(elsewhere[0].map.values, elsewhere[1].map.values)
 
 
 def test_seggradcam_before_the_head_spreads_the_region_over_the_image():
     model, mask = shaken(), block(16, 20)
     logits = model(EVEN[None]).detach()[0]
-    found = cams.seggradcam(model, EVEN, region(logits.shape, 3, mask))
+    found = cams.gradcam(model, EVEN, region(model, EVEN, 3, mask))
     share = int(mask.sum()) / mask.numel()
     np.testing.assert_allclose(found.map.values, share * (logits[3] - model.head.bias[3]).detach().numpy(), rtol=1e-9)
     assert np.abs(found.map.values[~mask.numpy()]).min() > 0
@@ -134,7 +133,7 @@ def test_seggradcam_before_the_head_spreads_the_region_over_the_image():
 def test_hirescam_before_the_head_stays_in_the_region_and_sums_to_the_logit_less_the_bias():
     model, mask = shaken(), block(16, 20)
     logits = model(EVEN[None]).detach()[0]
-    found = cams.hirescam(model, EVEN, region(logits.shape, 3, mask))
+    found = cams.hirescam(model, EVEN, region(model, EVEN, 3, mask))
     assert not found.map.values[~mask.numpy()].any()
     assert found.total == pytest.approx(float((logits[3] - model.head.bias[3]).detach()[mask].sum()), rel=1e-12)
 
@@ -142,7 +141,7 @@ def test_hirescam_before_the_head_stays_in_the_region_and_sums_to_the_logit_less
 def test_cam_closes_and_needs_no_gradient_to_agree_with_hirescam():
     model = shaken()
     draw = torch.Generator().manual_seed(3)
-    target = weights(torch.randn(SMALL.classes, 13, 18, generator=draw))
+    target = Target(torch.randn(SMALL.classes, 13, 18, generator=draw), "any weights")
     found = cams.cam(model, X, target)
     np.testing.assert_allclose(found.map.values, cams.hirescam(model, X, target).map.values, rtol=1e-9, atol=1e-12)
     assert found.closes

@@ -1,17 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SMALL, hooks, image, same, shaken, state, trained
 from torch.func import jacrev
 
-from hsiutils.attribution.decompose import decompose, influence, spatial, split_at_skips
-from hsiutils.attribution.result import TOLERANCE, closure
+from hsiutils.attribution.decompose import decompose, linear_decomposition, margins
+from hsiutils.attribution.result import TOLERANCE
 from hsiutils.attribution.targets import class_map, pixel, region
 from hsiutils.models.unet import UNetConfig
 
 X = image()
+SPECTRUM = np.array([0.5, -0.2, 0.1, 0.3])
 GRID = np.add.outer(np.arange(13) // 5, np.arange(18) // 6 * 10)
 
 
@@ -34,20 +38,20 @@ def test_bands_regions_and_both_are_sums_of_jacobian_times_input(model):
     by_input, by_bias = jacobian(model, x)
     products = (by_input * x).numpy()
     bands = decompose(model, x)
-    np.testing.assert_allclose(bands["contribution"], np.moveaxis(products.sum((4, 5)), 3, 0), rtol=1e-9, atol=1e-12)
-    joint = decompose(model, x, grid)["contribution"]
+    np.testing.assert_allclose(bands.contribution, np.moveaxis(products.sum((4, 5)), 3, 0), rtol=1e-9, atol=1e-12)
+    joint = decompose(model, x, ("bands", grid)).contribution
     for label in np.unique(grid):
         expected = np.moveaxis((products * (label == grid)).sum((4, 5)), 3, 0)
         np.testing.assert_allclose(joint.sel(region=label), expected, rtol=1e-9, atol=1e-12)
-    regions = decompose(model, x, grid, bands=False)["contribution"]
+    regions = decompose(model, x, grid).contribution
     np.testing.assert_allclose(regions, joint.sum("band"), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(bands["bias"].sel(layer="all"), sum(by_bias.values()), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(bands.bias.sel(layer="all"), sum(by_bias.values()), rtol=1e-9, atol=1e-12)
 
 
 def test_bias_parts_by_layer_are_derivative_times_bias(model):
     x = X[:, :7, :9]
     _, by_bias = jacobian(model, x)
-    found = decompose(model, x, biases="layers")["bias"]
+    found = decompose(model, x, biases="layers").bias
     modules = {name: id(module) for name, module in model.keras_layers().items()}
     paths = {id(module): path for path, module in model.named_modules()}
     assert found["layer"].values.tolist() == list(modules)
@@ -74,102 +78,55 @@ def test_every_pixel_and_class_closes(size, depth, channels, classes, kernel, dt
     model = trained(config, dtype, steps=2, seed=seed) if fit else shaken(config, dtype, seed)
     x = image(config, *size, dtype, seed)
     partition = None if regions is None else np.random.default_rng(seed).integers(0, regions, size)
-    found = decompose(model, x, partition, bands=bands or partition is None, biases=biases)
-    judged = closure(found)
-    limit = TOLERANCE[found["logit"].dtype]
+    by = "bands" if partition is None else ("bands", partition) if bands else partition
+    found = decompose(model, x, by, biases=biases)
+    limit = TOLERANCE[found.logit.dtype]
     assert limit == (1e-4 if dtype == torch.float32 else 1e-10)
-    assert judged["relative"].shape == (classes, *size)
-    assert float(judged["relative"].max()) <= limit
-    assert bool(judged["closes"].all())
-    np.testing.assert_allclose(found["logit"], model(x[None])[0].detach(), rtol=1e-3, atol=1e-4)
+    assert found.relative.shape == (classes, *size)
+    assert float(found.relative.max()) <= limit
+    assert found.closes
+    np.testing.assert_allclose(found.logit, model(x[None])[0].detach(), rtol=1e-3, atol=1e-4)
 
 
 def test_closure_condemns_what_does_not_sum(model):
     found = decompose(model, X)
-    found["bias"] = found["bias"] * (1 + 1e-6)
-    judged = closure(found)
-    assert not judged["closes"].all()
-    np.testing.assert_allclose(judged["residual"], 1e-6 * found["bias"].sum("layer"), rtol=1e-3, atol=1e-12)
+    spoilt = replace(found, bias=found.bias * (1 + 1e-6))
+    assert not spoilt.closes
+    np.testing.assert_allclose(spoilt.residual, 1e-6 * found.bias.sum("layer"), rtol=1e-3, atol=1e-12)
+    assert (abs(spoilt.residual) > spoilt.tolerance).any()
 
 
 def test_gradient_times_input_alone_does_not_close(model):
     found = decompose(model, X)
-    found["bias"] = found["bias"] * 0
-    assert not closure(found)["closes"].any()
+    alone = replace(found, bias=found.bias * 0)
+    assert not alone.closes
+    assert (abs(alone.residual) > alone.tolerance).all()
 
 
 def test_blocks_of_any_size_give_the_same(model):
-    whole = decompose(model, X, GRID)
-    blocked = decompose(model, X, GRID, memory=200_000)
-    np.testing.assert_allclose(blocked["contribution"], whole["contribution"], rtol=1e-9, atol=1e-12)
+    whole = decompose(model, X, ("bands", GRID))
+    blocked = decompose(model, X, ("bands", GRID), memory=200_000)
+    np.testing.assert_allclose(blocked.contribution, whole.contribution, rtol=1e-9, atol=1e-12)
 
 
 def test_means_over_targets_are_the_means_of_the_pixels(model):
     every = decompose(model, X)
     means = decompose(model, X, over=GRID, classes=[2, 0])
     for label in np.unique(GRID):
-        expected = every.isel({"class": [2, 0]}).where(xr_mask(every, label)).mean(("y", "x"))
         for name in ("contribution", "bias", "logit"):
-            np.testing.assert_allclose(means[name].sel(target=label), expected[name], rtol=1e-9, atol=1e-12)
-    assert bool(closure(means)["closes"].all())
-
-
-def xr_mask(found, label):
-    return found["logit"].isel({"class": 0}, drop=True).copy(data=label == GRID)
-
-
-def test_influence_is_a_matrix_whose_columns_sum_to_the_mean_logit(model):
-    targets = (GRID > 10).astype(int)
-    table = influence(model, X, GRID, targets)
-    assert table.dims == ("source", "target", "class")
-    assert table["source"].values.tolist() == [*np.unique(GRID).tolist(), "bias"]
-    logits = model(X[None])[0].detach().numpy()
-    np.testing.assert_allclose(table.sum("source").sel(target=1), logits[:, targets == 1].mean(1), rtol=1e-9)
+            expected = getattr(every, name).values[..., [2, 0], :, :][..., label == GRID].mean(-1)
+            np.testing.assert_allclose(getattr(means, name).sel(target=label), expected, rtol=1e-9, atol=1e-12)
+    assert means.closes
+    assert means.logit["class"].values.tolist() == ["Vegetation", "Road"]
 
 
 def test_a_source_feeds_only_what_lies_within_the_receptive_field():
     """Depth 1, kernel 1: a pixel reaches no farther than its own pooling window."""
     config = UNetConfig(channels=3, depth=1, filters=4, kernel=1)
     halves = (np.arange(8)[None, :] >= 4).astype(int).repeat(6, axis=0)
-    table = influence(shaken(config), image(config, 6, 8), halves)
-    assert abs(table.sel(source=0, target=1)).max() == 0
-    assert abs(table.sel(source=0, target=0)).max() > 0
-
-
-@pytest.mark.parametrize("level", [0, 1])
-def test_skip_and_upsampled_halves_close(model, level):
-    found = split_at_skips(model, X, level)
-    names = ["upsampled", "skip conv2d_1", "skip conv2d_3"][: level + 2]
-    assert found["part"].values.tolist() == names
-    assert bool(closure(found)["closes"].all())
-    assert all(float(abs(found["contribution"].sel(part=name)).max()) > 0 for name in names)
-    later = {"conv2d_8", "conv2d_9", "conv2d_10"} | ({"conv2d_6", "conv2d_7", "conv2d_transpose_1"} if level else set())
-    assert set(found["layer"].values) == later
-
-
-def test_halves_of_the_last_concat_are_derivative_times_half(model):
-    network = model.folded().requires_grad_(False)
-    last = network.decoder[-1]
-    inputs = []
-    handle = last.block.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    network(X[None])
-    handle.remove()
-    joined = inputs[0]
-    slopes = jacrev(lambda j: network.head(last.block(j))[0, :, :13, :18].sum((1, 2)))(joined)[:, 0]
-    halves = (slopes * joined[0]).unflatten(1, (2, SMALL.filters)).sum((2, 3, 4))
-    found = split_at_skips(model, X)["contribution"].sum(("y", "x"))
-    np.testing.assert_allclose(found.sel(part="upsampled"), halves[:, 0], rtol=1e-9)
-    np.testing.assert_allclose(found.sel(part="skip conv2d_1"), halves[:, 1], rtol=1e-9)
-
-
-def test_an_unknown_level_is_an_error(model):
-    with pytest.raises(ValueError, match=r"no decoder level 2 in a U-Net of depth 2: levels are 0\.\.1"):
-        split_at_skips(model, X, 2)
-
-
-def test_biases_are_summed_or_by_layer(model):
-    with pytest.raises(ValueError, match=r"\"sum\" or \"layers\", got 'all'"):
-        decompose(model, X, biases="all")
+    table = decompose(shaken(config), image(config, 6, 8), halves, over=halves).contribution
+    assert abs(table.sel(region=0, target=1)).max() == 0
+    assert abs(table.sel(region=0, target=0)).max() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -178,14 +135,16 @@ def test_spatial_map_agrees_with_forward_mode(dtype):
     logits = network(x[None])
     mask = torch.as_tensor(GRID == 10)
     every = decompose(network, x, biases="layers")
-    shape, winner = (5, 13, 18), int(logits[0, :, 0, 0].argmax())
-    for target in (pixel(shape, 3, 7, 9), class_map(logits, winner), region(shape, 0, mask)):
-        found = spatial(network, x, target)
-        weighted = (every * target.weights.numpy()).sum(("class", "y", "x"))
+    winner = int(logits[0, :, 0, 0].argmax())
+    for target in (pixel(network, x, 3, 7, 9), class_map(network, x, winner), region(network, x, 0, mask)):
+        found = linear_decomposition(network, x, target)
+        by_band, by_layer = (
+            (part * target.weights.numpy()).sum(("class", "y", "x")) for part in (every.contribution, every.bias)
+        )
         rtol = 1e-3 if dtype == torch.float32 else 1e-9
-        np.testing.assert_allclose(found.map.sum(("y", "x")), weighted["contribution"], rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(found.map.sum(("y", "x")), by_band, rtol=rtol, atol=rtol)
         for name, value in found.biases.items():
-            assert value == pytest.approx(float(weighted["bias"].sel(layer=name)), rel=rtol, abs=rtol)
+            assert value == pytest.approx(float(by_layer.sel(layer=name)), rel=rtol, abs=rtol)
         assert found.closes
         assert found.map.dims == ("band", "y", "x")
 
@@ -195,8 +154,8 @@ def test_the_model_is_left_as_it_was(error, monkeypatch):
     model = shaken().train()
     model.head.weight.grad = torch.ones_like(model.head.weight)
     before = state(model)
-    target = pixel((5, 13, 18), 0, 0, 0)
-    calls = [lambda: decompose(model, X), lambda: spatial(model, X, target), lambda: split_at_skips(model, X)]
+    target = pixel(model, X, 0, 0, 0)
+    calls = [lambda: decompose(model, X), lambda: linear_decomposition(model, X, target)]
     if error:
         monkeypatch.setattr(torch.nn.ReLU, "forward", lambda *_: (_ for _ in ()).throw(error("in the middle")))
     for call in calls:
@@ -212,7 +171,111 @@ def test_the_model_is_left_as_it_was(error, monkeypatch):
 
 def test_spatial_map_of_a_frozen_network_is_the_same():
     model, x = shaken(), image(SMALL, 8, 8)
-    target = pixel((SMALL.classes, 8, 8), 0, 3, 4)
-    before = spatial(model, x, target)
-    after = spatial(model.requires_grad_(False), x, target)
+    target = pixel(model, x, 0, 3, 4)
+    before = linear_decomposition(model, x, target)
+    after = linear_decomposition(model.requires_grad_(False), x, target)
     assert np.array_equal(before.map.values, after.map.values)
+
+
+@pytest.mark.parametrize("options", [{}, {"by": GRID}, {"by": ("bands", GRID), "over": GRID}, {"biases": "layers"}])
+def test_against_a_reference_it_closes_too(model, options):
+    found = decompose(model, X, reference=SPECTRUM, **options)
+    assert found.closes
+    assert float(found.relative.max()) < 1e-10
+    assert found.bias["layer"].values[-1] == "reference"
+
+
+def test_from_zero_it_is_the_plain_decomposition(model):
+    anchored, plain = (decompose(model, X, ("bands", GRID), reference=zero) for zero in (np.zeros(4), 0))
+    np.testing.assert_allclose(anchored.contribution, plain.contribution, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(anchored.bias.sel(layer=["all"]), plain.bias)
+    assert not anchored.bias.sel(layer="reference").any()
+
+
+def test_contributions_are_the_derivative_times_the_distance(model):
+    found = decompose(model, X, reference=SPECTRUM).contribution
+    x = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x[None])[0, 2, 6, 11], x)
+    expected = (gradient * (X - torch.as_tensor(SPECTRUM)[:, None, None])).sum((1, 2))
+    np.testing.assert_allclose(found[:, 2, 6, 11], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_reference_itself_says_nothing(model):
+    flat = torch.as_tensor(SPECTRUM)[:, None, None].expand(SMALL.channels, 8, 8)
+    found = decompose(model, flat, reference=SPECTRUM)
+    assert not found.contribution.any()
+    np.testing.assert_allclose(found.bias.sum("layer"), found.logit, rtol=1e-9, atol=1e-12)
+
+
+def test_margins_ignore_what_all_classes_share_and_keep_sums(model):
+    logits = xr.DataArray([[3.0, 1.0, 2.0], [5.0, 5.0, 5.0]], dims=("y", "class"))
+    np.testing.assert_allclose(margins(logits), [[1.5, -1.5, 0], [0, 0, 0]])
+    np.testing.assert_allclose(margins(logits + 7), margins(logits))
+    found = decompose(model, X, reference=SPECTRUM)
+    summed = margins(found.contribution).sum("band") + margins(found.bias).sum("layer")
+    np.testing.assert_allclose(summed, margins(found.logit), rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="at least two classes"):
+        margins(logits.isel({"class": [0]}))
+
+
+def test_along_a_path_contributions_are_integrated_gradients(model):
+    """Against autograd at the nodes of the same rule, for one logit."""
+    target = pixel(model, X, 2, 6, 11)
+    start = torch.as_tensor(SPECTRUM)[:, None, None].expand_as(X)
+    places, weights = np.polynomial.legendre.leggauss(5)
+    expected = torch.zeros_like(X)
+    for place, weight in zip(places, weights, strict=True):
+        point = (start + (place + 1) / 2 * (X - start)).requires_grad_()
+        (gradient,) = torch.autograd.grad(target.value(model(point[None])).sum(), point)
+        expected += weight / 2 * gradient * (X - start)
+    found = decompose(model, X, reference=SPECTRUM, nodes=5).contribution
+    np.testing.assert_allclose(found.values[:, 2, 6, 11], expected.sum((1, 2)), rtol=1e-9, atol=1e-12)
+
+
+def test_completeness_of_a_path_improves_with_the_nodes(model):
+    found = [decompose(model, X, reference=SPECTRUM, nodes=nodes) for nodes in (1, 8, 64)]
+    completeness = [result.completeness for result in found]
+    assert completeness[0] > completeness[1] > completeness[2] > 0
+    last = found[-1]
+    assert not last.closes
+    start = torch.as_tensor(SPECTRUM)[None, :, None, None].expand(1, -1, 13, 18)
+    np.testing.assert_allclose(last.bias.sel(layer="reference"), model(start)[0].detach(), rtol=1e-9, atol=1e-9)
+    change = last.logit - last.bias.sel(layer="reference")
+    missed = last.contribution.sum("band") - change
+    np.testing.assert_allclose(last.residual, missed, rtol=1e-6, atol=1e-12)
+    assert completeness[2] == pytest.approx(float(abs(missed).max() / abs(change).max()))
+    assert completeness[2] < 0.05
+    with pytest.raises(ValueError, match="completeness is of a path"):
+        decompose(model, X).completeness  # noqa: B018
+
+
+def test_a_path_takes_regions_and_means_and_keeps_the_dtype(model):
+    halves = np.arange(13)[:, None].repeat(18, axis=1) // 7
+    joint = decompose(model, X, ("bands", halves), reference=SPECTRUM, nodes=2)
+    means = decompose(model, X, reference=SPECTRUM, nodes=2, over=halves, classes=[1])
+    bands = joint.contribution.sum("region")
+    np.testing.assert_allclose(means.contribution.sel(target=0)[:, 0], bands[:, 1, :7].mean(("y", "x")), rtol=1e-9)
+    flat = torch.as_tensor(SPECTRUM)[:, None, None].expand(SMALL.channels, 8, 8)
+    silent = decompose(model, flat, reference=SPECTRUM, nodes=1)
+    assert float(abs(silent.contribution).max()) == 0
+    assert np.isnan(silent.completeness)
+    single = decompose(trained(dtype=torch.float32), X.float(), reference=SPECTRUM, nodes=2)
+    assert {str(part.dtype) for part in (single.contribution, single.bias, single.logit)} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference": SPECTRUM[:3]}, "reference must be a finite number, a spectrum"),
+        ({"reference": np.full(4, np.nan)}, "reference must be a finite number, a spectrum"),
+        ({"nodes": 0}, "nodes must be at least 1, got 0"),
+        ({"biases": "all"}, '"sum" or "layers", got \'all\''),
+        ({"by": "band"}, "decompose by \"bands\", by regions .* got 'band'"),
+        ({"by": ("bands",)}, "decompose by"),
+        ({"by": GRID[:3]}, "partition must have the image's size"),
+        ({"classes": ["Lane"]}, "no class 'Lane'"),
+    ],
+)
+def test_what_does_not_fit_is_named(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        decompose(model, X, **options)

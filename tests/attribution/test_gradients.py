@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr._utils.lrp_rules import EpsilonRule
-from networks import SMALL, image, shaken
+from networks import PLAIN, image, shaken
 from torch import nn
 
 from hsiutils.attribution import gradients
@@ -16,7 +16,7 @@ X = image()
 EVEN = image(height=16, width=20)
 MASK = torch.zeros(13, 18, dtype=torch.bool)
 MASK[3:7, 5:11] = True
-TARGET = region((SMALL.classes, 13, 18), 1, MASK)
+TARGET = region(PLAIN, X, 1, MASK)
 REFERENCE = [0.3, -0.2, 0.5, 0.1]
 
 
@@ -91,7 +91,7 @@ def test_integrated_gradients_close_better_with_more_nodes_and_never_exactly():
 
 def test_a_class_mask_does_not_move_along_the_path():
     model = shaken()
-    target = class_map(model(X[None]).detach(), int(model(X[None]).argmax(1).mode().values[0, 0]))
+    target = class_map(model, X, int(model(X[None]).argmax(1).mode().values[0, 0]))
     found = gradients.integrated_gradients(model, X, target, nodes=128)
     assert abs(found.residual) < 1e-2 * abs(found.logit)
 
@@ -183,7 +183,7 @@ def test_smoothgrad_is_the_mean_of_seeded_noisy_gradients():
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
 def test_guided_gradcam_agrees_with_captum_where_nothing_is_padded():
     model = shaken()
-    target = region((SMALL.classes, 16, 20), 1, torch.ones(16, 20, dtype=torch.bool))
+    target = region(PLAIN, EVEN, 1, torch.ones(16, 20, dtype=torch.bool))
     found = gradients.guided_gradcam(model, EVEN, target)
     inputs = EVEN[None].clone().requires_grad_()
     theirs = captum.GuidedGradCam(Plain(model, target), model.layer("conv2d_9", after=True)).attribute(inputs)

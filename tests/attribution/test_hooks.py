@@ -3,7 +3,15 @@ import torch
 from networks import SMALL, hooks, image, same, shaken, state
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, replaced
+from hsiutils.attribution.hooks import (
+    INPUT,
+    activations,
+    frozen,
+    full_precision,
+    replaced,
+    to_image,
+    upsampling_weights,
+)
 
 X = image()[None]
 
@@ -31,8 +39,7 @@ def test_a_leaf_stops_the_backward_pass_and_holds_its_gradient(name):
 
 def test_replaced_output_is_what_the_network_goes_on_with():
     model = shaken()
-    last = f"conv2d_{4 * SMALL.depth + 1}"
-    with replaced(model, last, torch.zeros_like):
+    with replaced(model, SMALL.last, torch.zeros_like):
         logits = model(X)
     torch.testing.assert_close(logits, model.head.bias[None, :, None, None].expand_as(logits))
     with replaced(model, INPUT, torch.zeros_like):
@@ -95,3 +102,21 @@ def test_full_precision_switches_tf32_off_and_back(monkeypatch):
         work()
     assert inside == [(False, False)]
     assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (4, 6), (8, 12)])
+def test_weights_are_the_adjoint_of_upsampling(grid):
+    values = torch.randn(1, 1, *grid, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = upsampling_weights(grid, (8, 12), (7, 10), values)
+    assert (weights * values[0, 0]).sum().item() == pytest.approx(to_image(values, (8, 12), (7, 10)).sum().item())
+
+
+def test_full_size_maps_are_only_cropped():
+    values = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert torch.equal(to_image(values, (3, 4), (2, 3)), values[:, :, :2, :3])
+
+
+def test_upsampling_keeps_constants_and_multiplies_sums():
+    values = torch.full((1, 1, 2, 3), 7.0)
+    assert (to_image(values, (8, 12), (8, 12)) == 7).all()
+    assert upsampling_weights((2, 3), (8, 12), (8, 12), values).sum() == 96

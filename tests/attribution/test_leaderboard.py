@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from hsiutils.attribution import targets
 from hsiutils.attribution.leaderboard import leaderboard, pixel_maps, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.targets import Target
 from hsiutils.models.unet import UNet, UNetConfig
 
 
@@ -64,7 +64,7 @@ def test_before_the_head_gradcams_map_does_not_depend_on_the_pixel(network, imag
 
 
 def test_answers_tell_good_methods_from_bad(network, image):
-    def picture(model: UNet, x: torch.Tensor, target: targets.Target) -> Attribution:
+    def picture(model: UNet, x: torch.Tensor, target: Target) -> Attribution:
         """A map that sees neither network nor class."""
         found = METHODS["gradient x input"](model, x, target)
         return Attribution("picture", found.layer, found.map.copy(data=x.numpy()), found.logit)
@@ -85,7 +85,7 @@ def test_answers_tell_good_methods_from_bad(network, image):
 
 
 def test_a_map_that_is_not_finite_has_no_faithfulness(network, image):
-    def broken(model: UNet, x: torch.Tensor, target: targets.Target) -> Attribution:
+    def broken(model: UNet, x: torch.Tensor, target: Target) -> Attribution:
         found = METHODS["gradient x input"](model, x, target)
         return Attribution("broken", found.layer, found.map * np.nan, found.logit)
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from networks import SMALL, Live, hooks, image, shaken, trained
@@ -10,10 +11,8 @@ from hsiutils.attribution.linearise import (
     Output,
     Parts,
     Site,
-    conv_name,
     linearise,
     pushed,
-    transpose_name,
 )
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -55,23 +54,6 @@ def test_push_from_an_inner_layer(model, name, after):
     tangents = random_like(value)
     expected = torch.stack([torch.func.jvp(shifted, (torch.zeros_like(value),), (t,))[1] for t in tangents])
     torch.testing.assert_close(at.push({Site(name, after=after): tangents}), expected)
-
-
-def test_skip_carries_what_pooling_does_not(model):
-    at = linearise(model, X)
-    tangents = random_like(at.gates["conv2d_1"])
-    skip = at.push({Site("conv2d_1", skip=True): tangents})
-    last = model.folded().decoder[-1].block
-    seen = at.activations(["conv2d_transpose_1", "conv2d_1"])
-
-    def decode(change):
-        joined = torch.cat([seen["conv2d_transpose_1"], seen["conv2d_1"] + change], dim=1)
-        return at.network.head(last(joined))[0, :, :13, :18]
-
-    expected = [torch.func.jvp(decode, (torch.zeros_like(t),), (t,))[1] for t in tangents]
-    torch.testing.assert_close(skip, torch.stack(expected))
-    both = at.push({Site("conv2d_1"): tangents})
-    assert (both - skip).abs().max() > 1e-6
 
 
 def test_sites_act_together_and_constants_spread(model):
@@ -125,11 +107,6 @@ def test_bad_images_are_named_and_leave_no_hook(model, x, message):
     assert hooks(model) == 0
 
 
-def test_names_are_keras_order():
-    names = list(UNet(SMALL).keras_layers())
-    assert [conv_name(n) for n in range(11)] + [transpose_name(n) for n in range(2)] == names
-
-
 def test_too_little_memory_is_an_error(model):
     with pytest.raises(
         ValueError, match=r"one tangent .* needs \d+ bytes, 1000 are left for it: raise the memory limit"
@@ -166,3 +143,54 @@ def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
     with torch.device("meta"):
         at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {})
     assert at.tangents_within(MEMORY // 2) >= 1
+
+
+SMALL_X = image(height=4, width=6)
+PARTITION = np.arange(24).reshape(4, 6) % 3 * 10 - 5
+
+
+@pytest.mark.parametrize(("partition", "bands"), [(None, True), (PARTITION, False), (PARTITION, True)])
+def test_parts_add_up_to_the_image(partition, bands):
+    parts = Parts.of(SMALL_X, partition, bands)
+    pieces = parts.cut(SMALL_X, range(int(np.prod(parts.shape))))
+    assert torch.equal(pieces.sum(0), SMALL_X)
+    assert ((pieces != 0).sum(0) == 1).all()
+
+
+def test_joint_parts_count_regions_fastest_and_keep_their_labels():
+    parts = Parts.of(SMALL_X, PARTITION, bands=True)
+    assert {axis: list(labels) for axis, labels in parts.coords.items()} == {
+        "band": [0, 1, 2, 3],
+        "region": [-5, 5, 15],
+    }
+    (piece,) = parts.cut(SMALL_X, range(3 * 2 + 1, 3 * 2 + 2))
+    assert torch.equal(piece[2], SMALL_X[2] * torch.as_tensor(PARTITION == 5))
+    assert not piece[[0, 1, 3]].any()
+
+
+@pytest.mark.parametrize(
+    ("partition", "bands", "message"),
+    [
+        (PARTITION[:3], True, r"partition must have the image's size \(4, 6\), got \(3, 6\)"),
+        (PARTITION + 0.5, True, "partition must hold integers"),
+    ],
+)
+def test_bad_partitions_are_named(partition, bands, message):
+    with pytest.raises(ValueError, match=message):
+        Parts.of(SMALL_X, partition, bands)
+
+
+def test_output_averages_over_target_regions():
+    at = linearise(shaken(), SMALL_X)
+    output = Output.of(at, [3, 0], PARTITION)
+    values = torch.randn(2, 2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    named = output.named(output.keep(values), {"part": ["a", "b"]})
+    assert named.dims == ("part", "class", "target")
+    assert named["class"].values.tolist() == ["Sky", "Road"]
+    expected = values[1, 0][torch.as_tensor(PARTITION == 15)].mean()
+    assert named.sel({"part": "b", "class": "Sky", "target": 15}).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_output_names_an_unknown_class():
+    with pytest.raises(ValueError, match="no class 5"):
+        Output.of(linearise(shaken(), SMALL_X), [5], None)

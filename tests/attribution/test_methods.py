@@ -5,16 +5,15 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, hooks, image, same, shaken, state
+from networks import PLAIN, hooks, image, same, shaken, state
 
-from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.methods import METHODS, attribute
 from hsiutils.attribution.targets import pixel, region
 
 X = image()
-SHAPE = (SMALL.classes, 13, 18)
 MASK = torch.zeros(13, 18, dtype=torch.bool)
 MASK[3:7, 5:11] = True
-TARGET = region(SHAPE, 1, MASK, mean=True)
+TARGET = region(PLAIN, X, 1, MASK, mean=True)
 EVERY = pytest.mark.parametrize("name", METHODS)
 
 
@@ -45,7 +44,7 @@ def test_every_method_answers_under_its_name_for_its_target(name, dtype):
 
 
 def test_which_methods_close():
-    model, target = shaken(), pixel(SHAPE, 2, 4, 7)
+    model, target = shaken(), pixel(PLAIN, X, 2, 4, 7)
     closing = {name for name, method in METHODS.items() if method(model, X, target).closes}
     assert closing == {"linear decomposition", "CAM", "DeepLIFT"}
 
@@ -74,7 +73,7 @@ def fine(model, method):
 
 def wrong_target(model, method):
     with pytest.raises(ValueError, match="make the target with this image's logits shape"):
-        method(model, X, pixel((SMALL.classes, 5, 5), 0, 0, 0))
+        method(model, X, pixel(model, X[:, :5, :5], 0, 0, 0))
 
 
 def raises(error):
@@ -114,6 +113,14 @@ def test_nothing_is_left_behind(name, scenario):
     assert not X.requires_grad
 
 
+def test_attribute_takes_a_name_and_the_options_of_the_method():
+    found = attribute("GradCAM", shaken(), X, TARGET, "conv2d_4", relu=True)
+    expected = METHODS["GradCAM"](shaken(), X, TARGET, "conv2d_4").map.values.clip(min=0)
+    np.testing.assert_array_equal(found.map.values, expected)
+    with pytest.raises(KeyError, match="no method 'GradCam'; there are linear decomposition, CAM, GradCAM"):
+        attribute("GradCam", shaken(), X, TARGET)
+
+
 def test_the_list_cannot_be_changed():
     with pytest.raises(TypeError):
         METHODS["mine"] = METHODS["CAM"]
@@ -121,5 +128,5 @@ def test_the_list_cannot_be_changed():
 
 @EVERY
 def test_one_calling_convention(name):
-    names = list(inspect.signature(METHODS[name].attribute).parameters)
+    names = list(inspect.signature(METHODS[name].map).parameters)
     assert names[:4] == ["model", "x", "target", "layer"]

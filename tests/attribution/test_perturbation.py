@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, image, shaken
+from networks import PLAIN, image, shaken
 from torch.nn import functional
 
 from hsiutils.attribution import perturbation
@@ -11,10 +11,9 @@ from hsiutils.attribution.hooks import activations, replaced
 from hsiutils.attribution.targets import region
 
 X = image()
-SHAPE = (SMALL.classes, 13, 18)
 MASK = torch.zeros(13, 18, dtype=torch.bool)
 MASK[3:7, 5:11] = True
-TARGET = region(SHAPE, 1, MASK, mean=True)
+TARGET = region(PLAIN, X, 1, MASK, mean=True)
 
 
 def value(model, x):

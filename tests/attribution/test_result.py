@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from networks import hooks, image, same, state, trained
 
-from hsiutils.attribution.result import Attribution, as_map, closure_scale
+from hsiutils.attribution.decompose import decompose, linear_decomposition
+from hsiutils.attribution.result import Attribution, Decomposition, as_map, closed, closure_scale
+from hsiutils.attribution.targets import pixel
 
 
 def attribution(values, logit, dtype=torch.float64, **biases):
@@ -58,3 +63,76 @@ def test_biases_cannot_be_changed_afterwards():
 def test_scale_is_per_logit():
     parts = np.array([[3.0, 0.0], [-4.0, 1.0]])
     assert closure_scale(np.array([1.0, -7.0]), parts).tolist() == [5.0, 7.0]
+
+
+X = image(dtype=torch.float32)
+GRID = np.add.outer(np.arange(13) // 5, np.arange(18) // 6 * 10)
+DECOMPOSITIONS = {
+    "bands": decompose,
+    "regions": lambda model, x: decompose(model, x, GRID),
+    "anchored": lambda model, x: decompose(model, x, reference=0.3),
+}
+
+
+def cancelling():
+    """Two copies of a channel with weights of ten million that all but cancel: too much for single precision."""
+    model = trained(dtype=torch.float32)
+    last = model.decoder[-1].block
+    with torch.no_grad():
+        last.conv2.weight[1], last.conv2.bias[1] = last.conv2.weight[0], last.conv2.bias[0]
+        for tensor in (last.norm2.weight, last.norm2.bias, last.norm2.running_mean, last.norm2.running_var):
+            tensor[1] = tensor[0]
+        last.conv2.weight[1, 0, 1, 1] += 1e-6
+        model.head.weight[:, 0], model.head.weight[:, 1] = 1e7, -1e7
+    return model
+
+
+@pytest.mark.parametrize("name", DECOMPOSITIONS)
+def test_what_does_not_close_in_single_precision_is_computed_in_double(name, monkeypatch):
+    model = cancelling()
+    before = state(model)
+    found = DECOMPOSITIONS[name](model, X)
+    assert found.computed == "float64"
+    assert {str(part.dtype) for part in (found.contribution, found.bias, found.logit)} == {"float32"}
+    assert found.closes
+    assert same(before, state(model))
+    assert hooks(model) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Decomposition, "closes", True)
+        single = DECOMPOSITIONS[name](model, X)
+    assert single.computed == "float32"
+    assert not single.closes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_closes_is_computed_once_in_the_networks_precision(dtype):
+    calls = []
+
+    def compute(model, x):
+        calls.append(x.dtype)
+        return decompose(model, x)
+
+    found = closed(compute, trained(dtype=dtype), X.to(dtype))
+    assert calls == [dtype]
+    assert found.computed == str(dtype).removeprefix("torch.")
+
+
+def test_a_map_of_one_target_closes_too():
+    model = cancelling()
+    found = linear_decomposition(model, X, pixel(model, X, 0, 6, 9))
+    assert found.map.dtype == "float32"
+    assert found.closes
+
+
+def test_double_precision_that_does_not_close_says_so():
+    """Nothing is passed off: what is wrong and not merely rounded stays wrong."""
+
+    def wrong(model, x):
+        found = decompose(model, x)
+        return replace(found, bias=found.bias * 1.01)
+
+    for dtype in (torch.float32, torch.float64):
+        with pytest.warns(UserWarning, match="parts do not sum to the logits .* the network does more than its layers"):
+            found = closed(wrong, trained(dtype=dtype), X.to(dtype))
+        assert found.computed == "float64"
+        assert not found.closes

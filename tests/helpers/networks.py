@@ -8,9 +8,12 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hsiutils.data.classes import CLASSES
 from hsiutils.models.unet import UNet, UNetConfig
 
-SMALL = UNetConfig(channels=4, depth=2, filters=4)
+SMALL = UNetConfig(channels=4, depth=2, filters=4, class_names=CLASSES)
+PLAIN = UNet(SMALL)
+"""What targets are made for: they ask a network for its classes alone."""
 
 
 def image(config=SMALL, height=13, width=18, dtype=torch.float64, seed=0):

@@ -20,7 +20,7 @@ SHAPE = (26, 39)
 
 def planted(head=None, bias=None):
     """The network; `head` is (classes, channels)."""
-    model = UNet(UNetConfig(channels=3, depth=1, filters=4)).eval()
+    model = UNet(UNetConfig(channels=3, depth=1, filters=4, class_names=CLASSES)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -76,7 +76,7 @@ def scenes(count=6, **settings):
 def trained_like(seed=0, channels=3, depth=2, filters=4):
     """A random network whose normalisation and biases are not trivial."""
     generator = torch.Generator().manual_seed(seed)
-    model = UNet(UNetConfig(channels=channels, depth=depth, filters=filters), generator).eval()
+    model = UNet(UNetConfig(channels=channels, depth=depth, filters=filters, class_names=CLASSES), generator).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith("running_var"):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hsiutils.data.classes import VOID
+from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
 
 AVERAGE = np.array([0.2, -0.1, 0.3])
@@ -12,7 +12,11 @@ LIGHT = np.repeat(np.array([[1.0], [0.5], [0.2], [np.nan]]), 2, axis=0) * np.one
 
 
 def small_network():
-    return UNet(UNetConfig(channels=3, depth=2, filters=2), torch.Generator().manual_seed(3)).double().eval()
+    return (
+        UNet(UNetConfig(channels=3, depth=2, filters=2, class_names=CLASSES), torch.Generator().manual_seed(3))
+        .double()
+        .eval()
+    )
 
 
 def small_image():

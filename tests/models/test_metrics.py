@@ -4,7 +4,9 @@ import torch
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
+from toyscenes import COLOURS, toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID, inverse_frequency_weights
 from hsiutils.models.metrics import (
@@ -14,7 +16,9 @@ from hsiutils.models.metrics import (
     boundary_distance,
     boundary_iou,
     confusion,
+    evaluate,
     iou,
+    predict,
     scene_counts,
     scores,
 )
@@ -42,10 +46,10 @@ def test_confusion_under_a_mask_counts_only_there():
     mask = np.zeros(truth.shape, bool)
     mask[3:9, 4:20] = True
     np.testing.assert_array_equal(
-        confusion(predicted, truth, mask=mask), confusion(predicted[3:9, 4:20], truth[3:9, 4:20])
+        confusion(predicted, truth, CLASSES, mask=mask), confusion(predicted[3:9, 4:20], truth[3:9, 4:20], CLASSES)
     )
-    parts = confusion(predicted, truth, mask=mask) + confusion(predicted, truth, mask=~mask)
-    xr.testing.assert_equal(parts, confusion(predicted, truth))
+    parts = confusion(predicted, truth, CLASSES, mask=mask) + confusion(predicted, truth, CLASSES, mask=~mask)
+    xr.testing.assert_equal(parts, confusion(predicted, truth, CLASSES))
 
 
 @given(st.integers(0, 1000))
@@ -54,7 +58,7 @@ def test_iou_agrees_with_torchmetrics(seed):
     expected = multiclass_jaccard_index(
         torch.from_numpy(predicted.astype(int)), torch.from_numpy(truth.astype(int)), 5, "none", ignore_index=VOID
     )
-    np.testing.assert_allclose(iou(confusion(predicted, truth)), expected, rtol=1e-6)
+    np.testing.assert_allclose(iou(confusion(predicted, truth, CLASSES)), expected, rtol=1e-6)
 
 
 def test_absent_class_is_nan_and_left_out_of_means():
@@ -75,7 +79,7 @@ def test_class_predicted_but_never_true_is_zero_not_nan():
 
 def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
     predicted, truth = maps(3)
-    result = scores(scene_counts(predicted, truth)).sel(region="all")
+    result = scores(scene_counts(predicted, truth, CLASSES)).sel(region="all")
     per_class = result["iou"].values
     share = np.bincount(truth[truth != VOID], minlength=5) / np.sum(truth != VOID)
     assert result["global_iou"] == pytest.approx(np.sum(share * per_class))
@@ -83,7 +87,7 @@ def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
     known = truth != VOID
     assert result["accuracy"] == pytest.approx(np.mean(predicted[known] == truth[known]))
     given_share = np.array([0.6148, 0.0297, 0.2017, 0.0719, 0.0818])
-    fixed = scores(scene_counts(predicted, truth), given_share).sel(region="all")
+    fixed = scores(scene_counts(predicted, truth, CLASSES), given_share).sel(region="all")
     assert fixed["weighted_iou"] == pytest.approx(np.sum(inverse_frequency_weights(given_share) * per_class))
 
 
@@ -98,7 +102,7 @@ def test_rare_class_rules_the_weighted_and_not_the_global_iou():
 
 def test_no_pixel_at_all_has_no_score():
     truth = np.full((4, 4), VOID)
-    result = scores(scene_counts(np.zeros((4, 4), int), truth)).sel(region="all")
+    result = scores(scene_counts(np.zeros((4, 4), int), truth, CLASSES)).sel(region="all")
     assert all(np.isnan(result[name]).all() for name in result)
 
 
@@ -165,15 +169,17 @@ def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
     predicted, truth = maps(5)
     sunlit = np.zeros(truth.shape, bool)
     sunlit[:, :11] = True
-    counts = scene_counts(predicted, truth, sunlit=sunlit, distance=1)
+    counts = scene_counts(predicted, truth, CLASSES, sunlit=sunlit, distance=1)
     assert list(counts["region"].values) == ["all", "sunlit", "shadowed"]
     parts = counts.sel(region=["sunlit", "shadowed"]).sum("region")
     xr.testing.assert_equal(parts, counts.sel(region="all", drop=True))
-    np.testing.assert_array_equal(counts["confusion"].sel(region="sunlit"), confusion(predicted[:, :11], truth[:, :11]))
+    np.testing.assert_array_equal(
+        counts["confusion"].sel(region="sunlit"), confusion(predicted[:, :11], truth[:, :11], CLASSES)
+    )
 
 
 def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
-    scenes = [scene_counts(*maps(seed, (8 + seed, 9))) for seed in range(3)]
+    scenes = [scene_counts(*maps(seed, (8 + seed, 9)), CLASSES) for seed in range(3)]
     together = xr.concat(scenes, dim="scene")
     summed = sum(scene["confusion"] for scene in scenes)
     xr.testing.assert_allclose(scores(together)["iou"], iou(summed))
@@ -198,12 +204,86 @@ def test_maps_that_do_not_belong_together_are_refused(predicted, truth, mask, me
 
 def test_boundaries_of_a_stack_of_images_are_refused():
     with pytest.raises(ValueError, match="one image"):
-        boundary_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int))
+        boundary_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), CLASSES)
 
 
 def test_where_there_is_no_sun_to_speak_of_counts_as_neither_sunlit_nor_shadowed():
     truth = np.zeros((4, 6), dtype=np.uint8)
     share = np.full((4, 6), np.nan)
     share[0], share[1] = 1.0, 0.2
-    counts = scene_counts(truth, truth, sunlit=share, distance=1)["confusion"].sum(["truth", "predicted"])
+    counts = scene_counts(truth, truth, CLASSES, sunlit=share, distance=1)["confusion"].sum(["truth", "predicted"])
     assert dict(zip(counts["region"].values, counts.values, strict=True)) == {"all": 24, "sunlit": 6, "shadowed": 6}
+
+
+class ByColour(nn.Module):
+    """Knows the colour of every class; wrong while training."""
+
+    def __init__(self):
+        super().__init__()
+        self.colours = nn.Parameter(COLOURS)
+
+    def forward(self, x):
+        logits = -((x[:, None] - self.colours[:, :, None, None]) ** 2).sum(dim=2)
+        return -logits if self.training else logits
+
+
+def test_predict_takes_the_largest_logit_in_evaluation_mode():
+    model = ByColour().train()
+    images, labels = toy_scenes(5, 0)[:]
+    predicted = predict(model, images, batch=2)
+    assert predicted.dtype == np.uint8
+    known = labels.numpy() != VOID
+    np.testing.assert_array_equal(predicted[known], labels.numpy()[known])
+    np.testing.assert_array_equal(predict(model, images.numpy()), predicted)
+    assert model.training
+
+
+def test_predict_restores_the_mode_after_an_error():
+    model = ByColour().train()
+    with pytest.raises(RuntimeError):
+        predict(model, torch.zeros(1, 7, 4, 4))
+    assert model.training
+    with pytest.raises(ValueError, match=r"expects images \(n, channels, h, w\), got \(3, 4, 4\)"):
+        predict(model, torch.zeros(3, 4, 4))
+
+
+def test_evaluate_counts_each_scene_by_name():
+    scenes = toy_scenes(5, 1, noise=0.6)
+    names = [f"s{index}" for index in range(5)]
+    state = torch.get_rng_state()
+    counts = evaluate(ByColour(), scenes, names, CLASSES, batch=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(counts["scene"].values) == names
+    image, labels = scenes[3]
+    expected = confusion(predict(ByColour(), image[None])[0], labels.numpy(), CLASSES)
+    np.testing.assert_array_equal(counts["confusion"].sel(scene="s3", region="all"), expected)
+    assert 0.3 < scores(counts)["accuracy"].sel(region="all") < 1
+
+
+def test_evaluate_splits_sunlit_from_shadowed():
+    scenes = toy_scenes(3, 2)
+    dark = [image.clone() for image, _ in scenes]
+    sunlit = [np.indices((16, 24))[1] < 12] * 3
+    for image in dark:
+        image[:, :, 12:] = COLOURS[0][:, None, None]  # in the shadow all looks like the first class
+    counts = evaluate(
+        ByColour(),
+        [(image, label) for image, (_, label) in zip(dark, scenes, strict=True)],
+        list("abc"),
+        CLASSES,
+        sunlit,
+    )
+    accuracy = scores(counts)["accuracy"]
+    assert accuracy.sel(region="sunlit") == 1
+    assert accuracy.sel(region="shadowed") < 0.5
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_names_must_be_as_many_as_scenes(count):
+    with pytest.raises(ValueError, match=f"{count} names"):
+        evaluate(ByColour(), toy_scenes(3, 0), [str(index) for index in range(count)], CLASSES)
+
+
+def test_masks_must_be_as_many_as_names():
+    with pytest.raises(ValueError, match="3 names and 2 masks"):
+        evaluate(ByColour(), toy_scenes(3, 0), list("abc"), CLASSES, sunlit=[np.ones((16, 24), bool)] * 2)

@@ -8,12 +8,12 @@ from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, inverse_frequency_
 from hsiutils.models.segmenter import EpochSampler, Recipe, Segmenter, kernels, label_frequencies, loss_weights, mirror
 from hsiutils.models.unet import UNet, UNetConfig
 
-CONFIG = UNetConfig(channels=3, depth=1, filters=2, dropout=0.0)
+CONFIG = UNetConfig(channels=3, depth=1, filters=2, dropout=0.0, class_names=CLASSES)
 SHARES = np.array([0.5, 0.1, 0.2, 0.1, 0.1])
 
 
 def segmenter(recipe=None, shares=SHARES):
-    return Segmenter(UNet(CONFIG), recipe or Recipe(), shares, CLASSES, seed=0)
+    return Segmenter(UNet(CONFIG), recipe or Recipe(), shares, seed=0)
 
 
 def test_authors_recipe():
@@ -22,12 +22,12 @@ def test_authors_recipe():
     assert (recipe.l2, recipe.patience, recipe.min_delta, recipe.flip) == (1e-4, 80, 5e-3, False)
 
 
-def test_published_weights_are_those_of_the_authors():
-    weights = loss_weights(Recipe(class_weights="published"), np.array(FREQUENCIES))
-    np.testing.assert_allclose(weights / weights.sum(), [0.0245, 0.5073, 0.0747, 0.2094, 0.1841], atol=2e-4)
+def test_published_weights_need_a_data_set():
+    with pytest.raises(ValueError, match="needs a data set"):
+        loss_weights(Recipe(class_weights="published"), np.array(FREQUENCIES))
 
 
-@pytest.mark.parametrize("mode", ["inverse-frequency", "published", "none", (1.0, 2.0, 3.0, 4.0, 5.0)])
+@pytest.mark.parametrize("mode", ["inverse-frequency", "none", (1.0, 2.0, 3.0, 4.0, 5.0)])
 def test_weights_have_mean_one_over_pixels(mode):
     weights = loss_weights(Recipe(class_weights=mode), SHARES)
     assert np.sum(weights * SHARES) == pytest.approx(1)
@@ -89,11 +89,6 @@ def test_penalty_is_that_of_keras_on_kernels_only():
     for mine, theirs in zip(ours.model.parameters(), reference.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-5)
     assert len(list(kernels(ours.model))) == len(ours.model.keras_layers())
-
-
-def test_network_and_classes_must_fit():
-    with pytest.raises(ValueError, match="5 outputs for 2 classes"):
-        Segmenter(UNet(CONFIG), Recipe(), SHARES[:2], ("a", "b"), seed=0)
 
 
 def test_label_frequencies():

@@ -31,7 +31,7 @@ class TestHead:
         x = torch.randn(1, 25, 16, 32, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(read_published(six)(x), read_keras(six)(x)[:, 1:])
         torch.testing.assert_close(read_published(five)(x), read_keras(five)(x))
-        assert read_published(six).config == UNetConfig(depth=depth, filters=2)
+        assert read_published(six).config == UNetConfig(depth=depth, filters=2, class_names=CLASSES)
 
     @pytest.mark.parametrize("classes", [1, 4, 7, 11])
     def test_other_classes_are_refused(self, tmp_path: Path, classes: int) -> None:
@@ -82,8 +82,7 @@ class TestKept:
         keep(path, PN, folder)
         found = load_trained(folder)
         assert found.variant == PN
-        assert found.model.config == UNetConfig(depth=4, filters=2)
-        assert found.manifest["classes"] == list(CLASSES)
+        assert found.model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
         assert found.history["epoch"].tolist() == [0]
         x = torch.randn(1, 25, 16, 16, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(found.model(x), read_published(path)(x), rtol=0, atol=0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hsiutils.data.classes import CLASSES
 from hsiutils.data.layouts import DatasetError
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
@@ -139,7 +140,7 @@ class TestWeights:
         assert run.replicates == "one network, no spread over seeds"
         assert run.first == "model.h5"
         pipeline.train_all(run, progress=False)
-        assert pipeline.model(run, "25-PN").model.config == UNetConfig(depth=4, filters=2)
+        assert pipeline.model(run, "25-PN").model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
         with pytest.raises(ValueError, match="there is none of seed 1"):
             pipeline.model(run, "25-PN", 1)
 
