@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hsiutils.data.compare import Chain
     from hsiutils.data.hsidrive import HSIDrive
+    from hsiutils.data.source import Source
 
 # Commands import what they need themselves: help then costs no import of torch.
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -46,9 +47,9 @@ def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -
     from hsiutils.book.chapters import settings
     from hsiutils.paper import run as pipeline
 
-    drive = pipeline.data(settings(profile=profile, seed=seed, data_root=data_root))
-    say(f"{len(drive.scenes)} {drive.origin} scenes, layout {drive.layout}: {drive.root}")
-    say(drive.scenes["split"].value_counts().to_string())
+    data = pipeline.data(settings(profile=profile, seed=seed, data_root=data_root))
+    say(f"{len(data.table)} {data.origin} scenes, layout {data.layout}: {data.root}")
+    say(data.table["split"].value_counts().to_string())
 
 
 @app.command(epilog=_example("check /path/to/HSI-Drive"))
@@ -77,10 +78,12 @@ def info(
     """Say what a data set is: release, size, splits, conditions, classes."""
     from hsiutils.data.statistics import class_table, condition_table, data_info
 
-    drive = _open(root, layout)
-    tables = {"What it is": data_info(drive), "Scenes": condition_table(drive)}
+    data = _open(root, layout)
+    tables = {"What it is": data_info(data)}
+    if not (conditions := condition_table(data)).empty:
+        tables["Scenes"] = conditions
     if classes:
-        tables["Share of the labelled pixels"] = class_table(drive)
+        tables["Share of the labelled pixels"] = class_table(data)
     _print(tables, form)
 
 
@@ -102,21 +105,21 @@ def convert(
     """Write a data set in another form. A Zarr store that was interrupted goes on where it stopped."""
     from hsiutils.data import export
 
-    drive = _open(root, layout)
-    names = _chosen(drive, name, split)
+    data = _open(root, layout)
+    names = _chosen(data, name, split)
     try:
         if to == "zarr":
-            made = export.to_zarr(drive, out, names, scheduler=scheduler, workers=workers)
+            made = export.to_zarr(data, out, names, scheduler=scheduler, workers=workers)
         elif to == "envi":
-            made = export.write_envi_set(drive, out, names, interleave=interleave, order=order, progress=True)
+            made = export.write_envi_set(data, out, names, interleave=interleave, order=order, progress=True)
         else:
             write = export.write_matlab_release if to == "matlab" else export.write_python_release
-            made = write(drive, out, names, progress=True)
+            made = write(_hsi_drive(data), out, names, progress=True)
     except KeyboardInterrupt:
         further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
         say(f"Stopped. Every file in {out} is whole; {further}.")
         raise typer.Exit(130) from None
-    say(f"{_scenes(names)} of {drive.layout} ({drive.origin}) written as {to}: {made}")
+    say(f"{_scenes(names)} of {data.layout} ({data.origin}) written as {to}: {made}")
 
 
 @app.command(epilog=_example("quicklook /path/to/HSI-Drive sheet.png --split test"))
@@ -134,10 +137,10 @@ def quicklook(
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: a contact sheet is a PNG; name a file that ends in .png")
-    drive = _open(root, layout)
-    names = _chosen(drive, name, split)
-    made = contact_sheet(drive, out, names, columns=columns, width=width, progress=True)
-    say(f"{_scenes(names)} ({drive.origin}): {made}")
+    data = _open(root, layout)
+    names = _chosen(data, name, split)
+    made = contact_sheet(data, out, names, columns=columns, width=width, progress=True)
+    say(f"{_scenes(names)} ({data.origin}): {made}")
 
 
 @app.command(epilog=_example("raw /path/to/HSI-Drive --white white.bin --dark 64 --exposure 4 --white-exposure 1"))
@@ -161,33 +164,33 @@ def raw(
     from hsiutils.data.raw import read_frame
     from hsiutils.data.sensor import HSI_DRIVE
 
-    drive = None if root.suffix == ".bin" else _open(root, layout)
-    sensor = drive.sensor if drive else HSI_DRIVE
-    given = {**(_own_references(drive) if drive else {}), **{k: v for k, v in (("white", white), ("dark", dark)) if v}}
+    data = None if root.suffix.lower() == ".bin" else _hsi_drive(_open(root, layout))
+    sensor = data.sensor if data else HSI_DRIVE
+    given = {**(_own_references(data) if data else {}), **{k: v for k, v in (("white", white), ("dark", dark)) if v}}
     if lacking := [f"--{key}" for key in ("white", "dark") if key not in given]:
         raise ValueError(f"give {' and '.join(lacking)}: a .bin frame or a number of DN; the release has none")
     references = {key: read_reference(value, sensor) for key, value in given.items()}
     chain = Chain(**references, exposure_ratio=exposure_ratio(exposure, white_exposure), median=median)
-    if drive is None:
+    if data is None:
         cube = chain.cube(read_frame(root, sensor), sensor)
         low, high = cube.quantile((0.01, 0.99))
         say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
         _write_cubes({root.stem: cube}.items(), out, median)
         return
-    names = _with_frames(drive, _chosen(drive, name, ""))
-    _print_comparison(drive, names, chain, form)
-    _write_cubes(((one, chain.cube(drive.frame(one), sensor, drive.origin)) for one in names), out, median)
+    names = _with_frames(data, _chosen(data, name, ""))
+    _print_comparison(data, names, chain, form)
+    _write_cubes(((one, chain.cube(data.frame(one), sensor, data.origin)) for one in names), out, median)
 
 
-def _print_comparison(drive: "HSIDrive", names: Sequence[str], chain: "Chain", form: Format) -> None:
+def _print_comparison(data: "HSIDrive", names: Sequence[str], chain: "Chain", form: Format) -> None:
     from hsiutils.data.compare import difference_table, remade, remade_table, verdict
 
     if len(names) == 1:
-        _, comparison = remade(drive, names[0], chain)
+        _, comparison = remade(data, names[0], chain)
         _print({f"{names[0]} from its raw frame, against the released cube": difference_table(comparison)}, form)
         say(f"{names[0]}: {verdict(comparison)}.", form)
     else:
-        table = remade_table(drive, names, chain, progress=True)
+        table = remade_table(data, names, chain, progress=True)
         _print({"Cubes from raw frames, against the released ones": table}, form)
         low, high = table["scale"].min(), table["scale"].max()
         say(f"{len(table)} scenes; the factor to the released cube runs from {low:.4g} to {high:.4g}.", form)
@@ -202,18 +205,18 @@ def _write_cubes(cubes: "Iterable[tuple[str, xr.DataArray]]", out: Path | None, 
         say(f"Cubes written to {out}")
 
 
-def _own_references(drive: "HSIDrive") -> dict[str, str]:
+def _own_references(data: "HSIDrive") -> dict[str, str]:
     """Those of a simulated set; a real one comes without."""
-    if drive.manifest is None:
+    if data.manifest is None:
         return {}
-    places = {key: drive.manifest.parent / "references" / f"{key}.bin" for key in ("white", "dark")}
+    places = {key: data.manifest.parent / "references" / f"{key}.bin" for key in ("white", "dark")}
     return {key: str(place) for key, place in places.items() if place.is_file()}
 
 
-def _with_frames(drive: "HSIDrive", names: list[str]) -> list[str]:
-    found = [name for name in names if drive.found.scenes[name].raw is not None]
+def _with_frames(data: "HSIDrive", names: list[str]) -> list[str]:
+    found = [name for name in names if data.found.scenes[name].raw is not None]
     if not found:
-        raise ValueError(f"{drive.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
+        raise ValueError(f"{data.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
     return found
 
 
@@ -221,17 +224,25 @@ def _scenes(names: Sequence[str]) -> str:
     return f"{len(names)} scene{'' if len(names) == 1 else 's'}"
 
 
-def _open(root: Path, layout: str) -> "HSIDrive":
-    from hsiutils.data.hsidrive import open_hsi_drive
+def _open(root: Path, layout: str) -> "Source":
+    from hsiutils.data.source import open_dataset
 
-    return open_hsi_drive(root, layout=layout or None)
+    return open_dataset(root, layout=layout or None)
 
 
-def _chosen(drive: "HSIDrive", names: Sequence[str] | None, split: str) -> list[str]:
+def _hsi_drive(data: "Source") -> "HSIDrive":
+    from hsiutils.data.hsidrive import HSIDrive
+
+    if not isinstance(data, HSIDrive):
+        raise ValueError(f"{data.root}: a {type(data).__name__}; only HSI-Drive has raw frames and releases of its own")
+    return data
+
+
+def _chosen(data: "Source", names: Sequence[str] | None, split: str) -> list[str]:
     """The scenes asked for; all by default."""
-    known = drive.names(split or None)
+    known = data.names(split or None)
     if unknown := [name for name in names or () if name not in known]:
-        raise ValueError(f"{drive.root}: no scene {', '.join(unknown)}{f' in split {split}' if split else ''}")
+        raise ValueError(f"{data.root}: no scene {', '.join(unknown)}{f' in split {split}' if split else ''}")
     return list(names or known)
 
 

@@ -1,9 +1,7 @@
 """Validate a data set on disk: everything that is wrong with it, in one table.
 
-The reader (`hsiutils.data.hsidrive.open_hsi_drive`) stops at the first fault that it meets. This looks at every file,
-and says of each fault where it is, what was expected, what was found and what to do.
-
-What is wrong with one cube, label image or raw frame of HSI-Drive: every fault as a row of a table.
+Opening a data set (`hsiutils.data.source.open_dataset`) stops at the first fault. This looks at every file, and says of
+each fault where it is, what was expected, what was found and what to do.
 """
 
 import hashlib
@@ -20,12 +18,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hsiutils.data.files import cube_tiles, read_cube, read_labels, stored_dtype
-from hsiutils.data.hsidrive import is_sealed, read_settings
-from hsiutils.data.layouts import BASES, FOLDER_SPLITS, LAYOUTS, DatasetError, Layout, describe_search
-from hsiutils.data.names import Conditions, name_table
+from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
+from hsiutils.data.files import cube_tiles, read_cube, read_labels, stored_array
+from hsiutils.data.hsidrive import HSIDrive, is_sealed, read_settings
+from hsiutils.data.layouts import LAYOUTS, DatasetError, Found, Layout, describe_search, find_layouts, split_of_list
+from hsiutils.data.names import NAME, Conditions, name_table
 from hsiutils.data.raw import read_frame
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.data.source import Source, open_dataset, recognised
 
 Severity = Literal["error", "warning", "note"]
 REFLECTANCE = (0.0, 4.0)
@@ -66,7 +66,9 @@ def check_cube(scene: str, path: Path, layout: Layout, bands: int, tiles: tuple[
     """
     expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({layout.name})"
     try:
-        values, dtype = read_cube(path, layout, bands, tiles), stored_dtype(path, layout)
+        values = read_cube(path, layout, bands, tiles)
+        with stored_array(path, layout.variable) as stored:
+            dtype = stored.dtype
     except Exception as error:  # on a garbled header the parsers raise whatever they trip over
         yield Finding("error", scene, path, _without_path(error, path), expected, f"{_FETCH}, or move it away")
         return
@@ -74,20 +76,28 @@ def check_cube(scene: str, path: Path, layout: Layout, bands: int, tiles: tuple[
     if dtype != wanted:
         loss = "rounded to whole numbers" if dtype[0] in "iu" else "larger than they need be"
         yield Finding("warning", scene, path, f"values stored as {dtype}", wanted, f"values may be {loss}; {_FETCH}")
-    yield from _odd_values(scene, path, layout, values)
+    unmeasured = list(_unmeasured(scene, path, values))
+    yield from unmeasured
+    if not any("throughout" in one.found for one in unmeasured):
+        yield from _odd_values(scene, path, layout, values)
 
 
-def _odd_values(scene: str, path: Path, layout: Layout, values: NDArray[np.float32]) -> Iterator[Finding]:
+def _unmeasured(scene: str, path: Path, values: NDArray[np.float32]) -> Iterator[Finding]:
+    """Values that no camera gives: not finite, or the same all over a band."""
     unmeasured = ~np.isfinite(values)
     if unmeasured.any():
         found = f"{unmeasured.sum()} values in {unmeasured.any(axis=0).sum()} pixels are not finite"
         yield Finding("error", scene, path, found, "finite values", f"{_FETCH}; such pixels become zero under PN")
         values = np.where(unmeasured, np.float32(0), values)
-    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
-    if constant := np.flatnonzero(low == high).tolist():
+    if constant := np.flatnonzero(values.min(axis=(1, 2)) == values.max(axis=(1, 2))).tolist():
         found = f"one value throughout in bands {constant}"
         yield Finding("error", scene, path, found, "an image in every band", f"{_FETCH}, or leave the scene out")
-    elif layout.units.startswith("reflectance"):
+
+
+def _odd_values(scene: str, path: Path, layout: Layout, values: NDArray[np.float32]) -> Iterator[Finding]:
+    values = np.where(np.isfinite(values), values, np.float32(0))
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    if layout.units.startswith("reflectance"):
         yield from _no_reflectance(scene, path, values, low, high)
     elif low.min() < 0 or (high.max() > 1 and "u16" not in layout.name):
         found = f"values from {low.min():.3g} to {high.max():.3g}"
@@ -116,14 +126,18 @@ def _no_reflectance(
 def check_labels(scene: str, path: Path, tiles: tuple[int, int]) -> Iterator[Finding]:
     """Faults of one label image: unreadable, coloured, of another size, with unknown codes, or empty."""
     try:
-        codes = read_labels(path, tiles)
+        codes = read_labels(path, tiles, HSI_DRIVE_CLASSES)
     except Exception as error:  # as above
         found, expected = _without_path(error, path), f"codes 0..10, {tiles[0]} x {tiles[1]} pixels"
         yield Finding("error", scene, path, found, expected, f"{_FETCH}, or move it and its cube away")
         return
     if not codes.any():
-        advice = "nothing to train on or to score: leave the scene out"
-        yield Finding("warning", scene, path, "no pixel is labelled", "labelled pixels", advice)
+        yield _unlabelled(scene, path)
+
+
+def _unlabelled(scene: str, path: Path) -> Finding:
+    advice = "nothing to train on or to score: leave the scene out"
+    return Finding("warning", scene, path, "no pixel is labelled", "labelled pixels", advice)
 
 
 def check_frame(scene: str, path: Path, sensor: Sensor) -> Iterator[Finding]:
@@ -142,25 +156,6 @@ def _without_path(error: Exception, path: Path) -> str:
 COLUMNS = ("severity", "scene", "file", "found", "expected", "what to do")
 """Of the table that `check_dataset` gives."""
 _SEVERITIES = ("error", "warning", "note")
-_NAME = r"nf\d{4}_\d{3}"
-Files = dict[str, list[Path]]
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What is there of one layout: the files of every scene, where a sound data set has one of each kind."""
-
-    layout: Layout
-    base: Path
-    cubes: Files
-    labels: Files
-    frames: Files
-    strays: tuple[Path, ...]
-    """Files in the folder of the cubes that are none of this layout."""
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(self.cubes.keys() | self.labels.keys())
 
 
 def check_dataset(
@@ -170,9 +165,9 @@ def check_dataset(
 
     Parameters
     ----------
-    root : the folder that was unpacked, or its Image_dataset.
+    root : the folder that was unpacked; of HSI-Drive also its Image_dataset.
     layout : name of one of `hsiutils.data.layouts.LAYOUTS`, to check it alone; every one that is there by default.
-    sensor : the camera; resized to the cubes.
+    sensor : the camera of HSI-Drive; resized to the cubes.
     progress : show a bar.
 
     Returns
@@ -185,15 +180,49 @@ def check_dataset(
     DatasetError
         If there is no such folder.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; expected the unpacked HSI-Drive, or a simulated set")
-    listings = [one for one in _listings(root) if layout in (None, one.layout.name)]
-    findings = list(_findings(root, listings, sensor, progress))
-    if not listings:
-        advice = "name the folder that was unpacked"
-        findings.append(Finding("error", "", root, "no HSI-Drive data", describe_search(root), advice))
+    root, kind = Path(root), recognised(Path(root))
+    if kind is None:
+        expected = f"HSI-Drive, or another known data set: {describe_search()}"
+        findings = [Finding("error", "", root, "no data set", expected, "name the folder that was unpacked")]
+    elif kind is HSIDrive:
+        found = [one for one in find_layouts(root) if layout in (None, one.layout.name)]
+        findings = list(_findings(found, sensor, progress))
+    else:
+        findings = list(_opened(root, progress))
     return _table(findings, root)
+
+
+def _opened(root: Path, progress: bool) -> Iterator[Finding]:
+    """Faults of a data set that its adapter opens, scene by scene."""
+    try:
+        data = open_dataset(root)
+    except DatasetError as error:
+        yield Finding("error", "", root, _without_path(error, root), "a data set that opens", _FETCH)
+        return
+    for remark, value in data.remarks().items():
+        yield Finding("note", "", root, f"{remark}: {value}", "to be known", "nothing, if that is as it should be")
+    for name in tqdm(data.names(), unit="scene", disable=not progress):
+        yield from _scene(data, name)
+
+
+def _scene(data: Source, name: str) -> Iterator[Finding]:
+    cube_path, label_path = data.files(name)[0], data.files(name)[-1]
+    bands, tiles = len(data.sensor.bands), data.sensor.tiles
+    try:
+        values = data.cube(name).values
+    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
+        expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({data.layout})"
+        yield Finding("error", name, cube_path, _without_path(error, cube_path), expected, _FETCH)
+    else:
+        yield from _unmeasured(name, cube_path, values)
+    try:
+        classes = data.classes.merge(data.labels(name))
+    except Exception as error:  # as above
+        expected = f"codes of {len(data.classes.labels)} labels, {tiles[0]} x {tiles[1]} pixels"
+        yield Finding("error", name, label_path, _without_path(error, label_path), expected, _FETCH)
+    else:
+        if (classes == VOID).all():
+            yield _unlabelled(name, label_path)
 
 
 def _table(findings: Iterable[Finding], root: Path) -> pd.DataFrame:
@@ -205,61 +234,23 @@ def _table(findings: Iterable[Finding], root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _findings(root: Path, listings: list[_Listing], sensor: Sensor, progress: bool) -> Iterator[Finding]:
-    yield from _different_scenes(listings)
-    total = sum(len(listing.names) for listing in listings)
+def _findings(everything: list[Found], sensor: Sensor, progress: bool) -> Iterator[Finding]:
+    yield from _different_scenes(everything)
+    total = sum(len(found.names) for found in everything)
     with tqdm(total=total, unit="scene", disable=not progress) as bar:
-        for listing in listings:
-            yield from _names(listing)
-            yield from _pairs(listing)
-            yield from _strays(listing)
-            yield from _file_lists(listing)
-            yield from _contents(listing, sensor, bar)
-    for base in {listing.base for listing in listings}:
-        yield from _broken_seals(base, [one for one in listings if one.base == base])
+        for found in everything:
+            yield from _names(found)
+            yield from _pairs(found)
+            yield from _strays(found)
+            yield from _file_lists(found)
+            yield from _contents(found, sensor, bar)
+    for base in {found.base for found in everything}:
+        yield from _broken_seals(base, [found for found in everything if found.base == base])
 
 
-def _listings(root: Path) -> list[_Listing]:
-    places = dict.fromkeys(root / base for base in BASES)
-    listings = [_listing(base, layout) for layout in LAYOUTS for base in places]
-    return [one for one in listings if one.cubes]
-
-
-def _listing(base: Path, layout: Layout) -> _Listing:
-    def files(folder: Path, pattern: str, by_split: bool) -> Files:
-        places = [folder / part for part in FOLDER_SPLITS] if by_split else [folder]
-        return _by_name((path for place in places for path in _entries(place)), pattern)
-
-    pattern = f"({_NAME}){layout.suffix}{re.escape(layout.extension)}"
-    cubes = files(base / layout.folder, pattern, layout.by_split)
-    label_folders = [base / folder for folder in layout.labels if (base / folder).is_dir()]
-    raw_folders = [base / folder for folder in ("raw", "RAW") if (base / folder).is_dir()]
-    known = {path for paths in cubes.values() for path in paths}
-    return _Listing(
-        layout=layout,
-        base=base,
-        cubes=cubes,
-        labels=files(label_folders[0], rf"({_NAME})\w*\.png", layout.by_split) if label_folders else {},
-        frames=files(raw_folders[0], rf"({_NAME})\.bin", False) if raw_folders else {},
-        strays=tuple(p for p in _entries(base / layout.folder) if p.suffix == layout.extension and p not in known),
-    )
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _by_name(paths: Iterable[Path], pattern: str) -> Files:
-    files: Files = defaultdict(list)
-    for path in paths:
-        if match := re.fullmatch(pattern, path.name):
-            files[match[1]].append(path)
-    return dict(files)
-
-
-def _different_scenes(listings: list[_Listing]) -> Iterator[Finding]:
+def _different_scenes(everything: list[Found]) -> Iterator[Finding]:
     """Copies of the data set that do not hold the same scenes: releases were mixed, or unpacking was cut short."""
-    for first, other in pairwise(listings):
+    for first, other in pairwise(everything):
         if differing := sorted(first.cubes.keys() ^ other.cubes.keys()):
             found = f"{len(first.cubes)} scenes as {first.layout.name}, {len(other.cubes)} as {other.layout.name}"
             expected = f"the same scenes; {_some(differing)} differ"
@@ -267,16 +258,16 @@ def _different_scenes(listings: list[_Listing]) -> Iterator[Finding]:
             yield Finding("warning", "", other.base / other.layout.folder, found, expected, advice)
 
 
-def _names(listing: _Listing) -> Iterator[Finding]:
-    folder, numbers = listing.base / listing.layout.folder, defaultdict(list)
-    for name in listing.names:
-        path = (listing.cubes.get(name) or listing.labels[name])[0]
+def _names(files: Found) -> Iterator[Finding]:
+    folder, numbers = files.base / files.layout.folder, defaultdict(list)
+    for name in files.names:
+        path = (files.cubes.get(name) or files.labels[name])[0]
         try:
             numbers[Conditions.parse(name).number].append(name)
         except ValueError as error:
             yield Finding("error", name, path, f"a name that does not parse: {error}", "nfSWDS_NNN", "rename the files")
             continue
-        if not listing.layout.name.startswith("v1") and name not in name_table().index:
+        if not files.layout.name.startswith("v1") and name not in name_table().index:
             advice = "see whether conditions and number are right; HS3-Bench's split does not know it"
             yield Finding("warning", name, path, "no image of HSI-Drive v2.0", "one of its 752 names", advice)
     for number, names in numbers.items():
@@ -285,19 +276,19 @@ def _names(listing: _Listing) -> Iterator[Finding]:
             yield Finding("error", names[1], folder, f"number {number:03d} is there as {_some(names)}", "once", advice)
 
 
-def _pairs(listing: _Listing) -> Iterator[Finding]:
-    for kind, files in (("cube", listing.cubes), ("label image", listing.labels), ("raw frame", listing.frames)):
-        for name, paths in files.items():
+def _pairs(files: Found) -> Iterator[Finding]:
+    for kind, own in (("cube", files.cubes), ("label image", files.labels), ("raw frame", files.frames)):
+        for name, paths in own.items():
             for path in paths[1:]:
-                expected = f"one {kind}; the other is {paths[0].relative_to(listing.base)}"
+                expected = f"one {kind}; the other is {paths[0].relative_to(files.base)}"
                 yield Finding("error", name, path, f"a second {kind} of this scene", expected, "keep one")
-    for name in listing.names:
-        if name not in listing.labels:
-            yield _missing("error", name, listing.cubes[name][0], "label image", "/".join(listing.layout.labels[:1]))
-        elif name not in listing.cubes:
-            yield _missing("error", name, listing.labels[name][0], "cube", listing.layout.folder)
-        if listing.frames and name not in listing.frames:
-            path = (listing.cubes.get(name) or listing.labels[name])[0]
+    for name in files.names:
+        if name not in files.labels:
+            yield _missing("error", name, files.cubes[name][0], "label image", files.layout.labels)
+        elif name not in files.cubes:
+            yield _missing("error", name, files.labels[name][0], "cube", files.layout.folder)
+        if files.frames and name not in files.frames:
+            path = (files.cubes.get(name) or files.labels[name])[0]
             yield _missing("note", name, path, "raw frame", "raw")
 
 
@@ -306,69 +297,70 @@ def _missing(severity: Severity, name: str, path: Path, kind: str, folder: str) 
     return Finding(severity, name, path, f"no {kind}", f"one in {folder}/", advice)
 
 
-def _strays(listing: _Listing) -> Iterator[Finding]:
-    others = {one.name: f"{_NAME}{one.suffix}{re.escape(one.extension)}" for one in LAYOUTS}
-    for path in listing.strays:
-        kin = [name for name, pattern in others.items() if re.fullmatch(pattern, path.name)]
-        scene = (re.match(_NAME, path.name) or [""])[0]
-        expected = f"nfSWDS_NNN{listing.layout.suffix}{listing.layout.extension}"
+def _strays(files: Found) -> Iterator[Finding]:
+    others = {one.name: NAME + one.suffix + re.escape(one.extension) for one in LAYOUTS}
+    for path in files.strays:
+        kin = [name for name, pattern in others.items() if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+        scene = (re.match(NAME, path.name) or [""])[0]
+        expected = f"nfSWDS_NNN{files.layout.suffix}{files.layout.extension}"
         if kin:
-            found = f"a file of {_some(kin)} among those of {listing.layout.name}"
+            found = f"a file of {_some(kin)} among those of {files.layout.name}"
             yield Finding("warning", scene, path, found, expected, "it is not read; move it to its own folder")
         else:
             yield Finding("note", scene, path, "a file of another name", expected, "it is not read")
 
 
-def _file_lists(listing: _Listing) -> Iterator[Finding]:
+def _file_lists(files: Found) -> Iterator[Finding]:
     places: dict[str, list[Path]] = defaultdict(list)
-    for path in (listing.base / f"{word}_filenames.txt" for word in FOLDER_SPLITS):
-        for name in re.findall(_NAME, path.read_text(errors="replace")) if path.is_file() else []:
+    for path, names in files.lists.items():
+        for name in names:
             places[name].append(path)
     for name, paths in places.items():
-        if len(set(paths)) > 1:
+        if len({split_of_list(path) for path in paths}) > 1:
             found = "listed in " + " and ".join(path.name for path in paths)
             yield Finding("error", name, paths[1], found, "one split a scene", "remove it from one of them")
-        if name not in listing.cubes:
-            yield Finding(
-                "warning", name, paths[0], "listed, but without a cube", "a file", "fetch it, or strike it out"
-            )
-    unlisted = sorted(listing.cubes.keys() - places.keys()) if places else []
+        if name not in files.cubes:
+            found, advice = "listed, but without a cube", "fetch it, or strike it out"
+            yield Finding("warning", name, paths[0], found, "a file", advice)
+    unlisted = sorted(files.cubes.keys() - places.keys()) if files.lists else []
     if unlisted:
-        found, advice = f"{len(unlisted)} scenes in no list: {_some(unlisted)}", "the lists are then not used as splits"
-        yield Finding("warning", "", listing.base, found, "every scene in one list", advice)
+        found = f"{len(unlisted)} scenes in no list ({_some([path.name for path in files.lists])}): {_some(unlisted)}"
+        advice = "add them; or move the lists away, and the scenes are split as HS3-Bench does, or in seeded folds"
+        severity: Severity = "warning" if files.layout.by_split else "error"
+        yield Finding(severity, "", files.base, found, "every scene in one list", advice)
 
 
-def _contents(listing: _Listing, sensor: Sensor, bar: "tqdm[None]") -> Iterator[Finding]:
-    tiles = _usual_tiles(listing, sensor)
-    yield from _turned(listing, tiles, sensor)
+def _contents(files: Found, sensor: Sensor, bar: "tqdm[None]") -> Iterator[Finding]:
+    tiles = _usual_tiles(files, sensor)
+    yield from _turned(files, tiles, sensor)
     seen: dict[str, Path] = {}
     fitting = sensor if tiles == sensor.tiles else sensor.resized(tiles)
-    for name in listing.names:
-        for path in listing.cubes.get(name, []):
-            yield from check_cube(name, path, listing.layout, len(sensor.bands), tiles)
+    for name in files.names:
+        for path in files.cubes.get(name, []):
+            yield from check_cube(name, path, files.layout, len(sensor.bands), tiles)
             yield from _copied(name, path, seen)
-        for path in listing.labels.get(name, []):
+        for path in files.labels.get(name, []):
             yield from check_labels(name, path, tiles)
-        for path in listing.frames.get(name, []):
+        for path in files.frames.get(name, []):
             yield from check_frame(name, path, fitting)
         bar.update()
 
 
-def _usual_tiles(listing: _Listing, sensor: Sensor) -> tuple[int, int]:
+def _usual_tiles(files: Found, sensor: Sensor) -> tuple[int, int]:
     """Size that most cubes have; the sensor's if not one can be read."""
     sizes: Counter[tuple[int, int]] = Counter()
-    for path in (path for paths in listing.cubes.values() for path in paths):
+    for path in (path for paths in files.cubes.values() for path in paths):
         try:
-            sizes[cube_tiles(path, listing.layout, len(sensor.bands))] += 1
+            sizes[cube_tiles(path, files.layout, len(sensor.bands))] += 1
         except Exception:  # noqa: S112 - `check_cube` reports it, whatever a garbled header brings up
             continue
     return sizes.most_common(1)[0][0] if sizes else sensor.tiles
 
 
-def _turned(listing: _Listing, tiles: tuple[int, int], sensor: Sensor) -> Iterator[Finding]:
+def _turned(files: Found, tiles: tuple[int, int], sensor: Sensor) -> Iterator[Finding]:
     if tiles == sensor.tiles:
         return
-    folder, found = listing.base / listing.layout.folder, f"cubes of {tiles[0]} x {tiles[1]} pixels"
+    folder, found = files.base / files.layout.folder, f"cubes of {tiles[0]} x {tiles[1]} pixels"
     expected = f"{sensor.tiles[0]} x {sensor.tiles[1]} ({sensor.name})"
     if tiles == sensor.tiles[::-1]:
         yield Finding("error", "", folder, f"{found}: rows and columns exchanged", expected, "transpose the cubes")
@@ -387,7 +379,7 @@ def _copied(name: str, path: Path, seen: dict[str, Path]) -> Iterator[Finding]:
     seen.setdefault(content, path)
 
 
-def _broken_seals(base: Path, listings: list[_Listing]) -> Iterator[Finding]:
+def _broken_seals(base: Path, everything: list[Found]) -> Iterator[Finding]:
     """Simulated scenes whose files are not those that the simulator wrote."""
     root = next((place for place in (base, base.resolve().parent) if (place / "simulation.json").is_file()), None)
     try:
@@ -396,10 +388,10 @@ def _broken_seals(base: Path, listings: list[_Listing]) -> Iterator[Finding]:
         expected, advice = "the settings of a simulated set", "simulate it anew"
         yield Finding("error", "", base, f"a damaged simulation.json: {error}", expected, advice)
         return
-    names = sorted({name for listing in listings for name in listing.names}) if sealed else []
+    names = sorted({name for files in everything for name in files.names}) if sealed else []
     for name in names:
         if root and not is_sealed(root, name):
-            path = base / next(one for one in listings if name in one.names).layout.folder
+            path = base / next(one for one in everything if name in one.names).layout.folder
             found = "files that differ from their record, or no sound record"
             expected = f"files with the hashes in scenes/{name}.json"
             yield Finding("error", name, path, found, expected, "simulate the scene anew")

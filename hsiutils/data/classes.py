@@ -1,14 +1,15 @@
-"""What a pixel can be: HSI-Drive's label codes, their palette, and the five classes that the paper trains on.
+"""What a pixel can be: the label codes of a data set, their colours, and the classes that a network is trained on.
 
-Codes, palette, merge, frequencies: HSI-Drive v2.0 data description (doi 10.1109/SSCI52147.2023.10371793).
-
-Label codes of HSI-Drive by the names that the simulator uses.
+Each data set has its own `Classes`. Those of HSI-Drive are here: codes, palette, merge and frequencies of its v2.0 data
+description (doi 10.1109/SSCI52147.2023.10371793), and its label codes by the names that the simulator uses.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 
@@ -62,6 +63,9 @@ class Classes:
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.of_label) or len({label.code for label in self.labels}) < len(self.labels):
             raise ValueError(f"each of {len(self.labels)} label codes needs one class index, got {self.of_label}")
+        for label in self.labels:
+            if not all(0 <= value <= 255 for value in (label.code, *label.rgb)):
+                raise ValueError(f"a label code and its colour lie in 0..255, got {label}")
         if set(self.of_label) - {VOID} != set(range(len(self.names))):
             raise ValueError(f"class indices must cover 0..{len(self.names) - 1}, got {sorted(set(self.of_label))}")
         if self.frequencies is not None and len(self.frequencies) != len(self.names):
@@ -112,9 +116,36 @@ HSI_DRIVE_CLASSES = Classes(CLASSES, LABELS, (VOID, 0, 1, 2, 4, 3, 4, 4, 4, 4, 4
 """The five classes of the paper, merged from HSI-Drive's ten labels."""
 
 
-def merge(labels: ArrayLike) -> NDArray[np.uint8]:
-    """`Classes.merge` of HSI-Drive's label codes 0..10 into class indices 0..4."""
-    return HSI_DRIVE_CLASSES.merge(labels)
+def read_classes(path: Path | str) -> Classes:
+    """Classes from a YAML list with one entry a label code.
+
+    Each entry has `code` (0..255) and `name`; optionally `rgb`, its colour (the grey of the code's value by default);
+    `class`, the class that it is merged into (its own name by default); and `void: true` for what is never trained nor
+    scored. The classes come in the order in which they first occur:
+
+        - {code: 0, name: Sky, rgb: [128, 128, 128]}
+        - {code: 17, name: Road, rgb: [128, 64, 128]}
+        - {code: 18, name: Road Marks, rgb: [128, 0, 192], class: Road}
+        - {code: 30, name: Void, rgb: [0, 0, 0], void: true}
+
+    Raises
+    ------
+    ValueError
+        If the file is no such list.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        labels = []
+        for entry in entries:
+            red, green, blue = entry.get("rgb", [entry["code"]] * 3)
+            labels.append(Label(int(entry["code"]), str(entry["name"]), (int(red), int(green), int(blue))))
+        class_of = [None if entry.get("void") else str(entry.get("class", entry["name"])) for entry in entries]
+        names = tuple(dict.fromkeys(name for name in class_of if name is not None))
+        of_label = tuple(VOID if name is None else names.index(name) for name in class_of)
+        return Classes(names, tuple(labels), of_label)
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        expected = "a list of {code: 0..255, name, rgb: [r, g, b], class, void}, of which code and name are needed"
+        raise ValueError(f"{path}: expected {expected}; {type(error).__name__}: {error}") from error
 
 
 def inverse_frequency_weights(frequencies: ArrayLike = FREQUENCIES) -> NDArray[np.float64]:

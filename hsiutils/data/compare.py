@@ -229,7 +229,7 @@ def verdict(comparison: xr.Dataset) -> str:
     )
 
 
-def remade(drive: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.Dataset]:
+def remade(data: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.Dataset]:
     """The cube of a scene made from its raw frame, and how it compares with the released one.
 
     Raises
@@ -237,13 +237,13 @@ def remade(drive: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.D
     DatasetError
         If the scene has no raw frame, or a file cannot be read, or the released cube holds no reflectance.
     """
-    if drive.units != "reflectance":
-        raise DatasetError(f"{drive.root}: {drive.layout} holds {drive.units} values; raw frames give reflectance")
-    made = chain.cube(drive.frame(name), drive.sensor, drive.origin)
-    return made, compare(made, drive.cube(name))
+    if data.units != "reflectance":
+        raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; raw frames give reflectance")
+    made = chain.cube(data.frame(name), data.sensor, data.origin)
+    return made, compare(made, data.cube(name))
 
 
-def remade_table(drive: HSIDrive, names: Sequence[str], chain: Chain, progress: bool = False) -> pd.DataFrame:
+def remade_table(data: HSIDrive, names: Sequence[str], chain: Chain, progress: bool = False) -> pd.DataFrame:
     """Every scene's raw frame against its released cube: one row a scene, indexed by name.
 
     `scale` is the factor that brings the made cube nearest to the released one, `left over` what remains after it, as a
@@ -251,7 +251,7 @@ def remade_table(drive: HSIDrive, names: Sequence[str], chain: Chain, progress: 
     """
     rows = {}
     for name in tqdm(names, unit="scene", disable=not progress):
-        _, comparison = remade(drive, name, chain)
+        _, comparison = remade(data, name, chain)
         whole, inside, border = (comparison.sel(place=place) for place in PLACES)
         rows[name] = {
             "correlation": float(whole["correlation"].mean()),

@@ -78,7 +78,7 @@ def with_step(cube: xr.DataArray, values: ArrayLike, step: str, units: str | Non
     return result.assign_attrs(history=history, units=units or cube.attrs.get("units", ""))
 
 
-def normalise(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
+def pn(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
     """Per-pixel normalisation (PN) of strength alpha: pixel / sum(pixel) ** alpha.
 
     With alpha = 1 it is the paper's PN (bands sum to one, brightness is gone); with alpha = 0 it is the identity;
@@ -97,12 +97,12 @@ def normalise(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
         If alpha is outside 0..1 or the array is no cube.
     """
     require_cube(cube)
-    pixels = normalise_pixels(cube.values, alpha)
+    pixels = pn_pixels(cube.values, alpha)
     return with_step(cube, pixels, f"PN alpha={alpha:g}", units="normalised reflectance")
 
 
-def normalise_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
-    """`normalise` for a plain array whose first axis is the bands: (bands, ...) to the same shape."""
+def pn_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
+    """`pn` for a plain array whose first axis is the bands: (bands, ...) to the same shape."""
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
     pixels = np.asarray(values, dtype=np.float64)
@@ -167,16 +167,22 @@ def nearest_bands(cube: xr.DataArray, wavelengths_nm: Sequence[float]) -> tuple[
 
 def pseudocolour(
     cube: xr.DataArray,
-    wavelengths_nm: Sequence[float] = PSEUDOCOLOUR_NM,
+    wavelengths_nm: Sequence[float] | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
 ) -> xr.DataArray:
     """Three bands as red, green and blue, each stretched between two percentiles.
+
+    By default the bands nearest to `PSEUDOCOLOUR_NM`, or, where these are not three, the longest, middle and shortest.
 
     Returns
     -------
     float32 DataArray with dims (y, x, rgb) in 0..1; coordinate `wavelength` along `rgb`, nm. Non-finite pixels are 0.
     """
-    picked = cube.sel(band=list(nearest_bands(cube, wavelengths_nm)))
+    bands = nearest_bands(cube, wavelengths_nm or PSEUDOCOLOUR_NM)
+    if wavelengths_nm is None and len(set(bands)) < 3:
+        longest_first = ascending(cube)["band"].values[::-1].tolist()
+        bands = (longest_first[0], longest_first[len(cube) // 2], longest_first[-1])
+    picked = cube.sel(band=list(bands))
     finite = np.where(np.isfinite(picked.values), picked.values, np.nan)
     low, high = np.nanpercentile(finite, percentiles, axis=(1, 2), keepdims=True)
     stretched = (finite - low) / np.where(high > low, high - low, 1.0)
@@ -198,8 +204,8 @@ class HSIAccessor:
         return np.asarray(self._cube["wavelength"].values, dtype=np.float64)
 
     def pn(self, alpha: float = 1.0) -> xr.DataArray:
-        """See `normalise`."""
-        return normalise(self._cube, alpha)
+        """See `pn`."""
+        return pn(self._cube, alpha)
 
     def scale(self, clip_max: ArrayLike) -> xr.DataArray:
         """See `scale`."""
@@ -213,6 +219,6 @@ class HSIAccessor:
         """The bands whose centres are nearest to the given wavelengths, nm."""
         return self._cube.sel(band=list(nearest_bands(self._cube, wavelengths_nm)))
 
-    def pseudocolour(self, wavelengths_nm: Sequence[float] = PSEUDOCOLOUR_NM) -> xr.DataArray:
+    def pseudocolour(self, wavelengths_nm: Sequence[float] | None = None) -> xr.DataArray:
         """See `pseudocolour`."""
         return pseudocolour(self._cube, wavelengths_nm)

@@ -1,11 +1,8 @@
-"""Scenes in the file formats of others: HSI-Drive's MATLAB and Python releases, and ENVI.
+"""Scenes in the file formats of others: HSI-Drive's MATLAB and Python releases, ENVI, and Zarr.
 
-A simulated set stays known as simulated: its settings and its truth go along to the released layouts.
-
-A data set as one chunked Zarr store: a scene a chunk, so that training reads just what it needs, in parallel.
-
-The store opens with plain `xarray.open_zarr` or `xarray.open_dataset`. Writing it can be interrupted and continued,
-and runs in parallel through dask, on one machine or on a cluster.
+A simulated set stays known as simulated: its settings and its truth go along to the released layouts. A Zarr store has
+a scene a chunk and opens with plain `xarray.open_zarr`; writing it can be interrupted and continued, and runs in
+parallel through dask, on one machine or on a cluster.
 """
 
 import hashlib
@@ -22,22 +19,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.io import savemat
 from spectral.io import envi  # type: ignore[import-untyped]
-from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
-from hsiutils.data.classes import LABELS, merge
+from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
 from hsiutils.data.cube import ascending, pseudocolour, require_cube
 from hsiutils.data.hsidrive import HSIDrive, read_settings
-from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.layouts import FOLDER_SPLITS, DatasetError
+from hsiutils.data.source import Source
 
 Interleave = Literal["bil", "bip", "bsq"]
 Order = Literal["ascending", "native"]
@@ -45,7 +39,7 @@ _FOLDERS = {split: folder for folder, split in FOLDER_SPLITS.items()}
 
 
 def write_matlab_release(
-    drive: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
+    data: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
 ) -> Path:
     """Write scenes as HSI-Drive v2.0's MATLAB release has them, which is also where hyperseg looks.
 
@@ -55,19 +49,19 @@ def write_matlab_release(
     Raw frames are copied where there are any; median-filtered cubes go to cubes_fl32/MF. Parameters, result (the
     folder Image_dataset) and errors are those of `write_python_release`.
     """
-    base, names = _begin(drive, root, "Image_dataset", names)
+    base, names = _begin(data, root, "Image_dataset", names)
     for name in _counted(names, progress):
-        end = "MF/{}_MF_TC.mat" if drive.layout.endswith("MF") else "{}_TC.mat"
-        write_cube(drive.cube(name), base / "cubes_fl32" / end.format(name))
-        _write(base / "labels" / f"{name}.png", _png(drive.labels(name)))
-        if drive.found.scenes[name].raw is not None:
-            _write(base / "raw" / f"{name}.bin", drive.frame(name).astype("<u2").tobytes())
-    _write_lists(drive, base, names)
+        end = "MF/{}_MF_TC.mat" if data.layout.endswith("MF") else "{}_TC.mat"
+        write_cube(data.cube(name), base / "cubes_fl32" / end.format(name))
+        _write(base / "labels" / f"{name}.png", _png(data.labels(name)))
+        if data.found.scenes[name].raw is not None:
+            _write(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
+    _write_lists(data, base, names)
     return base
 
 
 def write_python_release(
-    drive: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
+    data: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
 ) -> Path:
     """Write scenes as HSI-Drive v2.0's Python release has them, which is also where mmsegmentation looks.
 
@@ -78,46 +72,46 @@ def write_python_release(
 
     Parameters
     ----------
-    drive : what to write, with its splits.
+    data : what to write, with its splits.
     root : folder to write into.
     names : of the scenes; all by default.
     progress : show a bar.
 
     Returns
     -------
-    The folder HSIDrive20; `hsiutils.data.hsidrive.open_hsi_drive` opens it.
+    The folder HSIDrive20; `hsiutils.data.source.open_dataset` opens it.
 
     Raises
     ------
     DatasetError
         If the cubes do not hold reflectance, or a scene cannot be read, or they would go among the files they are from.
     """
-    base, names = _begin(drive, root, "HSIDrive20", names)
-    images = "images_MF" if drive.layout.endswith("MF") else "images"
+    base, names = _begin(data, root, "HSIDrive20", names)
+    images = "images_MF" if data.layout.endswith("MF") else "images"
     for name in _counted(names, progress):
-        cube, part = drive.cube(name), _FOLDERS[str(drive.scenes.at[name, "split"])]
+        cube, part = data.cube(name), _FOLDERS[str(data.table.at[name, "split"])]
         _write(base / images / part / f"{name}.npy", _npy(np.moveaxis(cube.values, 0, -1)))
-        _write(base / "annotations" / part / f"{name}.png", _png(drive.labels(name)))
+        _write(base / "annotations" / part / f"{name}.png", _png(data.labels(name)))
         colour = np.rint(255 * pseudocolour(cube).values).astype(np.uint8)
         _write(base / "RGB" / f"{name}_pseudocolor.png", _png(colour))
-    _write_lists(drive, base, names)
+    _write_lists(data, base, names)
     return base
 
 
-def _begin(drive: HSIDrive, root: Path | str, folder: str, names: Sequence[str] | None) -> tuple[Path, list[str]]:
+def _begin(data: HSIDrive, root: Path | str, folder: str, names: Sequence[str] | None) -> tuple[Path, list[str]]:
     """Check what is to be written and where, and hand on that a set is simulated before anything else is there."""
-    root, names = Path(root), drive.names() if names is None else list(names)
-    if drive.units != "reflectance":
-        raise DatasetError(f"{drive.root}: {drive.layout} holds {drive.units} values; this release holds reflectance")
-    if (root / folder).resolve() == drive.found.base.resolve():
+    root, names = Path(root), data.names() if names is None else list(names)
+    if data.units != "reflectance":
+        raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; this release holds reflectance")
+    if (root / folder).resolve() == data.found.base.resolve():
         raise DatasetError(
             f"{root / folder}: would be written over the files that it is made from; name another folder"
         )
-    if drive.manifest is not None:
-        settings = {**read_settings(drive.manifest.parent), "converted_from": drive.layout}
-        _write(root / drive.manifest.name, json.dumps(settings, indent=1).encode())
+    if data.manifest is not None:
+        settings = {**read_settings(data.manifest.parent), "converted_from": data.layout}
+        _write(root / data.manifest.name, json.dumps(settings, indent=1).encode())
         for name in names:
-            truth = drive.manifest.parent / "truth" / f"{name}.h5"
+            truth = data.manifest.parent / "truth" / f"{name}.h5"
             if truth.is_file():
                 _write(root / "truth" / truth.name, truth.read_bytes())
     return root / folder, names
@@ -127,9 +121,9 @@ def _counted(names: list[str], progress: bool) -> "tqdm[str]":
     return tqdm(names, desc="convert", unit="scene", disable=not progress)
 
 
-def _write_lists(drive: HSIDrive, base: Path, names: Sequence[str]) -> None:
+def _write_lists(data: HSIDrive, base: Path, names: Sequence[str]) -> None:
     for split, part in _FOLDERS.items():
-        listed = [name for name in names if drive.scenes.at[name, "split"] == split]
+        listed = [name for name in names if data.table.at[name, "split"] == split]
         _write(base / f"{part}_filenames.txt", "".join(f"{name}\n" for name in listed).encode())
 
 
@@ -144,7 +138,7 @@ def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
 
 
 def write_envi_set(
-    drive: HSIDrive,
+    data: Source,
     folder: Path | str,
     names: Sequence[str] | None = None,
     *,
@@ -158,10 +152,10 @@ def write_envi_set(
     -------
     The folder.
     """
-    folder, names = Path(folder), drive.names() if names is None else list(names)
+    folder, names = Path(folder), data.names() if names is None else list(names)
     for name in _counted(names, progress):
-        write_envi(drive.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
-        write_envi_labels(drive.labels(name), folder / "labels" / f"{name}.hdr")
+        write_envi(data.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
+        write_envi_labels(data.labels(name), folder / "labels" / f"{name}.hdr", data.classes)
     return folder
 
 
@@ -203,9 +197,19 @@ def write_envi(
     return _save_envi(envi.save_image, Path(header), values, interleave=interleave, metadata=metadata)
 
 
-def write_envi_labels(labels: ArrayLike, header: Path | str) -> Path:
-    """Write label codes (y, x) as an ENVI classification, with the names and colours of the official palette."""
-    names, colours = [label.name for label in LABELS], [label.rgb for label in LABELS]
+def write_envi_labels(labels: ArrayLike, header: Path | str, classes: Classes = HSI_DRIVE_CLASSES) -> Path:
+    """Write label codes (y, x) as an ENVI classification, with the names and colours of their classes.
+
+    Raises
+    ------
+    ValueError
+        If a code is not one of the classes' labels.
+    """
+    classes.merge(labels)  # refuses what is no code
+    table = {label.code: label for label in classes.labels}
+    every = range(max(table) + 1)  # ENVI's codes have no gaps
+    names = [table[code].name if code in table else "unused" for code in every]
+    colours = [table[code].rgb if code in table else (0, 0, 0) for code in every]
     codes = np.asarray(labels, dtype=np.uint8)
     return _save_envi(envi.save_classification, Path(header), codes, class_names=names, class_colors=colours)
 
@@ -245,7 +249,7 @@ _FORMAT = 2
 
 
 def to_zarr(
-    drive: HSIDrive,
+    data: Source,
     store: Path | str,
     names: Sequence[str] | None = None,
     *,
@@ -257,7 +261,7 @@ def to_zarr(
 
     Parameters
     ----------
-    drive : what to convert.
+    data : what to convert.
     store : folder to make, or to continue.
     names : of the scenes; all by default.
     scheduler : of dask: "threads", "processes" or "synchronous" on this machine, or the address of a cluster's
@@ -269,8 +273,8 @@ def to_zarr(
     -------
     The store, with
 
-        cube (scene, band, y, x) float32, labels (scene, y, x) uint8 (codes 0..10), written (scene)
-        wavelength (band) nm; split, season, weather, daytime, number, road (scene)
+        cube (scene, band, y, x) float32, labels (scene, y, x) uint8 (codes), written (scene)
+        wavelength (band) nm; split and what else the table says of a scene (scene); `road` for its `scene`
 
     Raises
     ------
@@ -283,21 +287,21 @@ def to_zarr(
         raise ModuleNotFoundError(f"a Zarr store needs {' and '.join(lacking)}: pip install 'hsiutils[zarr]'")
     from dask.delayed import delayed
 
-    store, names = Path(store), drive.names() if names is None else list(names)
+    store, names = Path(store), data.names() if names is None else list(names)
     if not store.exists():
-        _create(drive, names, store)
-    _require_same_source(drive, names, store)
+        _create(data, names, store)
+    _require_same_source(data, names, store)
     with _plain_zarr(store) as present:
         missing = np.flatnonzero(present["written"].values == 0)
     write = delayed(_write_scene)
-    tasks = [write(drive, names[number], int(number), store) for number in missing]
+    tasks = [write(data, names[number], int(number), store) for number in missing]
     _compute(tasks, scheduler, workers, {"desc": "convert", "unit": "scene", "disable": not (progress and tasks)})
     return store
 
 
-def _create(drive: HSIDrive, names: list[str], store: Path) -> None:
+def _create(data: Source, names: list[str], store: Path) -> None:
     """Make the store without its values, at once or not at all."""
-    template = _template(drive, names)
+    template = _template(data, names)
     chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
     temporary = store.with_name(f".{store.name}.{os.getpid()}")
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -308,29 +312,34 @@ def _create(drive: HSIDrive, names: list[str], store: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _template(drive: HSIDrive, names: list[str]) -> xr.Dataset:
+def _template(data: Source, names: list[str]) -> xr.Dataset:
     import dask.array as da
 
-    bands, (rows, columns), count = len(drive.sensor.bands), drive.sensor.tiles, len(names)
+    bands, (rows, columns), count = len(data.sensor.bands), data.sensor.tiles, len(names)
     cubes = da.zeros((count, bands, rows, columns), dtype=np.float32, chunks=(1, bands, rows, columns))
     labels = da.zeros((count, rows, columns), dtype=np.uint8, chunks=(1, rows, columns))
-    conditions = drive.scenes.loc[names].rename(columns={"scene": "road"})  # `scene` is the dimension here
+    conditions = data.table.loc[names].rename(columns={"scene": "road"})  # `scene` is the dimension here
     coordinates = {key: ("scene", _plain(column.to_numpy())) for key, column in conditions.items()}
-    attributes = {"units": drive.units, "source": drive.origin, "sensor": drive.sensor.name, "history": drive.layout}
+    attributes = {"units": data.units, "source": data.origin, "sensor": data.sensor.name, "history": data.layout}
     return xr.Dataset(
         {
             "cube": (("scene", "band", "y", "x"), cubes, attributes),
-            "labels": (("scene", "y", "x"), labels, {"meaning": "label codes of HSI-Drive, 0 unlabelled"}),
+            "labels": (("scene", "y", "x"), labels, _meaning(data.classes)),
             "written": ("scene", da.zeros(count, dtype=np.uint8, chunks=1), {"meaning": "1 once the scene is there"}),
         },
         coords={
             "scene": np.array(names, dtype="U"),
             "band": np.arange(bands),
-            "wavelength": ("band", drive.sensor.wavelengths_nm, {"units": "nm"}),
+            "wavelength": ("band", data.sensor.wavelengths_nm, {"units": "nm"}),
             **coordinates,
         },
-        attrs={"title": f"HSI-Drive, {drive.origin}, {drive.layout}", "source_digest": _digest(drive, names)},
+        attrs={"title": f"{type(data).__name__}, {data.origin}, {data.layout}", "source_digest": _digest(data, names)},
     )
+
+
+def _meaning(classes: Classes) -> dict[str, Any]:
+    codes, names = zip(*((label.code, label.name) for label in classes.labels), strict=True)
+    return {"flag_values": list(codes), "flag_meanings": " ".join(name.replace(" ", "_") for name in names)}
 
 
 def _plain(values: Any) -> Any:
@@ -338,29 +347,29 @@ def _plain(values: Any) -> Any:
     return values if values.dtype.kind in "iu" else values.astype("U")
 
 
-def _digest(drive: HSIDrive, names: list[str]) -> str:
+def _digest(data: Source, names: list[str]) -> str:
     """Changes with the scenes, their order, and the size or time of any of their files."""
-    files = [path for name in names for path in (drive.found.scenes[name].cube, drive.found.scenes[name].labels)]
+    files = [path for name in names for path in data.files(name)]
     marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps([drive.layout, names, marks]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([data.layout, names, marks]).encode()).hexdigest()
 
 
-def _require_same_source(drive: HSIDrive, names: list[str], store: Path) -> None:
+def _require_same_source(data: Source, names: list[str], store: Path) -> None:
     with _plain_zarr(store) as present:
         digest = present.attrs.get("source_digest")
-    if digest != _digest(drive, names):
+    if digest != _digest(data, names):
         raise DatasetError(
-            f"{store}: holds other scenes than the {len(names)} asked for from {drive.root}, or these files changed "
+            f"{store}: holds other scenes than the {len(names)} asked for from {data.root}, or these files changed "
             "since it was begun; delete it, or choose another folder"
         )
 
 
-def _write_scene(drive: HSIDrive, name: str, number: int, store: Path) -> None:
+def _write_scene(data: Source, name: str, number: int, store: Path) -> None:
     region = {"scene": slice(number, number + 1)}
     values = xr.Dataset(
         {
-            "cube": (("scene", "band", "y", "x"), drive.cube(name).values[np.newaxis]),
-            "labels": (("scene", "y", "x"), drive.labels(name)[np.newaxis]),
+            "cube": (("scene", "band", "y", "x"), data.cube(name).values[np.newaxis]),
+            "labels": (("scene", "y", "x"), data.labels(name)[np.newaxis]),
         }
     )
     values.to_zarr(store, region=region)
@@ -408,52 +417,3 @@ def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
         if missing := {"cube", "labels", "written"} - set(map(str, opened)):
             raise DatasetError(f"{store}: lacks {sorted(missing)}; expected a store made by `data convert`")
         yield opened
-
-
-class StoredScenes(Dataset[tuple[Tensor, Tensor]]):
-    """Scenes of a Zarr store as the network sees them, as `hsiutils.data.hsidrive.SceneDataset` gives them from files.
-
-    Parameters
-    ----------
-    store : written by `to_zarr`, complete.
-    names : of the scenes, in the order of the data set.
-    fitted : the input variant, fitted on training scenes.
-
-    Raises
-    ------
-    DatasetError
-        If the store is incomplete or lacks a scene, or its values cannot be normalised per pixel as the variant wants.
-    """
-
-    def __init__(self, store: Path | str, names: Sequence[str], fitted: FittedVariant) -> None:
-        self.store, self.names, self.fitted = Path(store), list(names), fitted
-        with _plain_zarr(self.store) as opened:
-            place = {str(name): number for number, name in enumerate(opened["scene"].values)}
-            written, units = opened["written"].values, str(opened["cube"].attrs["units"])
-        if absent := [name for name in self.names if name not in place]:
-            raise DatasetError(f"{self.store}: has no scenes {absent[:3]} ({len(absent)} are missing)")
-        self._numbers = [place[name] for name in self.names]
-        if unwritten := int((written[self._numbers] == 0).sum()):
-            raise DatasetError(f"{self.store}: {unwritten} scenes are not written yet; run the conversion again")
-        if fitted.variant.pn and not units.startswith("reflectance"):
-            raise DatasetError(f"{self.store}: holds {units} values; per-pixel normalisation needs reflectance")
-        self._opened: tuple[int, xr.Dataset] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if not 0 <= index < len(self.names):
-            raise IndexError(f"scene {index} of {len(self.names)}")
-        scene = self._dataset().isel(scene=self._numbers[index]).load()
-        inputs = self.fitted.apply(scene["cube"].reset_coords(drop=True).assign_coords(wavelength=scene["wavelength"]))
-        return torch.from_numpy(inputs.values), torch.from_numpy(merge(scene["labels"].values).astype(np.int64))
-
-    def _dataset(self) -> xr.Dataset:
-        """The open store; a worker process opens its own."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), xr.open_zarr(self.store, chunks=None)
-        return self._opened[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}

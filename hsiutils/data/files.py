@@ -1,10 +1,8 @@
-"""Read one cube or one label image of HSI-Drive from its file, checked.
+"""Read one cube or one label image from its file, checked.
 
-A look at a level-5 MAT-file before scipy reads it, so that a damaged one is an error and not a crash.
-
-scipy trusts what a file's tags say: one with a wrong type number takes the process down, one with a wrong size asks for
-any amount of memory. So the tags that lead to a numeric array are checked first. Source: MathWorks, "MAT-File Format",
-level 5: a 128-byte header, then elements of an 8-byte tag (type, size) and data padded to 8 bytes.
+scipy trusts what the tags of a level-5 MAT-file say: one with a wrong type number takes the process down, one with a
+wrong size asks for any amount of memory. So the tags that lead to a numeric array are checked first. Source: MathWorks,
+"MAT-File Format", level 5: a 128-byte header, then elements of an 8-byte tag (type, size) and data padded to 8 bytes.
 """
 
 import math
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
 
-from hsiutils.data.classes import LABELS
+from hsiutils.data.classes import Classes
 from hsiutils.data.layouts import DatasetError, Layout
 
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
@@ -151,12 +149,57 @@ class _Tags:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """An array in an open file: what its header says, and how to get the values."""
 
     shape: tuple[int, ...]
     dtype: str
     values: Callable[[], NDArray[np.generic]]
+
+
+@contextmanager
+def stored_array(path: Path, variable: str = "") -> Iterator[Stored]:
+    """The array of a .npy file, or one variable of a .mat file of level 5 or 7.3; the file is open meanwhile.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or has no such variable.
+    """
+    with named_if_broken(path):
+        if path.suffix.lower() == ".npy":
+            # Mapped, so that a file shorter than its header says is refused before memory is asked for.
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            yield Stored(tuple(mapped.shape), str(mapped.dtype), lambda: np.array(mapped))
+        elif h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                _require_variable(path, variable, list(file))
+                found = file[variable]
+                if not isinstance(found, h5py.Dataset):
+                    raise DatasetError(f"{path}: {variable!r} is no array but a {type(found).__name__.lower()}")
+                # MATLAB stores the first axis fastest, HDF5 shows the last one fastest.
+                yield Stored(tuple(reversed(found.shape)), str(found.dtype), lambda: np.asarray(found).T)
+        else:
+            names, array = inspect_level5(path, variable)
+            _require_variable(path, variable, names)
+            if array is None:
+                raise DatasetError(f"{path}: {variable!r} is listed, and not there; the file is damaged")
+            yield Stored(array.shape, array.dtype, lambda: _from_level5(path, variable))
+
+
+def mat_variables(path: Path) -> list[str]:
+    """Names of the variables in a .mat file, without reading them.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read.
+    """
+    with named_if_broken(path):
+        if h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                return list(file)
+        return inspect_level5(path, "")[0]
 
 
 def read_cube(path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) -> NDArray[np.float32]:
@@ -177,19 +220,34 @@ def read_cube(path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) ->
     DatasetError
         If the file cannot be read, or does not hold a numeric array of that size under that name.
     """
-    expected = (bands, *tiles) if layout.bands_first else (*tiles, bands)
-    with _stored(path, layout) as stored:
-        # Before the values: whatever size a damaged header claims, no more memory is asked for than a cube takes.
-        if stored.shape != expected:
-            axes = "(band, y, x)" if layout.bands_first else "(y, x, band)"
-            swapped = sorted(stored.shape) == sorted(expected)
-            hint = "; the axes are in another order: is it a file of another release?" if swapped else ""
-            raise DatasetError(f"{path}: expected {axes} = {expected} for {layout.name}, found {stored.shape}{hint}")
-        if np.dtype(stored.dtype).kind not in "fui":
-            raise DatasetError(f"{path}: expected real numbers, found {stored.dtype}")
-        values = stored.values()
+    axes = "(band, y, x)" if layout.bands_first else "(y, x, band)"
+    values = read_array(path, layout.variable, axes, (bands, *tiles) if layout.bands_first else (*tiles, bands))
     first = values if layout.bands_first else np.moveaxis(values, -1, 0)
     return np.ascontiguousarray(first, dtype=np.float32)
+
+
+def read_array(path: Path, variable: str, axes: str, expected: tuple[int, ...]) -> NDArray[np.generic]:
+    """Real numbers of an array whose size is known.
+
+    Parameters
+    ----------
+    path, variable : see `stored_array`.
+    axes, expected : of the array, in words and as its shape.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or does not hold such an array.
+    """
+    with stored_array(path, variable) as stored:
+        # Before the values: whatever size a damaged header claims, no more memory is asked for than the array takes.
+        if stored.shape != expected:
+            swapped = sorted(stored.shape) == sorted(expected)
+            hint = "; the axes are in another order: is it a file of another release?" if swapped else ""
+            raise DatasetError(f"{path}: expected {axes} = {expected}, found {stored.shape}{hint}")
+        if np.dtype(stored.dtype).kind not in "fui":
+            raise DatasetError(f"{path}: expected real numbers, found {stored.dtype}")
+        return stored.values()
 
 
 def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
@@ -200,7 +258,7 @@ def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
     DatasetError
         If the file cannot be read, or its band axis does not hold that many bands.
     """
-    with _stored(path, layout) as stored:
+    with stored_array(path, layout.variable) as stored:
         shape = stored.shape
     axis = 0 if layout.bands_first else 2
     if len(shape) != 3 or shape[axis] != bands:
@@ -208,42 +266,6 @@ def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
         raise DatasetError(f"{path}: expected {bands} bands on the {where} of three axes, found shape {shape}")
     rows, columns = (size for number, size in enumerate(shape) if number != axis)
     return rows, columns
-
-
-def stored_dtype(path: Path, layout: Layout) -> str:
-    """Type of a cube's values as its file has them, by numpy's name, without reading them.
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read.
-    """
-    with _stored(path, layout) as stored:
-        return stored.dtype
-
-
-@contextmanager
-def _stored(path: Path, layout: Layout) -> Iterator[_Stored]:
-    """The array of a cube's file; the file is open meanwhile."""
-    with named_if_broken(path):
-        if layout.extension == ".npy":
-            # Mapped, so that a file shorter than its header says is refused before memory is asked for.
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            yield _Stored(tuple(mapped.shape), str(mapped.dtype), lambda: np.array(mapped))
-        elif h5py.is_hdf5(path):
-            with h5py.File(path) as file:
-                _require_variable(path, layout, list(file))
-                found = file[layout.variable]
-                if not isinstance(found, h5py.Dataset):
-                    raise DatasetError(f"{path}: {layout.variable!r} is no array but a {type(found).__name__.lower()}")
-                # MATLAB stores the first axis fastest, HDF5 shows the last one fastest.
-                yield _Stored(tuple(reversed(found.shape)), str(found.dtype), lambda: np.asarray(found).T)
-        else:
-            names, array = inspect_level5(path, layout.variable)
-            _require_variable(path, layout, names)
-            if array is None:
-                raise DatasetError(f"{path}: {layout.variable!r} is listed, and not there; the file is damaged")
-            yield _Stored(array.shape, array.dtype, lambda: _from_level5(path, layout.variable))
 
 
 def _from_level5(path: Path, variable: str) -> NDArray[np.generic]:
@@ -268,35 +290,65 @@ def named_if_broken(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: cannot be read ({size} bytes): {why}; it is damaged or cut short") from error
 
 
-def _require_variable(path: Path, layout: Layout, names: list[str]) -> None:
-    if layout.variable not in names:
-        raise DatasetError(f"{path}: expected the variable {layout.variable!r} ({layout.name}), found {names}")
+def _require_variable(path: Path, variable: str, names: list[str]) -> None:
+    if variable not in names:
+        raise DatasetError(f"{path}: expected the variable {variable!r}, found {names}")
 
 
-def read_labels(path: Path, tiles: tuple[int, int]) -> NDArray[np.uint8]:
+def read_labels(path: Path, tiles: tuple[int, int], classes: Classes) -> NDArray[np.uint8]:
     """The label codes of one image.
+
+    A grey image holds the codes. Where an image has colours, in a palette or in three channels, they tell the code:
+    picture tools put palettes into another order.
 
     Returns
     -------
-    (y, x) uint8, codes 0..10 of `hsiutils.data.classes.LABELS`.
+    (y, x) uint8, codes of `classes.labels`.
 
     Raises
     ------
     DatasetError
-        If the file cannot be read, has another size or several channels, or holds unknown codes.
+        If the file cannot be read, has another size, or holds codes or colours that the classes do not have.
     """
     with named_if_broken(path), Image.open(path) as image:
         if image.size[::-1] != tiles:  # before it is unpacked
             raise DatasetError(f"{path}: expected the size of the cube, {tiles}, found {image.size[::-1]}")
-        codes = np.asarray(image)  # of a palette image this gives the codes, not the colours
-    if codes.ndim != 2:
-        raise DatasetError(
-            f"{path}: expected one channel of label codes, found {codes.shape}; is it a coloured preview?"
-        )
-    unknown = sorted(set(np.unique(codes).tolist()) - {label.code for label in LABELS})
-    if unknown:
-        raise DatasetError(f"{path}: unknown label codes {unknown}; HSI-Drive uses 0..{len(LABELS) - 1}")
+        if image.mode in ("P", "PA", "RGB", "RGBA"):
+            return _codes_of_colours(path, image, classes)
+        shallow = image.mode == "1" or (image.mode == "L" and ";" in str(image.tile[0][3]))
+        values = np.asarray(image)
+        codes = values[..., 0] if image.mode == "LA" else values
+    if shallow:  # a viewer shows the code 1 of 4 bits as 17, and nobody knows which was meant
+        raise DatasetError(f"{path}: a grey image of less than 8 bits; expected 8 bits, so that a value is a code")
+    known = [label.code for label in classes.labels]
+    if unknown := sorted(set(np.unique(codes).tolist()) - set(known)):
+        raise DatasetError(f"{path}: unknown label codes {unknown}; expected those of {_some_codes(known)}")
     return codes.astype(np.uint8)
+
+
+def _codes_of_colours(path: Path, image: Image.Image, classes: Classes) -> NDArray[np.uint8]:
+    """Codes by colour, or by the value of a grey palette; of an image that both or neither fits, an error."""
+    packed = np.asarray(image.convert("RGB")).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    used, place = np.unique(packed, return_inverse=True)
+    colours = [(int(one) >> 16, int(one) >> 8 & 255, int(one) & 255) for one in used]
+    own = [label.rgb for label in classes.labels]
+    code_of = {label.rgb: label.code for label in classes.labels if own.count(label.rgb) == 1}
+    known = {label.code for label in classes.labels}
+    by_colour = [code_of.get(colour) for colour in colours]
+    by_grey = [red if red == green == blue and red in known else None for red, green, blue in colours]
+    fitting = {tuple(codes) for codes in (by_colour, by_grey) if None not in codes}
+    if len(fitting) != 1:
+        strange = [colour for colour, code in zip(colours, by_colour, strict=True) if code is None] or colours
+        raise DatasetError(
+            f"{path}: colours {strange[:4]} ({len(strange)}) are neither those of the label codes nor, as grey values, "
+            "the codes themselves; expected the palette of the data set, or a grey image of codes"
+        )
+    return np.array(fitting.pop(), dtype=np.uint8)[place].reshape(packed.shape)
+
+
+def _some_codes(codes: list[int]) -> str:
+    whole = codes == list(range(codes[0], codes[-1] + 1))
+    return f"{codes[0]}..{codes[-1]}" if whole else str(codes)
 
 
 def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.generic]]:

@@ -6,24 +6,48 @@ says, and the default of the data set's viewer is taken (731.88, 826.77, 928.81 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
-from hsiutils.data.cube import normalise, normalise_pixels, require_cube, to_unit_range
+from hsiutils.data.cube import pn_pixels, require_cube, to_unit_range
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
+
+if TYPE_CHECKING:
+    from hsiutils.data.source import Source
 
 ONE_BAND = (12,)
 THREE_BANDS = (12, 23, 15)
-FORMS = "1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -PN or -PN@ALPHA (0..1), then in +I (intensity channel)"
-_SPEC = re.compile(
-    r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))(?P<pn>-PN(@(?P<alpha>[\d.]+))?)?(?P<i>\+I)?"
-)
+Pixels = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is done to a pixel before bands are picked.
+
+    Attributes
+    ----------
+    apply : of (bands, ...) values and a strength 0..1 to the same shape, float32.
+    limits : upper clip limits (bands,) that a camera has at full strength; learned from the training scenes where it
+        has none. Lower ones are zero.
+    units : words with which the units begin of values that can be normalised so; anything else is refused.
+    """
+
+    apply: Callable[[Pixels, float], NDArray[np.float32]]
+    limits: Callable[[Sensor], NDArray[np.float64]] | None = None
+    units: tuple[str, ...] = ("",)
+
+
+NORMALISATIONS: dict[str, Normalisation] = {
+    "none": Normalisation(lambda pixels, strength: np.asarray(pixels, dtype=np.float32)),
+    # Where every band has a scale of its own, their sum means nothing.
+    "PN": Normalisation(pn_pixels, lambda sensor: sensor.clip_max, ("reflectance", "intensity", "DN", "sRGB")),
+}
+"""Every normalisation by the name that it has in a variant's: "25-PN", "25-PN@0.5". A new one is one entry."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +58,16 @@ class Variant:
     ----------
     name : the specification it was made from.
     bands : native indices of the bands to keep; None for every band of the camera.
-    pn : strength of per-pixel normalisation over all bands of the camera, before any is picked; 0 for none.
+    normalisation : one of `NORMALISATIONS`, over all bands of the camera, before any is picked.
+    strength : of it, 0..1.
     pca : number of principal components of the (normalised) spectrum; None to keep bands.
     intensity : add the mean reflectance over all bands, which PN takes away, as a last channel.
     """
 
     name: str
     bands: tuple[int, ...] | None = None
-    pn: float = 0.0
+    normalisation: str = "none"
+    strength: float = 1.0
     pca: int | None = None
     intensity: bool = False
 
@@ -50,12 +76,28 @@ class Variant:
             raise ValueError(f"variant {self.name!r}: bands must be distinct and at least one, got {self.bands}")
         if self.pca is not None and (self.pca < 1 or self.bands is not None):
             raise ValueError(f"variant {self.name!r}: PCA takes one component or more, of all bands")
-        if not 0.0 <= self.pn <= 1.0:
-            raise ValueError(f"variant {self.name!r}: PN strength must lie in 0..1, got {self.pn}")
+        if self.normalisation not in NORMALISATIONS:
+            known = ", ".join(NORMALISATIONS)
+            raise ValueError(f"variant {self.name!r}: no normalisation {self.normalisation!r}; there are {known}")
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"variant {self.name!r}: strength must lie in 0..1, got {self.strength}")
 
-    def features(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Normalise (bands, ...) reflectances and pick bands; the intensity, where wanted, comes last."""
-        kept = normalise_pixels(pixels, self.pn) if self.pn else np.asarray(pixels, dtype=np.float32)
+    def require_units(self, units: str) -> None:
+        """Check that values in these units can be normalised so.
+
+        Raises
+        ------
+        ValueError
+            If they cannot.
+        """
+        known = NORMALISATIONS[self.normalisation].units
+        if not units.startswith(known):
+            needed = " or ".join(known)
+            raise ValueError(f"holds {units} values; {self.normalisation} (variant {self.name!r}) needs {needed}")
+
+    def features(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Normalise (bands, ...) values and pick bands; the intensity, where wanted, comes last."""
+        kept = NORMALISATIONS[self.normalisation].apply(pixels, self.strength)
         kept = kept if self.bands is None else kept[list(self.bands)]
         return np.concatenate([kept, pixels.mean(axis=0, keepdims=True)]) if self.intensity else kept
 
@@ -64,29 +106,34 @@ def variant(spec: str) -> Variant:
     """The variant that a short name means.
 
     `1` band 12; `3` bands 12, 23, 15; `25` all of HSI-Drive's bands and `all` those of any camera; `PCA-3` three
-    principal components; `bands:5,12,21` native indices. `-PN` normalises first, `-PN@0.5` with that strength;
-    `+I` adds an intensity channel. Examples: `25-PN`, `25-PN@0.5`, `25-PN+I`, `1-PN`, `bands:5,12-PN`, `PCA-1`.
+    principal components; `bands:5,12,21` native indices. `-PN`, or another of `NORMALISATIONS`, normalises first,
+    `-PN@0.5` with that strength; `+I` adds an intensity channel. Examples: `25-PN`, `25-PN@0.5`, `25-PN+I`, `1-PN`,
+    `bands:5,12-PN`, `PCA-1`.
 
     Raises
     ------
     ValueError
         If the name has none of these forms.
     """
-    match = _SPEC.fullmatch(spec)
+    named = "|".join(re.escape(name) for name in NORMALISATIONS if name != "none")
+    forms = (
+        f"1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -{named} or -{named}@STRENGTH (0..1), "
+        "then in +I (intensity channel)"
+    )
+    match = re.fullmatch(
+        r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))"
+        rf"(-(?P<normalisation>{named})(@(?P<strength>\d+(\.\d+)?|\.\d+))?)?(?P<i>\+I)?",
+        spec,
+    )
     if match is None:
-        raise ValueError(f"unknown variant {spec!r}; the forms are {FORMS}")
+        raise ValueError(f"unknown variant {spec!r}; the forms are {forms}")
     fixed = {"1": ONE_BAND, "3": THREE_BANDS, "25": tuple(range(25))}
     listed = tuple(int(index) for index in match["bands"].split(",")) if match["bands"] else None
-    try:
-        alpha = float(match["alpha"] or 1.0) if match["pn"] else 0.0
-    except ValueError:
-        raise ValueError(
-            f"variant {spec!r}: PN strength {match['alpha']!r} is no number; the forms are {FORMS}"
-        ) from None
     return Variant(
         name=spec,
         bands=fixed.get(match["base"], listed),
-        pn=alpha,
+        normalisation=match["normalisation"] or "none",
+        strength=float(match["strength"] or 1.0),
         pca=int(match["pca"]) if match["pca"] else None,
         intensity=bool(match["i"]),
     )
@@ -168,7 +215,10 @@ class FittedVariant:
         """
         try:
             fields = {name: _as_tuple(value) for name, value in stored.items()}
-            fields["variant"] = Variant(**{name: _as_tuple(value) for name, value in stored["variant"].items()})
+            own = {name: _as_tuple(value) for name, value in stored["variant"].items()}
+            if strength := own.pop("pn", 0.0):  # as version 0.1.0 kept it
+                own |= {"normalisation": "PN", "strength": strength}
+            fields["variant"] = Variant(**own)
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a stored variant: {error}; expected what FittedVariant.to_dict gives") from error
@@ -201,6 +251,30 @@ def _project(
     return np.concatenate([scores, pixels[bands:]])
 
 
+def fit_inputs(spec: str, data: "Source", *, percentile: float = 99.9, seed: int = 0) -> FittedVariant:
+    """The variant of a short name, fitted on the training scenes of a data set: it makes the network's input of a cube.
+
+    Parameters
+    ----------
+    spec : such as "25-PN"; see `variant`.
+    data : the data set; its training scenes are read only where there is something to learn.
+    percentile, seed : see `fit_variant`.
+
+    Raises
+    ------
+    ValueError
+        If the name has no known form, or the values cannot be normalised so, or the scenes hold nothing to learn from.
+
+    Examples
+    --------
+    >>> inputs = fit_inputs("25-PN", open_dataset("HSI-Drive"))  # doctest: +SKIP
+    """
+    chosen = variant(spec)
+    chosen.require_units(data.units)
+    cubes = (data.cube(name) for name in data.names("train"))
+    return fit_variant(chosen, cubes, data.sensor, percentile=percentile, seed=seed)
+
+
 def fit_variant(
     variant: Variant,
     cubes: Iterable[xr.DataArray],
@@ -209,12 +283,15 @@ def fit_variant(
     percentile: float = 99.9,
     pixels_per_cube: int = 4096,
     seed: int = 0,
+    learn: bool = False,
 ) -> FittedVariant:
     """Learn what a variant needs from training cubes, and from nothing else.
 
-    Bands under PN of full strength use the camera's published clip limits, [0, `sensor.clip_max`], and the cubes are
-    not even read. Other bands are clipped to [0, p], principal components to [p', p], with p and p' the upper and
-    lower percentile of a random sample of pixels; pixels with a non-finite value are left out.
+    Bands under PN of full strength use the clip limits of the camera where it has them, [0, `sensor.clip_max`], and the
+    cubes are not even read. Other bands are clipped to [0, p], principal components to [p', p], with p and p' the upper
+    and lower percentile of a random sample of pixels; pixels with a non-finite value are left out. Not the maximum: in
+    every band of HSI-Drive the published limit is below the published maximum, for the few brightest pixels are glints
+    and noise, and would squeeze all others into a corner of the network's input range.
 
     Parameters
     ----------
@@ -222,6 +299,7 @@ def fit_variant(
     percentile : 50..100, where learned clip limits are set.
     pixels_per_cube : sample size.
     seed : of the sample.
+    learn : learn limits also where the camera has its own.
 
     Raises
     ------
@@ -232,24 +310,24 @@ def fit_variant(
     if max(variant.bands or (0,)) >= bands or (variant.pca or 0) > bands:
         raise ValueError(f"variant {variant.name!r} asks for more than the {bands} bands of {sensor.name}")
     mean = components = None
-    published = _published_limits(variant, sensor)
-    limits = published
-    if published.shape[1] == 0 or variant.intensity:
+    limits = known = np.zeros((2, 0)) if learn else _known_limits(variant, sensor)
+    if known.shape[1] == 0 or variant.intensity:
         sample = variant.features(_sample(variant, cubes, bands, pixels_per_cube, seed))
         if variant.pca is not None:
             mean, components = _principal_components(sample[:bands], variant.pca)
-        unknown = _project(sample, mean, components)[published.shape[1] :]
-        limits = np.concatenate([published, _learned_limits(unknown, variant, percentile)], axis=1)
+        unknown = _project(sample, mean, components)[known.shape[1] :]
+        limits = np.concatenate([known, _learned_limits(unknown, variant, percentile)], axis=1)
     low, high = (tuple(limit.tolist()) for limit in limits)
     return FittedVariant(variant, tuple(sensor.wavelengths_nm.tolist()), low, high, percentile, mean, components)
 
 
-def _published_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
-    """(2, bands) low and high for bands under full PN; (2, 0) for anything else."""
-    if variant.pn < 1.0 or variant.pca is not None:
+def _known_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
+    """(2, bands) low and high for bands whose limits the camera has; (2, 0) for anything else."""
+    limits = NORMALISATIONS[variant.normalisation].limits
+    if limits is None or variant.strength < 1.0 or variant.pca is not None:
         return np.zeros((2, 0))
-    high = sensor.clip_max if variant.bands is None else sensor.clip_max[list(variant.bands)]
-    return np.stack([np.zeros_like(high), high])
+    high = limits(sensor) if variant.bands is None else limits(sensor)[list(variant.bands)]
+    return np.stack([np.zeros_like(high), high]) if np.isfinite(high).all() else np.zeros((2, 0))
 
 
 def _learned_limits(pixels: NDArray[np.float32], variant: Variant, percentile: float) -> NDArray[np.float64]:
@@ -279,28 +357,7 @@ def _sample(variant: Variant, cubes: Iterable[xr.DataArray], bands: int, size: i
 def _principal_components(
     spectra: NDArray[np.float32], count: int
 ) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    from sklearn.decomposition import PCA  # takes longer to import than all else that opens a cube
+
     pca = PCA(count, svd_solver="covariance_eigh").fit(spectra.T.astype(np.float64))
     return tuple(pca.mean_.tolist()), tuple(map(tuple, pca.components_.tolist()))
-
-
-def measure_limits(
-    cubes: Iterable[xr.DataArray], sensor: Sensor, percentile: float = 99.9, seed: int = 0
-) -> NDArray[np.float64]:
-    """Clip limits of every band after PN, measured on cubes: a high percentile of a random sample of pixels.
-
-    Not the maximum: in every band of HSI-Drive the published limit is below the published maximum. The few brightest
-    pixels are glints and noise, and would squeeze all others into a corner of the network's input range.
-
-    Parameters
-    ----------
-    cubes : reflectance, training scenes only; read once, one at a time.
-    sensor : that took them.
-    percentile : 50..100.
-    seed : of the sample.
-
-    Returns
-    -------
-    (bands,) dimensionless, native order.
-    """
-    fitted = fit_variant(variant("all"), map(normalise, cubes), sensor, percentile=percentile, seed=seed)
-    return np.array(fitted.high)

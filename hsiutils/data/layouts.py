@@ -1,18 +1,24 @@
-"""The layouts in which HSI-Drive was released, and the files of one scene in each.
+"""The layouts in which HSI-Drive was released, and the files of each scene in them.
 
-A layout is recognised by what is there: its folder, holding files of its names. To add one is to add a line to
-`LAYOUTS`. Sources: HSI-Drive v1.1, v2.0 (MATLAB and Python) and v2.1 data descriptions and the authors' scripts.
+A layout is recognised by what is there: its folder, holding files of its names, in whatever case. To add one is to add
+a line to `LAYOUTS`. Sources: HSI-Drive v1.1, v2.0 (MATLAB and Python), v2.1 data descriptions and the authors' scripts.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+from hsiutils.data.names import NAME
 
 BASES = ("", "Image_dataset", "HSIDrive20")
 """Where, below the folder that the user names, a release may begin."""
 FOLDER_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 """Folders and file lists of the Python release, and what we call them."""
-_NAME = r"(?P<name>nf\d{4}_\d{3})"
+_LIST = re.compile(r"(train(ing)?|val(idation)?|test(ing)?)_filenames\.txt", re.IGNORECASE)
+Files = dict[str, list[Path]]
+"""Files by the scene that they are of; a sound data set has one of each kind."""
 
 
 class DatasetError(ValueError):
@@ -30,7 +36,7 @@ class Layout:
     suffix : regular expression of what follows the scene's name in a cube's file name.
     extension : ".mat" or ".npy".
     variable : name of the array inside a .mat file.
-    labels : folders that may hold the label images.
+    labels : folder of the label images.
     bands_first : whether arrays are (band, y, x) or (y, x, band).
     units : of the values; only "reflectance" can be normalised per pixel with meaning.
     """
@@ -40,7 +46,7 @@ class Layout:
     suffix: str
     extension: str = ".mat"
     variable: str = "cube"
-    labels: tuple[str, ...] = ("labels", "Labels")
+    labels: str = "labels"
     bands_first: bool = True
     by_split: bool = False
     units: str = "reflectance"
@@ -50,10 +56,8 @@ _BAND_SCALED = "band-wise min-max scaled"
 LAYOUTS: tuple[Layout, ...] = (
     Layout("v2.0 MATLAB", "cubes_fl32", "_TC"),
     Layout("v2.0 MATLAB MF", "cubes_fl32/MF", "_MF_TC"),
-    Layout("v2.0 Python", "images", "(_TC)?", ".npy", "", ("annotations",), bands_first=False, by_split=True),
-    Layout(
-        "v2.0 Python MF", "images_MF", "(_MF)?(_TC)?", ".npy", "", ("annotations",), bands_first=False, by_split=True
-    ),
+    Layout("v2.0 Python", "images", "(_TC)?", ".npy", "", "annotations", bands_first=False, by_split=True),
+    Layout("v2.0 Python MF", "images_MF", "(_MF)?(_TC)?", ".npy", "", "annotations", bands_first=False, by_split=True),
     Layout("v2.1 unscaled", "Cubes_NoScaling", "_RC_TC", ".npy", ""),
     Layout("v2.1 unscaled MF", "Cubes_NoScaling/MF", "(_MF|_RC|_TC)+", ".npy", ""),
     Layout("v2.1 scaled", "Cubes_Scaling", "_RC_TC", ".npy", ""),
@@ -80,97 +84,136 @@ class SceneFiles:
     """As the release itself says; None where it does not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """One layout, found in one place.
+    """All that is there of one layout in one place.
 
     Attributes
     ----------
-    scenes : complete ones, by name.
-    unlabelled : names that have a cube and no label image.
-    without_cube : names that have a label image and no cube.
+    cubes, labels, frames : files by scene, as they are.
+    strays : files in the folder of the cubes that are none of this layout.
+    lists : the release's own split lists, and the scenes in each.
     """
 
     layout: Layout
     base: Path
-    scenes: dict[str, SceneFiles] = field(default_factory=dict)
-    unlabelled: tuple[str, ...] = ()
-    without_cube: tuple[str, ...] = ()
+    cubes: Files
+    labels: Files
+    frames: Files
+    strays: tuple[Path, ...]
+    lists: dict[Path, list[str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Every scene that has a cube or a label image."""
+        return sorted(self.cubes.keys() | self.labels.keys())
+
+    @cached_property
+    def scenes(self) -> dict[str, SceneFiles]:
+        """The complete scenes.
+
+        Raises
+        ------
+        DatasetError
+            If a scene has two files where there must be one, or is in two lists.
+        """
+        for name, paths in (pair for files in (self.cubes, self.labels, self.frames) for pair in files.items()):
+            if len(paths) > 1:
+                raise DatasetError(f"{paths[1]}: {name} is there twice, also as {paths[0]}; keep one")
+        listed: dict[str, str] = {}
+        for path, names in self.lists.items():
+            for name in names:
+                if listed.setdefault(name, split_of_list(path)) != split_of_list(path):
+                    raise DatasetError(
+                        f"{path}: lists {name}, which is in {listed[name]} already; a scene has one split"
+                    )
+        return {
+            name: self._scene(name, listed.get(name))
+            for name in self.names
+            if name in self.cubes and name in self.labels
+        }
+
+    def _scene(self, name: str, split: str | None) -> SceneFiles:
+        cube = self.cubes[name][0]
+        if split is None and self.layout.by_split:
+            split = FOLDER_SPLITS[cube.parent.name.lower()]
+        return SceneFiles(name, cube, self.labels[name][0], next(iter(self.frames.get(name, ())), None), split)
 
 
 def find_layouts(root: Path) -> list[Found]:
-    """Every layout present below `root`, the preferred one first.
+    """Every layout present below `root`, the preferred one first."""
+    places = dict.fromkeys(inside(root, base) for base in BASES)
+    everything = [_find(base, layout) for layout in LAYOUTS for base in places]
+    return [found for found in everything if found.cubes]
+
+
+def _find(base: Path, layout: Layout) -> Found:
+    folder = inside(base, layout.folder)
+    cubes = _by_name(folder, NAME + layout.suffix + re.escape(layout.extension), layout.by_split)
+    if not cubes:
+        return Found(layout, base, {}, {}, {}, (), {})
+    known = {path for paths in cubes.values() for path in paths}
+    strays = [path for path in entries(folder) if path.suffix.lower() == layout.extension and path not in known]
+    return Found(
+        layout=layout,
+        base=base,
+        cubes=cubes,
+        labels=_by_name(inside(base, layout.labels), NAME + r"(_\w+)?\.png", layout.by_split),
+        frames=_by_name(inside(base, "raw"), NAME + r"\.bin", False),
+        strays=tuple(strays),
+        lists={path: _listed(path) for path in entries(base) if _LIST.fullmatch(path.name)},
+    )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """What lies below a folder under a name, in whatever case; the plain path where nothing does."""
+    for part in Path(name).parts:
+        exact = folder / part
+        same = [] if exact.exists() else [path for path in entries(folder) if path.name.lower() == part.lower()]
+        folder = same[0] if same else exact
+    return folder
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in order; nothing where there is none.
 
     Raises
     ------
     DatasetError
-        If a scene has two files where there must be one.
+        If it may not be read.
     """
-    found = []
-    for layout in LAYOUTS:
-        for base in dict.fromkeys(root / base for base in BASES):
-            cubes = _cube_files(base, layout)
-            if cubes:
-                found.append(_pair(layout, base, cubes))
-    return found
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except PermissionError as error:
+        raise DatasetError(f"{folder}: may not be read; ask for the right to, or change it with chmod") from error
 
 
-def describe_search(root: Path) -> str:
-    """What was looked for below `root` and what is there, for an error message."""
+def _by_name(folder: Path, pattern: str, by_split: bool) -> Files:
+    places = [inside(folder, part) for part in FOLDER_SPLITS] if by_split else [folder]
+    files: Files = defaultdict(list)
+    for path in (path for place in places for path in entries(place)):
+        if match := re.fullmatch(pattern, path.name, re.IGNORECASE):
+            files[match["name"].lower()].append(path)
+    return dict(sorted(files.items()))
+
+
+def _listed(path: Path) -> list[str]:
+    """Scenes in a list, in whatever encoding: names are ASCII, and without zero bytes UTF-16 and UTF-32 are, too."""
+    text = path.read_bytes().replace(b"\0", b"").decode("latin-1")
+    return [match["name"].lower() for match in re.finditer(NAME, text, re.IGNORECASE)]
+
+
+def split_of_list(path: Path) -> str:
+    """The split that a file list is of, by its name."""
+    word = path.name.lower()
+    return next(split for split in FOLDER_SPLITS.values() if word.startswith(split))
+
+
+def describe_search() -> str:
+    """What was looked for, for an error message."""
     looked_for = "\n".join(
         f"  {layout.name}: {layout.folder}/{'training|validation|test/' if layout.by_split else ''}"
-        f"nfSWDS_NNN{layout.suffix}{layout.extension} with {' or '.join(layout.labels)}/"
+        f"nfSWDS_NNN{layout.suffix}{layout.extension} with {layout.labels}/"
         for layout in LAYOUTS
     )
-    entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    there = ", ".join(entries[:20]) + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
-    bases = ", ".join(base or "." for base in BASES)
-    return f"looked in {bases} for\n{looked_for}\nfound in it: {there or 'nothing'}"
-
-
-def _cube_files(base: Path, layout: Layout) -> dict[str, tuple[Path, str | None]]:
-    pattern = re.compile(_NAME + layout.suffix + re.escape(layout.extension))
-    return _by_name(base / layout.folder, pattern, layout.by_split)
-
-
-def _by_name(folder: Path, pattern: re.Pattern[str], by_split: bool) -> dict[str, tuple[Path, str | None]]:
-    """Scene name to its file, and to the split of the folder it is in."""
-    places = [(folder / sub, split) for sub, split in FOLDER_SPLITS.items()] if by_split else [(folder, None)]
-    files: dict[str, tuple[Path, str | None]] = {}
-    for place, split in places:
-        for path in sorted(place.iterdir()) if place.is_dir() else []:
-            match = pattern.fullmatch(path.name)
-            if match is None:
-                continue
-            if match["name"] in files:
-                raise DatasetError(
-                    f"{path}: {match['name']} is there twice, also as {files[match['name']][0]}; keep one"
-                )
-            files[match["name"]] = (path, split)
-    return files
-
-
-def _pair(layout: Layout, base: Path, cubes: dict[str, tuple[Path, str | None]]) -> Found:
-    label_pattern = re.compile(_NAME + r"(_[A-Za-z0-9_]+)?\.png")
-    folders = [base / folder for folder in layout.labels if (base / folder).is_dir()]
-    labels = _by_name(folders[0], label_pattern, layout.by_split) if folders else {}
-    raw = next((base / folder for folder in ("raw", "RAW") if (base / folder).is_dir()), None)
-    frames = _by_name(raw, re.compile(_NAME + r"\.bin"), False) if raw else {}
-    listed = _listed_splits(base)
-    scenes = {
-        name: SceneFiles(name, cube, labels[name][0], frames.get(name, (None,))[0], listed.get(name, split))
-        for name, (cube, split) in sorted(cubes.items())
-        if name in labels
-    }
-    return Found(layout, base, scenes, tuple(sorted(cubes.keys() - labels)), tuple(sorted(labels.keys() - cubes)))
-
-
-def _listed_splits(base: Path) -> dict[str, str]:
-    """What the release's own {training,validation,test}_filenames.txt say."""
-    splits: dict[str, str] = {}
-    for word, split in FOLDER_SPLITS.items():
-        path = base / f"{word}_filenames.txt"
-        for name in re.findall(r"nf\d{4}_\d{3}", path.read_text(errors="replace")) if path.is_file() else []:
-            if splits.setdefault(name, split) != split:
-                raise DatasetError(f"{path}: lists {name}, which is in {splits[name]} already; a scene has one split")
-    return splits
+    return f"looked in {', '.join(base or '.' for base in BASES)} for\n{looked_for}"

@@ -15,9 +15,9 @@ SEASONS: Final = ("winter", "fall", "spring", "summer")
 WEATHERS: Final = ("sunny", "cloudy", "wet", "foggy")
 DAYTIMES: Final = ("dawn", "midday", "sunset")
 SCENES: Final = ("urban", "road", "highway")
-NUMBERS: Final = range(1, 753)
-"""Running numbers of the images of HSI-Drive v2.0."""
-_NAME = re.compile(r"nf([1-4])([1-4])([1-3])([1-3])_(\d{3})")
+NAME: Final = r"(?P<name>nf\d{4}_(\d{3}|[1-9]\d{3,}))"
+"""Regular expression of a scene's name in a file's name or a list, also of one whose codes mean nothing."""
+_CODES = re.compile(r"nf([1-4])([1-4])([1-3])([1-3])_(\d{3}|[1-9]\d{3,})")
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Conditions:
     weather : one of `WEATHERS`.
     daytime : one of `DAYTIMES`.
     scene : one of `SCENES`.
-    number : running number of the image, one of `NUMBERS`.
+    number : running number of the image, from 1; HSI-Drive v2.0 ends at 752.
 
     Raises
     ------
     ValueError
-        If a word is not one of those, or the number is out of range.
+        If a word is not one of those, or the number is not positive.
     """
 
     season: str
@@ -53,8 +53,8 @@ class Conditions:
         ):
             if value not in known:
                 raise ValueError(f"{what} must be one of {', '.join(known)}, got {value!r}")
-        if self.number not in NUMBERS:
-            raise ValueError(f"number must be {NUMBERS[0]}..{NUMBERS[-1]}, got {self.number!r}")
+        if self.number < 1:
+            raise ValueError(f"number must be 1 or more, got {self.number!r}")
 
     @classmethod
     def parse(cls, name: str) -> "Conditions":
@@ -65,11 +65,11 @@ class Conditions:
         ValueError
             If the name does not follow nfSWDS_NNN.
         """
-        match = _NAME.fullmatch(name)
+        match = _CODES.fullmatch(name)
         if match is None:
             raise ValueError(
                 f"image name {name!r} does not follow nfSWDS_NNN: season 1..4, weather 1..4, daytime 1..3, scene 1..3, "
-                "three-digit number, without suffix or extension (nf3122_147)"
+                "number of three digits or more, without suffix or extension (nf3122_147)"
             )
         season, weather, daytime, scene = (int(digit) - 1 for digit in match.groups()[:4])
         return cls(SEASONS[season], WEATHERS[weather], DAYTIMES[daytime], SCENES[scene], int(match[5]))

@@ -86,7 +86,7 @@ def reflectance(signal: ArrayLike, white: ArrayLike, exposure_ratio: float = 1.0
     ----------
     signal : (rows, columns) DN above dark
     white : one number, or the same shape: DN above dark of a target of reflectance 1. A pixel that saw no white
-        (zero, negative or not finite) has no reflectance: NaN, which `hsiutils.data.cube.normalise` turns into zero.
+        (zero, negative or not finite) has no reflectance: NaN, which `hsiutils.data.cube.pn` turns into zero.
     exposure_ratio : exposure time of the white reference over that of the signal, positive.
 
     Raises

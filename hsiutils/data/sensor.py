@@ -3,7 +3,7 @@
 The default is HSI-Drive's imec CMV2K-SSM5x5-600_1000. Band centres are the data set's own; peak widths, heights and
 shares come from the factory calibration of a sister sensor of the same design (bands.csv).
 
-Another mosaic camera in the place of HSI-Drive's: a `Sensor` from a band table, its limits, scenes seen by it.
+Another camera comes from a band table (`bands_from_table`), or is known by its cubes alone (`cubes_only`).
 """
 
 from dataclasses import dataclass, replace
@@ -190,8 +190,18 @@ HSI_DRIVE = Sensor(
 
 
 NOT_MEASURED = float("inf")
-"""Clip limit of a band before `measure_limits`: no input can be scaled to it, so that it is not forgotten."""
+"""Clip limit of a band for which nobody published one: inputs learn it from the training scenes."""
 _PEAK = ("fwhm_nm", "quantum_efficiency", "share")
+
+
+def cubes_only(name: str, centres_nm: ArrayLike, tiles: tuple[int, int]) -> Sensor:
+    """A camera of which only the cubes are known: their band centres (nm, in the order of the cubes) and size.
+
+    It has no frame around the cubes, no clip limits and no response; its bands lie side by side in a mosaic of one row.
+    """
+    centres = np.asarray(centres_nm, dtype=float).tolist()
+    bands = tuple(Band(index, centre, NOT_MEASURED, ()) for index, centre in enumerate(centres))
+    return Sensor(name, (1, len(bands)), (tiles[0], tiles[1] * len(bands)), (0, 0), tiles, bands)
 
 
 def bands_from_table(table: pd.DataFrame) -> tuple[Band, ...]:
@@ -232,18 +242,3 @@ def _peak(number: int, row: dict[str, float], end: str) -> Peak | None:
     if found["fwhm_nm"] <= 0 or not 0 < found["quantum_efficiency"] <= 1 or not 0 < found["share"] <= 1:
         raise ValueError(f"band table, band {number}: a peak must be of positive width, height and share, got {found}")
     return Peak(row[f"centre_nm{end}"], **found)
-
-
-def with_limits(sensor: Sensor, limits: ArrayLike) -> Sensor:
-    """The same camera with these clip limits, one positive number a band.
-
-    Raises
-    ------
-    ValueError
-        If there is not one positive number a band.
-    """
-    values = np.asarray(limits, dtype=float)
-    if values.shape != (len(sensor.bands),) or not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"{sensor.name}: expected {len(sensor.bands)} positive clip limits, got {values.tolist()}")
-    bands = tuple(replace(band, clip_max=float(limit)) for band, limit in zip(sensor.bands, values, strict=True))
-    return replace(sensor, bands=bands)

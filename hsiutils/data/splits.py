@@ -65,6 +65,16 @@ def _looked_up(names: Sequence[str], table: Mapping[str, str], source: str) -> d
     return {name: table[name] for name in names}
 
 
+def runs(names: Sequence[str]) -> dict[str, str]:
+    """Cut scenes into three runs in the order of their names: three fifths train, one validates, one tests.
+
+    For a data set of which nobody published a split: neighbours by name show the same street, and stay together.
+    """
+    ordered, count = sorted(names), len(names)
+    ends = {"train": -(-3 * count // 5), "val": -(-4 * count // 5), "test": count}
+    return {name: next(split for split, end in ends.items() if place < end) for place, name in enumerate(ordered)}
+
+
 def sequences(names: Sequence[str]) -> list[list[str]]:
     """Group scenes that were taken one after the other: consecutive running numbers, equal conditions."""
     ordered = sorted(names, key=lambda name: (Conditions.parse(name).number, name))

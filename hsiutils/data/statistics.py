@@ -1,7 +1,4 @@
-"""What a data set looks like in numbers, to hold simulated scenes against what is public of the real ones.
-
-What a data set is: its release, size, splits, conditions and classes, as tables.
-"""
+"""A data set in tables and numbers, and how near simulated scenes are to what is public of the real ones."""
 
 from collections.abc import Sequence
 
@@ -10,20 +7,22 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, merge
-from hsiutils.data.cube import normalise
-from hsiutils.data.hsidrive import HSIDrive
-from hsiutils.data.names import name_table
+from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID
+from hsiutils.data.cube import pn
 from hsiutils.data.sensor import band_table
+from hsiutils.data.source import Source
 from hsiutils.data.splits import SPLITS
 
+_ENOUGH = 20
+"""Pixels in sun, and in shadow, below which a scene says nothing about the two."""
 
-def statistics(drive: HSIDrive, names: Sequence[str]) -> xr.Dataset:
+
+def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
     """Summarise scenes, one at a time.
 
     Parameters
     ----------
-    drive, names : the scenes.
+    data, names : the scenes.
 
     Returns
     -------
@@ -31,18 +30,18 @@ def statistics(drive: HSIDrive, names: Sequence[str]) -> xr.Dataset:
     `pn_max` (band) after per-pixel normalisation; `class_mean` and `class_std` (class, band) of reflectance; `shade`
     (band), median over the scenes of mean road reflectance in shadow over in sun, NaN where no shadows are known.
     """
-    sums = _Sums(len(drive.sensor.bands))
-    shade = []
+    sums = _Sums(len(data.sensor.bands), data.classes.names)
+    road = data.classes.names.index("Road") if "Road" in data.classes.names else VOID
+    ratios = []
     for name in names:
-        cube, labels = drive.cube(name), merge(drive.labels(name))
+        cube, labels = data.cube(name), data.classes.merge(data.labels(name))
         sums.add(cube, labels)
-        truth = drive.truth(name)
-        if truth is not None:
-            shade.append(_shade_ratio(cube.values, labels == 0, truth["sunlit"].values))
-    ratio = np.array(shade) if shade else np.full((1, len(drive.sensor.bands)), np.nan)
-    known = ratio[np.isfinite(ratio).all(axis=1)]
-    median = np.median(known, axis=0) if len(known) else np.full(ratio.shape[1], np.nan)
-    return sums.dataset().assign(shade=("band", median)).assign_coords(wavelength=("band", drive.sensor.wavelengths_nm))
+        if (lit := _sun_and_shadow(data, name, labels == road)) is not None:
+            sun, shadow = (cube.values[:, mask].mean(axis=1) for mask in lit)
+            ratios.append(shadow / sun)
+    known = np.array([ratio for ratio in ratios if np.isfinite(ratio).all()], dtype=float)
+    median = np.median(known, axis=0) if len(known) else np.full(len(data.sensor.bands), np.nan)
+    return sums.dataset().assign(shade=("band", median)).assign_coords(wavelength=("band", data.sensor.wavelengths_nm))
 
 
 def against_released(measured: xr.Dataset, origin: str) -> pd.DataFrame:
@@ -86,8 +85,8 @@ def class_variability(measured: xr.Dataset) -> xr.DataArray:
 class _Sums:
     """Running sums over scenes, so that no more than one is in memory."""
 
-    def __init__(self, bands: int) -> None:
-        classes = len(CLASSES)
+    def __init__(self, bands: int, names: tuple[str, ...]) -> None:
+        self.names, classes = names, len(names)
         self.count = np.zeros(classes)
         self.first, self.second = np.zeros((classes, bands)), np.zeros((classes, bands))
         self.pixels = 0
@@ -99,10 +98,10 @@ class _Sums:
         self.pixels += values.shape[1]
         self.all_first += values.sum(axis=1)
         self.all_second += (values**2).sum(axis=1)
-        normalised = normalise(cube).values.reshape(len(cube), -1)
+        normalised = pn(cube).values.reshape(len(cube), -1)
         self.pn += normalised.sum(axis=1, dtype=float)
         self.pn_max = np.maximum(self.pn_max, normalised.max(axis=1))
-        for index in range(len(CLASSES)):
+        for index in range(len(self.names)):
             own = values[:, (labels == index).ravel()]
             self.count[index] += own.shape[1]
             self.first[index] += own.sum(axis=1)
@@ -122,7 +121,7 @@ class _Sums:
                 "class_mean": (("class", "band"), class_mean),
                 "class_std": (("class", "band"), class_std),
             },
-            coords={"class": list(CLASSES)},
+            coords={"class": list(self.names)},
         )
 
 
@@ -133,17 +132,7 @@ def _moments(
     return mean, np.sqrt(np.maximum(second / count - mean**2, 0.0))
 
 
-def _shade_ratio(
-    cube: NDArray[np.float32], road: NDArray[np.bool_], sunlit: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Mean road reflectance in full shadow over in full sun, per band; NaN where a scene lacks one of them."""
-    shadow, sun = road & (sunlit < 0.05), road & (sunlit > 0.95)
-    if min(shadow.sum(), sun.sum()) < 20:
-        return np.full(len(cube), np.nan)
-    return np.asarray(cube[:, shadow].mean(axis=1) / cube[:, sun].mean(axis=1), dtype=float)
-
-
-def sun_and_shadow(drive: HSIDrive, names: Sequence[str], class_index: int) -> xr.Dataset:
+def sun_and_shadow(data: Source, names: Sequence[str], class_name: str) -> xr.Dataset:
     """Mean spectra of one class in full sun and in full shadow, averaged over the scenes that have both.
 
     Returns
@@ -155,95 +144,90 @@ def sun_and_shadow(drive: HSIDrive, names: Sequence[str], class_index: int) -> x
     ValueError
         If no scene has both, or the data set does not know its shadows.
     """
-    spectra = [pair for name in names if (pair := _sun_shadow_pair(drive, name, class_index)) is not None]
-    if not spectra:
-        raise ValueError(f"none of {len(names)} {drive.origin} scenes has {CLASSES[class_index]} in sun and in shadow")
-    coords = {"light": ["sun", "shadow"], "wavelength": ("band", drive.sensor.wavelengths_nm)}
-    mean = np.mean([pair[0] for pair in spectra], axis=0), np.mean([pair[1] for pair in spectra], axis=0)
-    variables = {"reflectance": (("light", "band"), mean[0]), "pn": (("light", "band"), mean[1])}
-    return xr.Dataset(variables, coords, {"scenes": len(spectra)})
+    index = data.classes.index(class_name)
+    plain, normalised = [], []
+    for name in names:
+        lit = _sun_and_shadow(data, name, data.classes.merge(data.labels(name)) == index)
+        if lit is not None:
+            cube = data.cube(name)
+            plain.append([cube.values[:, mask].mean(axis=1) for mask in lit])
+            normalised.append([pn(cube).values[:, mask].mean(axis=1) for mask in lit])
+    if not plain:
+        raise ValueError(f"none of {len(names)} {data.origin} scenes has {class_name} in sun and in shadow")
+    return xr.Dataset(
+        {
+            "reflectance": (("light", "band"), np.mean(plain, axis=0, dtype=float)),
+            "pn": (("light", "band"), np.mean(normalised, axis=0, dtype=float)),
+        },
+        {"light": ["sun", "shadow"], "wavelength": ("band", data.sensor.wavelengths_nm)},
+        {"scenes": len(plain)},
+    )
 
 
-def _sun_shadow_pair(
-    drive: HSIDrive, name: str, class_index: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    truth = drive.truth(name)
+def _sun_and_shadow(
+    data: Source, name: str, own: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Pixels of a class in full sun and in full shadow; None where a scene has too few, or nobody knows."""
+    truth = data.truth(name)
     if truth is None:
         return None
-    cube, own = drive.cube(name), merge(drive.labels(name)) == class_index
     lit = truth["sunlit"].values
-    masks = [own & (lit > 0.95), own & (lit < 0.05)]
-    if min(mask.sum() for mask in masks) < 20:
-        return None
-    normalised = normalise(cube).values
-    plain = np.stack([cube.values[:, mask].mean(axis=1) for mask in masks])
-    return plain.astype(float), np.stack([normalised[:, mask].mean(axis=1) for mask in masks]).astype(float)
+    sun, shadow = own & (lit > 0.95), own & (lit < 0.05)
+    return (sun, shadow) if min(sun.sum(), shadow.sum()) >= _ENOUGH else None
 
 
 _CONDITIONS = ("season", "weather", "daytime", "scene")
 
 
-def data_info(drive: HSIDrive) -> pd.DataFrame:
+def data_info(data: Source) -> pd.DataFrame:
     """What the data set is, without reading its images.
 
     Returns
     -------
     One column `value`; indexed by what it says.
     """
-    rows, columns = drive.sensor.tiles
-    low, high = np.sort(drive.sensor.wavelengths_nm)[[0, -1]]
-    splits = ", ".join(f"{len(drive.scenes.query('split == @split'))} {split}" for split in SPLITS)
-    frames = sum(files.raw is not None for files in drive.found.scenes.values())
+    rows, columns = data.sensor.tiles
+    low, high = np.sort(data.sensor.wavelengths_nm)[[0, -1]]
+    splits = ", ".join(f"{(data.table['split'] == split).sum()} {split}" for split in SPLITS)
     facts = {
-        "root": str(drive.root),
-        "origin": drive.origin,
-        "layout": drive.layout,
-        "other layouts": ", ".join(drive.others) or "none",
-        "scenes": f"{len(drive.scenes)} ({splits})",
-        "splits by": _split_source(drive),
-        "cubes": f"{len(drive.sensor.bands)} bands, {low:.1f}-{high:.1f} nm, {rows} x {columns} pixels, {drive.units}",
-        "raw frames": str(frames),
+        "root": str(data.root),
+        "origin": data.origin,
+        "layout": data.layout,
+        "scenes": f"{len(data.table)} ({splits})",
+        "cubes": f"{len(data.sensor.bands)} bands, {low:.1f}-{high:.1f} nm, {rows} x {columns} pixels, {data.units}",
+        "classes": ", ".join(data.classes.names),
+        **data.remarks(),
     }
     return pd.DataFrame({"value": facts})
 
 
-def _split_source(drive: HSIDrive) -> str:
-    """Where the splits come from, as `hsiutils.data.splits.split_scenes` chose them."""
-    if all(files.split is not None for files in drive.found.scenes.values()):
-        return "the release's own lists"
-    bench = name_table()["split"]
-    if all(bench.get(name) == drive.scenes.at[name, "split"] for name in drive.names()):
-        return "HS3-Bench's published split"
-    return (
-        "seeded folds of whole sequences"
-        if drive.scenes["split"].nunique() > 1
-        else "too few for folds: all for testing"
-    )
-
-
-def condition_table(drive: HSIDrive) -> pd.DataFrame:
+def condition_table(data: Source) -> pd.DataFrame:
     """Number of scenes of every condition, by split and in all: indexed by (condition, value), columns the splits."""
-    tables = {what: pd.crosstab(drive.scenes[what], drive.scenes["split"]) for what in _CONDITIONS}
+    known = [what for what in _CONDITIONS if what in data.table]
+    tables = {what: pd.crosstab(data.table[what], data.table["split"]) for what in known}
+    if not tables:
+        return pd.DataFrame()
     counts = pd.concat(tables, names=["condition", "value"]).reindex(columns=list(SPLITS), fill_value=0)
     return counts.fillna(0).astype(int).assign(all=lambda table: table.sum(axis=1))
 
 
-def class_table(drive: HSIDrive) -> pd.DataFrame:
-    """Share of the labelled pixels of each class, by split and in all, beside the published share of v2.0.
+def class_table(data: Source) -> pd.DataFrame:
+    """Share of the labelled pixels of each class, by split and in all, beside the published share where there is one.
 
     Reads every label image. The last row is the share of all pixels that have no label.
     """
-    counts = {split: np.zeros(len(CLASSES) + 1, dtype=np.int64) for split in SPLITS}
-    for name in drive.names():
-        classes = merge(drive.labels(name))
-        own = np.bincount(np.where(classes == VOID, len(CLASSES), classes).ravel(), minlength=len(CLASSES) + 1)
-        counts[str(drive.scenes.at[name, "split"])] += own
+    names = data.classes.names
+    counts = {split: np.zeros(len(names) + 1, dtype=np.int64) for split in SPLITS}
+    for name in data.names():
+        classes = data.classes.merge(data.labels(name))
+        own = np.bincount(np.where(classes == VOID, len(names), classes).ravel(), minlength=len(names) + 1)
+        counts[str(data.table.at[name, "split"])] += own
     columns = {**counts, "all": np.sum(list(counts.values()), axis=0)}
-    shares = {split: _shares(own) for split, own in columns.items() if own.any()}
-    table = pd.DataFrame(shares, index=[*CLASSES, "unlabelled, of all pixels"])
-    return table.assign(published=[*FREQUENCIES, np.nan])
-
-
-def _shares(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> list[float]:
-    labelled = max(int(counts[:-1].sum()), 1)
-    return [*(counts[:-1] / labelled).tolist(), float(counts[-1] / counts.sum())]
+    shares = {
+        split: [*(own[:-1] / max(own[:-1].sum(), 1)), own[-1] / own.sum()]
+        for split, own in columns.items()
+        if own.any()
+    }
+    table = pd.DataFrame(shares, index=[*names, "unlabelled, of all pixels"])
+    published = data.classes.frequencies
+    return table if published is None else table.assign(published=[*published, np.nan])

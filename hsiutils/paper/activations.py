@@ -36,7 +36,7 @@ from hsiutils.analysis.intervals import Estimate, difference, interval
 from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
 from hsiutils.analysis.survey import Subject, survey
-from hsiutils.data.hsidrive import SceneDataset
+from hsiutils.data.source import Scenes
 from hsiutils.models.metrics import iou
 from hsiutils.models.train import load_trained
 from hsiutils.models.unet import UNet
@@ -48,7 +48,7 @@ PAPER_VARIANTS = ("1", "3", "25", "25-PN")
 """Inputs that the paper compares; the 25-channel model without PN stands beside them to tell PN from bands."""
 FIELD_PIXELS = 2
 """Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
-Build = Callable[[UNet, SceneDataset], xr.Dataset]
+Build = Callable[[UNet, Scenes], xr.Dataset]
 
 
 def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
@@ -92,7 +92,7 @@ def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
 def fields(run: Run, name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
     """`effective_fields` at pixels drawn from every test scene."""
 
-    def build(model: UNet, scenes: SceneDataset) -> xr.Dataset:
+    def build(model: UNet, scenes: Scenes) -> xr.Dataset:
         table = effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
         return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
 
@@ -235,7 +235,7 @@ def _tests(run: Run) -> list[str]:
 
 
 @cache
-def _inputs(run: Run, name: str) -> SceneDataset:
+def _inputs(run: Run, name: str) -> Scenes:
     return pipeline.inputs(run, name, _tests(run))
 
 

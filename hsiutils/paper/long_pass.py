@@ -3,7 +3,7 @@
 import pandas as pd
 
 from hsiutils import simulate
-from hsiutils.data.hsidrive import open_hsi_drive
+from hsiutils.data.source import open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.paper import run as pipeline
 from hsiutils.paper.run import Run
@@ -22,6 +22,6 @@ def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
     rows = []
     for edge in (simulate.Simulation().long_pass_nm, None):
         made = pipeline.simulated(names, simulate.Simulation(seed=run.seed, tiles=TILES, long_pass_nm=edge))
-        summary = statistics(open_hsi_drive(made.folder), names)
+        summary = statistics(open_dataset(made.folder), names)
         rows.append(("none" if edge is None else f"long-pass at {edge:.0f} nm", spectrum_correlation(summary)))
     return pd.DataFrame(rows, columns=["filter", "correlation"])

@@ -108,7 +108,7 @@ def remarks(path: Path, fitted: FittedVariant, origin: str) -> tuple[str, ...]:
     """
     config, own = read_keras_config(path), fitted.variant
     void = ", void left out" if _void_output(path, config.classes) is not None else ""
-    published = own.pn == 1.0 and own.pca is None and not own.intensity
+    published = own.normalisation == "PN" and own.strength == 1.0 and own.pca is None and not own.intensity
     learned = f"the {fitted.percentile} % point of this run's training scenes, the network's own limits being unknown"
     limits = "the limits that the authors published for the camera" if published else learned
     found = (

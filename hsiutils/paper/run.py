@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from hsiutils import simulate
 from hsiutils.data.classes import CLASSES
-from hsiutils.data.hsidrive import HSIDrive, SceneDataset, open_hsi_drive
-from hsiutils.data.inputs import FittedVariant, fit_variant, variant
+from hsiutils.data.inputs import FittedVariant, fit_inputs, variant
+from hsiutils.data.source import Scenes, Source, fingerprint, open_dataset
 from hsiutils.models.metrics import evaluate
 from hsiutils.models.segmenter import AUTHORS, Recipe
 from hsiutils.models.train import Job, JobsFailed, Trained, fit_many, load_trained
@@ -164,23 +164,23 @@ def workers() -> int:
     return os.cpu_count() or 1
 
 
-def data(run: Run, progress: bool = True) -> HSIDrive:
+def data(run: Run, progress: bool = True) -> Source:
     """Open the data set of a run; simulated scenes are rendered first if they are not there.
 
     Raises
     ------
     hsiutils.data.layouts.DatasetError
-        If `run.data_root` holds no HSI-Drive.
+        If `run.data_root` holds no data set.
     """
     if run.data_root is not None:
-        return open_hsi_drive(run.data_root)
-    return open_hsi_drive(_simulated(run, progress).folder)
+        return open_dataset(run.data_root)
+    return open_dataset(_simulated(run, progress).folder)
 
 
 def data_key(run: Run) -> str:
     """Name that changes whenever the data set does."""
     if run.data_root is not None:
-        return f"{run.data_root.name}-{store.fingerprint(run.data_root)}"
+        return f"{run.data_root.name}-{fingerprint(run.data_root)}"
     return _simulated(run, progress=True).key
 
 
@@ -235,9 +235,9 @@ def remarks(run: Run) -> tuple[str, ...]:
     return published.remarks(run.weights, _fitted(run, data_key(run), name), data(run).origin)
 
 
-def inputs(run: Run, name: str, scenes: Sequence[str]) -> SceneDataset:
+def inputs(run: Run, name: str, scenes: Sequence[str]) -> Scenes:
     """Return scenes as a network of a variant sees them."""
-    return SceneDataset(data(run), scenes, _fitted(run, data_key(run), name))
+    return data(run).scenes(scenes, _fitted(run, data_key(run), name))
 
 
 def evaluation(run: Run, progress: bool = True) -> xr.Dataset:
@@ -260,7 +260,7 @@ def evaluation(run: Run, progress: bool = True) -> xr.Dataset:
     return counts.assign_attrs(origin=data(run).origin, profile=run.profile.name)
 
 
-def sunlit(drive: HSIDrive, names: Sequence[str]) -> list[NDArray[np.float32]] | None:
+def sunlit(drive: Source, names: Sequence[str]) -> list[NDArray[np.float32]] | None:
     """Share of the sun that reaches each pixel, for every scene; None where nobody knows, as in the real data set."""
     truths = [drive.truth(name) for name in names]
     shares = [np.asarray(truth["sunlit"].values, dtype=np.float32) for truth in truths if truth is not None]
@@ -328,15 +328,14 @@ def _hash_once(path: Path, size: int, modified: int) -> str:
     return store.file_hash(path)
 
 
-def _job(run: Run, drive: HSIDrive, fitted: FittedVariant, seed: int, folder: Path) -> Job:
-    train, val = (SceneDataset(drive, drive.names(split), fitted, cache=True) for split in ("train", "val"))
+def _job(run: Run, drive: Source, fitted: FittedVariant, seed: int, folder: Path) -> Job:
+    train, val = (drive.scenes(split, fitted, cache=True) for split in ("train", "val"))
     return Job(train, val, _config(run, fitted.channels), run.profile.recipe, seed, folder, fitted)
 
 
 @cache
 def _fitted(run: Run, key: str, name: str) -> FittedVariant:
-    drive = data(run)
-    return fit_variant(variant(name), (drive.cube(scene) for scene in drive.names("train")), drive.sensor)
+    return fit_inputs(name, data(run))
 
 
 def _counts(run: Run, name: str, seed: int) -> xr.Dataset:
@@ -355,5 +354,5 @@ def _evaluate(run: Run, trained: Path, folder: Path) -> None:
     if network.variant is None:
         raise ValueError(f"{trained}: the training kept no variant")
     names = drive.names("test")
-    counts = evaluate(network.model, SceneDataset(drive, names, network.variant), names, sunlit=sunlit(drive, names))
+    counts = evaluate(network.model, drive.scenes(names, network.variant), names, sunlit=sunlit(drive, names))
     counts.to_netcdf(folder / COUNTS, engine="h5netcdf")

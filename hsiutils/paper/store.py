@@ -172,21 +172,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
-def fingerprint(root: Path) -> str:
-    """Hash of the names, sizes and times of all files under a folder: tells whether a data set changed.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"data root {root} is not a folder")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    stats = [(str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return _digest(stats)
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:

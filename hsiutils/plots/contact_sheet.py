@@ -11,19 +11,18 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
-from hsiutils.data.classes import LABELS
+from hsiutils.data.classes import Classes
 from hsiutils.data.cube import pseudocolour
-from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
+from hsiutils.data.source import Source
 
 _GAP, _CAPTION = 8, 18
 """Pixels between pictures, and for a line of text under each."""
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-_PALETTE = np.array([label.rgb for label in LABELS], dtype=np.uint8)
 
 
 def contact_sheet(
-    drive: HSIDrive,
+    drive: Source,
     path: Path | str,
     names: Sequence[str] | None = None,
     *,
@@ -62,17 +61,17 @@ def contact_sheet(
     info = PngInfo()
     info.add_text("Description", f"{drive.origin} scenes of {drive.layout}")
     buffer = io.BytesIO()
-    _sheet(cells, min(columns, len(cells))).save(buffer, format="PNG", optimize=True, pnginfo=info)
+    _sheet(cells, min(columns, len(cells)), drive.classes).save(buffer, format="PNG", optimize=True, pnginfo=info)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path
 
 
-def _cell(drive: HSIDrive, name: str, size: tuple[int, int]) -> Image.Image:
+def _cell(drive: Source, name: str, size: tuple[int, int]) -> Image.Image:
     """Both pictures of a scene side by side, with a caption."""
     width, height = size
     cell = Image.new("RGB", (2 * width, height + _CAPTION), _PAPER)
-    caption = f"{name}  {drive.scenes.at[name, 'split']}"
+    caption = f"{name}  {drive.table.at[name, 'split']}"
     try:
         colour, codes = pseudocolour(drive.cube(name)).values, drive.labels(name)
     except DatasetError:
@@ -80,7 +79,7 @@ def _cell(drive: HSIDrive, name: str, size: tuple[int, int]) -> Image.Image:
     else:
         cell.paste(_resized(np.rint(255 * colour).astype(np.uint8), size, Image.Resampling.BILINEAR), (0, 0))
         # Colours of a palette must not be mixed: between two classes lies no third.
-        cell.paste(_resized(_PALETTE[codes], size, Image.Resampling.NEAREST), (width, 0))
+        cell.paste(_resized(_palette(drive.classes)[codes], size, Image.Resampling.NEAREST), (width, 0))
     ImageDraw.Draw(cell).text((2, height + 2), caption, fill=_INK, font=ImageFont.load_default(12))
     return cell
 
@@ -89,10 +88,17 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resamp
     return Image.fromarray(pixels).resize(size, how)
 
 
-def _sheet(cells: list[Image.Image], columns: int) -> Image.Image:
+def _palette(classes: Classes) -> NDArray[np.uint8]:
+    """(256, 3) colour of every label code; black for what is none."""
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    colours[[label.code for label in classes.labels]] = [label.rgb for label in classes.labels]
+    return colours
+
+
+def _sheet(cells: list[Image.Image], columns: int, classes: Classes) -> Image.Image:
     width, height = cells[0].size
     rows = -(-len(cells) // columns)
-    legend = _legend(columns * (width + _GAP) - _GAP)
+    legend = _legend(classes, columns * (width + _GAP) - _GAP)
     whole = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + legend.height + 2 * _GAP)
     sheet = Image.new("RGB", whole, _PAPER)
     for number, cell in enumerate(cells):
@@ -102,11 +108,11 @@ def _sheet(cells: list[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def _legend(width: int) -> Image.Image:
+def _legend(classes: Classes, width: int) -> Image.Image:
     """The palette with its names, in as many lines as they need."""
     font, line, x, y = ImageFont.load_default(12), _CAPTION + 2, 0, 0
     places = []
-    for label in LABELS:
+    for label in classes.labels:
         needed = _CAPTION + int(font.getlength(label.name)) + 2 * _GAP
         if x and x + needed > width:
             x, y = 0, y + line
@@ -114,7 +120,7 @@ def _legend(width: int) -> Image.Image:
         x += needed
     legend = Image.new("RGB", (width, y + line), _PAPER)
     draw = ImageDraw.Draw(legend)
-    for label, (left, top) in zip(LABELS, places, strict=True):
+    for label, (left, top) in zip(classes.labels, places, strict=True):
         draw.rectangle((left, top + 3, left + 12, top + 15), fill=label.rgb, outline=_INK)
         draw.text((left + _CAPTION, top + 2), label.name, fill=_INK, font=font)
     return legend

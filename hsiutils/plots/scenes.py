@@ -7,25 +7,24 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.classes import HSI_DRIVE_CLASSES, merge
-from hsiutils.data.cube import normalise, pseudocolour
-from hsiutils.data.hsidrive import HSIDrive
+from hsiutils.data.cube import pn, pseudocolour
+from hsiutils.data.source import Source
 from hsiutils.plots.base import pages
 from hsiutils.plots.pictures import colourise, montage, paint
 
 
-def scene_pages(drive: HSIDrive, names: Sequence[str]) -> Any:
+def scene_pages(drive: Source, names: Sequence[str]) -> Any:
     """Page through scenes: pseudo-colour, labels, per-pixel normalised, and shadows where they are known."""
     return pages({_caption(drive, name): montage(scene_panels(drive, name)) for name in names}, "scene")
 
 
-def scene_panels(drive: HSIDrive, name: str) -> dict[str, NDArray[np.uint8]]:
+def scene_panels(drive: Source, name: str) -> dict[str, NDArray[np.uint8]]:
     """Pictures of one scene by what they show."""
     cube = drive.cube(name)
     panels = {
         f"{drive.origin}, pseudo-colour": rgb(cube),
-        "labels": paint(merge(drive.labels(name)), HSI_DRIVE_CLASSES),
-        "after PN": rgb(normalise(cube)),
+        "labels": paint(drive.classes.merge(drive.labels(name)), drive.classes),
+        "after PN": rgb(pn(cube)),
     }
     truth = drive.truth(name)
     if truth is not None:
@@ -34,7 +33,7 @@ def scene_panels(drive: HSIDrive, name: str) -> dict[str, NDArray[np.uint8]]:
 
 
 def prediction_pages(
-    drive: HSIDrive, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
+    drive: Source, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
 ) -> Any:
     """Page through scenes with truth and every variant's prediction.
 
@@ -46,11 +45,9 @@ def prediction_pages(
     for name in names:
         panels = {
             f"{drive.origin}, pseudo-colour": rgb(drive.cube(name)),
-            "labels": paint(merge(drive.labels(name)), HSI_DRIVE_CLASSES),
+            "labels": paint(drive.classes.merge(drive.labels(name)), drive.classes),
         }
-        panels |= {
-            f"predicted, {variant}": paint(maps[name], HSI_DRIVE_CLASSES) for variant, maps in predictions.items()
-        }
+        panels |= {f"predicted, {variant}": paint(maps[name], drive.classes) for variant, maps in predictions.items()}
         frames[_caption(drive, name)] = montage(panels)
     return pages(frames, "scene")
 
@@ -61,6 +58,6 @@ def rgb(cube: xr.DataArray) -> NDArray[np.uint8]:
     return np.asarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8))
 
 
-def _caption(drive: HSIDrive, name: str) -> str:
-    row = drive.scenes.loc[name]
-    return f"{name} ({row['season']}, {row['weather']}, {row['daytime']}, {row['scene']})"
+def _caption(drive: Source, name: str) -> str:
+    known = [what for what in ("season", "weather", "daytime", "scene") if what in drive.table]
+    return f"{name} ({', '.join(drive.table.loc[name, known])})" if known else name

@@ -18,8 +18,8 @@ from hsiutils import __main__ as cli
 from hsiutils.book import chapters, commands
 from hsiutils.data import export
 from hsiutils.data.files import read_cube
-from hsiutils.data.hsidrive import open_hsi_drive
 from hsiutils.data.layouts import LAYOUTS
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 COMMANDS = ("make", "check", "info", "convert", "quicklook", "raw")
@@ -124,7 +124,7 @@ class TestInfo:
         assert "v2.0 MATLAB" in found
         assert "5 (1 train, 1 val, 3 test)" in found
         assert "Road Marks" in found
-        assert "Road Marks" not in said("info", root, "--no-classes")
+        assert "Share of the labelled" not in said("info", root, "--no-classes")
 
     def test_one_document_for_programs(self, root: Path) -> None:
         found = json.loads(said("info", root, "--format", "json"))
@@ -151,7 +151,7 @@ class TestConvert:
     @pytest.mark.parametrize(("to", "layout"), [("matlab", "v2.0 MATLAB"), ("python", "v2.0 Python")])
     def test_to_a_released_layout_and_back(self, to: str, layout: str, root: Path, tmp_path: Path) -> None:
         said("convert", root, tmp_path / "out", "--to", to, "--split", "test")
-        found, given = open_hsi_drive(tmp_path / "out"), open_hsi_drive(root)
+        found, given = open_dataset(tmp_path / "out"), open_dataset(root)
         assert found.layout == layout
         assert found.names() == given.names("test")
         np.testing.assert_array_equal(found.cube(NAMES[0]), values_of(NAMES[0]))
@@ -227,7 +227,7 @@ class TestRaw:
     def test_own_references_and_cubes_in_the_released_layout(self, simulated: Path, tmp_path: Path) -> None:
         own = ("--white", simulated / "references" / "white.bin", "--dark", 64)
         said("raw", simulated, "--name", "nf1111_576", *own, "--out", tmp_path)
-        layout, drive = LAYOUTS[0], open_hsi_drive(simulated)
+        layout, drive = LAYOUTS[0], open_dataset(simulated)
         made = read_cube(tmp_path / "nf1111_576_TC.mat", layout, 25, (8, 16))
         np.testing.assert_allclose(made, drive.cube("nf1111_576"), rtol=0.1, atol=0.02)
         assert run("raw", simulated, *own, "--median", "--out", tmp_path).exit_code == 0

@@ -20,9 +20,9 @@ from tiny_hsi_drive import (
 )
 
 from hsiutils.data.check import COLUMNS, check_dataset
-from hsiutils.data.hsidrive import open_hsi_drive
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 FIRST = NAMES[0]
@@ -135,7 +135,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         f"{FIRST}.png",
         r"found \(6, 4\)",
     ),
-    "coloured labels": (lambda r: image(label(r), np.zeros((*TILES, 3), "u1")), "error", f"{FIRST}.png", "one channel"),
+    "coloured labels": (lambda r: image(label(r), np.full((*TILES, 3), 99, "u1")), "error", f"{FIRST}.png", "colours"),
     "nothing labelled": (lambda r: image(label(r), np.zeros(TILES, "u1")), "warning", f"{FIRST}.png", "no pixel"),
     "frame cut short": (lambda r: truncate(frame(r)), "error", f"raw/{FIRST}.bin", "cut short"),
     "frame missing": (lambda r: frame(r, NAMES[1]), "note", f"cubes_fl32/{FIRST}_TC.mat", "no raw frame"),
@@ -169,9 +169,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "listed, not there": (lambda r: lists(r, [*NAMES, "nf1111_575"], []), "warning", "training_", "without a cube"),
     "not listed": (
         lambda r: lists(r, list(NAMES[1:]), []),
-        "warning",
+        "error",
         "Image_dataset",
-        f"1 scenes in no list: {FIRST}",
+        rf"1 scenes in no list \(training_filenames.txt, validation_filenames.txt\): {FIRST}",
     ),
 }
 
@@ -203,7 +203,7 @@ def test_a_sound_set_has_no_findings(tmp_path: Path) -> None:
 def test_what_is_no_error_can_be_read(tmp_path: Path, damage: str) -> None:
     write_matlab_release(tmp_path)
     DAMAGES[damage][0](tmp_path)
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert len(drive.names()) == len(NAMES)
     for name in drive.names():
         drive.cube(name)
@@ -280,7 +280,7 @@ def test_scenes_twice_in_the_python_release_do_not_hide_other_faults(tmp_path: P
     assert found["found"].str.contains("second label image").sum() == 1
     assert found.loc[found["scene"] == NAMES[2], "found"].str.contains("cannot be read").all()
     with pytest.raises(DatasetError, match="is there twice"):
-        open_hsi_drive(tmp_path)
+        open_dataset(tmp_path)
 
 
 def test_releases_side_by_side_must_hold_the_same_scenes(tmp_path: Path) -> None:

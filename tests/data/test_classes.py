@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from hsiutils.data.classes import CLASSES, FREQUENCIES, LABELS, VOID, inverse_frequency_weights, merge
+from hsiutils.data.classes import CLASSES, FREQUENCIES, HSI_DRIVE_CLASSES, LABELS, VOID, inverse_frequency_weights
 
 
 def test_codes_merge_as_the_paper_does():
     names = {label.code: label.name for label in LABELS}
-    merged = {names[code]: int(index) for code, index in enumerate(merge(np.arange(11)))}
+    merged = {names[code]: int(index) for code, index in enumerate(HSI_DRIVE_CLASSES.merge(np.arange(11)))}
     for name in ("Road", "Road Marks", "Vegetation", "Sky"):
         assert CLASSES[merged[name]] == name
     others = {name for name, index in merged.items() if index != VOID and CLASSES[index] == "Other"}
@@ -31,12 +31,12 @@ def test_palette_is_the_official_one():
 @pytest.mark.parametrize("codes", [[11], [-1], [0, 200]])
 def test_unknown_codes_are_named(codes):
     with pytest.raises(ValueError, match=str(max(codes, key=abs))):
-        merge(codes)
+        HSI_DRIVE_CLASSES.merge(codes)
 
 
 def test_labels_must_be_whole_numbers():
     with pytest.raises(ValueError, match="integers"):
-        merge([0.5])
+        HSI_DRIVE_CLASSES.merge([0.5])
 
 
 def test_weights_are_the_authors():

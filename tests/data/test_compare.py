@@ -20,9 +20,10 @@ from hsiutils.data.compare import (
     verdict,
 )
 from hsiutils.data.cube import make_cube
-from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 NIR_FRAME = Path(__file__).parents[3] / "shared" / "data" / "imec_5x5_nir_frame"
@@ -34,7 +35,7 @@ SMALL = HSI_DRIVE.resized((6, 8))
 def drive(tmp_path_factory: pytest.TempPathFactory) -> HSIDrive:
     root = tmp_path_factory.mktemp("raw") / "set"
     write_dataset(root, SIMULATED, Simulation(tiles=(8, 16)), workers=1, progress=False)
-    return open_hsi_drive(root)
+    return open_dataset(root)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ class TestSimulatedFrames:
         assert set(table["difference"]) == {"one factor"}
 
     def test_scenes_without_frames_or_reflectance_are_named(self, tmp_path: Path) -> None:
-        plain = open_hsi_drive(write_matlab_release(tmp_path))
+        plain = open_dataset(write_matlab_release(tmp_path))
         with pytest.raises(DatasetError, match="no raw frame of nf1111_576"):
             remade(plain, NAMES[0], Chain(1.0, 0.0))
 

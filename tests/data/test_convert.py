@@ -7,24 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from distributed import LocalCluster
-from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
-from torch.utils.data import DataLoader
+from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release
 
 from hsiutils.data import export as convert
-from hsiutils.data.export import StoredScenes, to_zarr
-from hsiutils.data.hsidrive import HSIDrive, SceneDataset, open_hsi_drive
-from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.export import to_zarr
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
+from hsiutils.data.source import open_dataset
 
 NAME = NAMES[2]
 
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_matlab_release(tmp_path / "set"))
+    return open_dataset(write_matlab_release(tmp_path / "set"))
 
 
 def convert_all(drive: HSIDrive, store: Path, **options) -> Path:
@@ -49,7 +47,7 @@ def test_plain_xarray_opens_it_and_finds_the_very_values(store: Path, drive: HSI
         np.testing.assert_array_equal(scene["labels"], codes_of(NAME))
         np.testing.assert_array_equal(found["wavelength"], drive.sensor.wavelengths_nm)
         assert (scene["cube"].dtype, scene["labels"].dtype) == (np.float32, np.uint8)
-        assert scene["split"].item() == drive.scenes.at[NAME, "split"] == "train"
+        assert scene["split"].item() == drive.table.at[NAME, "split"] == "train"
         assert (scene["season"].item(), scene["road"].item(), scene["number"].item()) == ("spring", "road", 147)
         assert found["cube"].attrs == {k: drive.cube(NAME).attrs[k] for k in ("units", "source", "sensor")} | {
             "history": "v2.0 MATLAB"
@@ -126,7 +124,7 @@ class TestResume:
         script = (
             "import pathlib, time\n"
             "from hsiutils.data import export as convert\n"
-            "from hsiutils.data.hsidrive import open_hsi_drive\n"
+            "from hsiutils.data.source import open_dataset\n"
             "write, done = convert._write_scene, []\n"
             "def slow(*scene):\n"
             "    if len(done) == 2:\n"
@@ -134,7 +132,7 @@ class TestResume:
             "        time.sleep(600)\n"
             "    done.append(write(*scene))\n"
             "convert._write_scene = slow\n"
-            f"convert.to_zarr(open_hsi_drive({str(drive.root)!r}), {str(store)!r}, scheduler='synchronous')\n"
+            f"convert.to_zarr(open_dataset({str(drive.root)!r}), {str(store)!r}, scheduler='synchronous')\n"
         )
         started = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)  # noqa: S603
         try:
@@ -189,41 +187,3 @@ class TestResume:
             assert found["written"].sel(scene=NAME) == 0
             for name in found["scene"].values[found["written"].values == 1].tolist():
                 np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
-
-
-class TestStoredScenes:
-    @pytest.mark.parametrize("wanted", ["1", "25-PN"])
-    def test_the_network_sees_what_it_sees_from_files(self, drive: HSIDrive, store: Path, wanted: str) -> None:
-        names = [NAMES[3], NAMES[0]]
-        fitted = fit_variant(variant(wanted), [drive.cube(name) for name in NAMES])
-        stored, plain = StoredScenes(store, names, fitted), SceneDataset(drive, names, fitted)
-        assert len(stored) == 2
-        with pytest.raises(IndexError, match="scene 2 of 2"):
-            stored[2]
-        for ours, theirs in zip(stored, plain, strict=True):
-            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(ours, theirs, strict=True))
-
-    def test_worker_processes_open_their_own(self, drive: HSIDrive, store: Path) -> None:
-        stored = StoredScenes(store, NAMES, fit_variant(variant("1"), [drive.cube(NAME)]))
-        expected = [stored[index][1] for index in range(len(NAMES))]
-        spawned = pickle.loads(pickle.dumps(stored))  # noqa: S301 - as a spawned worker gets it
-        assert torch.equal(spawned[0][1], expected[0])
-        loader = DataLoader(stored, batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=60)
-        assert all(torch.equal(labels, own) for (_, labels), own in zip(loader, expected, strict=True))
-
-    def test_what_is_not_there_is_named(self, drive: HSIDrive, tmp_path: Path) -> None:
-        fitted = fit_variant(variant("1"), [drive.cube(NAME)])
-        drive.found.scenes[NAME].cube.write_bytes(b"")
-        store = tmp_path / "store.zarr"
-        with pytest.raises(DatasetError):
-            convert_all(drive, store)
-        with pytest.raises(DatasetError, match="scenes are not written yet"):
-            StoredScenes(store, NAMES, fitted)
-        with pytest.raises(DatasetError, match=r"has no scenes \['nf1111_001'\]"):
-            StoredScenes(store, [NAMES[0], "nf1111_001"], fitted)
-
-    def test_pn_of_scaled_values_is_refused(self, drive: HSIDrive, tmp_path: Path) -> None:
-        write_scene(tmp_path / "old", NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
-        store = convert_all(open_hsi_drive(tmp_path / "old"), tmp_path / "old.zarr")
-        with pytest.raises(DatasetError, match=r"old\.zarr: holds band-wise min-max scaled"):
-            StoredScenes(store, [NAME], fit_variant(variant("25-PN"), [drive.cube(NAME)]))

@@ -9,7 +9,7 @@ from hsiutils.data.cube import (
     ascending,
     make_cube,
     nearest_bands,
-    normalise,
+    pn,
     pseudocolour,
     scale,
     to_unit_range,
@@ -59,42 +59,42 @@ class TestNormalise:
     @settings(max_examples=50, deadline=None)
     @given(values=reflectances, factor=st.floats(0.01, 100))
     def test_full_strength_sums_to_one_and_forgets_brightness(self, values: np.ndarray, factor: float) -> None:
-        normal = normalise(cube_of(values))
+        normal = pn(cube_of(values))
         np.testing.assert_allclose(normal.sum("band"), np.ones((2, 3)), rtol=1e-5)
-        np.testing.assert_allclose(normalise(cube_of(values * np.float32(factor))), normal, rtol=1e-5)
+        np.testing.assert_allclose(pn(cube_of(values * np.float32(factor))), normal, rtol=1e-5)
 
     @settings(max_examples=50, deadline=None)
     @given(values=reflectances, factor=st.floats(0.01, 100), alpha=strengths)
     def test_part_strength_keeps_that_part_of_the_brightness(
         self, values: np.ndarray, factor: float, alpha: float
     ) -> None:
-        bright = normalise(cube_of(values * np.float32(factor)), alpha)
-        np.testing.assert_allclose(bright, normalise(cube_of(values), alpha) * factor ** (1 - alpha), rtol=1e-4)
+        bright = pn(cube_of(values * np.float32(factor)), alpha)
+        np.testing.assert_allclose(bright, pn(cube_of(values), alpha) * factor ** (1 - alpha), rtol=1e-4)
 
     def test_strength_zero_is_the_identity(self) -> None:
         cube = random_cube()
-        np.testing.assert_array_equal(normalise(cube, 0.0), cube)
+        np.testing.assert_array_equal(pn(cube, 0.0), cube)
 
     @settings(max_examples=30, deadline=None)
     @given(values=reflectances, alpha=st.floats(0, 0.999))
     def test_strength_is_continuous(self, values: np.ndarray, alpha: float) -> None:
         cube = cube_of(values)
-        np.testing.assert_allclose(normalise(cube, alpha + 0.001), normalise(cube, alpha), rtol=0.01)
+        np.testing.assert_allclose(pn(cube, alpha + 0.001), pn(cube, alpha), rtol=0.01)
 
     def test_is_pixel_over_sum(self) -> None:
         cube = random_cube()
         expected = cube.values[:, 2, 3] / cube.values[:, 2, 3].sum()
-        np.testing.assert_allclose(normalise(cube)[:, 2, 3], expected, rtol=1e-6)
+        np.testing.assert_allclose(pn(cube)[:, 2, 3], expected, rtol=1e-6)
 
     def test_the_shape_of_the_spectrum_survives_any_strength(self) -> None:
         cube = random_cube()
-        ratio = normalise(cube, 0.3) / cube
+        ratio = pn(cube, 0.3) / cube
         np.testing.assert_allclose(ratio, ratio.isel(band=[0]).values.repeat(25, axis=0), rtol=1e-5)
 
     def test_additive_light_is_no_factor(self) -> None:
         """Where the invariance stops: light that adds (sky, haze) does not cancel."""
         cube = random_cube()
-        assert float(np.abs(normalise(with_step(cube, cube.values + 0.2, "haze")) - normalise(cube)).max()) > 1e-3
+        assert float(np.abs(pn(with_step(cube, cube.values + 0.2, "haze")) - pn(cube)).max()) > 1e-3
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -102,10 +102,10 @@ class TestNormalise:
         self, bad: float, alpha: float
     ) -> None:
         cube = random_cube()
-        whole = normalise(cube, alpha)
+        whole = pn(cube, alpha)
         values = cube.values.copy()
         values[3, 1, 2] = bad
-        found = normalise(cube_of(values), alpha)
+        found = pn(cube_of(values), alpha)
         assert not found[:, 1, 2].any()
         whole[:, 1, 2] = 0
         np.testing.assert_array_equal(found, whole)
@@ -113,20 +113,20 @@ class TestNormalise:
     @settings(max_examples=200, deadline=None)
     @given(values=arrays(np.float32, (25, 1, 1), elements=st.floats(width=32)), alpha=strengths)
     def test_is_finite_for_any_pixel_whatever(self, values: np.ndarray, alpha: float) -> None:
-        assert np.isfinite(normalise(cube_of(values), alpha)).all()
+        assert np.isfinite(pn(cube_of(values), alpha)).all()
 
     @pytest.mark.parametrize("pixel", [np.zeros(25), -np.ones(25), np.r_[np.ones(12), -np.ones(12), 1e-9]])
     def test_a_pixel_without_light_becomes_zero(self, pixel: np.ndarray) -> None:
-        assert not normalise(cube_of(pixel.reshape(25, 1, 1))).any()
+        assert not pn(cube_of(pixel.reshape(25, 1, 1))).any()
 
     @pytest.mark.parametrize("alpha", [-0.1, 1.1, np.nan])
     def test_strength_is_checked(self, alpha: float) -> None:
         with pytest.raises(ValueError, match=r"alpha must lie in 0\.\.1"):
-            normalise(random_cube(), alpha)
+            pn(random_cube(), alpha)
 
     def test_needs_a_cube(self) -> None:
         with pytest.raises(ValueError, match="wavelength"):
-            normalise(xr.DataArray(np.ones((25, 2, 2)), dims=("band", "y", "x"), coords={"band": range(25)}))
+            pn(xr.DataArray(np.ones((25, 2, 2)), dims=("band", "y", "x"), coords={"band": range(25)}))
 
 
 class TestScale:
@@ -135,7 +135,7 @@ class TestScale:
         np.testing.assert_allclose(scale(cube, 0.1)[4, 0], [-1.0, 0.984375, 0.984375], rtol=1e-6)
 
     def test_is_the_authors_formula_band_by_band(self) -> None:
-        normal = normalise(random_cube())
+        normal = pn(random_cube())
         limits = HSI_DRIVE.clip_max
         found = scale(normal, limits)
         for band in (0, 7, 22):
@@ -192,7 +192,7 @@ def test_pseudocolour_shows_the_longest_wave_red_and_survives_nan() -> None:
 
 def test_the_accessor_is_the_same_functions() -> None:
     cube = random_cube()
-    xr.testing.assert_identical(cube.hsi.pn(0.5), normalise(cube, 0.5))
+    xr.testing.assert_identical(cube.hsi.pn(0.5), pn(cube, 0.5))
     xr.testing.assert_identical(cube.hsi.scale(2.0), scale(cube, 2.0))
     xr.testing.assert_identical(cube.hsi.ascending(), ascending(cube))
     xr.testing.assert_identical(cube.hsi.pseudocolour(), pseudocolour(cube))

@@ -5,14 +5,15 @@ import pytest
 from tiny_hsi_drive import NAMES, codes_of, write_matlab_release, write_scene
 
 from hsiutils.data.classes import CLASSES, FREQUENCIES
-from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.names import name_table
+from hsiutils.data.source import open_dataset
 from hsiutils.data.statistics import class_table, condition_table, data_info
 
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_matlab_release(tmp_path))
+    return open_dataset(write_matlab_release(tmp_path))
 
 
 def test_info_says_what_is_there(drive: HSIDrive) -> None:
@@ -27,7 +28,7 @@ def test_info_says_what_is_there(drive: HSIDrive) -> None:
 
 def test_own_lists_are_named_as_the_source_of_the_split(drive: HSIDrive) -> None:
     (drive.root / "Image_dataset" / "test_filenames.txt").write_text("\n".join(NAMES))
-    assert data_info(open_hsi_drive(drive.root))["value"]["splits by"] == "the release's own lists"
+    assert data_info(open_dataset(drive.root))["value"]["splits by"] == "the release's own lists"
 
 
 def test_conditions_count_every_scene_once(drive: HSIDrive) -> None:
@@ -40,10 +41,10 @@ def test_conditions_count_every_scene_once(drive: HSIDrive) -> None:
 def test_other_scenes_are_split_by_folds(tmp_path: Path) -> None:
     for number in (1, 20, 40, 60, 80):
         write_scene(tmp_path, f"nf2222_{number:03d}")
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert data_info(drive)["value"]["splits by"] == "seeded folds of whole sequences"
-    assert set(drive.scenes["split"]) == {"train", "val", "test"}
-    one = open_hsi_drive(write_matlab_release(tmp_path / "b", ("nf1111_002",)))
+    assert set(drive.table["split"]) == {"train", "val", "test"}
+    one = open_dataset(write_matlab_release(tmp_path / "b", ("nf1111_002",)))
     assert data_info(one)["value"]["splits by"] == "too few for folds: all for testing"
 
 
@@ -54,9 +55,9 @@ def test_the_real_names_have_the_published_conditions(tmp_path: Path) -> None:
     for name in others:
         (base / "cubes_fl32" / f"{name}_TC.mat").touch()
         (base / "labels" / f"{name}.png").touch()
-    drive = open_hsi_drive(tmp_path)
-    assert drive.scenes["split"].value_counts().to_dict() == {"train": 451, "val": 150, "test": 151}
-    assert sorted(drive.scenes["number"]) == list(range(1, 753))
+    drive = open_dataset(tmp_path)
+    assert drive.table["split"].value_counts().to_dict() == {"train": 451, "val": 150, "test": 151}
+    assert sorted(drive.table["number"]) == list(range(1, 753))
     expected = {
         "season": {"winter": 206, "fall": 201, "spring": 166, "summer": 179},
         "weather": {"sunny": 260, "cloudy": 213, "wet": 244, "foggy": 35},
@@ -65,7 +66,7 @@ def test_the_real_names_have_the_published_conditions(tmp_path: Path) -> None:
     }
     table = condition_table(drive)["all"]
     assert {condition: table[condition].to_dict() for condition in expected} == expected
-    both = drive.scenes.groupby(["season", "scene"]).size().unstack()[["urban", "road", "highway"]]
+    both = drive.table.groupby(["season", "scene"]).size().unstack()[["urban", "road", "highway"]]
     assert both.loc[["winter", "fall", "spring", "summer"]].to_numpy().tolist() == [
         [68, 83, 55],
         [72, 81, 48],

@@ -12,8 +12,9 @@ from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import LABELS
 from hsiutils.data.cube import pseudocolour
 from hsiutils.data.export import write_cube, write_envi, write_envi_labels, write_matlab_release, write_python_release
-from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 NAME = NAMES[2]
@@ -21,15 +22,15 @@ NAME = NAMES[2]
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_tiny(tmp_path / "matlab"))
+    return open_dataset(write_tiny(tmp_path / "matlab"))
 
 
 class TestPythonRelease:
     def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
         write_python_release(drive, tmp_path / "python")
-        twin = open_hsi_drive(tmp_path / "python")
+        twin = open_dataset(tmp_path / "python")
         assert twin.layout == "v2.0 Python"
-        assert twin.scenes.equals(drive.scenes)
+        assert twin.table.equals(drive.table)
         for name in NAMES:
             np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
             np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
@@ -58,27 +59,27 @@ class TestPythonRelease:
 
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
         write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_python_release(open_hsi_drive(tmp_path / "a"), tmp_path / "b")
-        assert open_hsi_drive(tmp_path / "b").layout == "v2.0 Python MF"
+        write_python_release(open_dataset(tmp_path / "a"), tmp_path / "b")
+        assert open_dataset(tmp_path / "b").layout == "v2.0 Python MF"
 
     def test_scaled_values_are_not_passed_off_as_reflectance(self, tmp_path: Path) -> None:
         write_scene(tmp_path, NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
         with pytest.raises(DatasetError, match="band-wise min-max scaled"):
-            write_python_release(open_hsi_drive(tmp_path), tmp_path / "python")
+            write_python_release(open_dataset(tmp_path), tmp_path / "python")
 
     def test_the_set_is_not_written_over_itself(self, drive: HSIDrive, tmp_path: Path) -> None:
         write_python_release(drive, tmp_path)
         with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
-            write_python_release(open_hsi_drive(tmp_path), tmp_path)
+            write_python_release(open_dataset(tmp_path), tmp_path)
 
 
 class TestMatlabRelease:
     def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
         python = write_python_release(drive, tmp_path / "python")
-        write_matlab_release(open_hsi_drive(python), tmp_path / "back")
-        twin = open_hsi_drive(tmp_path / "back")
+        write_matlab_release(open_dataset(python), tmp_path / "back")
+        twin = open_dataset(tmp_path / "back")
         assert twin.layout == "v2.0 MATLAB"
-        assert twin.scenes.equals(drive.scenes)
+        assert twin.table.equals(drive.table)
         for name in NAMES:
             np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
             np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
@@ -93,16 +94,16 @@ class TestMatlabRelease:
 
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
         write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_matlab_release(open_hsi_drive(tmp_path / "a"), tmp_path / "b")
-        assert open_hsi_drive(tmp_path / "b").layout == "v2.0 MATLAB MF"
+        write_matlab_release(open_dataset(tmp_path / "a"), tmp_path / "b")
+        assert open_dataset(tmp_path / "b").layout == "v2.0 MATLAB MF"
 
 
 @pytest.mark.parametrize("write", [write_matlab_release, write_python_release])
 def test_a_simulated_set_stays_known_as_simulated(write, tmp_path: Path) -> None:
     write_dataset(tmp_path / "made", [NAME], Simulation(tiles=(8, 16)), workers=1, progress=False)
-    drive = open_hsi_drive(tmp_path / "made")
+    drive = open_dataset(tmp_path / "made")
     write(drive, tmp_path / "out")
-    twin = open_hsi_drive(tmp_path / "out")
+    twin = open_dataset(tmp_path / "out")
     assert twin.origin == "simulated"
     assert twin.truth(NAME).identical(drive.truth(NAME))
     assert (check_dataset(tmp_path / "out")["severity"] == "note").all()

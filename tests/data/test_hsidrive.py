@@ -9,17 +9,18 @@ from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_
 from torch.utils.data import DataLoader
 
 from hsiutils.data import raw
-from hsiutils.data.classes import VOID, merge
-from hsiutils.data.hsidrive import HSIDrive, SceneDataset, open_hsi_drive
+from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
+from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_matlab_release(tmp_path))
+    return open_dataset(write_matlab_release(tmp_path))
 
 
 def make_simulated(root: Path) -> None:
@@ -35,8 +36,8 @@ def make_simulated(root: Path) -> None:
 
 class TestOpen:
     def test_scenes_carry_their_conditions_and_the_published_split(self, drive: HSIDrive) -> None:
-        assert list(drive.scenes.columns) == ["season", "weather", "daytime", "scene", "number", "split"]
-        assert drive.scenes.loc["nf3122_147"].to_dict() == {
+        assert list(drive.table.columns) == ["season", "weather", "daytime", "scene", "number", "split"]
+        assert drive.table.loc["nf3122_147"].to_dict() == {
             "season": "spring",
             "weather": "sunny",
             "daytime": "midday",
@@ -53,7 +54,7 @@ class TestOpen:
 
     def test_a_full_size_set_has_the_real_sensor(self, tmp_path: Path) -> None:
         write_scene(tmp_path, NAMES[0], tiles=HSI_DRIVE.tiles)
-        assert open_hsi_drive(tmp_path).sensor == HSI_DRIVE
+        assert open_dataset(tmp_path).sensor == HSI_DRIVE
 
     def test_an_unknown_split_or_scene_is_refused(self, drive: HSIDrive) -> None:
         with pytest.raises(ValueError, match="'training'; there are test, train, val"):
@@ -72,7 +73,7 @@ class TestOpen:
     def test_a_name_outside_the_code_is_refused(self, tmp_path: Path) -> None:
         write_scene(tmp_path, "nf9999_001")
         with pytest.raises(ValueError, match="nf9999_001"):
-            open_hsi_drive(tmp_path)
+            open_dataset(tmp_path)
 
 
 class TestRead:
@@ -90,7 +91,7 @@ class TestRead:
     def test_a_cube_of_another_size_than_the_first_is_an_error(self, tmp_path: Path) -> None:
         write_matlab_release(tmp_path)
         write_scene(tmp_path / "Image_dataset", NAMES[2], tiles=(3, 6))
-        drive = open_hsi_drive(tmp_path)
+        drive = open_dataset(tmp_path)
         with pytest.raises(DatasetError, match=r"nf3122_147_TC\.mat: expected .*\(25, 4, 6\).*found \(25, 3, 6\)"):
             drive.cube(NAMES[2])
         with pytest.raises(DatasetError, match=r"nf3122_147\.png: expected the size"):
@@ -103,7 +104,7 @@ class TestRead:
         folder = tmp_path / "Image_dataset" / "raw"
         folder.mkdir()
         (folder / f"{NAMES[0]}.bin").write_bytes(frame.tobytes())
-        drive = open_hsi_drive(tmp_path)
+        drive = open_dataset(tmp_path)
         np.testing.assert_array_equal(drive.frame(NAMES[0]).ravel(), frame)
         with pytest.raises(DatasetError, match=r"no raw frame of nf1111_577; expected raw/nf1111_577\.bin"):
             drive.frame(NAMES[1])
@@ -123,13 +124,13 @@ class TestSimulated:
     @pytest.mark.parametrize("where", ["", "Image_dataset"])
     def test_is_known_by_its_manifest(self, where: str, tmp_path: Path) -> None:
         make_simulated(write_matlab_release(tmp_path))
-        drive = open_hsi_drive(tmp_path / where)
+        drive = open_dataset(tmp_path / where)
         assert drive.origin == "simulated"
         assert drive.cube(NAMES[0]).attrs["source"] == "simulated"
 
     def test_truth_is_read_beside_it(self, tmp_path: Path) -> None:
         make_simulated(write_matlab_release(tmp_path))
-        truth = open_hsi_drive(tmp_path).truth("nf3122_147")
+        truth = open_dataset(tmp_path).truth("nf3122_147")
         assert truth is not None
         assert truth["sunlit"].dims == ("y", "x")
         assert set(truth["material"].values.ravel()) == {1}
@@ -141,7 +142,7 @@ class TestSimulated:
 
     def test_broken_truth_is_named(self, tmp_path: Path) -> None:
         make_simulated(write_matlab_release(tmp_path))
-        drive = open_hsi_drive(tmp_path)
+        drive = open_dataset(tmp_path)
         path = tmp_path / "truth" / f"{NAMES[0]}.h5"
         with h5py.File(path, "w") as file:
             file["sunlit"] = np.zeros((4, 5))
@@ -158,13 +159,13 @@ class TestSimulated:
         write_matlab_release(tmp_path)
         (tmp_path / "simulation.json").write_text('{"generator": "other"}')
         with pytest.raises(ValueError, match=r"simulation\.json"):
-            open_hsi_drive(tmp_path)
+            open_dataset(tmp_path)
 
 
 def test_what_the_simulator_writes_is_read_unchanged(tmp_path: Path) -> None:
     simulation = Simulation(tiles=(18, 34))
     write_dataset(tmp_path, ["nf1122_650"], simulation, workers=1, progress=False)
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert (drive.origin, drive.layout, drive.names("train")) == ("simulated", "v2.0 MATLAB", ["nf1122_650"])
     assert drive.sensor == simulation.sensor
     assert len(np.unique(drive.labels("nf1122_650"))) > 2
@@ -178,10 +179,10 @@ def test_what_the_simulator_writes_is_read_unchanged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(drive.cube("nf1122_650"), again)
 
 
-class TestSceneDataset:
+class TestScenes:
     def test_gives_scaled_inputs_and_merged_classes(self, drive: HSIDrive) -> None:
         fitted = fit_variant(variant("25-PN+I"), map(drive.cube, drive.names("train")))
-        scenes = SceneDataset(drive, drive.names("test"), fitted)
+        scenes = drive.scenes(drive.names("test"), fitted)
         assert len(scenes) == 3
         inputs, classes = scenes[1]
         assert inputs.shape == (26, *TILES)
@@ -189,21 +190,21 @@ class TestSceneDataset:
         assert classes.dtype == torch.int64
         name = drive.names("test")[1]
         np.testing.assert_array_equal(inputs, fitted.apply(drive.cube(name)))
-        np.testing.assert_array_equal(classes, merge(codes_of(name)))
+        np.testing.assert_array_equal(classes, HSI_DRIVE_CLASSES.merge(codes_of(name)))
         np.testing.assert_array_equal(classes == VOID, codes_of(name) == 0)
         with pytest.raises(IndexError, match="scene 3 of 3"):
             scenes[3]
 
     def test_goes_through_a_loader_with_workers(self, drive: HSIDrive) -> None:
         fitted = fit_variant(variant("1-PN"), [])
-        scenes = SceneDataset(drive, drive.names(), fitted)
+        scenes = drive.scenes(drive.names(), fitted)
         inputs, classes = next(iter(DataLoader(scenes, batch_size=5, num_workers=1)))
         assert inputs.shape == (5, 1, *TILES)
-        np.testing.assert_array_equal(classes[2], merge(codes_of(drive.names()[2])))
+        np.testing.assert_array_equal(classes[2], HSI_DRIVE_CLASSES.merge(codes_of(drive.names()[2])))
 
     def test_the_cache_reads_each_file_once(self, drive: HSIDrive) -> None:
         fitted = fit_variant(variant("3-PN"), [])
-        cached, plain = (SceneDataset(drive, drive.names(), fitted, cache=c) for c in (True, False))
+        cached, plain = (drive.scenes(drive.names(), fitted, cache=c) for c in (True, False))
         first = cached[0]
         drive.found.scenes[drive.names()[0]].cube.unlink()
         assert torch.equal(cached[0][0], first[0])
@@ -213,8 +214,8 @@ class TestSceneDataset:
     def test_band_scaled_cubes_cannot_be_normalised_per_pixel(self, tmp_path: Path) -> None:
         for name in NAMES:
             write_scene(tmp_path, name, mat("cube_fl32"), cubes="cubes_float32", suffix="_MF_TC_N_fl32.mat")
-        drive = open_hsi_drive(tmp_path)
+        drive = open_dataset(tmp_path)
         assert drive.cube(NAMES[0]).attrs["units"] == "band-wise min-max scaled"
-        with pytest.raises(DatasetError, match=r"v1\.1 holds band-wise min-max scaled values.*needs reflectance"):
-            SceneDataset(drive, drive.names(), fit_variant(variant("25-PN"), []))
-        SceneDataset(drive, drive.names(), fit_variant(variant("1"), map(drive.cube, drive.names())))
+        with pytest.raises(DatasetError, match=r"v1\.1\): holds band-wise min-max scaled values.*needs reflectance"):
+            drive.scenes(drive.names(), fit_variant(variant("25-PN"), []))
+        drive.scenes(drive.names(), fit_variant(variant("1"), map(drive.cube, drive.names())))

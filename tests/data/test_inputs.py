@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsiutils.data.cube import make_cube, normalise, scale
+from hsiutils.data.cube import make_cube, pn, scale
 from hsiutils.data.inputs import FittedVariant, Variant, fit_variant, variant
 from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
 
@@ -31,14 +31,14 @@ def cubes() -> list[xr.DataArray]:
         ("3", Variant("3", (12, 23, 15))),
         ("25", Variant("25", tuple(range(25)))),
         ("all", Variant("all")),
-        ("25-PN", Variant("25-PN", tuple(range(25)), pn=1.0)),
-        ("25-PN@0.5", Variant("25-PN@0.5", tuple(range(25)), pn=0.5)),
-        ("25-PN+I", Variant("25-PN+I", tuple(range(25)), pn=1.0, intensity=True)),
-        ("1-PN", Variant("1-PN", (12,), pn=1.0)),
+        ("25-PN", Variant("25-PN", tuple(range(25)), normalisation="PN")),
+        ("25-PN@0.5", Variant("25-PN@0.5", tuple(range(25)), normalisation="PN", strength=0.5)),
+        ("25-PN+I", Variant("25-PN+I", tuple(range(25)), normalisation="PN", intensity=True)),
+        ("1-PN", Variant("1-PN", (12,), normalisation="PN")),
         ("PCA-1", Variant("PCA-1", pca=1)),
-        ("PCA-3-PN", Variant("PCA-3-PN", pn=1.0, pca=3)),
+        ("PCA-3-PN", Variant("PCA-3-PN", normalisation="PN", pca=3)),
         ("bands:5,12,21", Variant("bands:5,12,21", (5, 12, 21))),
-        ("bands:5,12,21-PN", Variant("bands:5,12,21-PN", (5, 12, 21), pn=1.0)),
+        ("bands:5,12,21-PN", Variant("bands:5,12,21-PN", (5, 12, 21), normalisation="PN")),
     ],
 )
 def test_names(spec: str, expected: Variant) -> None:
@@ -72,7 +72,7 @@ def test_pn_uses_the_published_limits_and_reads_no_cube(cubes: list[xr.DataArray
     fitted = fit_variant(variant("25-PN"), iter([]))
     np.testing.assert_array_equal(fitted.high, HSI_DRIVE.clip_max)
     found = fitted.apply(cubes[0])
-    np.testing.assert_allclose(found, scale(normalise(cubes[0]), HSI_DRIVE.clip_max), atol=1e-6)
+    np.testing.assert_allclose(found, scale(pn(cubes[0]), HSI_DRIVE.clip_max), atol=1e-6)
     assert found.dims == ("channel", "y", "x")
     assert found.dtype == np.float32
     assert found.attrs["variant"] == "25-PN"
@@ -94,7 +94,7 @@ def test_learned_limits_are_the_percentile_of_all_training_cubes(cubes: list[xr.
 
 def test_part_strength_learns_limits_of_the_normalised_bands(cubes: list[xr.DataArray]) -> None:
     fitted = fit_variant(variant("25-PN@0.5"), cubes, percentile=100.0)
-    highest = max(float(normalise(c, 0.5).sel(band=7).max()) for c in cubes)
+    highest = max(float(pn(c, 0.5).sel(band=7).max()) for c in cubes)
     assert fitted.high[7] == pytest.approx(highest)
 
 
@@ -149,9 +149,9 @@ class TestPCA:
     def test_the_projection_is_centred_on_the_training_mean(self, cubes: list[xr.DataArray]) -> None:
         fitted = fit_variant(variant("PCA-2-PN+I"), cubes)
         assert fitted.channels == 3
-        pixels = np.concatenate([normalise(c).values.reshape(25, -1) for c in cubes], axis=1)
+        pixels = np.concatenate([pn(c).values.reshape(25, -1) for c in cubes], axis=1)
         np.testing.assert_allclose(fitted.mean, pixels.mean(axis=1), rtol=1e-4)
-        spectrum = normalise(cubes[0]).values[:, 2, 3]
+        spectrum = pn(cubes[0]).values[:, 2, 3]
         score = np.asarray(fitted.components)[1] @ (spectrum - np.asarray(fitted.mean))
         share = (np.clip(score, fitted.low[1], fitted.high[1]) - fitted.low[1]) / (fitted.high[1] - fitted.low[1])
         assert float(fitted.apply(cubes[0])[1, 2, 3]) == pytest.approx(2 * 0.9921875 * share - 1, abs=1e-4)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from tiny_hsi_drive import NAMES, codes_of, mat, npy_bands_last, values_of, write_matlab_release, write_scene
 
-from hsiutils.data.hsidrive import open_hsi_drive
-from hsiutils.data.layouts import LAYOUTS, DatasetError, find_layouts
+from hsiutils.data.layouts import LAYOUTS, DatasetError
+from hsiutils.data.source import open_dataset
 
 WRITTEN = {
     "v2.0 MATLAB": ("Image_dataset", {}),
@@ -46,7 +46,7 @@ def test_every_layout_is_recognised_and_read(layout: str, tmp_path: Path) -> Non
     base, files = WRITTEN[layout]
     for name in NAMES:
         write_scene(tmp_path / base, name, **files)
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert drive.layout == layout
     assert drive.others == ()
     assert drive.names() == sorted(NAMES)
@@ -58,24 +58,24 @@ def test_the_preferred_copy_is_opened_and_the_others_are_named(tmp_path: Path) -
     write_matlab_release(tmp_path)
     for name in NAMES:
         write_scene(tmp_path / "Image_dataset", name, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert (drive.layout, drive.others) == ("v2.0 MATLAB", ("v2.0 MATLAB MF",))
-    filtered = open_hsi_drive(tmp_path, layout="v2.0 MATLAB MF")
+    filtered = open_dataset(tmp_path, layout="v2.0 MATLAB MF")
     assert (filtered.layout, filtered.others) == ("v2.0 MATLAB MF", ("v2.0 MATLAB",))
     with pytest.raises(DatasetError, match=r"layout v1\.1 here; it holds v2\.0 MATLAB, v2\.0 MATLAB MF"):
-        open_hsi_drive(tmp_path, layout="v1.1")
+        open_dataset(tmp_path, layout="v1.1")
 
 
 def test_either_the_root_or_the_folder_inside_it_can_be_named(tmp_path: Path) -> None:
     write_matlab_release(tmp_path)
-    assert open_hsi_drive(tmp_path / "Image_dataset").names() == open_hsi_drive(tmp_path).names()
+    assert open_dataset(tmp_path / "Image_dataset").names() == open_dataset(tmp_path).names()
 
 
 def test_folders_of_the_python_release_are_its_split(tmp_path: Path) -> None:
     write = partial(write_scene, tmp_path / "HSIDrive20", write=npy_bands_last, suffix=".npy")
     for name, part in zip(NAMES, ["training", "training", "validation", "test", "test"], strict=True):
         write(name, cubes=f"images/{part}", labels=f"annotations/{part}")
-    drive = open_hsi_drive(tmp_path)
+    drive = open_dataset(tmp_path)
     assert drive.names("train") == sorted(NAMES[:2])
     assert drive.names("val") == [NAMES[2]]
     assert drive.names("test") == sorted(NAMES[3:])
@@ -87,17 +87,17 @@ def test_file_lists_are_the_split_of_the_others(tmp_path: Path) -> None:
     (base / "training_filenames.txt").write_text(f"{NAMES[0]}.npy\n{NAMES[1]}.npy\n")
     (base / "validation_filenames.txt").write_text(f"{NAMES[2]}\n")
     (base / "test_filenames.txt").write_text("\n".join(NAMES[3:]))
-    assert open_hsi_drive(tmp_path).names("train") == sorted(NAMES[:2])
+    assert open_dataset(tmp_path).names("train") == sorted(NAMES[:2])
     (base / "test_filenames.txt").write_text("\n".join(NAMES))
-    with pytest.raises(DatasetError, match=r"test_filenames\.txt: lists nf1111_576, which is in train already"):
-        open_hsi_drive(tmp_path)
+    with pytest.raises(DatasetError, match=r"training_filenames\.txt: lists nf1111_576, which is in test already"):
+        open_dataset(tmp_path)
 
 
 def test_a_garbled_list_is_no_reason_to_fail(tmp_path: Path) -> None:
     """What can be read of it counts; `hsiutils.data.check` says what is missing."""
     write_matlab_release(tmp_path)
     (tmp_path / "Image_dataset" / "test_filenames.txt").write_bytes(b"\xff\xfe\x00" + "\n".join(NAMES).encode())
-    assert open_hsi_drive(tmp_path).names("test") == sorted(NAMES)
+    assert open_dataset(tmp_path).names("test") == sorted(NAMES)
 
 
 def test_a_scene_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
@@ -105,26 +105,26 @@ def test_a_scene_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
     for part in ("training", "test"):
         write(NAMES[0], cubes=f"images/{part}", labels=f"annotations/{part}")
     with pytest.raises(DatasetError, match="nf1111_576 is there twice"):
-        find_layouts(tmp_path)
+        open_dataset(tmp_path)
 
 
 def test_other_files_beside_the_cubes_are_ignored(tmp_path: Path) -> None:
     write_matlab_release(tmp_path)
     (tmp_path / "Image_dataset" / "cubes_fl32" / "nf1111_576_Coef.mat").write_bytes(b"")
     (tmp_path / "Image_dataset" / "labels" / "Thumbs.db").write_bytes(b"")
-    assert open_hsi_drive(tmp_path).names() == sorted(NAMES)
+    assert open_dataset(tmp_path).names() == sorted(NAMES)
 
 
 def test_nothing_recognised_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "readme.txt").write_text("")
     with pytest.raises(DatasetError) as caught:
-        open_hsi_drive(tmp_path)
+        open_dataset(tmp_path)
     message = str(caught.value)
     assert "found in it: pictures/, readme.txt" in message
     assert all(layout.folder in message for layout in LAYOUTS)
     with pytest.raises(DatasetError, match="no such folder"):
-        open_hsi_drive(tmp_path / "absent")
+        open_dataset(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_a_missing_half_of_a_pair_is_an_error(lost: str, message: str, tmp_path:
     write_matlab_release(tmp_path)
     (tmp_path / "Image_dataset" / lost).unlink()
     with pytest.raises(DatasetError, match=message):
-        open_hsi_drive(tmp_path)
+        open_dataset(tmp_path)
 
 
 def test_no_label_folder_at_all(tmp_path: Path) -> None:
     write_matlab_release(tmp_path)
     (tmp_path / "Image_dataset" / "labels").rename(tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match="5 scenes have a cube and no label image"):
-        open_hsi_drive(tmp_path)
+        open_dataset(tmp_path)

@@ -95,12 +95,13 @@ READ = """
 import resource, sys
 from pathlib import Path
 from hsiutils.data.files import cube_tiles, read_cube, read_labels
+from hsiutils.data.classes import HSI_DRIVE_CLASSES
 from hsiutils.data.layouts import LAYOUTS, DatasetError
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 layouts = {layout.extension: layout for layout in reversed(LAYOUTS) if layout.name in ("v2.0 MATLAB", "v2.0 Python")}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, flush=True)
-    reads = [lambda: read_labels(path, (4, 6))]
+    reads = [lambda: read_labels(path, (4, 6), HSI_DRIVE_CLASSES)]
     if layout := layouts.get(path.suffix):
         reads = [lambda: read_cube(path, layout, 25, (4, 6)), lambda: cube_tiles(path, layout, 25)]
     for read in reads:

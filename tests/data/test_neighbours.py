@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.io import loadmat
 from torch import Tensor
 
-from hsiutils.data.classes import merge
-from hsiutils.data.hsidrive import open_hsi_drive
+from hsiutils.data.classes import HSI_DRIVE_CLASSES
+from hsiutils.data.source import open_dataset
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.simulate import Simulation, write_dataset
 
@@ -84,11 +84,13 @@ class TestPytorchGradCam:
 def test_hyperseg_finds_every_file_of_a_simulated_set(tmp_path: Path) -> None:
     """It takes NAME from labels/NAME.png and loads `cube`, bands first, from cubes_fl32/NAME_TC.mat."""
     write_dataset(tmp_path, ["nf3122_147"], Simulation(tiles=(18, 34)), workers=1, progress=False)
-    base, drive = tmp_path / "Image_dataset", open_hsi_drive(tmp_path)
+    base, drive = tmp_path / "Image_dataset", open_dataset(tmp_path)
     names = [path.stem for path in (base / "labels").glob("*.png")]
     assert names == drive.names()
     for name in names:
         cube = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"]
         np.testing.assert_array_equal(cube, drive.cube(name))
         with Image.open(base / "labels" / f"{name}.png") as image:
-            np.testing.assert_array_equal(merge(np.asarray(image)), merge(drive.labels(name)))
+            np.testing.assert_array_equal(
+                HSI_DRIVE_CLASSES.merge(np.asarray(image)), HSI_DRIVE_CLASSES.merge(drive.labels(name))
+            )

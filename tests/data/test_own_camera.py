@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from hsiutils.data.compare import Chain, kind, read_reference, remade
-from hsiutils.data.cube import make_cube, normalise
-from hsiutils.data.hsidrive import open_hsi_drive
-from hsiutils.data.inputs import fit_variant, measure_limits, variant
-from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_table, bands_from_table, with_limits
+from hsiutils.data.cube import make_cube, pn
+from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_table, bands_from_table
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import write_dataset
 from hsiutils.simulate.frame import OtherCamera, take
 
@@ -64,35 +64,29 @@ class TestLimits:
     def test_they_are_percentiles_of_what_normalisation_leaves(self) -> None:
         sensor = HSI_DRIVE.resized((20, 20))
         cubes = [make_cube(np.random.default_rng(k).gamma(2.0, 1.0, (25, 20, 20)), sensor) for k in range(3)]
-        found = measure_limits(cubes, sensor, percentile=99)
-        shares = np.concatenate([normalise(cube).values.reshape(25, -1) for cube in cubes], axis=1)
+        found = fit_variant(variant("25-PN"), cubes, sensor, percentile=99, learn=True).high
+        shares = np.concatenate([pn(cube).values.reshape(25, -1) for cube in cubes], axis=1)
         np.testing.assert_allclose(found, np.percentile(shares, 99, axis=1), rtol=1e-5)
 
     def test_published_limits_are_below_the_published_maxima(self) -> None:
         table = band_table()
         assert (table["pn_clip_max"] < table["pn_observed_max"]).all()
 
-    def test_without_limits_no_input_is_made(self) -> None:
+    def test_a_camera_without_limits_learns_them(self) -> None:
         sensor = chip()
         cube = make_cube(np.random.default_rng(0).random((16, 8, 16)), sensor)
-        with pytest.raises(ValueError, match="clip limits must be finite"):
-            fit_variant(variant("all-PN"), [cube], sensor).apply(cube)
-        limited = with_limits(sensor, measure_limits([cube], sensor))
-        inputs = fit_variant(variant("all-PN"), [cube], limited).apply(cube)
+        with pytest.raises(ValueError, match="must be fitted on training cubes"):
+            fit_variant(variant("all-PN"), [], sensor)
+        inputs = fit_variant(variant("all-PN"), [cube], sensor).apply(cube)
         assert inputs.shape == (16, 8, 16)
         assert float(inputs.max()) > 0.9
-
-    @pytest.mark.parametrize("limits", [[0.1] * 15, [0.0] * 16, [np.nan] * 16, 0.1])
-    def test_limits_must_be_one_positive_number_a_band(self, limits) -> None:
-        with pytest.raises(ValueError, match="expected 16 positive clip limits"):
-            with_limits(chip(), limits)
 
 
 class TestScenes:
     def test_another_camera_goes_the_whole_way(self, tmp_path: Path) -> None:
         sensor = chip()
         write_dataset(tmp_path, ["nf3122_147"], take(sensor), workers=1, progress=False)
-        drive = open_hsi_drive(tmp_path, sensor=sensor)
+        drive = open_dataset(tmp_path, sensor=sensor)
         assert drive.origin == "simulated"
         cube = drive.cube("nf3122_147")
         assert cube.shape == (16, 8, 16)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from hsiutils.data.classes import CLASSES
+from hsiutils.data.classes import CLASSES, HSI_DRIVE_CLASSES
 from hsiutils.data.cube import make_cube
 from hsiutils.data.sensor import HSI_DRIVE, band_table
 from hsiutils.data.statistics import (
@@ -20,7 +20,7 @@ SENSOR = HSI_DRIVE.resized((8, 12))
 class Planted:
     """Two scenes: road with a left half in shadow, and a strip of vegetation below."""
 
-    sensor, origin = SENSOR, "simulated"
+    sensor, origin, classes = SENSOR, "simulated", HSI_DRIVE_CLASSES
 
     def __init__(self, shade=0.25, known=True):
         self.shade, self.known = shade, known
@@ -63,11 +63,11 @@ def test_moments_are_those_of_all_pixels():
 def test_without_truth_no_shadows_are_made_up():
     assert np.isnan(statistics(Planted(known=False), ["a"])["shade"]).all()
     with pytest.raises(ValueError, match="in sun and in shadow"):
-        sun_and_shadow(Planted(known=False), ["a"], 0)
+        sun_and_shadow(Planted(known=False), ["a"], "Road")
 
 
 def test_shadow_that_is_a_factor_vanishes_under_pn():
-    both = sun_and_shadow(Planted(shade=0.4), ["a", "b"], 0)
+    both = sun_and_shadow(Planted(shade=0.4), ["a", "b"], "Road")
     ratio = both["reflectance"].sel(light="shadow") / both["reflectance"].sel(light="sun")
     assert np.allclose(ratio, 0.4)
     assert np.allclose(both["pn"].sel(light="shadow"), both["pn"].sel(light="sun"), atol=1e-6)

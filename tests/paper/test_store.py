@@ -179,18 +179,6 @@ def test_docstrings_and_comments_are_not_code(tmp_path, monkeypatch):
     assert codes[0] == codes[1] != codes[2]
 
 
-def test_fingerprint_sees_names_sizes_and_times(tmp_path):
-    (tmp_path / "a").write_text("1")
-    first = store.fingerprint(tmp_path)
-    assert store.fingerprint(tmp_path) == first
-    os.utime(tmp_path / "a", ns=(1, 1))
-    second = store.fingerprint(tmp_path)
-    (tmp_path / "b").write_text("")
-    assert len({first, second, store.fingerprint(tmp_path)}) == 3
-    with pytest.raises(FileNotFoundError, match="is not a folder"):
-        store.fingerprint(tmp_path / "nowhere")
-
-
 def test_matches_compares_bytes_both_ways(tmp_path):
     made = make(tmp_path)
     copy = tmp_path / "copy"

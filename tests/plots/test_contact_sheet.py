@@ -7,7 +7,8 @@ from tiny_hsi_drive import NAMES, codes_of, write_matlab_release
 
 from hsiutils.data.classes import LABELS
 from hsiutils.data.cube import pseudocolour
-from hsiutils.data.hsidrive import HSIDrive, open_hsi_drive
+from hsiutils.data.hsidrive import HSIDrive
+from hsiutils.data.source import open_dataset
 from hsiutils.plots.contact_sheet import contact_sheet
 
 GAP, CAPTION, WIDTH, HEIGHT = 8, 18, 60, 40  # a picture of 4 x 6 pixels, ten times enlarged
@@ -15,7 +16,7 @@ GAP, CAPTION, WIDTH, HEIGHT = 8, 18, 60, 40  # a picture of 4 x 6 pixels, ten ti
 
 @pytest.fixture
 def drive(tmp_path: Path) -> HSIDrive:
-    return open_hsi_drive(write_matlab_release(tmp_path / "set"))
+    return open_dataset(write_matlab_release(tmp_path / "set"))
 
 
 def picture(sheet: np.ndarray, number: int, columns: int, labels: bool) -> np.ndarray:

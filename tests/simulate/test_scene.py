@@ -4,7 +4,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from hsiutils.data.classes import FREQUENCIES, VOID, merge
+from hsiutils.data.classes import FREQUENCIES, HSI_DRIVE_CLASSES, VOID
 from hsiutils.data.names import Conditions
 from hsiutils.simulate.surfaces import Surfaces
 from hsiutils.simulate.trace import build_surfaces
@@ -99,7 +99,7 @@ def test_class_shares_are_those_of_hsi_drive() -> None:
     """Over a stratified sample of the real names, each within a factor of two."""
     counts: Counter[int] = Counter()
     for name in names()[::20]:
-        classes = merge(build(name, direct_light=False).label)
+        classes = HSI_DRIVE_CLASSES.merge(build(name, direct_light=False).label)
         counts.update(dict(zip(*np.unique(classes[classes != VOID], return_counts=True), strict=True)))
     share = np.array([counts[index] for index in range(5)]) / counts.total()
     ratio = share / np.array(FREQUENCIES)

@@ -1,0 +1,145 @@
+"""A folder of RGB images with label images, as CamVid is packed: train/NAME.png with trainannot/NAME.png, val, test.
+
+The classes are CamVid's eleven (Brostow et al., Pattern Recognition Letters 2009, as SegNet's tutorial packs them), or
+those of a file classes.yaml in the folder (`hsiutils.data.classes.read_classes`), such as CamVid's 32.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from hsiutils.data.classes import VOID, Classes, Label, read_classes
+from hsiutils.data.cube import make_cube
+from hsiutils.data.files import named_if_broken, read_labels
+from hsiutils.data.layouts import DatasetError, entries, inside
+from hsiutils.data.sensor import cubes_only
+from hsiutils.data.source import Source
+from hsiutils.data.splits import SPLITS
+
+_LABELS = (
+    Label(0, "Sky", (128, 128, 128)),
+    Label(1, "Building", (128, 0, 0)),
+    Label(2, "Pole", (192, 192, 128)),
+    Label(3, "Road", (128, 64, 128)),
+    Label(4, "Pavement", (0, 0, 192)),
+    Label(5, "Tree", (128, 128, 0)),
+    Label(6, "Sign", (192, 128, 128)),
+    Label(7, "Fence", (64, 64, 128)),
+    Label(8, "Car", (64, 0, 128)),
+    Label(9, "Pedestrian", (64, 64, 0)),
+    Label(10, "Bicyclist", (0, 128, 192)),
+    Label(11, "Void", (0, 0, 0)),
+)
+CAMVID_CLASSES = Classes(tuple(label.name for label in _LABELS[:-1]), _LABELS, (*range(11), VOID))
+"""Eleven classes, a label code each; code 11 is void."""
+CENTRES_NM = (610.0, 540.0, 465.0)
+"""Where red, green and blue of a common colour camera respond most; nominal."""
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class RGBFolder(Source):
+    """Images and label images on disk.
+
+    Attributes
+    ----------
+    images, annotations : files by scene.
+    left_out : images without label image, or the other way round.
+    """
+
+    images: dict[str, Path]
+    annotations: dict[str, Path]
+    left_out: tuple[str, ...]
+
+    expected = "{train,val,test}/NAME.png with {train,val,test}annot/NAME.png"
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """See `Source.recognises`."""
+        return any(_by_name(inside(root, split)) and _by_name(inside(root, f"{split}annot")) for split in SPLITS)
+
+    @classmethod
+    def open(cls, root: Path, classes: Classes | Path | str | None = None) -> "RGBFolder":
+        """Open a folder; its three parts are the splits, and the size is that of most images.
+
+        Parameters
+        ----------
+        root : folder with train, trainannot, ...
+        classes : of the label images, or a YAML file of them; by default classes.yaml in the folder, else CamVid's.
+
+        Raises
+        ------
+        DatasetError
+            If a name is there twice, or no image has a label image.
+        """
+        images: dict[str, Path] = {}
+        annotations: dict[str, Path] = {}
+        splits: dict[str, str] = {}
+        for split in SPLITS:
+            for files, folder in ((images, split), (annotations, f"{split}annot")):
+                found = _by_name(inside(root, folder))
+                if twice := sorted(files.keys() & found.keys()):
+                    raise DatasetError(f"{root}: {twice[:3]} in {folder} and another part; a name must be there once")
+                files.update(found)
+            splits.update(dict.fromkeys(_by_name(inside(root, split)), split))
+        names = sorted(images.keys() & annotations.keys())
+        sizes = Counter(size for name in names if (size := _size(images[name])))
+        if not sizes:
+            raise DatasetError(f"{root}: no image with a label image can be read; expected {cls.expected}")
+        own = inside(root, "classes.yaml")
+        given = classes or (own if own.is_file() else CAMVID_CLASSES)
+        columns, rows = sizes.most_common(1)[0][0]
+        return cls(
+            root=root,
+            layout="RGB folder",
+            sensor=cubes_only("RGB", CENTRES_NM, (rows, columns)),
+            classes=given if isinstance(given, Classes) else read_classes(given),
+            units="sRGB, 0..1",
+            table=pd.DataFrame({"split": [splits[name] for name in names]}, index=pd.Index(names, name="name")),
+            images=images,
+            annotations=annotations,
+            left_out=tuple(sorted(images.keys() ^ annotations.keys())),
+        )
+
+    def cube(self, name: str) -> xr.DataArray:
+        """See `Source.cube`; red, green and blue as they are stored, over 255."""
+        path = self.files(name)[0]
+        with named_if_broken(path), Image.open(path) as image:
+            if image.size[::-1] != self.sensor.tiles or image.mode != "RGB":
+                expected = f"an RGB image of {self.sensor.tiles} (rows, columns)"
+                raise DatasetError(f"{path}: expected {expected}, found {image.mode} of {image.size[::-1]}")
+            values = np.asarray(image, dtype=np.float32) / 255
+        return make_cube(values.transpose(2, 0, 1), self.sensor, units=self.units, source="real", history=self.layout)
+
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """See `Source.labels`."""
+        return read_labels(self.files(name)[1], self.sensor.tiles, self.classes)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """See `Source.files`."""
+        if name not in self.table.index:
+            raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with image and labels")
+        return self.images[name], self.annotations[name]
+
+    def remarks(self) -> dict[str, str]:
+        """See `Source.remarks`."""
+        some = ", ".join(self.left_out[:4]) + (" ..." if len(self.left_out) > 4 else "")
+        return {"images without their other half, left out": f"{len(self.left_out)} ({some})"} if some else {}
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in entries(folder) if path.suffix.lower() in _IMAGES}
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        with named_if_broken(path), Image.open(path) as image:
+            return image.size
+    except DatasetError:
+        return None

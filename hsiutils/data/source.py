@@ -1,0 +1,267 @@
+"""One source of labelled scenes, whatever the files: what every room above is given.
+
+A data set is an adapter: a class derived from `Source` in a module of its own, listed in `ADAPTERS`. It says by what it
+knows its files, opens them, and reads a cube and the label codes of a scene. Everything else follows from these.
+"""
+
+import hashlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsiutils.data.classes import Classes
+from hsiutils.data.inputs import FittedVariant
+from hsiutils.data.layouts import DatasetError
+from hsiutils.data.sensor import Sensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    Pairs = Dataset[tuple[Tensor, Tensor]]
+else:
+    Pairs = object  # a loader takes any object with a length and items, and a cube is opened without torch
+
+ADAPTERS = (
+    "hsiutils.data.hsidrive:HSIDrive",
+    "hsiutils.data.hyko2:HyKo2",
+    "hsiutils.data.rgb_folder:RGBFolder",
+)
+"""Every kind of data set that `open_dataset` knows, as module:class; the first that recognises a folder opens it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """Labelled scenes of one camera, all of one size.
+
+    Attributes
+    ----------
+    root : folder of the data set.
+    layout : name of the layout of its files.
+    sensor : the camera, with as many tiles as the cubes have pixels.
+    classes : what its pixels can be.
+    units : of the cubes' values.
+    table : indexed by scene: `split`, and what else is known of each.
+    """
+
+    expected: ClassVar[str]
+    """What a folder of this kind holds, for an error message."""
+
+    root: Path
+    layout: str
+    sensor: Sensor
+    classes: Classes
+    units: str
+    table: pd.DataFrame
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether a folder holds files of this kind, by their names alone."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, root: Path) -> Self:
+        """Open a folder; further parameters, each with a default, are the options of `open_dataset`."""
+
+    @abstractmethod
+    def cube(self, name: str) -> xr.DataArray:
+        """The cube of a scene, (band, y, x) float32 in native band order."""
+
+    @abstractmethod
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """The label codes of a scene, (y, x); `classes.merge` makes class indices of them."""
+
+    @abstractmethod
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The files that cube and labels of a scene are read from, the cube's first."""
+
+    @property
+    def origin(self) -> str:
+        """Say "real" or "simulated"; every figure and table must."""
+        return "real"
+
+    def truth(self, name: str) -> xr.Dataset | None:
+        """What only a simulator knows of a scene, (y, x) variables such as `sunlit`; None where nobody does."""
+        return None
+
+    def remarks(self) -> dict[str, str]:
+        """What to know of this data set beside what every one has, by what it is about."""
+        return {}
+
+    def names(self, split: str | None = None) -> list[str]:
+        """Names of all scenes, or of the scenes of one split ("train", "val", "test"), in order.
+
+        Raises
+        ------
+        ValueError
+            If the split has no scene.
+        """
+        splits = self.table["split"]
+        if split is not None and split not in set(splits):
+            known = ", ".join(sorted(set(splits)))
+            raise ValueError(f"{self.root}: no scene in split {split!r}; there are {known}")
+        return [str(name) for name in self.table.index[(splits == split) | (split is None)]]
+
+    def with_splits(self, splits: Mapping[str, str]) -> Self:
+        """The same data set under another split, such as one fold of `hsiutils.data.splits.split_scenes`."""
+        if missing := set(self.table.index) - splits.keys():
+            raise ValueError(f"no split given for {len(missing)} scenes, such as {sorted(missing)[:3]}")
+        return replace(self, table=self.table.assign(split=[splits[name] for name in self.names()]))
+
+    def scenes(self, which: str | Sequence[str], inputs: FittedVariant, cache: bool = False) -> "Scenes":
+        """Scenes as the network sees them.
+
+        Parameters
+        ----------
+        which : a split, or names of scenes.
+        inputs : what makes the network's input of a cube, fitted on training scenes.
+        cache : read each scene once and keep it in memory.
+        """
+        return Scenes(self, self.names(which) if isinstance(which, str) else which, inputs, cache)
+
+    def fingerprint(self) -> str:
+        """Text that changes whenever the files do; see `fingerprint`."""
+        return fingerprint(self.root)
+
+
+class Scenes(Pairs):
+    """Scenes as pairs `(x, y)` of tensors: x float32 (channel, y, x), y int64 (y, x) of class indices.
+
+    Pixels without a class are `hsiutils.data.classes.VOID`. torch is imported when a pair is read, not before.
+
+    Parameters
+    ----------
+    source, names, inputs, cache : see `Source.scenes`.
+
+    Raises
+    ------
+    DatasetError
+        If the inputs normalise per pixel what cannot be.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str], inputs: FittedVariant, cache: bool = False) -> None:
+        try:
+            inputs.variant.require_units(source.units)
+        except ValueError as error:
+            raise DatasetError(f"{source.root} ({source.layout}): {error}") from error
+        self.source, self.names, self.inputs = source, list(names), inputs
+        self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> "tuple[Tensor, Tensor]":
+        if not 0 <= index < len(self.names):
+            raise IndexError(f"scene {index} of {len(self.names)}")
+        if self._cache is None:
+            return self._read(index)
+        if index not in self._cache:
+            self._cache[index] = self._read(index)
+        return self._cache[index]
+
+    def _read(self, index: int) -> "tuple[Tensor, Tensor]":
+        from torch import from_numpy
+
+        name = self.names[index]
+        inputs = self.inputs.apply(self.source.cube(name)).values
+        classes = self.source.classes.merge(self.source.labels(name)).astype(np.int64)
+        return from_numpy(inputs), from_numpy(classes)
+
+
+def open_dataset(root: Path | str, layout: str | None = None, sensor: Sensor | None = None, **options: Any) -> Source:
+    """Open a data set by what is there: HSI-Drive or a simulated set, HyKo2, or a folder of RGB images.
+
+    Parameters
+    ----------
+    root : the folder that was unpacked.
+    layout : which one, where a folder holds several (HSI-Drive).
+    sensor : the camera, where it is not the data set's own.
+    options : of the kind of data set, such as `classes` of a folder of RGB images.
+
+    Raises
+    ------
+    DatasetError
+        If nothing is recognised, with what was looked for and what is there; if the kind of data set does not take an
+        option; or if it cannot be opened.
+    """
+    root = Path(root)
+    kind = recognised(root)
+    if kind is None:
+        expected = "\n".join(f"{adapter.__name__}: {adapter.expected}" for adapter in adapters())
+        raise DatasetError(f"{root}: no data set of a known kind; expected\n{expected}\nfound in it: {_entries(root)}")
+    given = {**options, **{k: v for k, v in (("layout", layout), ("sensor", sensor)) if v is not None}}
+    known = list(inspect.signature(kind.open).parameters)[1:]
+    if unknown := sorted(given.keys() - set(known)):
+        raise DatasetError(f"{root}: opened as {kind.__name__}, which takes {known or 'no options'}, got {unknown}")
+    return kind.open(root, **given)
+
+
+def adapters() -> list[type[Source]]:
+    """The classes named in `ADAPTERS`."""
+    pairs = (place.split(":") for place in ADAPTERS)
+    return [getattr(import_module(module), name) for module, name in pairs]
+
+
+def recognised(root: Path) -> type[Source] | None:
+    """The kind of data set that a folder holds; None for one that nothing knows.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; expected a data set, as it was unpacked, or a simulated one")
+    return next((adapter for adapter in adapters() if adapter.recognises(root)), None)
+
+
+def _entries(root: Path) -> str:
+    entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+    return (", ".join(entries[:20]) or "nothing") + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
+
+
+_HEAD = 4096
+"""Bytes of a file that its fingerprint reads: archives give many files one size and one time."""
+
+
+def fingerprint(root: Path | str) -> str:
+    """Hash of the names, sizes, times and first bytes of all files under a folder, those behind links included.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"data root {root} is not a folder")
+    digest = hashlib.sha256()
+    for path, state in _states(root, frozenset()):
+        digest.update(json.dumps([path.relative_to(root).as_posix(), *state]).encode())
+    return digest.hexdigest()
+
+
+def _states(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, tuple[Any, ...]]]:
+    """Every file below a folder with what tells its state; folders that are linked into themselves end there."""
+    own = folder.stat().st_dev, folder.stat().st_ino
+    for path in sorted(folder.iterdir()) if own not in above else ():
+        try:
+            if path.is_dir():
+                yield from _states(path, above | {own})
+                continue
+            stat = path.stat()
+            with path.open("rb") as file:
+                yield path, (stat.st_size, stat.st_mtime_ns, file.read(_HEAD).hex())
+        except OSError as error:
+            yield path, (type(error).__name__,)  # a link to nowhere, or what may not be read

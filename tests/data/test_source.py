@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_hsi_drive import NAMES, TILES, write_matlab_release
+
+from hsiutils.data.layouts import DatasetError
+from hsiutils.data.source import fingerprint, open_dataset
+
+
+class TestFingerprint:
+    def test_sees_names_sizes_times_and_first_bytes(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("1")
+        (tmp_path / "b").write_text("2")
+        found = [fingerprint(tmp_path), fingerprint(tmp_path)]
+        assert found[0] == found[1]
+        for path in (tmp_path / "a", tmp_path / "b"):
+            os.utime(path, ns=(1, 1))
+        found.append(fingerprint(tmp_path))
+        for path, text in ((tmp_path / "a", "2"), (tmp_path / "b", "1")):  # swapped, as a rename would
+            path.write_text(text)
+            os.utime(path, ns=(1, 1))
+        found.append(fingerprint(tmp_path))
+        (tmp_path / "c").write_text("")
+        found.append(fingerprint(tmp_path))
+        assert len(set(found)) == 4
+        with pytest.raises(FileNotFoundError, match="is not a folder"):
+            fingerprint(tmp_path / "nowhere")
+
+    def test_follows_links_also_in_a_circle(self, tmp_path: Path) -> None:
+        root, far = tmp_path / "set", tmp_path / "far"
+        root.mkdir()
+        far.mkdir()
+        (far / "labels.png").write_text("1")
+        (root / "labels").symlink_to(far)
+        (far / "again").symlink_to(root)
+        (root / "nowhere").symlink_to(tmp_path / "absent")
+        before = fingerprint(root)
+        assert fingerprint(root) == before
+        (far / "labels.png").write_text("2!")
+        assert fingerprint(root) != before
+
+
+def test_a_data_set_opens_without_torch(tmp_path: Path) -> None:
+    write_matlab_release(tmp_path)
+    code = f"""
+import sys
+import hsiutils.data
+from hsiutils.data.inputs import fit_inputs
+from hsiutils.data.source import open_dataset
+data = open_dataset({str(tmp_path)!r})
+assert data.cube({NAMES[0]!r}).shape == (25, *{TILES})
+scenes = data.scenes("test", fit_inputs("25-PN", data))
+found = {{"torch", "captum", "holoviews", "bokeh", "hsiutils.simulate"}} & set(sys.modules)
+assert not found, found
+assert scenes[0][0].shape == (25, *{TILES})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_known_says_what_is_expected_of_every_kind(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(DatasetError, match=r"(?s)HSIDrive: .*cubes_fl32.*HyKo2: .*RGBFolder: .*found in it: notes/"):
+        open_dataset(tmp_path)
+
+
+def test_an_option_that_a_kind_does_not_take_is_named(tmp_path: Path) -> None:
+    write_matlab_release(tmp_path)
+    with pytest.raises(DatasetError, match=r"HSIDrive, which takes \['layout', 'sensor'\], got \['classes'\]"):
+        open_dataset(tmp_path, classes="mine.yaml")
