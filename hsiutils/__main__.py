@@ -58,15 +58,16 @@ def chapter(
     """Run one chapter with your own parameters."""
     _require_book(name)
     from hsiutils.book.build import chapter_parameters
-    from hsiutils.book.chapters import find_chapter, run_chapter
+    from hsiutils.book.chapters import find_chapter, parameter_defaults, run_chapter
 
     notebook = find_chapter(name)
+    defaults = parameter_defaults(notebook)
     parameters = chapter_parameters(notebook, _run(profile, seed, data_root, variants))
     for item in parameter or []:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"-p {item}: expected NAME=VALUE")
-        parameters[key] = int(value) if value.isdecimal() else value
+        parameters[key] = int(value) if isinstance(defaults.get(key), int) and value.isdecimal() else value
         if key in _PATHS and value:  # the chapter runs in its own folder, and not in the one that was meant
             parameters[key] = str(Path(value).expanduser().resolve())
     run_chapter(notebook, output, parameters)

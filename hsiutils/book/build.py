@@ -15,7 +15,7 @@ import yaml
 from tqdm import tqdm
 
 from hsiutils.book import project
-from hsiutils.book.chapters import chapters, imported_modules, parameter_names, run_chapter, sources
+from hsiutils.book.chapters import chapters, imported_modules, parameter_defaults, run_chapter, sources
 from hsiutils.paper import run as pipeline
 from hsiutils.paper import store
 from hsiutils.paper.benchmarks import RECORDS
@@ -101,7 +101,7 @@ def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
         values["variants"] = list(run.variants)
     if run.weights is not None:
         values["weights"] = str(run.weights)
-    known = parameter_names(notebook)
+    known = parameter_defaults(notebook)
     return {name: value for name, value in values.items() if name in known}
 
 

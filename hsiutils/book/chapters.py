@@ -6,9 +6,12 @@ in it.
 
 import ast
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 if lacking := [name for name in ("papermill", "nbformat", "IPython") if find_spec(name) is None]:
@@ -42,9 +45,9 @@ def settings(
     *,
     profile: str = "quick",
     seed: int = 0,
-    data_root: str = "",
-    variants: str | Iterable[str] | None = None,
-    weights: str | None = None,
+    data_root: str | Path | None = "",
+    variants: str | Sequence[str] | EllipsisType | None = ...,
+    weights: str | Path | EllipsisType | None = ...,
     **others: Any,
 ) -> Run:
     """Check a chapter's parameters and return the run that they describe.
@@ -53,11 +56,11 @@ def settings(
     ----------
     profile : "smoke", "quick" or "paper".
     seed : of the simulated scenes and of the first model; further models use seed + 1, seed + 2, ...
-    data_root : folder of HSI-Drive; empty for simulated scenes.
+    data_root : folder of HSI-Drive; empty or None for simulated scenes.
     variants : list of input variants, or the same written as text ('["1", "25-PN"]', which is how papermill's -p passes
-        it on); empty for the profile's own.
-    weights : published Keras file to ask instead of trained networks; empty for those that the run trains. Its input is
-        the variant named, or the paper's of as many channels (`hsiutils.paper.published.input_variant`).
+        it on); empty or None for the profile's own. Left out by chapters that do not take it, as `weights` is.
+    weights : published Keras file to ask instead of trained networks; empty or None for those that the run trains. Its
+        input is the variant named, or the paper's of as many channels (`hsiutils.paper.published.input_variant`).
     **others : the chapter's other parameters: named here so that a misspelt one can be told from them.
 
     Raises
@@ -67,30 +70,34 @@ def settings(
     FileNotFoundError
         If `data_root` is no folder, or `weights` no file.
     """
-    optional = {"variants": variants, "weights": weights}  # not every chapter takes them
-    taken = [name for name, value in optional.items() if value is not None]
-    check_names(_injected_names(), ["profile", "seed", "data_root", *taken, *others])
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"parameter seed: expected a whole number from 0 on, got {seed!r}")
+    taken = [name for name, value in {"variants": variants, "weights": weights}.items() if value is not ...]
+    defaults, given = papermill_cells()
+    check_names(given, ["profile", "seed", "data_root", *taken, *others])
+    check_types(others, defaults)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"parameter seed: expected a whole number from 0 to {2**32 - 1}, got {seed!r}")
     chosen = find_profile(profile)
-    root = Path(data_root).expanduser().resolve() if data_root else None
+    root = _path(data_root, "data_root", "folder")
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"parameter data_root: {root} is not a folder; leave it empty for simulated scenes")
-    names = tuple(parse_variant(name).name for name in parse_list(variants or "", "variants"))
-    if not weights:
+    names = tuple(parse_variant(name).name for name in parse_list(None if variants is ... else variants, "variants"))
+    path = _path(None if weights is ... else weights, "weights", "Keras file")
+    if path is None:
         return Run(chosen, seed, root, names or chosen.variants)
-    path = _weights_file(weights)
-    return Run(chosen, seed, root, (input_variant(path, names),), path)
-
-
-def _weights_file(given: str) -> Path:
-    path = Path(given).expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(
             f"parameter weights: {path} is not a file; expected a Keras file (.h5, .hdf5, .weights.h5 or .keras). "
             "Leave it empty for the networks that the run trains"
         )
-    return path
+    return Run(chosen, seed, root, (input_variant(path, names),), path)
+
+
+def _path(given: object, name: str, what: str) -> Path | None:
+    if given is None or given == "":
+        return None
+    if isinstance(given, bool) or not isinstance(given, str | Path | int):
+        raise ValueError(f"parameter {name}: expected the path of a {what} as text, got {given!r}")
+    return Path(str(given)).expanduser().resolve()  # papermill takes a folder 2024 for a number
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:
@@ -103,27 +110,66 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
             raise ValueError(f"unknown parameter {name!r}: {hint}This chapter takes {', '.join(known)}")
 
 
-def parse_list(value: str | Iterable[Any], name: str) -> tuple[str, ...]:
-    """Read a list given as such or as text; an empty one is ()."""
+def check_types(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise a ValueError for the first value that is not of the kind of its default: a count, or text.
+
+    Text that is empty by default may be None, which says the same. The parameters of `settings` are left to it.
+    """
+    own = inspect.signature(settings).parameters
+    for name, value in given.items():
+        default = defaults.get(name)
+        if name in own or default is None:
+            continue
+        if isinstance(default, int) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"parameter {name}: expected a whole number from 1 on, got {value!r}")
+        if isinstance(default, str) and not isinstance(value, str) and (default or value is not None):
+            raise ValueError(
+                f"parameter {name}: expected text, got {value!r}; papermill takes what looks like a number as text "
+                f"with -r {name} VALUE"
+            )
+
+
+def parse_list(value: object, name: str) -> tuple[str, ...]:
+    """Read a list of names, each of them once, given as such or as text; empty text and None are ().
+
+    Raises
+    ------
+    ValueError
+        If it is no list, or holds something else than names and whole numbers.
+    """
+    wanted, items = f'parameter {name}: expected a list such as \'["1", "25-PN"]\', got {value!r}', value
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value) or ()
+            items = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f'parameter {name}: expected a list such as \'["1", "25-PN"]\', got {value!r}') from error
-    if isinstance(value, str | int):
-        value = (value,)
-    if not isinstance(value, Iterable) or isinstance(value, dict):
-        raise ValueError(f'parameter {name}: expected a list such as \'["1", "25-PN"]\', got {value!r}')
-    return tuple(str(item) for item in value)
+            raise ValueError(wanted) from error
+    if items is None:
+        return ()
+    if isinstance(items, str | int):
+        items = (items,)
+    if not isinstance(items, list | tuple) or any(isinstance(x, bool) or not isinstance(x, str | int) for x in items):
+        raise ValueError(wanted)
+    return tuple(dict.fromkeys(map(str, items)))
 
 
-def _injected_names() -> list[str]:
-    """Names that papermill's cell assigns, if this runs in a notebook that papermill prepared."""
+def papermill_cells() -> tuple[dict[str, Any], list[str]]:
+    """In a notebook that papermill prepared: its parameters with their defaults, and the names of those given."""
     shell = get_ipython()
-    cells = shell.user_ns.get("In", []) if shell else []
-    trees = [ast.parse(cell) for cell in cells if cell.startswith(INJECTED)]
-    assigned = [node for tree in trees for node in tree.body if isinstance(node, ast.Assign)]
-    return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
+    cells: list[str] = shell.user_ns.get("In", []) if shell else []
+    for default, given in pairwise(cells):
+        if given.startswith(INJECTED):
+            return _assigned(default), list(_assigned(given))
+    return {}, []
+
+
+def _assigned(cell: str) -> dict[str, Any]:
+    """Names that a cell assigns, with their values where they are written out."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(cell).body:
+        if isinstance(node, ast.Assign):
+            value = node.value.value if isinstance(node.value, ast.Constant) else None
+            found |= {each.id: value for each in node.targets if isinstance(each, ast.Name)}
+    return found
 
 
 def chapters(root: Path | None = None) -> list[Path]:
@@ -147,8 +193,8 @@ def chapters(root: Path | None = None) -> list[Path]:
 
 def find_chapter(name: str, root: Path | None = None) -> Path:
     """Return a chapter by its number ("3"), its name ("03_training"), or its path."""
-    if Path(name).suffix == ".ipynb" and Path(name).is_file():
-        return Path(name).resolve()
+    if Path(name).suffix == ".ipynb":
+        return Path(name).resolve(strict=True)
     known = chapters(root)
     prefix = f"{int(name):02d}_" if name.isdecimal() else name
     found = [path for path in known if path.stem == prefix or path.stem.startswith(prefix)]
@@ -168,11 +214,11 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     Raises
     ------
     ValueError
-        If the chapter has no such parameter.
+        If the chapter has no such parameter, or it is of another kind.
     ChapterError
         If a cell fails; the notebook as far as it got is kept beside the output for inspection.
     """
-    check_names(parameters, parameter_names(source))
+    _check(source, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     try:
@@ -194,16 +240,24 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
 
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
-    check_names(parameters, parameter_names(source))
+    _check(source, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     papermill.execute_notebook(source, unfinished, dict(parameters), kernel_name="python3", prepare_only=True)
     _rewrite(unfinished, output)
 
 
-def parameter_names(notebook: Path) -> list[str]:
-    """Names in the cell tagged `parameters`."""
-    return list(papermill.inspect_notebook(notebook))
+def _check(source: Path, parameters: Mapping[str, Any]) -> None:
+    known = parameter_defaults(source)
+    check_names(parameters, known)
+    check_types(parameters, known)
+
+
+def parameter_defaults(notebook: Path) -> dict[str, Any]:
+    """Names in the cell tagged `parameters`, with their values; None where one is not written out."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return _assigned(tagged[0]) if tagged else {}
 
 
 def sources(notebook: Path) -> list[str]:

@@ -1,20 +1,26 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from tiny_book import write_book
 
 from hsiutils import book
+from hsiutils.book import chapters as module
 from hsiutils.book.chapters import (
     ChapterError,
     chapters,
     find_chapter,
     imported_modules,
-    parameter_names,
+    parameter_defaults,
     prepare_chapter,
     run_chapter,
+    settings,
     sources,
 )
+from hsiutils.models.keras import write_keras
+from hsiutils.models.unet import UNet, UNetConfig
+from hsiutils.paper.run import profile
 
 BOOK = chapters()
 
@@ -105,7 +111,9 @@ def test_outputs_are_not_what_a_chapter_is(project, tmp_path):
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
 def test_committed_chapters_are_clean_and_parameterised(path):
     notebook = nbformat.read(path, as_version=4)
-    assert {"profile", "seed", "data_root"} <= set(parameter_names(path))
+    defaults = parameter_defaults(path)
+    assert {"profile", "seed", "data_root"} <= set(defaults)
+    assert not [name for name, value in defaults.items() if type(value) not in (int, str)]  # kinds that are checked
     assert not set(notebook.metadata) - {"kernelspec", "language_info"}
     for cell in notebook.cells:
         assert not set(cell.metadata) - {"tags", "mystnb"}
@@ -119,7 +127,7 @@ def test_committed_chapters_are_clean_and_parameterised(path):
 @pytest.mark.parametrize("number", [4, 5, 7])
 def test_chapters_on_what_a_network_does_take_a_published_one(number):
     path = find_chapter(str(number))
-    assert {"weights", "variants"} <= set(parameter_names(path))
+    assert {"weights", "variants"} <= set(parameter_defaults(path))
     code = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     assert "pipeline.remarks(run)" in code
     assert "profile.depth" not in code  # the file's network may have another
@@ -143,3 +151,144 @@ def test_a_checkout_is_where_the_package_is_or_where_one_stands(project, tmp_pat
     for needs_it in (chapters, lambda: find_chapter("1")):
         with pytest.raises(FileNotFoundError, match=f"needs a checkout .* there is none in {tmp_path}"):
             needs_it()
+
+
+class TestSettings:
+    def test_defaults_are_the_quick_profile_on_simulated_scenes(self):
+        run = settings()
+        assert (run.profile.name, run.seed, run.data_root) == ("quick", 0, None)
+        assert run.variants == profile("quick").variants
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ('["1", "25-PN"]', ("1", "25-PN")),
+            ("[1, 25-PN]", ("1", "25-PN")),
+            (["1", "25-PN"], ("1", "25-PN")),
+            ((1, "25-PN", "1"), ("1", "25-PN")),
+            ("25-PN", ("25-PN",)),
+            (3, ("3",)),
+            ("", profile("smoke").variants),
+            (None, profile("smoke").variants),
+            ([], profile("smoke").variants),
+        ],
+        ids=str,
+    )
+    def test_variants_may_come_as_text_or_as_a_list(self, given, expected):
+        assert settings(profile="smoke", variants=given).variants == expected
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"profile": "fast"}, "unknown profile 'fast'"),
+            ({"profile": 3}, "unknown profile 3"),
+            ({"seed": -1}, "parameter seed: expected a whole number from 0"),
+            ({"seed": "1"}, "parameter seed"),
+            ({"seed": True}, "parameter seed"),
+            ({"seed": None}, "parameter seed"),
+            ({"seed": 1.0}, "parameter seed"),
+            ({"seed": 2**32}, "parameter seed: expected a whole number from 0 to 4294967295"),
+            ({"variants": "['1'"}, "parameter variants: expected a list"),
+            ({"variants": "{a: 1}"}, "parameter variants: expected a list"),
+            ({"variants": 0}, "unknown variant '0'"),
+            ({"variants": "0"}, "unknown variant '0'"),
+            ({"variants": False}, "parameter variants: expected a list .* got False"),
+            ({"variants": "no"}, "parameter variants: expected a list .* got 'no'"),
+            ({"variants": 1.0}, "parameter variants: expected a list .* got 1.0"),
+            ({"variants": [None]}, "parameter variants: expected a list"),
+            ({"variants": ["26"]}, "unknown variant '26'"),
+            ({"data_root": True}, "parameter data_root: expected the path of a folder as text, got True"),
+            ({"data_root": ["a"]}, "parameter data_root: expected the path"),
+            ({"weights": 0.5}, "parameter weights: expected the path of a Keras file as text, got 0.5"),
+            ({"weights": False}, "parameter weights: expected the path"),
+        ],
+        ids=str,
+    )
+    def test_values_that_do_not_fit_are_named(self, wrong, message):
+        with pytest.raises(ValueError, match=message):
+            settings(**wrong)
+
+    def test_data_root_must_be_there(self, tmp_path, monkeypatch):
+        with pytest.raises(FileNotFoundError, match="data_root"):
+            settings(data_root=str(tmp_path / "nowhere"))
+        assert settings(data_root=str(tmp_path)).data_root == tmp_path
+        assert settings(data_root=None).data_root is None
+        (tmp_path / "2024").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert settings(data_root=2024).data_root == tmp_path / "2024"  # as papermill reads -p data_root 2024
+        with pytest.raises(FileNotFoundError, match="0 is not a folder"):
+            settings(data_root=0)
+
+    @pytest.fixture
+    def papermill(self, monkeypatch):
+        """Cells as of a notebook that papermill prepared: what the parameters are, and what was given."""
+
+        def prepared(default: str, given: str) -> None:
+            kernel = SimpleNamespace(user_ns={"In": ["", default, f"# Parameters\n{given}\n", "%matplotlib"]})
+            monkeypatch.setattr(module, "get_ipython", lambda: kernel)
+
+        return prepared
+
+    def test_misspelt_parameters_are_errors_with_a_hint(self, papermill):
+        papermill("seed = 0", "sed = 1")
+        with pytest.raises(ValueError, match="unknown parameter 'sed': did you mean 'seed'"):
+            settings()
+        papermill("seed = 0", "zzz = 1")
+        with pytest.raises(ValueError, match="unknown parameter 'zzz': This chapter takes profile, seed"):
+            settings()
+        papermill("seed = 0", "weights = 'model.h5'")
+        with pytest.raises(ValueError, match="unknown parameter 'weights'"):
+            settings(variants="")
+
+    def test_a_chapters_own_parameters_are_known(self, papermill):
+        papermill("scene = 'median'", "scene = 'nf1111_576'")
+        assert settings(scene="nf1111_576").seed == 0
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, None], ids=str)
+    def test_counts_are_whole_numbers_from_one_on(self, value, papermill):
+        papermill("scenes = 8  # test scenes", f"scenes = {value!r}")
+        with pytest.raises(ValueError, match="parameter scenes: expected a whole number from 1 on, got"):
+            settings(scenes=value)
+        assert settings(scenes=1).seed == 0
+
+    def test_text_is_text_and_none_where_empty_says_the_same(self, papermill):
+        papermill("layer = ''; scene = 'median'", "layer = 5")
+        with pytest.raises(ValueError, match=r"parameter layer: expected text, got 5; .* with -r layer VALUE"):
+            settings(layer=5, scene="median")
+        with pytest.raises(ValueError, match="parameter scene: expected text, got None"):
+            settings(layer="", scene=None)
+        assert settings(layer=None, scene="worst").seed == 0
+
+
+class TestWeights:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        write_keras(UNet(UNetConfig(classes=6, depth=2, filters=2)), tmp_path / "model.h5")
+        return tmp_path / "model.h5"
+
+    @pytest.mark.parametrize("empty", ["", None])
+    def test_empty_means_that_the_run_trains(self, empty, monkeypatch):
+        kernel = SimpleNamespace(user_ns={"In": ["", "weights = ''", "# Parameters\nweights = None"]})
+        monkeypatch.setattr(module, "get_ipython", lambda: kernel)
+        run = settings(profile="smoke", variants="", weights=empty)
+        assert (run.weights, run.variants) == (None, profile("smoke").variants)
+
+    def test_a_file_is_one_network_with_the_papers_input(self, path, monkeypatch):
+        run = settings(profile="smoke", weights=str(path))
+        assert (run.weights, run.variants, run.seeds) == (path, ("25-PN",), (0,))
+        monkeypatch.chdir(path.parent)
+        assert settings(weights="model.h5").weights == path
+
+    def test_the_input_may_be_named(self, path):
+        assert settings(weights=str(path), variants="[25]").variants == ("25",)
+        assert settings(weights=str(path), variants="[1, 25-PN]").variants == ("25-PN",)
+        with pytest.raises(ValueError, match=r"model\.h5 takes 25 channels. .* 3 of 3; none fits"):
+            settings(weights=str(path), variants="[3]")
+
+    def test_a_file_must_be_there_and_whole(self, path, tmp_path):
+        for wrong in ("none.h5", ""):
+            with pytest.raises(FileNotFoundError, match=r"parameter weights: .* is not a file; expected a Keras file"):
+                settings(weights=str(tmp_path / wrong))
+        path.write_bytes(path.read_bytes()[:999])
+        with pytest.raises(ValueError, match=r"model\.h5: cannot be read as a Keras file"):
+            settings(weights=str(path))
