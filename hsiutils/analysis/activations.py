@@ -71,6 +71,20 @@ class Scene:
     truth: NDArray[np.integer[Any]]
 
 
+def name_each(count: int, names: Sequence[str] | None) -> list[str]:
+    """One name a scene: those given, else their numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is no scene, or names do not match in number.
+    """
+    labels = [str(index) for index in range(count)] if names is None else list(names)
+    if not labels or len(labels) != count:
+        raise ValueError(f"expected one name a scene and at least one scene, got {len(labels)} names for {count}")
+    return labels
+
+
 def each_scene(scenes: LabelledScenes, names: Sequence[str] | None, classes: int) -> Iterator[Scene]:
     """Go through labelled scenes, checking each.
 
@@ -86,10 +100,7 @@ def each_scene(scenes: LabelledScenes, names: Sequence[str] | None, classes: int
         If there is no scene, names do not match in number, or a label map does not fit its image or has an index
         that is no class.
     """
-    labels = [str(index) for index in range(len(scenes))] if names is None else list(names)
-    if not labels or len(labels) != len(scenes):
-        raise ValueError(f"expected one name a scene and at least one scene, got {len(labels)} for {len(scenes)}")
-    for index, name in enumerate(labels):
+    for index, name in enumerate(name_each(len(scenes), names)):
         image, truth = scenes[index]
         values = np.asarray(truth)
         if image.ndim != 3 or values.shape != tuple(image.shape[1:]):
@@ -211,10 +222,7 @@ def activation_maps(
     """
     if images.ndim != 4:
         raise ValueError(f"images must be (n, channels, h, w), got {tuple(images.shape)}")
-    layer = layer or model.config.last
-    labels = [str(n) for n in range(len(images))] if names is None else list(names)
-    if len(labels) != len(images):
-        raise ValueError(f"expected one name an image, got {len(labels)} names for {len(images)} images")
+    layer, labels = layer or model.config.last, name_each(len(images), names)
     # (channel, h', w') of each image -> (scene, channel, y, x)
     maps = np.stack([observe(model, image, [layer], after)[0][layer] for image in images])
     rows, columns = (cell_centre(np.arange(size), layer_level(model.config, layer)) for size in maps.shape[2:])

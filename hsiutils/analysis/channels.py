@@ -112,16 +112,15 @@ def rank_channels(scores: xr.Dataset) -> pd.DataFrame:
     class's mean logit on its own pixels (less the bias) that the channels so far sum to; score_share, the part of the
     class's separation from the others. Shares pass 1 where later channels are against the class.
     """
+    order = {name: index for index, name in enumerate(scores["class"].values)}
     table = scores.to_dataframe()[["contribution", "taken", "granted", "score"]].reset_index()
-    table = table.sort_values(["class", "score"], ascending=[True, False], kind="stable")
+    table = table.sort_values(
+        ["class", "score"], key=lambda column: column.map(order) if column.name == "class" else -column, kind="stable"
+    )
     grouped = table.groupby("class", sort=False)
     table["rank"] = grouped.cumcount() + 1
     for name, share in (("contribution", "logit_share"), ("score", "score_share")):
         table[share] = grouped[name].cumsum() / grouped[name].transform("sum")
-    order = {name: index for index, name in enumerate(scores["class"].values)}
-    table = table.sort_values(
-        ["class", "rank"], key=lambda column: column.map(order) if column.name == "class" else column
-    )
     return table.set_index(["class", "rank"])
 
 

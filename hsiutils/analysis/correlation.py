@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Maps, observe
+from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Maps, name_each, observe
 from hsiutils.models.unet import UNet
 
 Shuffle = Literal["none", "moved", "other scene"]
@@ -78,9 +78,7 @@ def moments(
     if not counts or len(set(counts.values())) > 1 or not max(counts.values()):
         raise ValueError(f"sources must be given the same scenes, at least one; got {counts}")
     count = next(iter(counts.values()))
-    labels = [str(n) for n in range(count)] if names is None else list(names)
-    if len(labels) != count:
-        raise ValueError(f"expected one name a scene, got {len(labels)} names for {count} scenes")
+    labels = name_each(count, names)
     draws = {name: np.random.default_rng(seed) for name in sources}
     steps = {
         name: int(draws[name].integers(1, count)) if source.shuffle == "other scene" else 0

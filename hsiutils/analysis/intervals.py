@@ -16,6 +16,8 @@ from scipy import stats
 Labelled = xr.DataArray | xr.Dataset
 ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
+CONFIDENCE = 0.95
+"""Of the intervals over seeds."""
 _MEMORY = 2**27
 """Bytes of resampled data that are held at a time."""
 
@@ -166,9 +168,6 @@ def _percentiles(distribution: NDArray[np.float64], level: float) -> NDArray[np.
     return np.where(np.isfinite(distribution).mean(axis=-1) >= ENOUGH, bounds, np.nan)
 
 
-CONFIDENCE = 0.95
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A mean and its 95 % interval.
@@ -215,15 +214,15 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
     return Estimate(mean, float(interval.low), float(interval.high), len(finite))
 
 
-def difference(one: ArrayLike, other: ArrayLike) -> Estimate:
-    """Difference of two means, `one` minus `other`, with Welch's interval (unequal variances).
+def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Difference of two means, `first` minus `second`, with Welch's interval (unequal variances).
 
     Raises
     ------
     ValueError
         If either has no finite value.
     """
-    a, b = _finite(one), _finite(other)
+    a, b = _finite(first), _finite(second)
     mean = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
         return Estimate(mean, np.nan, np.nan, min(len(a), len(b)))

@@ -126,9 +126,9 @@ def find_metamers(
     return table[table["rms_all"] >= apart].sort_values("rms_all", ascending=False, ignore_index=True)
 
 
-def spectral_angle_deg(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+def spectral_angle_deg(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     """Angle between spectra along the last axis, degrees: 0 for the same shape at any brightness."""
-    a, b = (np.asarray(s, dtype=np.float64) / np.linalg.norm(s, axis=-1, keepdims=True) for s in (one, other))
+    a, b = (np.asarray(s, dtype=np.float64) / np.linalg.norm(s, axis=-1, keepdims=True) for s in (first, second))
     # The half-angle form keeps its precision at small angles, where arccos of the dot product loses half its digits.
     half = np.arctan2(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1))
     return np.asarray(np.degrees(2 * half))

@@ -66,19 +66,19 @@ class LastBlock:
         (part, class, h, w), parts as in `PARTS`; their sum is the logit.
         """
         up, skip, first, second = (seen[name] for name in self.needs)
-        one, two = self.block.conv1, self.block.conv2
+        conv1, conv2 = self.block.conv1, self.block.conv2
         cut = up.shape[1]
         with torch.no_grad(), full_precision():
             halves = [
-                conv2d(up, one.weight[:, :cut], padding="same"),
-                conv2d(skip, one.weight[:, cut:], padding="same"),
+                conv2d(up, conv1.weight[:, :cut], padding="same"),
+                conv2d(skip, conv1.weight[:, cut:], padding="same"),
             ]
             first_bias, second_bias, head_bias = (
-                cast(Tensor, bias).detach()[:, None, None] for bias in (one.bias, two.bias, self.head[1])
+                cast(Tensor, bias).detach()[:, None, None] for bias in (conv1.bias, conv2.bias, self.head[1])
             )
             # three times (1, channels, h, w) -> (part, channels, h, w)
             tangents = torch.cat([*halves, first_bias.expand_as(halves[0])]) * (first > 0)
-            tangents = conv2d(tangents, two.weight, padding="same")
+            tangents = conv2d(tangents, conv2.weight, padding="same")
             tangents[2] += second_bias
             logits = conv2d(tangents * (second > 0), self.head[0])
             logits[2] += head_bias

@@ -107,7 +107,7 @@ def test_one_image_is_no_batch():
 
 
 def test_images_need_a_name_each():
-    with pytest.raises(ValueError, match="got 2 names for 1 images"):
+    with pytest.raises(ValueError, match="got 2 names for 1"):
         activation_maps(planted(), scene(0)[0][None], names=["a", "b"])
 
 
@@ -121,7 +121,7 @@ def test_scenes_come_in_order_with_their_names():
 
 @pytest.mark.parametrize("names", [["one"], ["a", "b", "c"]])
 def test_names_must_match_scenes_in_number(names):
-    with pytest.raises(ValueError, match=f"got {len(names)} for 2"):
+    with pytest.raises(ValueError, match=f"got {len(names)} names for 2"):
         list(each_scene(scenes(2), names, 5))
 
 
