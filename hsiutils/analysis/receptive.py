@@ -23,17 +23,12 @@ THRESHOLD = 0.25
 """Share of the largest gradient above which an input pixel counts."""
 
 
-def block_ends(config: UNetConfig) -> list[str]:
-    """The second convolution of every block: conv2d_1, _3, ... _21 in the paper's network."""
-    return [second for _, second in config.blocks]
-
-
 def field_layers(config: UNetConfig) -> list[str]:
-    """The layers whose fields the authors show: `block_ends` without the two around the bottom of the U.
+    """The layers whose fields the authors show: the second of every block, but for the two around the bottom of the U.
 
     At depth 5 these are conv2d_1, 3, 5, 7, 15, 17, 19, 21: encoder blocks but the last, decoder blocks but the first.
     """
-    return [name for name in block_ends(config) if layer_level(config, name) < max(config.depth - 1, 1)]
+    return [name for _, name in config.blocks if layer_level(config, name) < max(config.depth - 1, 1)]
 
 
 def effective_fields(
@@ -126,7 +121,7 @@ def _circle(size: NDArray[np.float64], centre: tuple[float, float], threshold: f
 
 
 def theoretical_fields(config: UNetConfig) -> pd.DataFrame:
-    """Layer, its halvings, and the side of the square of input pixels that it can see, for every second convolution."""
+    """Level and side of the square of input pixels (theoretical) of the second convolution of every block, by layer."""
     fields = receptive_field(config)
-    rows = [{"layer": name, "level": layer_level(config, name), "side": fields[name]} for name in block_ends(config)]
+    rows = [{"layer": name, "level": layer_level(config, name), "side": fields[name]} for _, name in config.blocks]
     return pd.DataFrame(rows).set_index("layer")
