@@ -23,25 +23,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from hsiutils.attribution import cams, perturbation
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.decompose import decompose
+from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.targets import Target, region
 from hsiutils.data.atomic import write_atomically
 from hsiutils.models.unet import UNet, UNetConfig
 
 LAYERS = {"first skip connection": "conv2d_1", "before the head": "conv2d_21"}
-MAPS: dict[str, tuple[str, cams.CamMethod]] = {
-    "GradCAM": ("GradCAM", cams.gradcam),
-    "GradCAM++": ("GradCAMPlusPlus", cams.gradcam_plus_plus),
-    "XGradCAM": ("XGradCAM", cams.xgradcam),
-    "HiResCAM": ("HiResCAM", cams.hirescam),
-    "LayerCAM": ("LayerCAM", cams.layercam),
-    "ScoreCAM": ("ScoreCAM", perturbation.scorecam),
-    "AblationCAM": ("AblationCAM", perturbation.ablationcam),
-    "EigenCAM": ("EigenCAM", cams.eigencam),
+MAPS = {
+    "GradCAM": "GradCAM",
+    "GradCAM++": "GradCAMPlusPlus",
+    "XGradCAM": "XGradCAM",
+    "HiResCAM": "HiResCAM",
+    "LayerCAM": "LayerCAM",
+    "ScoreCAM": "ScoreCAM",
+    "AblationCAM": "AblationCAM",
+    "EigenCAM": "EigenCAM",
 }
-"""Name -> pytorch-grad-cam's class, and ours."""
+"""Our name -> pytorch-grad-cam's class."""
 
 
 def import_peer() -> Any:
@@ -91,12 +91,12 @@ def agreement(peer: Any, size: tuple[int, int]) -> dict[str, dict[str, dict[str,
     found: dict[str, dict[str, dict[str, float]]] = {}
     for place, layer in LAYERS.items():
         found[place] = {}
-        for name, (kind, method) in MAPS.items():
+        for name, kind in MAPS.items():
             # The peer adds 1e-6 to GradCAM++'s denominator, which drowns the gradients of a mean; ScoreCAM's softmax is
             # trivial for large numbers.
             target = mean if name == "ScoreCAM" else loud
             theirs = peer_map(peer, kind, model, x, layer, lambda logits, t=target: t.value(logits[None])[0])
-            ours = method(model, x, target, layer).map.values
+            ours = METHODS[name](model, x, target, layer).map.values
             found[place][name] = {
                 "largest_relative_difference": float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
                 "correlation": float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]),

@@ -1,7 +1,8 @@
 """Which inputs and activations speak for a logit, and whether what a method says adds up.
 
-`targets` says what is explained and `result` what every method returns; `capture` looks into a network and leaves no
-trace. `affine` is the network as the exact affine map that it is at an input; on it stand `linear`, the exact
-decomposition of every logit of an image, its approximate `path` version, and `audit`, the residual of the classical
-methods at every pixel and class.
+`targets` says what is explained and `result` what every method returns. `methods` lists the methods, whose maps are in
+`cams`, `gradients`, `perturbation` and `decompose`. `decompose` is exact, for every logit of an image; it stands on
+`linearise`, the network as the affine map that it is at an input. `audit` has the residual of the classical methods at
+every pixel and class (`sums`), `checks` and `leaderboard` ask other questions of a map. `hooks` looks into a network
+and leaves no trace.
 """

@@ -17,13 +17,13 @@ What the maps of all single logits sum to (`hsiutils.attribution.sums`), with J 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, to_image
+from hsiutils.attribution.hooks import INPUT, Size, activations, frozen, full_precision, to_image
 from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
@@ -52,36 +52,30 @@ class Seen:
     logit: float
 
     @property
-    def padded(self) -> tuple[int, int]:
-        """(rows, columns) of the image after the network's padding."""
+    def sizes(self) -> tuple[Size, Size]:
+        """(rows, columns) of the image after the network's padding, and as it is."""
         _, height, width = self.image.shape
-        return self.model.config.padded((height, width))
+        return self.model.config.padded((height, width)), (height, width)
 
 
 Rule = Callable[[Seen], Tensor]
 """Map (h', w') of a layer."""
 
 
-class CamMethod(Protocol):
-    """How every class activation map is called."""
-
-    def __call__(
-        self,
-        model: UNet,
-        x: Tensor,
-        target: Target,
-        layer: str | None = None,
-        *,
-        after: bool = True,
-        relu: bool = False,
-        normalise: bool = False,
-        upsample: bool = False,
-    ) -> Attribution:
-        """One map (y, x) for one target."""
-        ...
-
-
-OPTIONS = """
+def cam_map(
+    rule: Rule,
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    after: bool = True,
+    relu: bool = False,
+    normalise: bool = False,
+    upsample: bool = False,
+    biases: Callable[[Seen], dict[str, float]] | None = None,
+) -> Attribution:
+    """The map of a rule with what was asked to be done to it, in this order: rectify, upsample, rescale.
 
     Parameters
     ----------
@@ -91,6 +85,7 @@ OPTIONS = """
     relu : set what speaks against the target to zero.
     normalise : divide by the largest absolute value; zero stays zero, signs stay.
     upsample : bilinear to the image's size; the sum grows with the ratio of the pixels.
+    biases : what the method hands out beside its map, if anything.
 
     Returns
     -------
@@ -104,39 +99,16 @@ OPTIONS = """
     ValueError
         If x or the target does not fit the network.
     """
-
-
-def cam_method(name: str, biases: Callable[[Seen], dict[str, float]] | None = None) -> Callable[[Rule], CamMethod]:
-    """Make a method with the common options of a rule; its docstring is the rule's and what the options mean.
-
-    Parameters
-    ----------
-    biases : what the method hands out beside its map, if anything.
-    """
-
-    def method_of(rule: Rule) -> CamMethod:
-        def method(
-            model: UNet,
-            x: Tensor,
-            target: Target,
-            layer: str | None = None,
-            *,
-            after: bool = True,
-            relu: bool = False,
-            normalise: bool = False,
-            upsample: bool = False,
-        ) -> Attribution:
-            seen = look(model, x, target, layer, after)
-            shown = show(seen, rule(seen), relu, normalise, upsample)
-            beside = biases(seen) if biases else {}
-            return Attribution(name, seen.layer, as_map(shown, ("y", "x")), seen.logit, beside)
-
-        method.__name__ = method.__qualname__ = getattr(rule, "__name__", name)
-        method.__module__ = rule.__module__
-        method.__doc__ = (rule.__doc__ or name).rstrip() + OPTIONS
-        return method
-
-    return method_of
+    seen = look(model, x, target, layer, after)
+    values = rule(seen)
+    if relu:
+        values = values.clamp_min(0)
+    if upsample and seen.layer != INPUT:
+        values = to_image(values[None, None], *seen.sizes)[0, 0]  # (h', w') -> (1, 1, h', w') -> (h, w)
+    if normalise and values.any():
+        values = values / values.abs().max()
+    beside = biases(seen) if biases else {}
+    return Attribution(rule.__name__, seen.layer, as_map(values, ("y", "x")), seen.logit, beside)
 
 
 def look(model: UNet, x: Tensor, target: Target, layer: str | None = None, after: bool = True) -> Seen:
@@ -156,20 +128,8 @@ def look(model: UNet, x: Tensor, target: Target, layer: str | None = None, after
     return Seen(model, image, target, name, after, seen[name][0].detach(), gradient[0], float(value.detach()))
 
 
-def show(seen: Seen, values: Tensor, relu: bool, normalise: bool, upsample: bool) -> Tensor:
-    """What was asked to be done to a map (h', w'), in this order: rectify, upsample, rescale."""
-    if relu:
-        values = values.clamp_min(0)
-    if upsample and seen.layer != INPUT:
-        height, width = seen.image.shape[1:]
-        values = to_image(values[None, None], seen.padded, (height, width))[0, 0]
-    if normalise and values.any():
-        values = values / values.abs().max()
-    return values
-
-
 def weighted(seen: Seen, weights: Tensor) -> Tensor:
-    """Sum over the channels of weight (k,) times activation: (h', w')."""
+    """Sum over the channels of weight (k,) times activation (k, h', w'): (h', w')."""
     return torch.einsum("k,kyx->yx", weights, seen.activation)
 
 
@@ -179,7 +139,6 @@ def head_bias(seen: Seen) -> dict[str, float]:
     return {seen.model.config.head: float(seen.target.weights.sum((1, 2)).cpu() @ bias)}
 
 
-@cam_method("CAM", head_bias)
 def cam(seen: Seen) -> Tensor:
     """CAM for segmentation: y_c(p) = b_c + sum_k w_ck A_k(p), summed as the target weighs the logits.
 
@@ -193,14 +152,13 @@ def cam(seen: Seen) -> Tensor:
             f"CAM reads the head's input, {last} after its ReLU, got {seen.layer!r} with "
             f"after={seen.after}: take HiResCAM at other layers"
         )
-    (_, height, width), (rows, columns) = seen.image.shape, seen.padded
+    (rows, columns), (height, width) = seen.sizes
     weights = functional.pad(seen.target.weights, (0, columns - width, 0, rows - height)).to(seen.activation)
     with full_precision():  # (classes, k), (classes, h', w') -> (k, h', w')
         slopes = torch.einsum("ck,cyx->kyx", seen.model.head.weight.detach().flatten(1), weights)
     return (slopes * seen.activation).sum(0)
 
 
-@cam_method("GradCAM")
 def gradcam(seen: Seen) -> Tensor:
     """GradCAM (Selvaraju 2017): alpha_k = (1/Z) sum_p g_k(p), map sum_k alpha_k A_k(p).
 
@@ -211,7 +169,6 @@ def gradcam(seen: Seen) -> Tensor:
     return weighted(seen, seen.gradient.mean((1, 2)))
 
 
-@cam_method("GradCAM++")
 def gradcam_plus_plus(seen: Seen) -> Tensor:
     """GradCAM++ (Chattopadhay 2018): weights sum_p alpha_k(p) ReLU(g_k(p)).
 
@@ -224,7 +181,6 @@ def gradcam_plus_plus(seen: Seen) -> Tensor:
     return weighted(seen, (alpha * seen.gradient.clamp_min(0)).sum((1, 2)))
 
 
-@cam_method("XGradCAM")
 def xgradcam(seen: Seen) -> Tensor:
     """XGradCAM (Fu 2020, arXiv 2008.02312): alpha_k = sum_p g_k(p) A_k(p) / sum_p A_k(p); a silent channel has none.
 
@@ -235,7 +191,6 @@ def xgradcam(seen: Seen) -> Tensor:
     return weighted(seen, weights)
 
 
-@cam_method("HiResCAM")
 def hirescam(seen: Seen) -> Tensor:
     """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891): sum_k g_k(p) A_k(p), element by element.
 
@@ -245,13 +200,11 @@ def hirescam(seen: Seen) -> Tensor:
     return (seen.gradient * seen.activation).sum(0)
 
 
-@cam_method("LayerCAM")
 def layercam(seen: Seen) -> Tensor:
     """LayerCAM (Jiang 2021): sum_k ReLU(g_k(p)) A_k(p), element by element, positive gradients only."""
     return (seen.gradient.clamp_min(0) * seen.activation).sum(0)
 
 
-@cam_method("EigenCAM")
 def eigencam(seen: Seen) -> Tensor:
     """EigenCAM (Muhammad and Yeasin 2020, arXiv 2008.00299): activations on their first principal direction.
 

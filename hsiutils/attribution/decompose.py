@@ -90,8 +90,8 @@ def decompose(
     >>> found = decompose(model, x, by=("bands", halves), reference=x.mean((1, 2)))
     >>> dict(found.contribution.sizes)
     {'band': 3, 'region': 2, 'class': 2, 'y': 4, 'x': 6}
-    >>> list(found.bias["layer"].values), found.closes
-    (['all', 'reference'], True)
+    >>> found.closes
+    True
     """
     bands, partition = _cut(by)
     if biases not in ("sum", "layers"):
@@ -158,7 +158,7 @@ def _bias_parts(at: Linearisation, output: Output, biases: Biases) -> xr.DataArr
     return output.named(np.concatenate(values), {"layer": [site.layer for site in tangents]})
 
 
-def linear_decomposition(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
     """The exact decomposition of one target, in space: which band of which pixel, by a single reverse pass.
 
     Summed over pixels it is the target's weighting of `decompose` by band; likewise for any region.
@@ -166,7 +166,6 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target, layer: str | No
     Parameters
     ----------
     x : (channels, h, w) or (1, channels, h, w).
-    layer : None or "input".
 
     Returns
     -------
@@ -176,10 +175,8 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target, layer: str | No
     Raises
     ------
     ValueError
-        If a layer other than the input was asked for, or x or the target does not fit the network.
+        If x or the target does not fit the network.
     """
-    if layer not in (None, INPUT):
-        raise ValueError(f"the linear decomposition attributes to the input, got layer {layer!r}")
     return closed(lambda model, x: _reverse(model, x, target), model, x)
 
 

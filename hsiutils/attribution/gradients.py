@@ -29,7 +29,7 @@ from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRu
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from hsiutils.attribution.cams import gradcam
+from hsiutils.attribution.cams import cam_map, gradcam
 from hsiutils.attribution.decompose import gauss_legendre
 from hsiutils.attribution.hooks import INPUT, full_precision
 from hsiutils.attribution.linearise import Site, input_image, linearise
@@ -88,59 +88,36 @@ def _with_modules_of_their_own(network: UNet) -> UNet:
     return network
 
 
-def prepared(model: UNet, x: Tensor, target: Target, layer: str | None) -> tuple[Explained, Tensor]:
-    """The network for captum, and the image (channels, h, w), for a method that explains by the input.
-
-    Raises
-    ------
-    ValueError
-        If a layer other than the input was asked for, or x does not fit the network.
-    """
-    if layer not in (None, INPUT):
-        raise ValueError(f"this method attributes to the input, got layer {layer!r}: leave the layer out")
-    return Explained(model, target), input_image(model, x)
-
-
 LrpRule = Literal["epsilon", "gamma", "alpha1beta0"]
 
 
-def gradient(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+def gradient(model: UNet, x: Tensor, target: Target) -> Attribution:
     """Gradient of the target with its sign (Simonyan 2013, there absolute): (band, y, x), per unit of the input.
 
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
-    layer : None or "input".
+    x : (channels, h, w) or (1, channels, h, w), here and in all that follow.
     """
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     with full_precision():
         values = captum.Saliency(explained).attribute(_leaf(image), abs=False)
     return _attribution("gradient", explained, image, values)
 
 
-def gradient_x_input(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
-    """Gradient times input: the input's part of the linear decomposition, without the biases.
-
-    Parameters
-    ----------
-    x, layer : as in `gradient`.
-    """
-    explained, image = prepared(model, x, target, layer)
+def gradient_x_input(model: UNet, x: Tensor, target: Target) -> Attribution:
+    """Gradient times input: the input's part of the linear decomposition, without the biases."""
+    explained, image = Explained(model, target), input_image(model, x)
     with full_precision():
         values = captum.InputXGradient(explained).attribute(_leaf(image))
     return _attribution("gradient x input", explained, image, values)
 
 
-def guided_backprop(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+def guided_backprop(model: UNet, x: Tensor, target: Target) -> Attribution:
     """Guided BackProp (Springenberg 2015): the gradient, where every ReLU also stops what is negative on the way back.
 
     It fails the randomisation check (Adebayo 2018; arXiv 2502.14416 section 2.1): see `hsiutils.attribution.checks`.
-
-    Parameters
-    ----------
-    x, layer : as in `gradient`.
     """
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     return _attribution("Guided BackProp", explained, image, _guided(explained, image))
 
 
@@ -151,7 +128,6 @@ def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = N
 
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
     layer : of the GradCAM; Keras name, None for the last convolution before the head.
 
     Raises
@@ -159,8 +135,8 @@ def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = N
     KeyError
         If there is no such layer.
     """
-    where = gradcam(model, x, target, layer, relu=True, upsample=True)
-    explained, image = prepared(model, x, target, INPUT)
+    where = cam_map(gradcam, model, x, target, layer, relu=True, upsample=True)
+    explained, image = Explained(model, target), input_image(model, x)
     values = _guided(explained, image) * torch.as_tensor(where.map.values).to(image)
     found = _attribution("Guided GradCAM", explained, image, values)
     return Attribution(found.method, where.layer, found.map, found.logit)
@@ -170,7 +146,6 @@ def smoothgrad(
     model: UNet,
     x: Tensor,
     target: Target,
-    layer: str | None = None,
     *,
     samples: int = 16,
     noise: float = 0.15,
@@ -180,7 +155,6 @@ def smoothgrad(
 
     Parameters
     ----------
-    x, layer : as in `gradient`.
     samples : noisy copies.
     noise : standard deviation, as a share of the input's range.
     seed : of the noise; the global random state is left alone.
@@ -192,7 +166,7 @@ def smoothgrad(
     """
     if samples < 1 or noise < 0:
         raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     spread = noise * float(image.max() - image.min())
     tunnel = captum.NoiseTunnel(captum.Saliency(explained))
     devices = [image.device] if image.device.type == "cuda" else []
@@ -215,7 +189,6 @@ def integrated_gradients(
     model: UNet,
     x: Tensor,
     target: Target,
-    layer: str | None = None,
     *,
     reference: ArrayLike | Tensor = 0.0,
     nodes: int = 32,
@@ -224,7 +197,6 @@ def integrated_gradients(
 
     Parameters
     ----------
-    x, layer : as in `gradient`.
     reference : where the path starts: a number, a spectrum (channels,) or an image (channels, h, w).
     nodes : of the quadrature.
 
@@ -235,7 +207,7 @@ def integrated_gradients(
     """
     if nodes < 1:
         raise ValueError(f"nodes must be at least 1, got {nodes}")
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     start = reference_image(reference, image)
     with full_precision():
         values = captum.IntegratedGradients(explained).attribute(
@@ -244,14 +216,11 @@ def integrated_gradients(
     return _attribution("Integrated Gradients", explained, image, values, {"reference": explained.at(start)})
 
 
-def deeplift(
-    model: UNet, x: Tensor, target: Target, layer: str | None = None, *, reference: ArrayLike | Tensor = 0.0
-) -> Attribution:
+def deeplift(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
     """DeepLIFT, rescale rule (Shrikumar 2017): exact shares of the difference to the reference's logit.
 
     Parameters
     ----------
-    x, layer : as in `gradient`.
     reference : a number, a spectrum (channels,) or an image (channels, h, w).
 
     Raises
@@ -259,7 +228,7 @@ def deeplift(
     ValueError
         If the reference does not fit the image.
     """
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     start = reference_image(reference, image)
     with full_precision(), _without_hook_warnings():
         values = captum.DeepLift(explained).attribute(_leaf(image), start[None])
@@ -270,7 +239,6 @@ def lrp(
     model: UNet,
     x: Tensor,
     target: Target,
-    layer: str | None = None,
     *,
     rule: LrpRule = "epsilon",
     epsilon: float = 1e-9,
@@ -283,7 +251,6 @@ def lrp(
 
     Parameters
     ----------
-    x, layer : as in `gradient`.
     rule : of the convolutions and transposed convolutions; the head always has the epsilon rule.
     epsilon : added to denominators, away from zero.
     gamma : of the gamma rule: how much positive weights are favoured.
@@ -293,7 +260,7 @@ def lrp(
     ValueError
         If there is no such rule.
     """
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     _set_rules(explained, rule, epsilon, gamma)
     with full_precision():
         values = captum.LRP(explained).attribute(_leaf(image))

@@ -1,8 +1,8 @@
-"""Looking into a network without leaving a trace: hooks and modes exist only inside `with`.
+"""Looking into a network without leaving a trace, and from a layer's grid to the image.
 
-Everything is undone on the way out, whatever ended the block, KeyboardInterrupt included, and errors pass through.
-
-From a layer's own grid to the image: upsampling, and what it does to a sum.
+Hooks and modes exist only inside `with`: everything is undone on the way out, whatever ended the block,
+KeyboardInterrupt included, and errors pass through. `to_image` upsamples a layer's map, and `upsampling_weights` is its
+adjoint: what upsampling does to the sum of a map.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,8 @@
 """Every method under one name: its map, its cost, and where it has one its sums at every pixel and class.
 
-A new method is one function (model, x, target, layer, **options) -> Attribution, in a file of its own or beside its
-like, and one `Method` in the list below. Loops over all methods (audit, randomisation, leaderboard) find it there.
+A new method is one function (model, x, target, **options) -> Attribution, in a file of its own or beside its like, and
+one `Method` in the list below; for a class activation map a `cams.Rule` is enough. Loops over all
+methods (audit, randomisation, leaderboard) find it there.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +14,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 from hsiutils.attribution import cams, decompose, gradients, perturbation
+from hsiutils.attribution.hooks import INPUT
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.sums import Sums
 from hsiutils.attribution.targets import Target
 from hsiutils.models.unet import UNet
+
+Passes = Literal["backward", "layer", "input"]
+Place = Literal["input", "head", "layers", "inner", "last"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Method:
     Attributes
     ----------
     name : the `Attribution.method` that it returns.
-    map : (model, x, target, layer=None, **options) -> Attribution.
-    layered : whether it takes any layer; else it explains by the input, and CAM by the head's input only.
+    map : (model, x, target, **options) -> Attribution, with `layer` after the target where it is layered.
+    layered : whether it takes a layer (CAM only that before the head); else it explains by the input.
     passes : what it costs: "backward" for one backward pass or a few, "layer" for a forward pass a channel of the
         layer, "input" for a forward or backward pass a patch, band, node or noisy copy.
     sums : (Audited, layer, **options) -> what the maps of all single logits sum to; None where there is no form that
@@ -44,38 +49,40 @@ class Method:
     name: str
     map: Callable[..., Attribution]
     layered: bool = False
-    passes: Literal["backward", "layer", "input"] = "backward"
+    passes: Passes = "backward"
     sums: Callable[..., Sums] | None = None
-    summed: Literal["input", "head", "layers", "inner", "last"] = "input"
+    summed: Place = "input"
 
     def __call__(self, model: UNet, x: Tensor, target: Target, layer: str | None = None, **options: Any) -> Attribution:
-        """Attribute one target of one image; options as in the method's own function."""
-        return replace(self.map(model, x, target, layer, **options), method=self.name)
+        """Attribute one target of one image; see `attribute`."""
+        if not self.layered and layer not in (None, INPUT):
+            raise ValueError(f"{self.name} attributes to the input, got layer {layer!r}: leave the layer out")
+        found = self.map(model, x, target, *([layer] if self.layered else []), **options)
+        return replace(found, method=self.name)
+
+
+def _cam(name: str, rule: cams.Rule, sums: Callable[..., Sums], summed: Place, passes: Passes = "backward") -> Method:
+    return Method(name, partial(cams.cam_map, rule), True, passes, sums, summed)
 
 
 _ALL = (
     Method("linear decomposition", decompose.linear_decomposition, sums=decompose.linear_sums),
-    Method("CAM", cams.cam, sums=cams.cam_sums, summed="head"),
-    Method("GradCAM", cams.gradcam, layered=True, sums=cams.gradcam_sums, summed="layers"),
-    Method("SegGradCAM", cams.gradcam, layered=True),
-    Method("GradCAM++", cams.gradcam_plus_plus, layered=True, sums=cams.gradcam_plus_plus_sums, summed="last"),
-    Method("XGradCAM", cams.xgradcam, layered=True, sums=cams.xgradcam_sums, summed="inner"),
-    Method("HiResCAM", cams.hirescam, layered=True, sums=cams.hirescam_sums, summed="inner"),
-    Method("LayerCAM", cams.layercam, layered=True, sums=cams.layercam_sums, summed="last"),
-    Method("ScoreCAM", perturbation.scorecam, True, "layer", perturbation.scorecam_sums, "last"),
-    Method("AblationCAM", perturbation.ablationcam, True, "layer", perturbation.ablationcam_sums, "last"),
-    Method("EigenCAM", cams.eigencam, layered=True, sums=cams.eigencam_sums, summed="last"),
+    Method("CAM", partial(cams.cam_map, cams.cam, biases=cams.head_bias), True, sums=cams.cam_sums, summed="head"),
+    _cam("GradCAM", cams.gradcam, cams.gradcam_sums, "layers"),
+    Method("SegGradCAM", partial(cams.cam_map, cams.gradcam), True),
+    _cam("GradCAM++", cams.gradcam_plus_plus, cams.gradcam_plus_plus_sums, "last"),
+    _cam("XGradCAM", cams.xgradcam, cams.xgradcam_sums, "inner"),
+    _cam("HiResCAM", cams.hirescam, cams.hirescam_sums, "inner"),
+    _cam("LayerCAM", cams.layercam, cams.layercam_sums, "last"),
+    _cam("ScoreCAM", perturbation.scorecam, perturbation.scorecam_sums, "last", "layer"),
+    _cam("AblationCAM", perturbation.ablationcam, perturbation.ablationcam_sums, "last", "layer"),
+    _cam("EigenCAM", cams.eigencam, cams.eigencam_sums, "last"),
     Method("gradient", gradients.gradient, sums=gradients.gradient_sums),
     Method("gradient x input", gradients.gradient_x_input, sums=gradients.gradient_x_input_sums),
     Method("Guided BackProp", gradients.guided_backprop),
     Method("Guided GradCAM", gradients.guided_gradcam, layered=True),
     Method("SmoothGrad", gradients.smoothgrad, passes="input", sums=gradients.smoothgrad_sums),
-    Method(
-        "Integrated Gradients",
-        gradients.integrated_gradients,
-        passes="input",
-        sums=gradients.integrated_gradients_sums,
-    ),
+    Method("Integrated Gradients", gradients.integrated_gradients, False, "input", gradients.integrated_gradients_sums),
     Method("DeepLIFT", gradients.deeplift),
     Method("LRP epsilon", gradients.lrp),
     Method("LRP gamma", partial(gradients.lrp, rule="gamma")),
@@ -97,7 +104,7 @@ def attribute(
     x : (channels, h, w) or (1, channels, h, w).
     target : see `hsiutils.attribution.targets`.
     layer : Keras name, or "input", for methods that take any; None for the method's own.
-    **options : of the method's function, e.g. `nodes` of Integrated Gradients, `relu` of GradCAM.
+    **options : of the method's function, e.g. `nodes` of Integrated Gradients, `relu` of GradCAM (`cams.cam_map`).
 
     Raises
     ------

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hsiutils.attribution.cams import Seen, cam_method, weighted
-from hsiutils.attribution.gradients import prepared
+from hsiutils.attribution.cams import Seen, weighted
+from hsiutils.attribution.gradients import Explained
 from hsiutils.attribution.hooks import INPUT, Size, frozen, full_precision, replaced, to_image
+from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
@@ -24,7 +25,6 @@ BATCH = 16
 """Changed copies that go through the network together."""
 
 
-@cam_method("ScoreCAM")
 def scorecam(seen: Seen) -> Tensor:
     """ScoreCAM (Wang 2020, arXiv 1910.01279): weights softmax_k of y(x masked by channel k).
 
@@ -32,40 +32,33 @@ def scorecam(seen: Seen) -> Tensor:
     everywhere masks all. The softmax takes the target as it is: for the sum of a large region's logits it picks a
     single channel, for their mean it does not. Masked means multiplied, so zero is the reference.
     """
-    height, width = seen.image.shape[1:]
-    masks = channel_masks(seen.activation, seen.layer, seen.padded, (height, width))
+    masks = channel_masks(seen.activation, seen.layer, *seen.sizes)
     with torch.no_grad(), full_precision(), frozen(seen.model):
         scores = torch.cat([seen.target.value(seen.model(seen.image * part)) for part in torch.split(masks, BATCH)])
     return weighted(seen, scores.softmax(0))
 
 
-@cam_method("AblationCAM")
 def ablationcam(seen: Seen) -> Tensor:
     """AblationCAM (Desai and Ramaswamy 2020): alpha_k = (y - y without channel k) / y.
 
     The channel is set to zero. Dividing by y turns every sign where y is negative: that is the method's definition. At
     the head's input alpha_k y is exactly the channel's contribution. There is no answer where y is zero.
     """
-    count = len(seen.activation)
-    without = torch.cat([_without(seen, part) for part in torch.split(torch.arange(count), BATCH)])
-    return weighted(seen, (seen.logit - without) / seen.logit)
+    without = [
+        seen.target.value(logits_without(seen.model, seen.image, seen.layer, channels, seen.after))
+        for channels in torch.split(torch.arange(len(seen.activation)), BATCH)
+    ]
+    return weighted(seen, (seen.logit - torch.cat(without)) / seen.logit)
 
 
 def occlusion(
-    model: UNet,
-    x: Tensor,
-    target: Target,
-    layer: str | None = None,
-    *,
-    patch: int = 8,
-    reference: ArrayLike | Tensor = 0.0,
+    model: UNet, x: Tensor, target: Target, *, patch: int = 8, reference: ArrayLike | Tensor = 0.0
 ) -> Attribution:
     """Occlusion by patches (Zeiler and Fergus 2014): how much y falls when all bands of a patch are replaced.
 
     Parameters
     ----------
     x : (channels, h, w) or (1, channels, h, w).
-    layer : None or "input".
     patch : side of the square patches, pixels; those at the right and lower border are what is left.
     reference : what they are replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
 
@@ -80,7 +73,7 @@ def occlusion(
         If patch is not positive, or the reference does not fit the image.
     """
     labels = patches(x.shape[-2], x.shape[-1], patch)
-    falls, value = _falls(model, x, target, layer, labels.expand(x.shape[-3:]), reference)
+    falls, value = _falls(model, x, target, labels.expand(x.shape[-3:]), reference)
     shares = falls[0] / labels.flatten().bincount().to(falls)[labels.to(falls.device)]
     return Attribution("occlusion", INPUT, as_map(shares, ("y", "x")), value)
 
@@ -99,14 +92,12 @@ def patches(height: int, width: int, patch: int) -> Tensor:
     return torch.arange(height)[:, None] // patch * columns + torch.arange(width) // patch
 
 
-def band_occlusion(
-    model: UNet, x: Tensor, target: Target, layer: str | None = None, *, reference: ArrayLike | Tensor = 0.0
-) -> Attribution:
+def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
     """How much y falls when one band of the whole image is replaced: map (band,).
 
     Parameters
     ----------
-    x, layer, reference : as in `occlusion`.
+    x, reference : as in `occlusion`.
 
     Raises
     ------
@@ -114,26 +105,21 @@ def band_occlusion(
         If the reference does not fit the image.
     """
     labels = torch.arange(x.shape[-3])[:, None, None].expand(x.shape[-3:])
-    falls, value = _falls(model, x, target, layer, labels, reference)
+    falls, value = _falls(model, x, target, labels, reference)
     return Attribution("band occlusion", INPUT, as_map(falls[:, 0, 0], ("band",)), value)
 
 
 def _falls(
-    model: UNet, x: Tensor, target: Target, layer: str | None, labels: Tensor, reference: ArrayLike | Tensor
+    model: UNet, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
 ) -> tuple[Tensor, float]:
     """At every element (channels, h, w), how much y falls when all elements of its label are replaced; and y."""
-    explained, image = prepared(model, x, target, layer)
+    explained, image = Explained(model, target), input_image(model, x)
     start = reference_image(reference, image)
     with full_precision(), torch.no_grad():
         falls: Tensor = captum.FeatureAblation(explained).attribute(
             image[None], start[None], feature_mask=labels[None].to(image.device), perturbations_per_eval=BATCH
         )
     return falls[0], explained.at(image)
-
-
-def _without(seen: Seen, channels: Tensor) -> Tensor:
-    """Value of the target with one channel of the layer set to zero, for each of the channels, (n,)."""
-    return seen.target.value(logits_without(seen.model, seen.image, seen.layer, channels, seen.after))
 
 
 def logits_without(model: UNet, image: Tensor, layer: str, channels: Tensor, after: bool = True) -> Tensor:

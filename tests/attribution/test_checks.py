@@ -8,7 +8,6 @@ from networks import PLAIN, SMALL, image, same, shaken, state
 from torch.nn import functional
 
 from hsiutils.attribution import checks as sanity
-from hsiutils.attribution.cams import gradcam
 from hsiutils.attribution.checks import band_ablation, insertion_deletion, pixel_map
 from hsiutils.attribution.gradients import gradient_x_input, integrated_gradients
 from hsiutils.attribution.methods import METHODS
@@ -234,7 +233,7 @@ def test_the_true_map_scores_above_a_shuffled_one_above_the_opposite():
 def test_curves_run_between_the_reference_and_the_image():
     model, reference = shaken(), [0.2, 0.1, -0.4, 0.3]
     found = insertion_deletion(
-        model, EVEN, WHOLE, gradcam(model, EVEN, WHOLE, "conv2d_4"), reference=reference, steps=5
+        model, EVEN, WHOLE, METHODS["GradCAM"](model, EVEN, WHOLE, "conv2d_4"), reference=reference, steps=5
     )
     start = torch.tensor(reference).double()[:, None, None].expand_as(EVEN)
     with torch.no_grad():

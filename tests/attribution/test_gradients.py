@@ -129,7 +129,6 @@ def test_lrp_hands_on_all_relevance_where_no_bias_takes_any(rule):
         for layer in model.keras_layers().values():
             layer.weight.abs_()
     found = gradients.lrp(model, X.abs(), TARGET, rule=rule, epsilon=1e-12)
-    assert found.method == f"LRP {rule}"
     assert found.total == pytest.approx(found.logit, rel=1e-5)
 
 
@@ -199,7 +198,6 @@ def test_guided_gradcam_crops_the_padding_of_a_coarse_layer():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gradients.gradient(shaken(), X, TARGET, "conv2d_1"), "attributes to the input"),
         (lambda: gradients.smoothgrad(shaken(), X, TARGET, samples=0), "samples >= 1"),
         (lambda: gradients.smoothgrad(shaken(), X, TARGET, noise=-1), "noise >= 0"),
         (lambda: gradients.integrated_gradients(shaken(), X, TARGET, nodes=0), "nodes must be at least 1"),

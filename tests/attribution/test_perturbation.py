@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hsiutils.attribution import perturbation
 from hsiutils.attribution.hooks import activations, replaced
+from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.targets import region
 
 X = image()
@@ -39,7 +40,7 @@ def test_scorecam_masks_the_image_with_each_channel(layer):
         scores.append(value(model, X * mask))
     weight = np.exp(scores) / np.exp(scores).sum()
     expected = sum(w * channel.numpy() for w, channel in zip(weight, activation, strict=True))
-    np.testing.assert_allclose(perturbation.scorecam(model, X, TARGET, layer).map.values, expected, rtol=1e-9)
+    np.testing.assert_allclose(METHODS["ScoreCAM"](model, X, TARGET, layer).map.values, expected, rtol=1e-9)
 
 
 def test_scorecam_of_a_channel_that_is_the_same_everywhere_is_a_number():
@@ -47,7 +48,7 @@ def test_scorecam_of_a_channel_that_is_the_same_everywhere_is_a_number():
     with torch.no_grad():
         model.encoder[0].norm2.weight[0] = 0
         model.encoder[0].norm2.bias[0] = -1
-    assert np.isfinite(perturbation.scorecam(model, X, TARGET, "conv2d_1").map.values).all()
+    assert np.isfinite(METHODS["ScoreCAM"](model, X, TARGET, "conv2d_1").map.values).all()
 
 
 @pytest.mark.parametrize("layer", ["conv2d_1", "conv2d_5", "conv2d_9"])
@@ -60,7 +61,7 @@ def test_ablationcam_removes_each_channel(layer):
         kept[number] = 0
         with replaced(model, layer, lambda output, kept=kept: output * kept):
             expected += (full - value(model, X)) / full * channel.numpy()
-    np.testing.assert_allclose(perturbation.ablationcam(model, X, TARGET, layer).map.values, expected, rtol=1e-9)
+    np.testing.assert_allclose(METHODS["AblationCAM"](model, X, TARGET, layer).map.values, expected, rtol=1e-9)
 
 
 def test_ablationcam_before_the_head_weighs_by_each_channels_contribution():
@@ -69,7 +70,7 @@ def test_ablationcam_before_the_head_weighs_by_each_channels_contribution():
     inside = activation[:, :13, :18][:, MASK].mean(1)
     shares = model.head.weight.detach()[1, :, 0, 0] * inside / value(model, X)
     expected = torch.einsum("k,kyx->yx", shares, activation).numpy()
-    np.testing.assert_allclose(perturbation.ablationcam(model, X, TARGET).map.values, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(METHODS["AblationCAM"](model, X, TARGET).map.values, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("reference", [0.0, [0.1, -0.2, 0.3, 0.4]])
@@ -104,6 +105,6 @@ def test_what_is_wrong_is_said():
     with pytest.raises(ValueError, match="patch must be at least 1"):
         perturbation.occlusion(shaken(), X, TARGET, patch=0)
     with pytest.raises(ValueError, match="attributes to the input"):
-        perturbation.band_occlusion(shaken(), X, TARGET, "conv2d_1")
+        METHODS["band occlusion"](shaken(), X, TARGET, "conv2d_1")
     with pytest.raises(ValueError, match=r"the reference must be .* got shape \(3,\)"):
         perturbation.occlusion(shaken(), X, TARGET, reference=[1.0, 2.0, 3.0])
