@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,8 +161,8 @@ def raw(
 
     One scene gives a table of its bands, several give a table of scenes. A simulated set knows its references.
     """
-    from hsiutils.data.compare import Chain, exposure_ratio, read_reference
-    from hsiutils.data.raw import read_frame
+    from hsiutils.data.compare import exposure_ratio, read_reference
+    from hsiutils.data.raw import read_frame, reflectance_cube
     from hsiutils.data.sensor import HSI_DRIVE
 
     data = None if root.suffix.lower() == ".bin" else _hsi_drive(_open(root, layout))
@@ -169,17 +170,18 @@ def raw(
     given = {**(_own_references(data) if data else {}), **{k: v for k, v in (("white", white), ("dark", dark)) if v}}
     if lacking := [f"--{key}" for key in ("white", "dark") if key not in given]:
         raise ValueError(f"give {' and '.join(lacking)}: a .bin frame or a number of DN; the release has none")
-    references = {key: read_reference(value, sensor) for key, value in given.items()}
-    chain = Chain(**references, exposure_ratio=exposure_ratio(exposure, white_exposure), median=median)
+    whites, darks = (read_reference(given[key], sensor) for key in ("white", "dark"))
+    ratio = exposure_ratio(exposure, white_exposure)
+    chain = partial(reflectance_cube, white=whites, dark=darks, exposure_ratio=ratio, median=median)
     if data is None:
-        cube = chain.cube(read_frame(root, sensor), sensor)
+        cube = chain(read_frame(root, sensor), sensor)
         low, high = cube.quantile((0.01, 0.99))
         say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
         _write_cubes({root.stem: cube}.items(), out, median)
         return
     names = _with_frames(data, _chosen(data, name, ""))
     _print_comparison(data, names, chain, form)
-    _write_cubes(((one, chain.cube(data.frame(one), sensor, data.origin)) for one in names), out, median)
+    _write_cubes(((one, chain(data.frame(one), sensor, source=data.origin)) for one in names), out, median)
 
 
 def _print_comparison(data: "HSIDrive", names: Sequence[str], chain: "Chain", form: Format) -> None:

@@ -6,7 +6,6 @@ description (doi 10.1109/SSCI52147.2023.10371793), and its label codes by the na
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import yaml
@@ -160,14 +159,4 @@ def inverse_frequency_weights(frequencies: ArrayLike = FREQUENCIES) -> NDArray[n
     return np.asarray(inverse / inverse.sum())
 
 
-UNLABELLED: Final = 0
-ROAD: Final = 1
-MARKS: Final = 2
-VEGETATION: Final = 3
-PAINTED_METAL: Final = 4
-SKY: Final = 5
-STONE: Final = 6
-PERSON: Final = 7
-WATER: Final = 8
-METAL: Final = 9
-GLASS: Final = 10
+UNLABELLED, ROAD, MARKS, VEGETATION, PAINTED_METAL, SKY, STONE, PERSON, WATER, METAL, GLASS = range(len(LABELS))

@@ -5,8 +5,7 @@ may differ from the released one by a factor, by a factor a band, or at the bord
 its own. Source of the chain: HSI-Drive v2.0 data description (doi 10.1109/SSCI52147.2023.10371793).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from hsiutils.data.cube import require_cube
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
-from hsiutils.data.raw import read_frame, reflectance_cube
+from hsiutils.data.raw import read_frame
 from hsiutils.data.sensor import Sensor
 
 PLACES = ("everywhere", "inside", "border")
@@ -38,28 +37,8 @@ KINDS = {
 _BY_BAND = ("mean_difference", "rms_difference", "largest_difference", "correlation", "scale", "left_over")
 _OVER_ALL = ("relative", "one_scale", "one_left_over")
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """What a raw frame is made into a cube with; see `hsiutils.data.raw.reflectance_cube`.
-
-    Attributes
-    ----------
-    white, dark : DN; one number, or a whole frame each.
-    exposure_ratio : exposure time of the white reference over that of the frames.
-    median : 3x3 median filter at the end (MF).
-    """
-
-    white: float | NDArray[np.uint16]
-    dark: float | NDArray[np.uint16]
-    exposure_ratio: float = 1.0
-    median: bool = False
-
-    def cube(self, frame: NDArray[np.uint16], sensor: Sensor, source: str = "unknown") -> xr.DataArray:
-        """The reflectance cube of one frame."""
-        ratio, median = self.exposure_ratio, self.median
-        return reflectance_cube(frame, sensor, self.white, self.dark, ratio, median=median, source=source)
+Chain = Callable[..., xr.DataArray]
+"""`hsiutils.data.raw.reflectance_cube` with its references, by functools.partial."""
 
 
 def read_reference(given: str | Path | float, sensor: Sensor) -> float | NDArray[np.uint16]:
@@ -72,19 +51,18 @@ def read_reference(given: str | Path | float, sensor: Sensor) -> float | NDArray
     """
     try:
         number = float(str(given))
-    except ValueError:
-        pass
-    else:
-        if not (np.isfinite(number) and number >= 0):
-            raise DatasetError(f"reference {given}: expected a number of DN from 0 on")
-        return number
-    path = Path(str(given))
-    if not path.is_file():
-        raise DatasetError(f"reference {path}: neither a number nor a file; expected DN, or a .bin frame")
-    try:
-        return read_frame(path, sensor)
-    except (OSError, ValueError) as error:
-        raise DatasetError(str(error)) from error
+    except ValueError:  # no number, so a file
+        try:
+            return read_frame(Path(str(given)), sensor)
+        except FileNotFoundError:
+            raise DatasetError(
+                f"reference {given}: neither a number nor a file; expected DN, or a .bin frame"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DatasetError(str(error)) from error
+    if not 0 <= number < np.inf:
+        raise DatasetError(f"reference {given}: expected a number of DN from 0 on")
+    return number
 
 
 def exposure_ratio(exposure: float | None, white_exposure: float | None) -> float:
@@ -97,11 +75,8 @@ def exposure_ratio(exposure: float | None, white_exposure: float | None) -> floa
     """
     if exposure is None and white_exposure is None:
         return 1.0
-    if exposure is None or white_exposure is None:
-        raise ValueError("exposures: give that of the frame and that of the white reference, or neither")
-    for what, value in (("frame", exposure), ("white reference", white_exposure)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"exposure of the {what}: expected a positive time, got {value}")
+    if exposure is None or white_exposure is None or not (0 < exposure < np.inf and 0 < white_exposure < np.inf):
+        raise ValueError(f"exposures: expected two positive times, or neither; got {exposure} and {white_exposure}")
     return white_exposure / exposure
 
 
@@ -138,9 +113,11 @@ def compare(made: xr.DataArray, released: xr.DataArray, border: int = 1) -> xr.D
     finite = np.isfinite(ours) & np.isfinite(theirs)
     if not finite.any():
         raise ValueError("the cubes share no finite value; is the white reference dark everywhere?")
-    areas = _areas(ours.shape[1:], border)
-    each = [[_numbers(a[areas[place]], b[areas[place]]) for a, b in zip(ours, theirs, strict=True)] for place in PLACES]
-    whole = [_numbers(ours[:, areas[place]].ravel(), theirs[:, areas[place]].ravel()) for place in PLACES]
+    inside = np.zeros(ours.shape[1:], dtype=bool)
+    inside[border : -border or None, border : -border or None] = True
+    areas = (np.ones_like(inside), inside, ~inside)  # as `PLACES`
+    each = [[_numbers(a[area], b[area]) for a, b in zip(ours, theirs, strict=True)] for area in areas]
+    whole = [_numbers(ours[:, area].ravel(), theirs[:, area].ravel()) for area in areas]
     return xr.Dataset(
         {key: (("place", "band"), [[one[key] for one in bands] for bands in each]) for key in _BY_BAND}
         | {key: ("place", [one[key.removeprefix("one_")] for one in whole]) for key in _OVER_ALL},
@@ -149,35 +126,25 @@ def compare(made: xr.DataArray, released: xr.DataArray, border: int = 1) -> xr.D
     )
 
 
-def _areas(shape: tuple[int, ...], border: int) -> dict[str, NDArray[np.bool_]]:
-    inside = np.zeros(shape, dtype=bool)
-    inside[border : -border or None, border : -border or None] = True
-    return {"everywhere": np.ones(shape, dtype=bool), "inside": inside, "border": ~inside}
-
-
 def _numbers(made: Array, released: Array) -> dict[str, float]:
     """What `compare` says of one set of values; NaN where there is nothing to say it of."""
     both = np.isfinite(made) & np.isfinite(released)
     ours, theirs = made[both], released[both]
     if not ours.any() or not theirs.any():
         return dict.fromkeys((*_BY_BAND, "relative"), np.nan)
-    difference, size = ours - theirs, _rms(theirs)
+    difference, size = ours - theirs, np.sqrt(np.mean(theirs**2))
     scale = (ours @ theirs) / (ours @ ours)
     spread = ours.std() * theirs.std()
     values = {
         "mean_difference": difference.mean(),
-        "rms_difference": _rms(difference),
+        "rms_difference": np.sqrt(np.mean(difference**2)),
         "largest_difference": difference[np.abs(difference).argmax()],
         "correlation": np.mean((ours - ours.mean()) * (theirs - theirs.mean())) / spread if spread else np.nan,
         "scale": scale,
-        "left_over": _rms(scale * ours - theirs) / size,
-        "relative": _rms(difference) / size,
+        "left_over": np.sqrt(np.mean((scale * ours - theirs) ** 2)) / size,
+        "relative": np.sqrt(np.mean(difference**2)) / size,
     }
     return {key: float(value) for key, value in values.items()}
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2)))
 
 
 def difference_table(comparison: xr.Dataset) -> pd.DataFrame:
@@ -239,7 +206,7 @@ def remade(data: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.Da
     """
     if data.units != "reflectance":
         raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; raw frames give reflectance")
-    made = chain.cube(data.frame(name), data.sensor, data.origin)
+    made = chain(data.frame(name), data.sensor, source=data.origin)
     return made, compare(made, data.cube(name))
 
 

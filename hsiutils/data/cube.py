@@ -2,7 +2,6 @@
 
 Coordinates: `band` holds native band indices (mosaic order), `wavelength` the band centres in nm along `band`.
 Attributes: `units`, `source` ("simulated", "real" or "unknown"), `sensor` (its name), `history` (steps so far).
-Importing this module gives every such array the accessor `.hsi`.
 """
 
 from collections.abc import Sequence
@@ -114,9 +113,10 @@ def pn_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
 
 
 def to_unit_range(values: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float32]:
-    """Clip the first axis to [low, high] per channel and map it linearly to [-1, 1), `HEADROOM` below the top.
+    """Clip the first axis to [low, high] per channel and map it linearly to [-1, 1), as the authors scale inputs.
 
-    NaN becomes `low`: an unmeasured pixel is dark, not bright.
+    The value that would map to +1 is high / 0.9921875 where low is zero, so that the largest output is 0.984375. NaN
+    becomes `low`: an unmeasured pixel is dark, not bright.
     """
     array = np.asarray(values, dtype=np.float64)
     lower, upper = (_per_channel(limit, array) for limit in (low, high))
@@ -131,25 +131,6 @@ def _per_channel(limit: ArrayLike, array: NDArray[np.float64]) -> NDArray[np.flo
     if values.ndim != 1 or values.size not in (1, array.shape[0]):
         raise ValueError(f"clip limits: expected one number or {array.shape[0]} (one a band), got shape {values.shape}")
     return values.reshape(-1, *[1] * (array.ndim - 1))
-
-
-def scale(cube: xr.DataArray, clip_max: ArrayLike) -> xr.DataArray:
-    """Clip band b to [0, clip_max[b]] and map it linearly to [-1, +1), as the authors scale the network's input.
-
-    The value that would map to +1 is clip_max / 0.9921875, so the largest output is 0.984375. NaN maps to -1.
-
-    Parameters
-    ----------
-    cube : (band, y, x)
-    clip_max : one positive number, or one for each band of the cube.
-
-    Raises
-    ------
-    ValueError
-        If there is not one positive limit a band.
-    """
-    require_cube(cube)
-    return with_step(cube, to_unit_range(cube.values, 0.0, clip_max), "scaled to [-1, 1)", units="1")
 
 
 def ascending(cube: xr.DataArray) -> xr.DataArray:
@@ -188,37 +169,3 @@ def pseudocolour(
     stretched = (finite - low) / np.where(high > low, high - low, 1.0)
     shown = np.nan_to_num(np.clip(stretched, 0.0, 1.0))
     return with_step(picked, shown, "pseudocolour", units="1").rename(band="rgb").transpose("y", "x", "rgb")
-
-
-@xr.register_dataarray_accessor("hsi")  # type: ignore[no-untyped-call]
-class HSIAccessor:
-    """What this module does to a cube, as methods of it: `cube.hsi.pn().hsi.ascending()`."""
-
-    def __init__(self, cube: xr.DataArray) -> None:
-        require_cube(cube)
-        self._cube = cube
-
-    @property
-    def wavelengths_nm(self) -> NDArray[np.float64]:
-        """Band centres in the cube's order, nm."""
-        return np.asarray(self._cube["wavelength"].values, dtype=np.float64)
-
-    def pn(self, alpha: float = 1.0) -> xr.DataArray:
-        """See `pn`."""
-        return pn(self._cube, alpha)
-
-    def scale(self, clip_max: ArrayLike) -> xr.DataArray:
-        """See `scale`."""
-        return scale(self._cube, clip_max)
-
-    def ascending(self) -> xr.DataArray:
-        """See `ascending`."""
-        return ascending(self._cube)
-
-    def nearest(self, *wavelengths_nm: float) -> xr.DataArray:
-        """The bands whose centres are nearest to the given wavelengths, nm."""
-        return self._cube.sel(band=list(nearest_bands(self._cube, wavelengths_nm)))
-
-    def pseudocolour(self, wavelengths_nm: Sequence[float] | None = None) -> xr.DataArray:
-        """See `pseudocolour`."""
-        return pseudocolour(self._cube, wavelengths_nm)

@@ -247,7 +247,7 @@ class TestRaw:
             (("--white", "1000"), "give --dark"),
             (("--white", "nowhere.bin", "--dark", "0"), "reference nowhere.bin: neither a number nor a file"),
             (("--white", "1000", "--dark", "0"), "no raw frames of these scenes"),
-            (("--white", "1000", "--dark", "0", "--exposure", "3"), "give that of the frame and that of the white"),
+            (("--white", "1000", "--dark", "0", "--exposure", "3"), "two positive times, or neither"),
         ],
     )
     def test_what_is_lacking_is_named(self, words, message: str, root: Path, monkeypatch, capsys) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from rich.console import Console
 
 from hsiutils.book.terminal import Shell, cut_short, tree, write_demonstration
 from hsiutils.data.check import check_dataset
-from hsiutils.data.compare import Chain, kind, read_reference, remade
+from hsiutils.data.compare import kind, read_reference, remade
+from hsiutils.data.raw import reflectance_cube
 from hsiutils.data.source import open_dataset
 
 app = typer.Typer()
@@ -92,7 +94,8 @@ def test_the_demonstration_is_a_sound_set_in_the_released_layout_with_references
     assert (drive.layout, drive.origin) == ("v2.0 MATLAB", "simulated")
     assert set(drive.table["split"]) == {"train", "val", "test"}
     assert (check_dataset(drive.root)["severity"] == "note").all()
-    chain = Chain(*(read_reference(tmp_path / f"{one}.bin", drive.sensor) for one in ("white", "dark")))
+    references = {one: read_reference(tmp_path / f"{one}.bin", drive.sensor) for one in ("white", "dark")}
+    chain = partial(reflectance_cube, **references)
     assert kind(remade(drive, drive.names()[0], chain)[1]) == "same"
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsiutils.data.cube import make_cube, pn, scale
-from hsiutils.data.inputs import FittedVariant, Variant, fit_variant, variant
+from hsiutils.data.cube import make_cube, pn, to_unit_range
+from hsiutils.data.inputs import NORMALISATIONS, FittedVariant, Normalisation, Variant, fit_variant, variant
 from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
 
 
@@ -72,7 +72,7 @@ def test_pn_uses_the_published_limits_and_reads_no_cube(cubes: list[xr.DataArray
     fitted = fit_variant(variant("25-PN"), iter([]))
     np.testing.assert_array_equal(fitted.high, HSI_DRIVE.clip_max)
     found = fitted.apply(cubes[0])
-    np.testing.assert_allclose(found, scale(pn(cubes[0]), HSI_DRIVE.clip_max), atol=1e-6)
+    np.testing.assert_allclose(found, to_unit_range(pn(cubes[0]), 0.0, HSI_DRIVE.clip_max), atol=1e-6)
     assert found.dims == ("channel", "y", "x")
     assert found.dtype == np.float32
     assert found.attrs["variant"] == "25-PN"
@@ -89,7 +89,9 @@ def test_learned_limits_are_the_percentile_of_all_training_cubes(cubes: list[xr.
     pixels = np.concatenate([c.values[[12, 23, 15]].reshape(3, -1) for c in cubes], axis=1)
     np.testing.assert_allclose(fitted.high, np.percentile(pixels, 90, axis=1), rtol=1e-6)
     assert fitted.low == (0.0, 0.0, 0.0)
-    np.testing.assert_allclose(fitted.apply(cubes[1]), scale(cubes[1].sel(band=[12, 23, 15]), fitted.high), atol=1e-6)
+    np.testing.assert_allclose(
+        fitted.apply(cubes[1]), to_unit_range(cubes[1].sel(band=[12, 23, 15]), 0.0, fitted.high), atol=1e-6
+    )
 
 
 def test_part_strength_learns_limits_of_the_normalised_bands(cubes: list[xr.DataArray]) -> None:
@@ -217,3 +219,25 @@ def test_another_camera() -> None:
     assert fitted.apply(random_cube(sensor=camera)).sizes["channel"] == 16
     with pytest.raises(ValueError, match="16 bands"):
         fit_variant(variant("25"), [], camera)
+
+
+def test_a_new_normalisation_is_one_entry(cubes: list[xr.DataArray], monkeypatch: pytest.MonkeyPatch) -> None:
+    halved = Normalisation(lambda pixels, strength: np.asarray(pixels * (1 - strength / 2), dtype=np.float32))
+    monkeypatch.setitem(NORMALISATIONS, "HALF", halved)
+    inputs, plain = (fit_variant(variant(spec), cubes) for spec in ("25-HALF", "25"))
+    np.testing.assert_allclose(inputs.high, np.array(plain.high) / 2, rtol=1e-6)
+    assert FittedVariant.from_dict(json.loads(json.dumps(inputs.to_dict()))) == inputs
+    with pytest.raises(ValueError, match=r"each may end in -PN\|HALF or -PN\|HALF@STRENGTH"):
+        variant("25-SNV")
+    with pytest.raises(ValueError, match="no normalisation 'SNV'; there are none, PN, HALF"):
+        Variant("mine", normalisation="SNV")
+
+
+def test_what_version_0_1_0_stored_is_read(cubes: list[xr.DataArray]) -> None:
+    for spec, strength in (("25", 0.0), ("25-PN", 1.0), ("25-PN@0.5", 0.5)):
+        fitted = fit_variant(variant(spec), cubes)
+        stored = fitted.to_dict()
+        for name in ("normalisation", "strength"):
+            del stored["variant"][name]
+        stored["variant"]["pn"] = strength
+        assert FittedVariant.from_dict(stored) == fitted

@@ -1,12 +1,14 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hsiutils.data.compare import Chain, kind, read_reference, remade
+from hsiutils.data.compare import kind, read_reference, remade
 from hsiutils.data.cube import make_cube, pn
 from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.raw import reflectance_cube
 from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_table, bands_from_table
 from hsiutils.data.source import open_dataset
 from hsiutils.simulate import write_dataset
@@ -92,7 +94,7 @@ class TestScenes:
         assert cube.shape == (16, 8, 16)
         np.testing.assert_array_equal(cube["wavelength"], sensor.wavelengths_nm)
         white, dark = (read_reference(tmp_path / "references" / f"{one}.bin", sensor) for one in ("white", "dark"))
-        assert kind(remade(drive, "nf3122_147", Chain(white, dark))[1]) == "same"
+        assert kind(remade(drive, "nf3122_147", partial(reflectance_cube, white=white, dark=dark))[1]) == "same"
 
     def test_an_interrupted_set_goes_on(self, tmp_path: Path) -> None:
         """Its settings, limits that are not measured among them, must be recognised as the same."""
