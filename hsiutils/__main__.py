@@ -27,18 +27,15 @@ _PATHS = ("data_root", "weights")
 @app.command()
 def train(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", variants: Variants = "") -> None:
     """Train the networks that are not there yet."""
-    from hsiutils.paper.run import train_all
-
     run = _run(profile, seed, data_root, variants)
-    train_all(run)
+    run.train()
     say(f"{len(run.variants) * len(run.seeds)} networks are trained.")
 
 
 @app.command()
 def evaluate(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", variants: Variants = "") -> None:
     """Score the networks on the test scenes: Table 1."""
-    from hsiutils.paper.run import evaluation
-    from hsiutils.paper.table1 import table1, wide
+    from hsiutils.paper.table1 import evaluation, table1, wide
 
     counts = evaluation(_run(profile, seed, data_root, variants))
     title = f"IoU in percent on {counts.attrs['origin']} scenes: mean (range over seeds) | paper"
@@ -97,10 +94,9 @@ def validate(profile: Profile = "smoke", seed: Seed = 0, data_root: DataRoot = "
     """Run every chapter under nbval."""
     _require_book()
     from hsiutils.book.validate import validate
-    from hsiutils.paper.run import train_all
 
     run = _run(profile, seed, data_root)
-    train_all(run)  # with a progress bar, before nbval's silence
+    run.train()  # with a progress bar, before nbval's silence
     raise typer.Exit(validate(run))
 
 
@@ -128,12 +124,11 @@ def _run(profile: str, seed: int, data_root: str, variants: str = "") -> "Run":
 
 
 def _print_claims(run: "Run") -> None:
-    from hsiutils.paper import run as pipeline
     from hsiutils.paper.claims import evaluate_claims, ledger_table
 
     # A terminal has no room for what is measured; the first page has.
     frame = ledger_table(evaluate_claims(run)).drop(columns=["chapter", "what is measured"])
-    print_table(frame, f"The paper's claims, measured on {pipeline.data(run).origin} scenes", lines=True)
+    print_table(frame, f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
 
 
 def main() -> None:

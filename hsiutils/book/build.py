@@ -3,33 +3,23 @@
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from tqdm import tqdm
 
 from hsiutils.book import project
-from hsiutils.book.chapters import chapters, imported_modules, parameter_defaults, run_chapter, sources
-from hsiutils.paper import run as pipeline
+from hsiutils.book.chapters import chapters, imported_modules, parameter_defaults, run_into, sources
+from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.paper import store
-from hsiutils.paper.benchmarks import RECORDS
-from hsiutils.paper.claims import LEDGER
-from hsiutils.paper.run import Run
+from hsiutils.paper.run import Run, workers
 
 TARGET = Path("_build") / "html"
 Say = Callable[[str], None]
-_READ = {"hsiutils.paper.claims": (LEDGER,), "hsiutils.paper.benchmarks": RECORDS}
-"""Files of the repository that modules read: a chapter that imports one depends on them."""
-
-
-class SiteError(RuntimeError):
-    """The pages could not be built."""
 
 
 def build_book(run: Run, say: Say = print, target: Path | None = None) -> Path:
@@ -43,9 +33,9 @@ def build_book(run: Run, say: Say = print, target: Path | None = None) -> Path:
     """
     say(f"Profile {run.profile.name}, seed {run.seed}, data: {run.data_root or 'simulated scenes'}")
     say("Scenes ...")
-    pipeline.data(run)
+    run.data  # noqa: B018 (rendered here, with a bar)
     say("Networks ...")
-    pipeline.train_all(run)
+    run.train()
     say("Chapters ...")
     executed = executed_chapters(chapters(), run)
     say("Pages ...")
@@ -59,7 +49,7 @@ def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True
     """
     ledger = [path for path in notebooks if "hsiutils.paper.claims" in imported_modules(path)]
     others = [path for path in notebooks if path not in ledger]
-    at_a_time = min(pipeline.workers(), len(notebooks))
+    at_a_time = min(workers(), len(notebooks))
     context = multiprocessing.get_context("spawn")
     done: dict[Path, Path] = {}
     bar = tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress)
@@ -75,20 +65,17 @@ def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True
 
 def _share_cores(at_a_time: int) -> None:
     """Give each kernel its share of the cores: threads of several that wait for one another would crawl."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pipeline.workers() // at_a_time)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, workers() // at_a_time)))
 
 
 def executed_chapter(notebook: Path, run: Run) -> Path:
     """Return the chapter run with these settings, running it if anything it depends on changed."""
     parameters = chapter_parameters(notebook, run)
-    modules = imported_modules(notebook)
-    inputs: dict[str, Any] = {"cells": sources(notebook), "parameters": parameters, "data": pipeline.data_key(run)}
-    inputs |= {path.name: store.file_hash(path) for name in modules for path in _READ.get(name, ())}
+    inputs: dict[str, Any] = {"cells": sources(notebook), "parameters": parameters, "data": run.data_key}
     if run.weights is not None:
         inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
-    made = store.artefact(
-        "chapter", inputs, modules, lambda folder: run_chapter(notebook, folder / notebook.name, parameters, False)
-    )
+    build = partial(run_into, source=notebook, parameters=parameters)
+    made = store.artefact("chapter", build, inputs, uses=imported_modules(notebook))
     return made.folder / notebook.name
 
 
@@ -128,7 +115,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
         _require_figures(name, path)
     pages = _pages(executed, root)
     inputs = {name: store.file_hash(path) for name, path in pages.items()}
-    site = store.artefact("site", inputs, ("hsiutils.book.offline",), lambda folder: _build(pages, folder))
+    site = store.artefact("site", partial(build_pages, pages=pages), inputs)
     target = target or root / TARGET
     _mirror(site, target)
     return target / "index.html"
@@ -150,31 +137,6 @@ def _require_figures(name: str, chapter: Path) -> None:
             raise SiteError(
                 f"{name}: the cell of figure {figure.get('name')!r} shows nothing; let it end in the figure"
             )
-
-
-def _build(pages: Mapping[str, Path], folder: Path) -> None:
-    # Built from a copy: jupyter-book would otherwise execute, scan and write beside the committed notebooks.
-    source = folder / "source"
-    for name, path in pages.items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, source / name)
-    _never_execute(source / "_config.yml")
-    program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
-    command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise SiteError(f"jupyter-book could not build the pages:\n{tail}")
-    (folder / "_build" / "html").replace(folder / "html")
-    shutil.rmtree(folder / "_build")
-    shutil.rmtree(source)
-
-
-def _never_execute(config: Path) -> None:
-    """The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more."""
-    settings = yaml.safe_load(config.read_text())
-    settings.setdefault("execute", {})["execute_notebooks"] = "off"
-    config.write_text(yaml.safe_dump(settings))
 
 
 def _mirror(site: store.Artefact, target: Path) -> None:

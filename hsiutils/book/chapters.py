@@ -24,6 +24,7 @@ from IPython import get_ipython
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from hsiutils import MODULES
 from hsiutils.book import project
 from hsiutils.data.inputs import variant as parse_variant
 from hsiutils.paper.published import input_variant
@@ -238,6 +239,11 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     _rewrite(unfinished, output)
 
 
+def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
+    """`run_chapter` under its own name in a folder, without a progress bar."""
+    run_chapter(source, folder / source.name, parameters, progress=False)
+
+
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
     _check(source, parameters)
@@ -267,20 +273,25 @@ def sources(notebook: Path) -> list[str]:
 
 
 def imported_modules(notebook: Path) -> tuple[str, ...]:
-    """Modules of hsiutils that a chapter's cells import."""
+    """Modules that a chapter's cells import, of hsiutils and others; behind a name of the front door, where it stands."""
     cells = nbformat.read(notebook, as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    found: set[str] = set()
-    for node in (node for source in code for node in ast.walk(ast.parse(source))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+    nodes = [node for source in code for node in ast.walk(ast.parse(source))]
+    imported = {alias for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    doors = {alias.asname or alias.name for alias in imported if alias.name == "hsiutils"}
+    found = {alias.name for alias in imported}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
             found |= {_module_of(node.module, alias.name) for alias in node.names}
-    return tuple(sorted(name for name in found if name.partition(".")[0] == "hsiutils"))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
+            found.add(_module_of("hsiutils", node.attr))
+    return tuple(sorted(found))
 
 
 def _module_of(package: str, name: str) -> str:
     """`from package import name` may import a submodule or something inside the package."""
+    if package == "hsiutils" and name in MODULES:
+        return MODULES[name]
     base = Path(__file__).resolve().parents[2].joinpath(*package.split("."), name)
     return f"{package}.{name}" if base.with_suffix(".py").is_file() or base.is_dir() else package
 

@@ -46,9 +46,8 @@ def _example(command: str) -> str:
 def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
     """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
     from hsiutils.book.chapters import settings
-    from hsiutils.paper import run as pipeline
 
-    data = pipeline.data(settings(profile=profile, seed=seed, data_root=data_root))
+    data = settings(profile=profile, seed=seed, data_root=data_root).data
     say(f"{len(data.table)} {data.origin} scenes, layout {data.layout}: {data.root}")
     say(data.table["split"].value_counts().to_string())
 

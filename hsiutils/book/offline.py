@@ -1,20 +1,66 @@
-"""Sphinx extension: everything that a page needs comes from the installed packages, nothing from the network.
+"""The pages of the book, and a Sphinx extension for them: nothing that a page needs comes from the network.
 
 MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS and Panel go only onto pages with plots.
 """
 
 import importlib.util
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import bokeh
 import panel
+import yaml
+from jupyter_book import __version__ as jupyter_book_version
 from sphinx.application import Sphinx
 
 _BOKEH = ("bokeh.min.js", "bokeh-widgets.min.js", "bokeh-tables.min.js")
 _CDN = f"https://cdn.holoviz.org/panel/{panel.__version__}/dist/"
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+
+
+class SiteError(RuntimeError):
+    """The pages could not be built."""
+
+
+def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
+    """Build the site into html/ of a folder.
+
+    Parameters
+    ----------
+    folder : to fill.
+    pages : everything that the site is made of, by its place in the source tree.
+
+    Raises
+    ------
+    SiteError
+        If jupyter-book fails or warns; its last lines are in the message.
+    """
+    # Built from a copy: jupyter-book would otherwise execute, scan and write beside the committed notebooks.
+    source = folder / "source"
+    for name, path in pages.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, source / name)
+    _never_execute(source / "_config.yml")
+    program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
+    command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+        raise SiteError(f"jupyter-book {jupyter_book_version} could not build the pages:\n{tail}")
+    (folder / "_build" / "html").replace(folder / "html")
+    shutil.rmtree(folder / "_build")
+    shutil.rmtree(source)
+
+
+def _never_execute(config: Path) -> None:
+    """The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more."""
+    settings = yaml.safe_load(config.read_text())
+    settings.setdefault("execute", {})["execute_notebooks"] = "off"
+    config.write_text(yaml.safe_dump(settings))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,57 +1,36 @@
-"""What the networks of a run look at: the measures of `hsiutils.analysis` on the test scenes, kept in the store.
+"""Chapter 5's measurements: what the networks of a run look at.
 
-Everything goes over all test scenes. One artefact a network holds sums per scene, never maps; figures, bootstraps and
-the ledger follow from them without another forward pass. Networks that are missing one are looked at side by side.
-
-Figures of merit of activations, with the spread over seeds and over scenes: what chapter 5 and the ledger read.
-
-Functions take the sums of `hsiutils.paper.activations`, so that they can be tried on sums made by hand.
+Everything goes over all test scenes. The measures of `hsiutils.analysis.survey` are taken of all networks of the run in
+one pass over the scenes; `hsiutils.paper.merits` makes figures of merit of them.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import stats
 
 from hsiutils.analysis.activations import activation_maps, contributions, pick
-from hsiutils.analysis.channels import (
-    class_contributions,
-    cross_activation,
-    discrimination,
-    homogeneity,
-    iou_loss,
-    knock_out,
-    rank_channels,
-)
+from hsiutils.analysis.channels import knock_out
 from hsiutils.analysis.correlation import Source, moments
-from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import Estimate, difference, interval
 from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
-from hsiutils.analysis.survey import Subject, survey
-from hsiutils.data.source import Scenes
+from hsiutils.analysis.survey import Subject as Watched
+from hsiutils.analysis.survey import survey
 from hsiutils.models.metrics import iou
-from hsiutils.models.train import load_trained
-from hsiutils.models.unet import UNet
-from hsiutils.paper import run as pipeline
-from hsiutils.paper import store
-from hsiutils.paper.run import Run
+from hsiutils.paper.study import Subject, read, study, together
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 PAPER_VARIANTS = ("1", "3", "25", "25-PN")
 """Inputs that the paper compares; the 25-channel model without PN stands beside them to tell PN from bands."""
 FIELD_PIXELS = 2
 """Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
-Build = Callable[[UNet, Scenes], xr.Dataset]
 
 
-def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
+def head_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
     """The head, and sums of the activations that it reads over each class of each test scene.
 
     Returns
@@ -61,46 +40,43 @@ def head_sums(run: Run, name: str, seed: int) -> xr.Dataset:
     return _surveyed(run, name, seed, "head")
 
 
-def edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """Borders ("edges" of `survey`) in conv2d_1, the tensor that the skip connection carries."""
+def edge_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
+    """Borders of each class in conv2d_1, the tensor that the skip connection carries: "edges" of the survey."""
     return _surveyed(run, name, seed, "edges")
 
 
-def skip_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """Of `survey`, "skip": what skip and upsampled half add to the margins, by true class; and gap."""
+def skip_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
+    """What skip and upsampled half add to the margins, by true class; and gap: "skip" of the survey."""
     return _surveyed(run, name, seed, "skip")
 
 
-def skip_edge_sums(run: Run, name: str, seed: int) -> xr.Dataset:
-    """Of `survey`, "skip_edges": what either half adds at the borders of each class."""
+def skip_edge_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
+    """What either half adds at the borders of each class: "skip_edges" of the survey."""
     return _surveyed(run, name, seed, "skip_edges")
 
 
-def knocked(run: Run, name: str, seed: int) -> xr.Dataset:
+def knocked(run: "Run", name: str, seed: int) -> xr.Dataset:
     """`knock_out` of every channel before the head, set to its mean over all labelled pixels."""
     sums = head_sums(run, name, seed)
     means = sums["total"].sum(["scene", "region"]) / sums["pixels"].sum()
-    return _measured(
-        run,
-        name,
-        seed,
-        "knock-out",
-        lambda model, scenes: knock_out(model, scenes, "mean", means, scenes.names),
-    )
+    return study(run, "knock-out", _knocked, (name, seed), means=means.values.tolist())
 
 
-def fields(run: Run, name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
+def fields(run: "Run", name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.DataFrame:
     """`effective_fields` at pixels drawn from every test scene."""
-
-    def build(model: UNet, scenes: Scenes) -> xr.Dataset:
-        table = effective_fields(model, scenes, run.seed, pixels=pixels, names=scenes.names)
-        return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
-
-    sums = _measured(run, name, seed, "fields", build, {"pixels": pixels, "draw": run.seed})
-    return sums.to_dataframe().reset_index(drop=True)
+    found = study(run, "fields", _fields, (name, seed), pixels=pixels, draw=run.seed)
+    return found.to_dataframe().reset_index(drop=True)
 
 
-def choose_models(run: Run, wanted: Sequence[str]) -> list[str]:
+def similarity_sums(run: "Run") -> xr.Dataset:
+    """`moments` of all networks, with two nulls for the first of each variant, on the same scenes.
+
+    Sources are named by `source_name`.
+    """
+    return study(run, "similarity", _similarity, _all(run), draw=run.seed)
+
+
+def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
     """Variants to show: those wanted, else the paper's that the run has, else all of the run.
 
     Raises
@@ -142,13 +118,13 @@ def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
     return list(dict.fromkeys([first, pick(scores, "worst"), pick(scores, "best")]))
 
 
-def contribution_maps(run: Run, name: str, seed: int, scene: str) -> xr.Dataset:
+def contribution_maps(run: "Run", name: str, seed: int, scene: str) -> xr.Dataset:
     """`contributions` of one network for one scene: what every channel adds to every logit."""
-    image, _ = pipeline.inputs(run, name, [scene])[0]
-    return contributions(pipeline.model(run, name, seed).model, image)
+    image, _ = run.inputs(name, [scene])[0]
+    return contributions(run.model(name, seed).model, image)
 
 
-def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dataset:
+def layer_maps(run: "Run", name: str, seed: int, scene: str, layer: str) -> xr.Dataset:
     """Activations of any layer for one scene: before and after normalisation and ReLU, (channel, y, x).
 
     Raises
@@ -156,8 +132,8 @@ def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dat
     KeyError
         If there is no such layer.
     """
-    image, _ = pipeline.inputs(run, name, [scene])[0]
-    model = pipeline.model(run, name, seed).model
+    image, _ = run.inputs(name, [scene])[0]
+    model = run.model(name, seed).model
     both = {
         label: activation_maps(model, image[None], layer, after).isel(scene=0, drop=True)
         for label, after in (("before", False), ("after", True))
@@ -165,411 +141,37 @@ def layer_maps(run: Run, name: str, seed: int, scene: str, layer: str) -> xr.Dat
     return xr.Dataset(both)
 
 
-def over_networks(
-    run: Run, measure: Callable[[Run, str, int], xr.Dataset], variants: Sequence[str] | None = None
-) -> xr.Dataset:
-    """A measure of every network of some variants (the run's by default), with the dimensions variant and seed."""
-    names = list(run.variants if variants is None else variants)
-    _surveys(run, list(product(names, run.seeds)))  # missing ones are trained, and looked at, side by side
-    rows = [
-        xr.concat([measure(run, name, seed) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
-        for name in names
-    ]
-    return xr.concat(rows, dim=xr.Variable("variant", names))
+def _surveyed(run: "Run", name: str, seed: int, kind: str) -> xr.Dataset:
+    every = _all(run)
+    wanted = every if (name, seed) in every else [(name, seed)]
+    made = together(run, "survey", _survey, wanted)[wanted.index((name, seed))]
+    return read(made.folder / f"{kind}.nc")
 
 
-def _measured(
-    run: Run, name: str, seed: int, kind: str, build: Build, settings: dict[str, int] | None = None
-) -> xr.Dataset:
-    (trained,) = pipeline.models(run, [(name, seed)], progress=False)
-    made = store.artefact(
-        kind,
-        {"model": trained.key, "data": pipeline.data_key(run), **(settings or {})},
-        _MODULES,
-        lambda folder: _write(build(load_trained(trained.folder).model, _inputs(run, name)), folder),
-    )
-    return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
+def _all(run: "Run") -> list[tuple[str, int]]:
+    return list(product(run.variants, run.seeds))
 
 
-def _surveyed(run: Run, name: str, seed: int, kind: str) -> xr.Dataset:
-    (made,) = _surveys(run, [(name, seed)])
-    return xr.load_dataset(made.folder / f"{kind}.nc", engine="h5netcdf")
+def _survey(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
+    return survey([Watched(one.model, one.scenes) for one in subjects], subjects[0].names)
 
 
-def _surveys(run: Run, pairs: Sequence[tuple[str, int]]) -> list[store.Artefact]:
-    """`survey` of networks (variant, seed); those that are missing take one pass together."""
-    trained = pipeline.models(run, pairs, progress=False)
-    data = pipeline.data_key(run)
-    requests = [store.Request("survey", {"model": one.key, "data": data}, _MODULES) for one in trained]
+def _knocked(subject: Subject, means: Sequence[float]) -> xr.Dataset:
+    return knock_out(subject.model, subject.scenes, "mean", xr.DataArray(means, dims="channel"), subject.names)
 
-    def build(folders: dict[int, Path]) -> None:
-        networks = [load_trained(trained[index].folder).model for index in folders]
-        inputs = [_inputs(run, pairs[index][0]) for index in folders]
-        subjects = [Subject(*pair) for pair in zip(networks, inputs, strict=True)]
-        for folder, sums in zip(folders.values(), survey(subjects, _tests(run)), strict=True):
-            for kind, one in sums.items():
-                _write(one, folder, f"{kind}.nc")
 
-    return store.artefacts(requests, build)
+def _fields(subject: Subject, pixels: int, draw: int) -> xr.Dataset:
+    table = effective_fields(subject.model, subject.scenes, draw, pixels=pixels, names=subject.names)
+    return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
 
 
-_MODULES = (
-    "hsiutils.analysis.survey",
-    "hsiutils.analysis.channels",
-    "hsiutils.analysis.receptive",
-    "hsiutils.analysis.correlation",
-    "hsiutils.data.hsidrive",
-)
-_SUMS = "sums.nc"
-
-
-def _write(sums: xr.Dataset, folder: Path, name: str = _SUMS) -> None:
-    # netCDF has no booleans.
-    attrs = {key: int(value) if isinstance(value, bool) else value for key, value in sums.attrs.items()}
-    sums.assign_attrs(attrs).to_netcdf(folder / name, engine="h5netcdf")
-
-
-@cache
-def _tests(run: Run) -> list[str]:
-    return pipeline.data(run).names("test")
-
-
-@cache
-def _inputs(run: Run, name: str) -> Scenes:
-    return pipeline.inputs(run, name, _tests(run))
-
-
-def similarity_sums(run: Run) -> xr.Dataset:
-    """`moments` of all networks, with two nulls for the first of each variant, on the same scenes.
-
-    Sources are named by `source_name`.
-    """
-    pairs = list(product(run.variants, run.seeds))
-    trained = pipeline.models(run, pairs, progress=False)
-
-    def build(folder: Path) -> None:
-        _write(moments(dict(_sources(run, pairs)), names=_tests(run), seed=run.seed), folder)
-
-    made = store.artefact(
-        "similarity",
-        {"models": [one.key for one in trained], "data": pipeline.data_key(run), "seed": run.seed},
-        _MODULES,
-        build,
-    )
-    return xr.load_dataset(made.folder / _SUMS, engine="h5netcdf")
-
-
-def _sources(run: Run, pairs: Iterable[tuple[str, int]]) -> Iterable[tuple[str, Source]]:
-    for name, seed in pairs:
-        model, inputs = pipeline.model(run, name, seed).model, _inputs(run, name)
-        yield source_name(name, seed), Source(model, inputs)
-        if seed == run.seed:
-            yield source_name(name, seed, "moved"), Source(model, inputs, "moved")
-            if len(inputs) > 1:
-                yield source_name(name, seed, "other scene"), Source(model, inputs, "other scene")
-
-
-Statistic = Callable[[xr.Dataset], xr.DataArray]
-"""Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
-FEW, MANY = ("1", "3"), ("25-PN",)
-"""The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
-RESAMPLES = 400
-_AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
-
-
-def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Where the pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins.
-
-    See `hsiutils.analysis.channels`.
-    """
-    return cross_activation(sums, source, target)["placement"]
-
-
-def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
-    return cross_activation(sums, source, target)["share"]
-
-
-def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
-    """`class_contributions` of sums that hold their head: what channels add on each class's pixels."""
-    return class_contributions(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
-
-
-def top_channel(sums: xr.Dataset, name: str) -> int:
-    """The channel of one network that sets a class apart most, by `discrimination`."""
-    found = discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
-    return _largest(found["score"].sel({"class": name}))
-
-
-def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
-    """Channels of one network by what they do for a class, with 95 % bootstrap intervals over scenes.
-
-    Parameters
-    ----------
-    one : of `hsiutils.paper.activations.head_sums`.
-    seed : of the resampling.
-
-    Returns
-    -------
-    One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
-    `rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
-    order of the channels kept. NaN bounds where there is one scene only.
-    """
-    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
-    table = rank_channels(discrimination(head, sums)).loc[name].reset_index()
-    order = table["channel"].to_list()
-
-    def figures(drawn: xr.Dataset) -> xr.Dataset:
-        found = discrimination(head, drawn).sel({"class": name, "channel": order})
-        summed = found["contribution"].cumsum("channel")
-        return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
-
-    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed, pools=True)
-    for key in ("score", "logit_share"):
-        for side in ("low", "high"):
-            table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
-    return table
-
-
-def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.DataFrame:
-    """Does the score of a channel tell what is lost without it? One row a class, with intervals over scenes.
-
-    Parameters
-    ----------
-    one : of `hsiutils.paper.activations.head_sums`.
-    silenced : of `hsiutils.paper.activations.knocked`, the same network and scenes.
-    seed : of the resampling.
-
-    Returns
-    -------
-    rho, Spearman's rank correlation over the channels of score and lost IoU; loss, IoU points lost without the
-    costliest channel; both with _low and _high, 95 % bootstrap over scenes, the costliest channel kept; place, its
-    rank by score.
-    """
-    head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
-    found, loss = discrimination(head, sums), iou_loss(silenced)
-    costliest = loss.fillna(-np.inf).argmax("channel")
-
-    def figures(drawn: xr.Dataset) -> xr.DataArray:
-        score = discrimination(head, drawn[["pixels", "total", "square"]])["score"]
-        lost = iou_loss(drawn[["intact", "silenced"]])
-        worst = 100 * lost.isel(channel=costliest)
-        return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
-
-    both = sums.merge(silenced).assign_attrs(sums.attrs)
-    bounds = _over_scenes(both, figures, seed, pools=True)
-    columns: dict[str, Any] = {}
-    for key in ("rho", "loss"):
-        columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
-    columns["place"] = np.array(rank_of_costliest(found, loss))
-    return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
-
-
-_ENDS = {"": "value", "_low": "low", "_high": "high"}
-
-
-def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
-    """Spearman's, over the channels; NaN where either is all equal or unknown."""
-    first, second = (
-        xr.apply_ufunc(
-            stats.rankdata,
-            values,
-            input_core_dims=[["channel"]],
-            output_core_dims=[["channel"]],
-            kwargs={"axis": -1, "nan_policy": "propagate"},
-        )
-        for values in (one, other)
-    )
-    found: xr.DataArray = xr.corr(first, second, dim="channel")
-    return found
-
-
-def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Median diameter of the effective receptive fields of each layer, with its 95 % bootstrap interval over scenes.
-
-    Parameters
-    ----------
-    table : of `hsiutils.paper.activations.fields`, one network.
-
-    Returns
-    -------
-    One row a layer: median, low, high, pixels.
-    """
-    number = table.groupby(["layer", "scene"]).cumcount()
-    values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
-    layers = list(dict.fromkeys(table["layer"]))
-    bounds = _over_scenes(
-        values.sel(layer=layers).to_dataset(name="diameter"), lambda d: d["diameter"].median(["scene", "number"]), seed
-    )
-    columns = {"median": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
-    return pd.DataFrame(
-        {key: one.transpose("layer").values for key, one in columns.items()}, index=pd.Index(layers, name="layer")
-    )
-
-
-def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
-    """Which rank by score the channel has that costs a class the most IoU, by class: 1 is the best; NaN if unknown.
-
-    Parameters
-    ----------
-    found : of `discrimination`.
-    loss : of `iou_loss`.
-    """
-    ranks = []
-    for name in found["class"].values:
-        score, lost = found["score"].sel({"class": name}), loss.sel({"class": name})
-        known = bool(score.notnull().any() and lost.notnull().any())
-        ranks.append(float((score > score.sel(channel=_largest(lost))).sum() + 1) if known else np.nan)
-    return ranks
-
-
-def boldest_channel(sums: xr.Dataset, name: str) -> int:
-    """The channel of one network with the most contrast across the borders of a class.
-
-    Parameters
-    ----------
-    sums : of `edge_sums`.
-    """
-    return _largest(edge_profiles(sums)["contrast"].sel({"class": name}))
-
-
-def _largest(values: xr.DataArray) -> int:
-    """Channel of the largest value; the first where none is known."""
-    return int(values["channel"].values[values.fillna(-np.inf).argmax("channel").item()])
-
-
-def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
-    """Coefficient of variation inside a region of a scene, median over the channels that are alive there.
-
-    Other, which merges six classes of objects, is the diverse region of HSI-Drive. Larger is less homogeneous.
-    """
-    one = sums[["pixels", "total", "square"]].sel(region=[region])
-    return homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
-
-
-def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
-    """A measure of `edge_measures`, mean over the classes that have a border."""
-    if measure in _AT_THE_BORDER:
-        sums = sums.sel(distance=abs(sums["distance"]) < 1)  # all that they need: the rest would only cost time
-    return edge_measures(sums)[measure].mean("class")
-
-
-def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> pd.DataFrame:
-    """A figure of every variant: mean over seeds, range over seeds, and 95 % interval over scenes of that mean.
-
-    Parameters
-    ----------
-    sums, statistic : of them.
-    seed : of the resampling.
-    pools : whether the statistic reads nothing but sums over the scenes. A resample is then a weighted sum, much
-        quicker made than scenes put together.
-
-    Returns
-    -------
-    One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
-    where nothing is known, there is one scene only, or, for least and most, one network only.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
-        each = statistic(sums)
-        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
-    columns = {
-        "mean": each.mean("seed"),
-        "least": each.min("seed").where(each.sizes["seed"] > 1),
-        "most": each.max("seed").where(each.sizes["seed"] > 1),
-        "low": bounds["low"],
-        "high": bounds["high"],
-    }
-    return pd.DataFrame({name: values.values for name, values in columns.items()}, index=each["variant"].values)
-
-
-def compare(
-    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
-) -> pd.DataFrame:
-    """A figure of some variants less that of others, with both its intervals.
-
-    Parameters
-    ----------
-    sums, statistic, seed, pools : as in `by_variant`.
-    more, less : names of variants.
-
-    Returns
-    -------
-    Rows "over seeds" (Welch) and "over scenes" (bootstrap): difference, low, high. The first says whether other
-    trainings would agree, the second whether other scenes would. NaN where nothing is known.
-    """
-    trainings = _contrast_or_nothing(statistic(sums), more, less)
-    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed, pools)
-    rows = {
-        "over seeds": (trainings.mean, trainings.low, trainings.high),
-        "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
-
-
-def findings(
-    statements: Mapping[str, Statistic],
-    sums: xr.Dataset,
-    seed: int,
-    more: Sequence[str] = MANY,
-    less: Sequence[str] = FEW,
-    pools: bool = False,
-) -> pd.DataFrame:
-    """What the run says to statements that a figure is larger in some variants than in others.
-
-    Parameters
-    ----------
-    statements : words -> figure.
-    sums, seed, more, less, pools : as in `compare`.
-
-    Returns
-    -------
-    Two rows a statement: statement, interval, difference, low, high, verdict; none where the sums lack a variant.
-    """
-    if not {*more, *less} <= set(sums["variant"].values):
-        return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
-    parts = [
-        compare(sums, statistic, seed, more, less, pools).reset_index().assign(statement=words)
-        for words, statistic in statements.items()
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
-    return table[["statement", "interval", "difference", "low", "high", "verdict"]]
-
-
-def _verdict(low: float, high: float) -> str:
-    if low > 0:
-        return "holds"
-    return "the reverse holds" if high < 0 else "cannot be told"
-
-
-def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
-    """Mean over some variants less that over others, with Welch's interval over seeds.
-
-    Parameters
-    ----------
-    values : (variant, seed)
-    more, less : names of variants.
-
-    Raises
-    ------
-    ValueError
-        If either side has no finite value.
-    """
-    one, other = (values.sel(variant=list(names)).mean("variant") for names in (more, less))
-    return difference(one, other)
-
-
-def _contrast_or_nothing(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
-    try:
-        return contrast(values, more, less)
-    except ValueError:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-
-
-def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.DataArray:
-    return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
-
-
-def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
-    return interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", pools=pools)
+def _similarity(subjects: Sequence[Subject], draw: int) -> xr.Dataset:
+    sources = {}
+    for one in subjects:
+        sources[source_name(one.variant, one.seed)] = Source(one.model, one.scenes)
+        if one.seed == draw:
+            sources[source_name(one.variant, one.seed, "moved")] = Source(one.model, one.scenes, "moved")
+            if len(one.scenes) > 1:
+                name = source_name(one.variant, one.seed, "other scene")
+                sources[name] = Source(one.model, one.scenes, "other scene")
+    return moments(sources, names=subjects[0].names, seed=draw)

@@ -1,20 +1,15 @@
-"""Who speaks for a class, by band, by place and by layer: exact decompositions of test scenes, kept in the store.
+"""Chapter 7's measurements: who speaks for a class, by band, by place, by layer, and along a path.
 
-An artefact a network holds means over regions per scene, never maps; tables, figures, bootstraps and the ledger follow
-from them. Costly parts go over some of the test scenes only, evenly spaced.
-
-Which bands speak for a class along the path from the average pixel, and how many nodes the path needs.
-
-Integrated gradients of one number, the mean margin of a class over its pixels in one light, need one backward pass a
-node; `hsiutils.attribution.decompose` does the same for every logit of the image. How far the path is from summing to
-the logits is asked at every pixel and class, for a ladder of nodes: one tangent a node.
+Decompositions are exact, and go over some of the test scenes only, evenly spaced. The path runs from the average pixel
+to the image: integrated gradients of one number, the mean margin of a class over its pixels in one light, need one
+backward pass a node. How far the path is from summing to the logits is asked at every pixel and class, for a ladder of
+nodes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -29,11 +24,11 @@ from hsiutils.attribution.result import Decomposition
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.inputs import variant
-from hsiutils.models.train import load_trained
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper import run as pipeline
-from hsiutils.paper import store
-from hsiutils.paper.run import Run
+from hsiutils.paper.study import Subject, study
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 SCENES = 8
 """Test scenes on which regions feed each other, by default."""
@@ -44,32 +39,98 @@ REFERENCE_SCENES = 16
 SOURCES = (*CLASSES, "Unlabelled")
 LIGHTS = ("sunlit", "shadowed")
 AVERAGE, BIASES = "average pixel", "biases"
-Scene = tuple[Tensor, NDArray[Any], NDArray[Any] | None]
-"""Network input (channels, h, w), class indices (h, w), share of the sun (h, w) where it is known."""
+NODES = 32
+"""Of the spectra's path, by default."""
+LADDER = (4, 16, 64)
+"""Nodes at which completeness is asked, by default: each step four times the last."""
 
 
-def feeding(run: Run, name: str, seed: int, most: int = SCENES) -> xr.Dataset:
+def feeding(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
     """What the pixels of every class add to the logits over every class, by scene.
 
     Returns
     -------
     Dataset of `feeding_of` along scene.
     """
-    average = average_pixel(run, name)
-    names = spaced(pipeline.data(run).names("test"), most)
-    return kept(run, name, seed, "feeding", names, lambda model, scene: feeding_of(model, *scene, average))
+    return study(run, "feeding", _feeding, (name, seed), spaced(run.data.names("test"), most))
 
 
-def spectra(run: Run, name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
+def spectra(run: "Run", name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
     """What every band and every layer's bias adds to the logits over every class, by scene.
 
     Returns
     -------
     Dataset of `spectra_of` along scene.
     """
-    average = average_pixel(run, name)
-    names = spaced(pipeline.data(run).names("test"), most)
-    return kept(run, name, seed, "spectra", names, lambda model, scene: spectra_of(model, *scene, average))
+    return study(run, "spectra", _spectra, (name, seed), spaced(run.data.names("test"), most))
+
+
+def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.DataArray:
+    """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
+    found = study(run, "band-maps", _band_maps, (name, run.seed), [scene], target=target)
+    return found["contribution"].isel(scene=0, drop=True)
+
+
+def walked(run: "Run", name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
+    """Path spectra of the run's first network of a variant, over some test scenes.
+
+    Returns
+    -------
+    Dataset of `walked_of` along scene.
+    """
+    scenes = spaced(run.data.names("test"), most)
+    return study(run, "path", _walked, (name, run.seed), scenes, class_name=class_name, nodes=nodes)
+
+
+def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mapping[int, float]:
+    """Completeness of the path by number of nodes, of the run's first network of a variant on one test scene.
+
+    The largest error at any pixel and class, relative to the largest change of any logit.
+    """
+    scenes = spaced(run.data.names("test"), 1)
+    found = study(run, "completeness", _completeness, (name, run.seed), scenes, ladder=list(ladder))
+    return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))
+
+
+def average_pixel(subject: Subject) -> NDArray[np.float64]:
+    """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
+    scenes = subject.inputs(spaced(subject.data.names("train"), REFERENCE_SCENES))
+    means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(scenes))]
+    return np.asarray(np.mean(means, axis=0))
+
+
+def _feeding(subject: Subject) -> xr.Dataset:
+    return subject.by_scene(partial(feeding_of, subject.model, average=average_pixel(subject)))
+
+
+def _spectra(subject: Subject) -> xr.Dataset:
+    return subject.by_scene(partial(spectra_of, subject.model, average=average_pixel(subject)))
+
+
+def _band_maps(subject: Subject, target: str) -> xr.Dataset:
+    average = average_pixel(subject)
+
+    def maps(image: Tensor, *_: object) -> xr.Dataset:
+        parts = margins(decompose(subject.model, image, reference=average).contribution)
+        return parts.sel({"class": target}, drop=True).astype(np.float32).to_dataset(name="contribution")
+
+    return subject.by_scene(maps)
+
+
+def _walked(subject: Subject, class_name: str, nodes: int) -> xr.Dataset:
+    measure = partial(walked_of, subject.model, average=average_pixel(subject), class_name=class_name, nodes=nodes)
+    return subject.by_scene(measure)
+
+
+def _completeness(subject: Subject, ladder: Sequence[int]) -> xr.Dataset:
+    average = average_pixel(subject)
+
+    def errors(image: Tensor, *_: object) -> xr.Dataset:
+        whole = np.zeros(image.shape[1:], dtype=int)
+        found = [decompose(subject.model, image, whole, reference=average, nodes=nodes) for nodes in ladder]
+        return xr.Dataset({"completeness": ("nodes", [one.completeness for one in found])})
+
+    return subject.by_scene(errors)
 
 
 def feeding_of(
@@ -140,12 +201,7 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
     return {f"{name}{tail}": (truth == i) & mask for tail, mask in shine.items() for i, name in enumerate(CLASSES)}
 
 
-def average_pixel(run: Run, name: str) -> NDArray[np.float64]:
-    """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
-    return _average_pixel(run, name).copy()
-
-
-def wavelengths(run: Run, name: str) -> NDArray[np.float64]:
+def wavelengths(run: "Run", name: str) -> NDArray[np.float64]:
     """Band centres of a variant's channels, nm, in their order.
 
     Raises
@@ -153,24 +209,10 @@ def wavelengths(run: Run, name: str) -> NDArray[np.float64]:
     ValueError
         If its channels are no bands.
     """
-    chosen, centres = variant(name), pipeline.data(run).sensor.wavelengths_nm
+    chosen, centres = variant(name), run.data.sensor.wavelengths_nm
     if chosen.pca is not None or chosen.intensity:
         raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
     return centres if chosen.bands is None else centres[list(chosen.bands)]
-
-
-def over_seeds(run: Run, measure: Callable[..., xr.Dataset], variants: Iterable[str], **options: int) -> xr.Dataset:
-    """A measure of every seed's network, along variant and seed; for variants of the same channels, or by region.
-
-    Parameters
-    ----------
-    measure : `feeding` or `spectra`.
-    """
-    rows = [
-        xr.concat([measure(run, name, seed, **options) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
-        for name in variants
-    ]
-    return xr.concat(rows, dim=xr.Variable("variant", list(variants)))
 
 
 def pooled(found: xr.Dataset, variable: str = "contribution") -> xr.DataArray:
@@ -230,19 +272,6 @@ def rank_agreement(rows: NDArray[np.float64]) -> float:
     return float(np.mean(pairs)) if pairs else float("nan")
 
 
-def band_maps(run: Run, name: str, scene: str, target: str) -> xr.DataArray:
-    """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
-    average = average_pixel(run, name)
-
-    def build(model: UNet, shown: Scene) -> xr.Dataset:
-        parts = margins(decompose(model, shown[0], reference=average).contribution).sel({"class": target}, drop=True)
-        return parts.astype(np.float32).to_dataset(name="contribution")
-
-    found = kept(run, name, run.seed, "band-maps", [scene], build, {"target": target})
-    maps: xr.DataArray = found["contribution"].isel(scene=0, drop=True)
-    return maps
-
-
 def _means(values: xr.DataArray, places: Mapping[str, NDArray[np.bool_]]) -> xr.DataArray:
     """(..., y, x) -> (..., target): mean over each place in float64, NaN where it is empty."""
     masks = xr.DataArray(np.stack(list(places.values())), dims=("target", "y", "x"), coords={"target": list(places)})
@@ -260,82 +289,6 @@ def _closure(found: Decomposition) -> dict[str, Any]:
     return {"relative": float(found.relative.max()), "checked": found.relative.size}
 
 
-def kept(
-    run: Run,
-    name: str,
-    seed: int,
-    kind: str,
-    names: Sequence[str],
-    build: Callable[[UNet, Scene], xr.Dataset],
-    more: Mapping[str, Any] | None = None,
-    modules: tuple[str, ...] = ("hsiutils.paper.bands",),
-) -> xr.Dataset:
-    """What `build` makes of one network and each of some scenes, along scene: made once, then from the store.
-
-    Parameters
-    ----------
-    kind : of the artefact.
-    more : what else determines it.
-    modules : whose code makes it.
-    """
-    (trained,) = pipeline.models(run, [(name, seed)], progress=False)
-
-    def make(folder: Path) -> None:
-        model = load_trained(trained.folder).model
-        parts = [build(model, scene) for scene in _scenes(run, name, names)]
-        xr.concat(parts, dim=xr.Variable("scene", list(names))).to_netcdf(folder / _FILE, engine="h5netcdf")
-
-    inputs = {"model": trained.key, "data": pipeline.data_key(run), "scenes": list(names), **(more or {})}
-    made = store.artefact(kind, inputs, modules, make)
-    return xr.load_dataset(made.folder / _FILE, engine="h5netcdf")
-
-
-_FILE = "means.nc"
-
-
-def _scenes(run: Run, name: str, names: Sequence[str]) -> Iterable[Scene]:
-    drive, scenes = pipeline.data(run), pipeline.inputs(run, name, names)
-    for index, scene in enumerate(names):
-        x, truth = scenes[index]
-        light = pipeline.sunlit(drive, [scene])
-        yield x, truth.numpy(), None if light is None else light[0]
-
-
-@cache
-def _average_pixel(run: Run, name: str) -> NDArray[np.float64]:
-    names = spaced(pipeline.data(run).names("train"), REFERENCE_SCENES)
-    scenes = pipeline.inputs(run, name, names)
-    means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(names))]
-    return np.asarray(np.mean(means, axis=0))
-
-
-NODES = 32
-"""Of the spectra's path, by default."""
-LADDER = (4, 16, 64)
-"""Nodes at which completeness is asked, by default: each step four times the last."""
-
-
-def walked(run: Run, name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
-    """Path spectra of the run's first network of a variant, over some test scenes.
-
-    Returns
-    -------
-    Dataset of `walked_of` along scene.
-    """
-    average = average_pixel(run, name)
-    scenes = spaced(pipeline.data(run).names("test"), most)
-    return kept(
-        run,
-        name,
-        run.seed,
-        "path",
-        scenes,
-        lambda model, scene: walked_of(model, *scene, average, class_name, nodes),
-        {"class": class_name, "nodes": nodes},
-        ("hsiutils.paper.bands",),
-    )
-
-
 def walked_of(
     model: UNet,
     x: Tensor,
@@ -349,7 +302,7 @@ def walked_of(
 
     Parameters
     ----------
-    x, truth, light, average : as in `hsiutils.paper.bands.feeding_of`.
+    x, truth, light, average : as in `feeding_of`.
 
     Returns
     -------
@@ -377,21 +330,3 @@ def _spectrum(
     target = margin(model, x, class_name, mask)
     found = integrated_gradients(model, x, target, reference=average, nodes=nodes)
     return found.map.sum(("y", "x"), dtype=np.float64).values, found.residual
-
-
-def completeness(run: Run, name: str, ladder: Sequence[int] = LADDER) -> Mapping[int, float]:
-    """Completeness of the path by number of nodes, of the run's first network of a variant on one test scene.
-
-    The largest error at any pixel and class, relative to the largest change of any logit.
-    """
-    average = average_pixel(run, name)
-
-    def build(model: UNet, scene: tuple[Tensor, Any, Any]) -> xr.Dataset:
-        whole = np.zeros(scene[0].shape[1:], dtype=int)
-        found = [decompose(model, scene[0], whole, reference=average, nodes=nodes) for nodes in ladder]
-        return xr.Dataset({"completeness": ("nodes", [one.completeness for one in found])})
-
-    scenes = spaced(pipeline.data(run).names("test"), 1)
-    more = {"ladder": list(ladder)}
-    found = kept(run, name, run.seed, "completeness", scenes, build, more, ("hsiutils.paper.bands",))
-    return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))

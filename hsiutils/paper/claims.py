@@ -1,6 +1,7 @@
 """The ledger: what the paper claims, what a run measures, and the verdict, which no author gives by hand.
 
-What the ledger's claims are measured by: one small function a claim, of a run.
+claims.yaml holds the claims, one small function each measures them (`MEASURES`), and `judge` holds the measured
+interval against what a claim expects.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,24 +22,24 @@ from hsiutils.analysis.intervals import Estimate, difference, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
 from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import scores
-from hsiutils.paper import activations as activation_results
-from hsiutils.paper import activations as activation_study
-from hsiutils.paper import conservativeness as audit_study
-from hsiutils.paper import run as pipeline
-from hsiutils.paper.activations import FEW, MANY
+from hsiutils.paper import activations, conservativeness, merits, table1
 from hsiutils.paper.bands import feeding, self_feed
-from hsiutils.paper.run import Run
+from hsiutils.paper.merits import FEW, MANY
+from hsiutils.paper.study import over_networks
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 
 class NotTestable(Exception):
     """A claim cannot be tested with this run; the message says why."""
 
 
-Measure = Callable[[Run], Estimate]
+Measure = Callable[["Run"], Estimate]
 
 
 def _cell(variant: str, name: str) -> Measure:
-    def measure(run: Run) -> Estimate:
+    def measure(run: "Run") -> Estimate:
         if run.data_root is None:
             raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
         return mean_over_seeds(_iou(run, variant, name))
@@ -46,20 +47,19 @@ def _cell(variant: str, name: str) -> Measure:
     return measure
 
 
-def marks_fall(run: Run) -> Estimate:
+def marks_fall(run: "Run") -> Estimate:
     """IoU of Road Marks, 3 channels minus 25 with PN, points."""
     return difference(_iou(run, "3", "Road Marks"), _iou(run, "25-PN", "Road Marks"))
 
 
-def vegetation_rise(run: Run) -> Estimate:
+def vegetation_rise(run: "Run") -> Estimate:
     """IoU of Vegetation, 25 channels with PN minus 3, points."""
     return difference(_iou(run, "25-PN", "Vegetation"), _iou(run, "3", "Vegetation"))
 
 
-def variability_gain(run: Run) -> Estimate:
+def variability_gain(run: "Run") -> Estimate:
     """Spearman correlation over the classes of class variability and IoU gained from 1 to 25 channels, by seed."""
-    drive = pipeline.data(run)
-    variability = class_variability(statistics(drive, drive.names("train"))).values
+    variability = class_variability(statistics(run.data, run.data.names("train"))).values
     gain = _scores(run, "25")["iou"].values - _scores(run, "1")["iou"].values  # (seed, class)
     known = np.isfinite(variability) & np.isfinite(gain).all(axis=0)
     if known.sum() < 3:
@@ -67,82 +67,83 @@ def variability_gain(run: Run) -> Estimate:
     return mean_over_seeds([stats.spearmanr(variability[known], row[known]).statistic for row in gain])
 
 
-def pn_robustness(run: Run) -> Estimate:
+def pn_robustness(run: "Run") -> Estimate:
     """Mean IoU lost from sunlit to shadowed pixels, 25 channels minus 25 with PN, points."""
     return difference(_lost_in_shadow(run, "25"), _lost_in_shadow(run, "25-PN"))
 
 
-def pn_edge_cost(run: Run) -> Estimate:
+def pn_edge_cost(run: "Run") -> Estimate:
     """Boundary IoU of Road Marks, 25 channels minus 25 with PN, points."""
     one, other = (_scores(run, name)["boundary_iou"].sel({"class": "Road Marks"}) * 100 for name in ("25", "25-PN"))
     return difference(_finite(one), _finite(other))
 
 
-def head_gap(run: Run) -> Estimate:
+def head_gap(run: "Run") -> Estimate:
     """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
-    gaps = activation_study.over_networks(run, activation_study.head_sums)["gap"]
+    gaps = over_networks(run, activations.head_sums)["gap"]
     return mean_over_seeds(gaps.max(["variant", "scene"]))
 
 
-def likeness_of_inputs(run: Run) -> Estimate:
+def likeness_of_inputs(run: "Run") -> Estimate:
     """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
-    variants = [name for name in activation_study.PAPER_VARIANTS if name in run.variants]
-    pairs = likeness(activation_study.similarity_sums(run), variants, run.seeds)
+    variants = [name for name in activations.PAPER_VARIANTS if name in run.variants]
+    pairs = likeness(activations.similarity_sums(run), variants, run.seeds)
     with _testable():
         return beyond_seeds(pairs)
 
 
-def vegetation_on_road(run: Run) -> Estimate:
+def vegetation_on_road(run: "Run") -> Estimate:
     """Placement of vegetation on the way to Road, mean of 1 and 3 channels minus 25 with PN."""
-    sums = activation_results.evidence(_compared(run, activation_study.head_sums))
+    sums = merits.evidence(_compared(run, activations.head_sums))
     with _testable():
-        return activation_results.contrast(activation_results.placement(sums), FEW, MANY)
+        return merits.contrast(merits.placement(sums), FEW, MANY)
 
 
-def vegetation_share(run: Run) -> Estimate:
+def vegetation_share(run: "Run") -> Estimate:
     """Share of the positive contributions to Road on true vegetation, plain weights, %, 1 and 3 minus 25 with PN."""
-    sums = activation_results.evidence(_compared(run, activation_study.head_sums), margin=False)
+    sums = merits.evidence(_compared(run, activations.head_sums), margin=False)
     with _testable():
-        return activation_results.contrast(100 * activation_results.road_share(sums), FEW, MANY)
+        return merits.contrast(100 * merits.road_share(sums), FEW, MANY)
 
 
-def inhomogeneity(run: Run) -> Estimate:
+def inhomogeneity(run: "Run") -> Estimate:
     """Coefficient of variation of activations inside Other, 25 channels with PN minus the mean of 1 and 3."""
-    sums = _compared(run, activation_study.head_sums)
+    sums = _compared(run, activations.head_sums)
     with _testable():
-        return activation_results.contrast(activation_results.variation(sums), MANY, FEW)
+        return merits.contrast(merits.variation(sums), MANY, FEW)
 
 
-def edge_noise(run: Run) -> Estimate:
+def edge_noise(run: "Run") -> Estimate:
     """Noise of conv2d_1 along label borders, in standard deviations, 25 channels with PN minus the mean of 1 and 3."""
-    sums = _compared(run, activation_study.edge_sums)
+    sums = _compared(run, activations.edge_sums)
     with _testable():
-        return activation_results.contrast(activation_results.edge_noise(sums), MANY, FEW)
+        return merits.contrast(merits.edge_noise(sums), MANY, FEW)
 
 
-def vegetation_feeds_road(run: Run) -> Estimate:
+def vegetation_feeds_road(run: "Run") -> Estimate:
     """How far vegetation's input pixels speak for Road at their own place, -1..1, 1 and 3 channels minus 25 with PN."""
     pull = self_feed(_compared(run, feeding))
     with _testable():
-        return activation_results.contrast(pull, FEW, MANY)
+        return merits.contrast(pull, FEW, MANY)
 
 
-def gradcam_residual(run: Run) -> Estimate:
+def gradcam_residual(run: "Run") -> Estimate:
     """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
-    variant, scenes = audit_study.subject(run), audit_study.audited_scenes(run)
-    found = audit_study.summary(run, variant, run.seeds, scenes)["median"]
-    last = pipeline.model(run, variant).model.config.last
+    variant, scenes = conservativeness.subject(run), conservativeness.audited_scenes(run)
+    found = conservativeness.summary(run, variant, scenes)["median"]
+    last = run.model(variant).model.config.last
     return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
 
 
-def gradcam_survival(run: Run) -> Estimate:
+def gradcam_survival(run: "Run") -> Estimate:
     """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
     return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
 
 
-def guided_survival(run: Run) -> Estimate:
+def guided_survival(run: "Run") -> Estimate:
     """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
-    return mean_over_seeds(_known(_survival(run).sel({"method": list(audit_study.GUIDED)}).min("method", skipna=False)))
+    both = _survival(run).sel({"method": list(conservativeness.GUIDED)})
+    return mean_over_seeds(_known(both.min("method", skipna=False)))
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
@@ -168,15 +169,15 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "vegetation_feeds_road": vegetation_feeds_road,
     }
 )
-"""Measures by the name that data/claims.yaml uses."""
+"""Measures by the name that claims.yaml uses."""
 
 
-def _compared(run: Run, measure: Callable[[Run, str, int], xr.Dataset]) -> xr.Dataset:
+def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
     """A measure of the networks that the paper's sentences on its Figs. 5 and 6 compare."""
     missing = [name for name in (*FEW, *MANY) if name not in run.variants]
     if missing:
         raise NotTestable(f"needs variant {', '.join(missing)}; this run has {', '.join(run.variants)}")
-    return activation_study.over_networks(run, measure, [*FEW, *MANY])
+    return over_networks(run, measure, [*FEW, *MANY])
 
 
 @contextmanager
@@ -188,9 +189,9 @@ def _testable() -> Iterator[None]:
         raise NotTestable(str(reason)) from reason
 
 
-def _survival(run: Run) -> xr.DataArray:
-    scenes = audit_study.audited_scenes(run, 1)
-    left = audit_study.survival(run, audit_study.subject(run), run.seeds, scenes)
+def _survival(run: "Run") -> xr.DataArray:
+    scenes = conservativeness.audited_scenes(run, 1)
+    left = conservativeness.survival(run, conservativeness.subject(run), scenes)
     return left.sel(sign="absolute").mean("scene")
 
 
@@ -201,11 +202,11 @@ def _known(values: xr.DataArray) -> xr.DataArray:
 
 
 @cache
-def _evaluation(run: Run) -> xr.Dataset:
-    return pipeline.evaluation(run, progress=False)
+def _evaluation(run: "Run") -> xr.Dataset:
+    return table1.evaluation(run, progress=False)
 
 
-def _scores(run: Run, variant: str, region: str = "all") -> xr.Dataset:
+def _scores(run: "Run", variant: str, region: str = "all") -> xr.Dataset:
     """Scores of one variant's networks, (seed, class)."""
     if variant not in run.variants:
         raise NotTestable(f"needs variant {variant!r}; this run has {', '.join(run.variants)}")
@@ -215,11 +216,11 @@ def _scores(run: Run, variant: str, region: str = "all") -> xr.Dataset:
     return scores(counts.sel(variant=variant, region=region, drop=True))
 
 
-def _iou(run: Run, variant: str, name: str) -> xr.DataArray:
+def _iou(run: "Run", variant: str, name: str) -> xr.DataArray:
     return _finite(_scores(run, variant)["iou"].sel({"class": name}) * 100)
 
 
-def _lost_in_shadow(run: Run, variant: str) -> xr.DataArray:
+def _lost_in_shadow(run: "Run", variant: str) -> xr.DataArray:
     sun, shadow = (_scores(run, variant, region)["iou"] for region in ("sunlit", "shadowed"))
     both = np.isfinite(sun) & np.isfinite(shadow)  # the same classes on both sides, or the means do not compare
     return _finite((sun.where(both).mean("class") - shadow.where(both).mean("class")) * 100)
@@ -243,7 +244,7 @@ _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper; see data/claims.yaml for the fields."""
+    """One sentence of the paper; see claims.yaml for the fields."""
 
     id: str
     where: str
@@ -277,7 +278,7 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     return [_claim(entry, path) for entry in entries]
 
 
-def evaluate_claims(run: Run, path: Path = LEDGER) -> list[Verdict]:
+def evaluate_claims(run: "Run", path: Path = LEDGER) -> list[Verdict]:
     """Measure every claim with a run and judge it."""
     return [_judge(claim, run) for claim in read_claims(path)]
 
@@ -315,7 +316,7 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _judge(claim: Claim, run: Run) -> Verdict:
+def _judge(claim: Claim, run: "Run") -> Verdict:
     if claim.measure is None or claim.expects is None:
         return Verdict(claim, NOT_MEASURED if claim.expects else NOT_TESTABLE, None)
     try:

@@ -7,8 +7,7 @@ the scene: one unit for all methods, and none that is divided by a logit near ze
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -19,11 +18,11 @@ from hsiutils.attribution.audit import audit
 from hsiutils.attribution.checks import parameter_randomisation
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
-from hsiutils.models.train import load_trained
 from hsiutils.models.unet import UNet
-from hsiutils.paper import run as pipeline
-from hsiutils.paper import store
-from hsiutils.paper.run import Run
+from hsiutils.paper.study import Subject, over_networks, study
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 RANDOMISED = ("CAM", "GradCAM", "gradient", "linear decomposition", "Guided BackProp", "Guided GradCAM")
 """Methods whose maps are followed down the cascade: the paper's, and what they stand against."""
@@ -34,29 +33,27 @@ SCENES = 1
 """Test scenes that are audited for each seed. Every pixel and class of a scene counts, and the spread is over seeds."""
 PATCH = 16
 """Side of occlusion's patches, pixels: with smaller ones it costs more than all other methods together."""
-_FILE = "found.nc"
-_MODULES = ("hsiutils.attribution.leaderboard", "hsiutils.attribution.audit", "hsiutils.data.hsidrive")
 
 
-def subject(run: Run) -> str:
+def subject(run: "Run") -> str:
     """Variant that is explained: the paper's 25 channels with PN where the run has it, else the run's last."""
     return "25-PN" if "25-PN" in run.variants else run.variants[-1]
 
 
-def audited_scenes(run: Run, count: int = SCENES) -> list[str]:
-    """At most so many test scenes, evenly spaced through their list.
+def audited_scenes(run: "Run", count: int = SCENES) -> list[str]:
+    """At most so many test scenes, evenly spaced through their list, each in the middle of its part.
 
     Raises
     ------
     ValueError
         If `count` is not positive.
     """
-    return spaced(pipeline.data(run).names("test"), count, centred=True)
+    return spaced(run.data.names("test"), count, centred=True)
 
 
-def residuals(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
+def residuals(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
     """Audit of one network on one scene: variables of `hsiutils.attribution.audit.audit`, without its axis image."""
-    return _found(run, variant, seed, scene, "audit", {"patch": PATCH}, _audited)
+    return _of_scene(run, "audit", audited, variant, seed, scene, patch=PATCH)
 
 
 def relative(found: xr.Dataset) -> xr.DataArray:
@@ -73,18 +70,19 @@ def in_units(found: xr.Dataset) -> xr.DataArray:
     return found["residual"] / unit.where(unit > 0)
 
 
-def summary(run: Run, variant: str, seeds: Sequence[int], scenes: Sequence[str]) -> xr.Dataset:
+def summary(run: "Run", variant: str, scenes: Sequence[str]) -> xr.Dataset:
     """Median and largest `relative` residual over pixels and classes, (seed, scene, method)."""
     over = ["class", "y", "x"]
-    parts = [[relative(residuals(run, variant, seed, scene)) for scene in scenes] for seed in seeds]
-    tables = [
-        xr.concat([xr.Dataset({"median": part.median(over), "largest": part.max(over)}) for part in row], "scene")
-        for row in parts
-    ]
-    return xr.concat(tables, xr.Variable("seed", list(seeds))).assign_coords(scene=list(scenes))
+
+    def measure(run: "Run", variant: str, seed: int) -> xr.Dataset:
+        parts = [relative(residuals(run, variant, seed, scene)) for scene in scenes]
+        tables = [xr.Dataset({"median": part.median(over), "largest": part.max(over)}) for part in parts]
+        return xr.concat(tables, xr.Variable("scene", list(scenes)))
+
+    return over_networks(run, measure, [variant]).isel(variant=0, drop=True)
 
 
-def randomisation(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
+def randomisation(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
     """Cascading randomisation of one network on one scene (`hsiutils.attribution.checks.parameter_randomisation`).
 
     The new weights are drawn from the network's own seed.
@@ -95,64 +93,59 @@ def randomisation(run: Run, variant: str, seed: int, scene: str) -> xr.Dataset:
         `spearman` and `ssim` (method, layer, sign) down the cascade, of one draw; `upper` (draw, method, sign), the
         rank correlation with head and decoder redrawn, of `DRAWS` draws.
     """
-    settings = {"methods": RANDOMISED, "draws": DRAWS}
-    return _found(run, variant, seed, scene, "randomisation", settings, partial(_randomised, seed=seed))
+    return _of_scene(run, "randomisation", randomised, variant, seed, scene, methods=RANDOMISED, draws=DRAWS)
 
 
-def survival(run: Run, variant: str, seeds: Sequence[int], scenes: Sequence[str]) -> xr.DataArray:
+def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.DataArray:
     """Rank correlation of the maps left after the head and the decoder are redrawn, (seed, scene, method, sign).
 
     The mean over draws.
     """
-    left = [
-        [randomisation(run, variant, seed, scene)["upper"].mean("draw", skipna=False) for scene in scenes]
-        for seed in seeds
-    ]
-    rows = [xr.concat(row, xr.Variable("scene", list(scenes))) for row in left]
-    return xr.concat(rows, xr.Variable("seed", list(seeds)))
+
+    def measure(run: "Run", variant: str, seed: int) -> xr.Dataset:
+        parts = [randomisation(run, variant, seed, scene)[["upper"]].mean("draw", skipna=False) for scene in scenes]
+        return xr.concat(parts, xr.Variable("scene", list(scenes)))
+
+    return over_networks(run, measure, [variant])["upper"].isel(variant=0, drop=True)
 
 
-def board(run: Run, variant: str, seed: int, scene: str, pixels: int = 3) -> xr.Dataset:
+def board(run: "Run", variant: str, seed: int, scene: str, pixels: int = 3) -> xr.Dataset:
     """The leaderboard of all methods for one network and scene (`hsiutils.attribution.leaderboard.leaderboard`)."""
-    settings = {"methods": tuple(METHODS), "patch": PATCH, "pixels": pixels}
-    return _found(run, variant, seed, scene, "leaderboard", settings, partial(_ranked, seed=seed, pixels=pixels))
+    return _of_scene(run, "leaderboard", ranked, variant, seed, scene, patch=PATCH, pixels=pixels)
 
 
-def _audited(model: UNet, image: Tensor) -> xr.Dataset:
-    return audit(model, image, patch=PATCH).isel(image=0)
+def _of_scene(
+    run: "Run", kind: str, build: Callable[..., xr.Dataset], variant: str, seed: int, scene: str, **settings: Any
+) -> xr.Dataset:
+    return study(run, kind, build, (variant, seed), [scene], **settings).isel(scene=0, drop=True)
 
 
-def _randomised(model: UNet, image: Tensor, seed: int) -> xr.Dataset:
-    methods = {name: METHODS[name] for name in RANDOMISED}
+def audited(subject: Subject, patch: int) -> xr.Dataset:
+    """Residuals of all methods at every pixel and class, along scene."""
+    return subject.by_scene(lambda image, *_: audit(subject.model, image, patch=patch).isel(image=0))
+
+
+def randomised(subject: Subject, methods: Sequence[str], draws: int) -> xr.Dataset:
+    """Of each scene, the cascade of `randomisation` and its upper part drawn several times."""
+    return subject.by_scene(lambda image, *_: _redrawn(subject.model, image, subject.seed, methods, draws))
+
+
+def ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:
+    """The leaderboard of all methods, along scene."""
+    methods: dict[str, Callable[..., Any]] = {**METHODS, "occlusion": partial(METHODS["occlusion"], patch=patch)}
+    return subject.by_scene(
+        lambda image, *_: leaderboard(
+            subject.model, image, question(subject.model, image, pixels), methods, seed=subject.seed
+        )
+    )
+
+
+def _redrawn(model: UNet, image: Tensor, seed: int, names: Sequence[str], draws: int) -> xr.Dataset:
+    methods = {name: METHODS[name] for name in names}
     region, upper = question(model, image).region, upper_layers(model)[-1]
     found = parameter_randomisation(model, image, region, methods, layers=stops(model), seed=seed)
     drawn = [found["spearman"].sel(layer=upper, drop=True)]
-    for draw in np.random.SeedSequence(seed).generate_state(DRAWS - 1):
+    for draw in np.random.SeedSequence(seed).generate_state(draws - 1):
         again = parameter_randomisation(model, image, region, methods, layers=[upper], seed=int(draw))
         drawn.append(again["spearman"].sel(layer=upper, drop=True))
     return found.assign(upper=xr.concat(drawn, "draw"))
-
-
-def _ranked(model: UNet, image: Tensor, seed: int, pixels: int) -> xr.Dataset:
-    methods: dict[str, Callable[..., Any]] = {**METHODS, "occlusion": partial(METHODS["occlusion"], patch=PATCH)}
-    return leaderboard(model, image, question(model, image, pixels), methods, seed=seed)
-
-
-def _found(
-    run: Run,
-    variant: str,
-    seed: int,
-    scene: str,
-    kind: str,
-    settings: dict[str, Any],
-    build: Callable[[UNet, Tensor], xr.Dataset],
-) -> xr.Dataset:
-    (trained,) = pipeline.models(run, [(variant, seed)], progress=False)
-    inputs = {"model": trained.key, "data": pipeline.data_key(run), "scene": scene, "seed": seed, **settings}
-
-    def fill(folder: Path) -> None:
-        image, _ = pipeline.inputs(run, variant, [scene])[0]
-        build(load_trained(trained.folder).model, image).to_netcdf(folder / _FILE, engine="h5netcdf")
-
-    made = store.artefact(kind, inputs, _MODULES, fill)
-    return xr.load_dataset(made.folder / _FILE, engine="h5netcdf")

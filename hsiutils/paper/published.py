@@ -14,8 +14,9 @@ from pathlib import Path
 
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import CLASSES
-from hsiutils.data.inputs import FittedVariant, Variant, variant
+from hsiutils.data.inputs import FittedVariant, Variant, fit_inputs, variant
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.source import Source
 from hsiutils.models import unet
 from hsiutils.models.keras import read_keras_config
 from hsiutils.models.train import HISTORY, MANIFEST, WEIGHTS, load_model
@@ -75,17 +76,24 @@ def input_variant(path: Path, wanted: Sequence[str]) -> str:
     )
 
 
-def keep(path: Path, fitted: FittedVariant, folder: Path) -> None:
+def keep(folder: Path, path: Path, name: str, data: Source) -> None:
     """Leave a published network in a folder as `hsiutils.models.train.fit` leaves a trained one.
 
     The history has the single epoch 0, of which nothing is known.
+
+    Parameters
+    ----------
+    folder : to fill.
+    path : of the Keras file.
+    name : of the input variant that it is given.
+    data : whose training scenes set the input's limits where none were published.
 
     Raises
     ------
     FileNotFoundError, ValueError
         As `read_published`; and if the network has other channels than the variant.
     """
-    model = read_published(path)
+    model, fitted = read_published(path), fit_inputs(name, data)
     if model.config.channels != fitted.channels:
         raise ValueError(
             f"{path} takes {model.config.channels} channels, variant {fitted.variant.name} has {fitted.channels}: "

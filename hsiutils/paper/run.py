@@ -1,31 +1,26 @@
-"""From nothing to scores, each step an artefact: scenes, trained networks, counts on the test scenes.
+"""What a run of the book is made with: its sizes, its scenes and its networks, each an artefact.
 
-Every step asks for the ones before it, so a chapter can start anywhere and runs alone.
-
-How much of everything: the same code path from a smoke test to the paper's full size.
+Everything asks for what it needs, so a chapter can start anywhere and runs alone. Profiles say how much of everything:
+the same code path from a smoke test to the paper's full size.
 """
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
-from tqdm import tqdm
+import pandas as pd
 
 from hsiutils import simulate
-from hsiutils.data.classes import CLASSES
-from hsiutils.data.inputs import FittedVariant, fit_inputs, variant
-from hsiutils.data.source import Scenes, Source, fingerprint, open_dataset
-from hsiutils.models.metrics import evaluate
+from hsiutils.data.inputs import variant
+from hsiutils.data.source import Scenes, Source, open_dataset
+from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.models.segmenter import AUTHORS, Recipe
-from hsiutils.models.train import Job, JobsFailed, Trained, fit_many, load_trained
+from hsiutils.models.train import Trained, load_trained
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
+from hsiutils.paper.networks import train_networks
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,6 @@ def profile(name: str) -> Profile:
     raise ValueError(f"unknown profile {name!r}: expected one of {', '.join(known.name for known in PROFILES)}")
 
 
-COUNTS = "counts.nc"
-
-
 @dataclass(frozen=True)
 class Run:
     """What a run of the book is made with.
@@ -158,201 +150,124 @@ class Run:
         count = len(self.seeds)
         return f"{count} seeds" if count > 1 else "one network, no spread over seeds"
 
+    @cached_property
+    def data(self) -> Source:
+        """The data set, opened once; simulated scenes are rendered first if they are not there.
+
+        Raises
+        ------
+        hsiutils.data.layouts.DatasetError
+            If `data_root` holds no data set.
+        """
+        return open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
+
+    @cached_property
+    def data_key(self) -> str:
+        """Name that changes whenever the data set does."""
+        return self._scenes.key if self.data_root is None else self.data.fingerprint()
+
+    @cached_property
+    def _scenes(self) -> store.Artefact:
+        names = simulate.draw_names(self.profile.scenes, self.seed)
+        return simulated(names, simulate.Simulation(seed=self.seed, tiles=self.profile.tiles))
+
+    def networks(self, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
+        """Return the artefacts of networks (variant, seed), training those that are missing side by side.
+
+        Raises
+        ------
+        RuntimeError
+            If some trainings fail, naming variant and seed; the others are kept.
+        FileNotFoundError, ValueError
+            If `weights` are no network for the run's variant, or one of another seed is wanted.
+        """
+        if self.weights is not None:
+            return [self._published(self.weights, name, seed) for name, seed in wanted]
+        own = self.profile
+        names = self.data.classes.names
+        config = UNetConfig(
+            classes=len(names),
+            depth=own.depth,
+            filters=own.filters,
+            norm_momentum=own.norm_momentum,
+            class_names=names,
+        )
+        build = partial(
+            train_networks,
+            networks=list(wanted),
+            data=self.data,
+            config=config,
+            recipe=own.recipe,
+            workers=workers(),
+            progress=progress,
+        )
+        settings = {"data": self.data_key, "config": config, "recipe": own.recipe}
+        inputs = [{**settings, "variant": variant(name), "seed": seed} for name, seed in wanted]
+        return store.artefacts("model", build, inputs, resumable=True)
+
+    def _published(self, path: Path, name: str, seed: int) -> store.Artefact:
+        """The artefact of `weights`, by what the file holds and not by its name."""
+        if seed not in self.seeds:
+            raise ValueError(f"{path} is one network, counted as seed {self.seed}; there is none of seed {seed}")
+        if not path.is_file():
+            raise FileNotFoundError(f"no Keras weights at {path}")
+        inputs = {"data": self.data_key, "variant": variant(name), "weights": self._weights_hash}
+        return store.artefact("model", partial(published.keep, path=path, name=name, data=self.data), inputs)
+
+    @cached_property
+    def _weights_hash(self) -> str | None:
+        return None if self.weights is None else store.file_hash(self.weights)
+
+    def train(self, progress: bool = True) -> None:
+        """Train every network of the run that is not there yet; as `networks`."""
+        self.networks([(name, seed) for name in self.variants for seed in self.seeds], progress)
+
+    def model(self, name: str, seed: int | None = None) -> Trained:
+        """One network of a variant, with its fitted input; of the run's first seed by default."""
+        (made,) = self.networks([(name, self.seed if seed is None else seed)])
+        return load_trained(made.folder)
+
+    def inputs(self, name: str, scenes: Sequence[str]) -> Scenes:
+        """Scenes as the networks of a variant are given them."""
+        fitted = self.model(name).variant
+        if fitted is None:
+            raise ValueError(f"the training of variant {name} kept no input")
+        return self.data.scenes(scenes, fitted)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What to know of the run's networks before reading on: nothing of those that it trains itself."""
+        if self.weights is None:
+            return ()
+        return published.remarks(self.weights, self.inputs(self.variants[0], []).inputs, self.data.origin)
+
 
 def workers() -> int:
     """Processes to use: one a core."""
     return os.cpu_count() or 1
 
 
-def data(run: Run, progress: bool = True) -> Source:
-    """Open the data set of a run; simulated scenes are rendered first if they are not there.
-
-    Raises
-    ------
-    hsiutils.data.layouts.DatasetError
-        If `run.data_root` holds no data set.
-    """
-    if run.data_root is not None:
-        return open_dataset(run.data_root)
-    return open_dataset(_simulated(run, progress).folder)
+def simulated(names: Sequence[str], settings: simulate.Simulation) -> store.Artefact:
+    """Return the data set of these scenes, rendering what is not there."""
+    build = partial(simulate.write_dataset, names=list(names), simulation=settings, workers=workers())
+    return store.artefact("data", build, {"names": list(names), "simulation": settings}, resumable=True)
 
 
-def data_key(run: Run) -> str:
-    """Name that changes whenever the data set does."""
-    if run.data_root is not None:
-        return f"{run.data_root.name}-{fingerprint(run.data_root)}"
-    return _simulated(run, progress=True).key
+FILTER_TILES = (32, 64)
 
 
-def train_all(run: Run, progress: bool = True) -> None:
-    """Train every network of a run that is not there yet, side by side.
+def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
+    """Does the camera carry a long-pass filter? HSI-Drive does not say; its released mean spectrum can tell.
 
-    Raises
-    ------
-    RuntimeError
-        If some trainings fail, naming variant and seed; the others are kept.
-    """
-    models(run, [(name, seed) for name in run.variants for seed in run.seeds], progress)
-
-
-def models(run: Run, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
-    """Return the artefacts of the networks (variant, seed), training those that are missing.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the run's `weights` are no network for its variant, or one of another seed is wanted.
-    """
-    drive, key = data(run, progress), data_key(run)
-    if run.weights is not None:
-        return [_published(run, run.weights, key, name, seed) for name, seed in wanted]
-    requests = [_model_request(run, key, name, seed) for name, seed in wanted]
-
-    def build(folders: dict[int, Path]) -> None:
-        fitted = {name: _fitted(run, key, name) for name in {wanted[index][0] for index in folders}}
-        jobs = {folder: _job(run, drive, fitted[wanted[i][0]], wanted[i][1], folder) for i, folder in folders.items()}
-        try:
-            fit_many(list(jobs.values()), workers(), progress)
-        except JobsFailed as failed:
-            names = {folder: "variant {}, seed {}".format(*wanted[index]) for index, folder in folders.items()}
-            causes = "\n".join(f"  {names[folder]}: {error}" for folder, error in failed.errors.items())
-            raise RuntimeError(f"{len(failed.errors)} of {len(jobs)} trainings failed:\n{causes}") from failed
-
-    return store.artefacts(requests, build)
-
-
-def model(run: Run, name: str, seed: int | None = None) -> Trained:
-    """Return one trained network with its fitted variant; the run's first seed by default."""
-    (trained,) = models(run, [(name, run.seed if seed is None else seed)])
-    return load_trained(trained.folder)
-
-
-def remarks(run: Run) -> tuple[str, ...]:
-    """What to know of the run's networks before reading on: nothing of those that it trains itself."""
-    if run.weights is None:
-        return ()
-    (name,) = run.variants
-    return published.remarks(run.weights, _fitted(run, data_key(run), name), data(run).origin)
-
-
-def inputs(run: Run, name: str, scenes: Sequence[str]) -> Scenes:
-    """Return scenes as a network of a variant sees them."""
-    return data(run).scenes(scenes, _fitted(run, data_key(run), name))
-
-
-def evaluation(run: Run, progress: bool = True) -> xr.Dataset:
-    """Counts of every network on the test scenes; `hsiutils.models.metrics.scores` makes figures of merit of them.
+    A few scenes are simulated with and without the filter, and their mean spectra held against the released one.
 
     Returns
     -------
-    Dataset as of `hsiutils.models.metrics.evaluate`, with the dimensions variant and seed before the others, and the
-    attribute `origin`: "simulated" or "real".
+    A row for each: filter, correlation over the 25 bands with HSI-Drive v2.0's mean reflectance.
     """
-    train_all(run, progress)
-    pairs = [(name, seed) for name in run.variants for seed in run.seeds]
-    bar = tqdm(pairs, desc="evaluate", unit="model", disable=not progress)
-    parts = [_counts(run, name, seed) for name, seed in bar]
-    by_variant = [
-        xr.concat(parts[i : i + len(run.seeds)], dim=xr.Variable("seed", list(run.seeds)))
-        for i in range(0, len(parts), len(run.seeds))
-    ]
-    counts = xr.concat(by_variant, dim=xr.Variable("variant", list(run.variants)))
-    return counts.assign_attrs(origin=data(run).origin, profile=run.profile.name)
-
-
-def sunlit(drive: Source, names: Sequence[str]) -> list[NDArray[np.float32]] | None:
-    """Share of the sun that reaches each pixel, for every scene; None where nobody knows, as in the real data set."""
-    truths = [drive.truth(name) for name in names]
-    shares = [np.asarray(truth["sunlit"].values, dtype=np.float32) for truth in truths if truth is not None]
-    return shares if len(shares) == len(names) else None
-
-
-@cache
-def _simulated(run: Run, progress: bool) -> store.Artefact:
-    names = simulate.draw_names(run.profile.scenes, run.seed)
-    return simulated(names, simulate.Simulation(seed=run.seed, tiles=run.profile.tiles), progress)
-
-
-def simulated(names: Sequence[str], settings: simulate.Simulation, progress: bool = True) -> store.Artefact:
-    """Return the data set of these scenes, rendering what is not there."""
-    return store.artefact(
-        "data",
-        {"names": list(names), "simulation": settings},
-        ("hsiutils.simulate.files",),
-        lambda folder: simulate.write_dataset(folder, names, settings, workers(), progress),
-        resumable=True,
-    )
-
-
-def _config(run: Run, channels: int) -> UNetConfig:
-    own = run.profile
-    return UNetConfig(
-        channels, len(CLASSES), own.depth, own.filters, norm_momentum=own.norm_momentum, class_names=CLASSES
-    )
-
-
-def _model_request(run: Run, key: str, name: str, seed: int) -> store.Request:
-    profile = run.profile
-    settings: dict[str, Any] = {"depth": profile.depth, "filters": profile.filters}
-    settings |= {"norm_momentum": profile.norm_momentum, "recipe": profile.recipe}
-    return store.Request(
-        "model",
-        {"data": key, "variant": variant(name), "seed": seed, **settings},
-        ("hsiutils.models.train", "hsiutils.data.hsidrive"),
-        resumable=True,
-    )
-
-
-def _published(run: Run, path: Path, key: str, name: str, seed: int) -> store.Artefact:
-    """The artefact of the run's `weights`, by what the file holds and not by its name."""
-    if seed not in run.seeds:
-        raise ValueError(f"{path} is one network, of seed {run.seed} as the run counts; there is none of seed {seed}")
-    return store.artefact(
-        "model",
-        {"data": key, "variant": variant(name), "weights": _contents(path)},
-        ("hsiutils.paper.published", "hsiutils.data.hsidrive"),
-        lambda folder: published.keep(path, _fitted(run, key, name), folder),
-    )
-
-
-def _contents(path: Path) -> str:
-    """Hash of a file, which is read again only if its size or time changed."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no Keras weights at {path}")
-    stat = path.stat()
-    return _hash_once(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _hash_once(path: Path, size: int, modified: int) -> str:
-    return store.file_hash(path)
-
-
-def _job(run: Run, drive: Source, fitted: FittedVariant, seed: int, folder: Path) -> Job:
-    train, val = (drive.scenes(split, fitted, cache=True) for split in ("train", "val"))
-    return Job(train, val, _config(run, fitted.channels), run.profile.recipe, seed, folder, fitted)
-
-
-@cache
-def _fitted(run: Run, key: str, name: str) -> FittedVariant:
-    return fit_inputs(name, data(run))
-
-
-def _counts(run: Run, name: str, seed: int) -> xr.Dataset:
-    (trained,) = models(run, [(name, seed)], progress=False)
-    made = store.artefact(
-        "counts",
-        {"model": trained.key, "data": data_key(run)},
-        ("hsiutils.models.metrics", "hsiutils.data.hsidrive"),
-        lambda folder: _evaluate(run, trained.folder, folder),
-    )
-    return xr.load_dataset(made.folder / COUNTS, engine="h5netcdf")
-
-
-def _evaluate(run: Run, trained: Path, folder: Path) -> None:
-    drive, network = data(run), load_trained(trained)
-    if network.variant is None:
-        raise ValueError(f"{trained}: the training kept no variant")
-    names = drive.names("test")
-    counts = evaluate(network.model, drive.scenes(names, network.variant), names, sunlit=sunlit(drive, names))
-    counts.to_netcdf(folder / COUNTS, engine="h5netcdf")
+    names = simulate.draw_names(scenes, run.seed)
+    rows = []
+    for edge in (simulate.Simulation().long_pass_nm, None):
+        made = simulated(names, simulate.Simulation(seed=run.seed, tiles=FILTER_TILES, long_pass_nm=edge))
+        summary = statistics(open_dataset(made.folder), names)
+        rows.append(("none" if edge is None else f"long-pass at {edge:.0f} nm", spectrum_correlation(summary)))
+    return pd.DataFrame(rows, columns=["filter", "correlation"])

@@ -1,34 +1,38 @@
 """Content-addressed artefacts: same inputs, no work; changed inputs, a new folder.
 
-An artefact is a folder named by the hash of everything that determines its content: its parameters, the code that
-makes it (followed through imports), and the installed versions of what that code uses. A manifest beside the files
-says all of it, with the time and the machine. Folders appear whole or not at all.
+An artefact is a folder named by the hash of everything that determines its content: its parameters, and what follows
+from the function that builds it. That is the code of the function's module and of all modules of hsiutils which this
+imports, the data files of the package that they name, and the installed versions of the distributions that they import.
+A manifest beside the files says all of it, with the time and the machine. Folders appear whole or not at all.
 """
 
 import ast
 import hashlib
+import inspect
 import json
 import os
 import platform
 import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import grimp
 from filelock import FileLock
 
 from hsiutils.data.atomic import write_atomically
 
 MANIFEST = "manifest.json"
-_PACKAGE = __name__.partition(".")[0]
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder hsiutils."""
+ROOT = "HSIUTILS_STORE"
+"""Environment variable that says where artefacts live."""
 
 
 @dataclass(frozen=True)
@@ -44,41 +48,35 @@ class Artefact:
         return self.folder.name
 
 
+def checkout() -> Path | None:
+    """Root of the project, where hsiutils runs from a checkout; None where it is installed."""
+    root = PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
 def default_root() -> Path:
-    """Where artefacts live: `$HSIUTILS_STORE`, else data/store of the project."""
-    given = os.environ.get("HSIUTILS_STORE")
-    return Path(given).resolve() if given else Path(__file__).resolve().parents[2] / "data" / "store"
+    """Where artefacts live: `$HSIUTILS_STORE`, else data/store of the checkout, else the user's cache.
 
-
-@dataclass(frozen=True)
-class Request:
-    """Everything that determines an artefact.
-
-    Attributes
-    ----------
-    kind : folder of the store, such as "data" or "model".
-    inputs : JSON-able values (dataclasses allowed).
-    modules : modules of hsiutils whose code, with all that they import, makes the content.
-    resumable : the builder can continue in a folder left by an interrupted or damaged earlier one.
+    A relative `$HSIUTILS_STORE` is resolved on first use and handed on so: kernels and workers run in other folders.
     """
+    if given := os.environ.get(ROOT):
+        os.environ[ROOT] = str(Path(given).expanduser().resolve())
+        return Path(os.environ[ROOT])
+    project = checkout()
+    if project is not None:
+        return project / "data" / "store"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hsiutils"
 
-    kind: str
-    inputs: Mapping[str, Any]
-    modules: tuple[str, ...]
-    resumable: bool = False
 
-    def described(self) -> dict[str, Any]:
-        """Everything that determines the artefact, as JSON can say it."""
-        code, environment = code_hash(self.modules), versions()
-        return {"kind": self.kind, "inputs": _plain(self.inputs), "code": code, "environment": environment}
+default_root()  # in the folder where the program was started
 
 
 def artefact(
     kind: str,
-    inputs: Mapping[str, Any],
-    modules: tuple[str, ...],
     build: Callable[[Path], None],
+    inputs: Mapping[str, Any],
     *,
+    uses: Iterable[str] = (),
     resumable: bool = False,
     root: Path | None = None,
 ) -> Artefact:
@@ -86,44 +84,67 @@ def artefact(
 
     Parameters
     ----------
-    kind, inputs, modules, resumable : as in `Request`.
-    build : called with a folder to fill. If it raises, nothing appears in the store.
+    kind : folder of the store, such as "data" or "model".
+    build : called with a folder to fill. If it raises, nothing appears in the store. A module-level function, or
+        `functools.partial` of one; the modules of functions and objects among the arguments count, too.
+    inputs : JSON-able values (dataclasses allowed) that tell this artefact from others that `build` makes.
+    uses : names of further modules that the content depends on, such as those that a notebook imports.
+    resumable : `build` can continue in a folder left by an interrupted or damaged earlier one.
     root : of the store, by default `default_root()`.
 
     Raises
     ------
     TypeError
-        If an input cannot be written as JSON.
+        If an input cannot be written as JSON, or the code of `build` cannot be followed.
     """
-    (made,) = artefacts([Request(kind, inputs, modules, resumable)], lambda folders: build(folders[0]), root=root)
+    described = [describe(kind, build, inputs, uses)]
+    (made,) = _made(described, lambda folders: build(folders[0]), resumable, root)
     return made
 
 
 def artefacts(
-    requests: Sequence[Request], build: Callable[[dict[int, Path]], None], *, root: Path | None = None
+    kind: str,
+    build: Callable[[dict[int, Path]], None],
+    inputs: Sequence[Mapping[str, Any]],
+    *,
+    resumable: bool = False,
+    root: Path | None = None,
 ) -> list[Artefact]:
     """Return many artefacts, building those that are missing together.
 
     Parameters
     ----------
-    requests : what is wanted.
-    build : called once, with the folders to fill by their index in `requests`.
-    root : of the store, by default `default_root()`.
+    kind, resumable, root : as in `artefact`.
+    build : as in `artefact`, but called once, with the folders to fill by their index in `inputs`.
+    inputs : of each artefact.
     """
-    described = [request.described() for request in requests]
+    return _made([describe(kind, build, own) for own in inputs], build, resumable, root)
+
+
+def describe(
+    kind: str, build: Callable[..., None], inputs: Mapping[str, Any], uses: Iterable[str] = (), package: Path = PACKAGE
+) -> dict[str, Any]:
+    """Everything that determines an artefact, as JSON can say it; parameters as in `artefact`."""
+    own = code(frozenset({*makers(build), *((name, None) for name in uses)}), package)
+    return {"kind": kind, "inputs": _plain(inputs), "code": own.digest, "environment": versions(own.distributions)}
+
+
+def _made(
+    described: list[dict[str, Any]], build: Callable[[dict[int, Path]], None], resumable: bool, root: Path | None
+) -> list[Artefact]:
     folders = [(root or default_root()) / item["kind"] / _digest(item) for item in described]
     found = [load(folder) for folder in folders]
     missing = {index: folders[index] for index, artefact in enumerate(found) if artefact is None}
     with ExitStack() as locks:
-        for folder in sorted(set(missing.values())):  # in one order everywhere, so that nobody waits in a circle
+        for folder in sorted(set(missing.values())):  # in one order everywhere, or two processes could block each other
             folder.parent.mkdir(parents=True, exist_ok=True)
             locks.enter_context(FileLock(folder.with_suffix(".lock")))
         # Another process may have built some of them while this one waited.
-        partial = {i: _partial(f, requests[i].resumable) for i, f in missing.items() if load(f) is None}
-        if partial:
+        unfinished = {index: _partial(folder, resumable) for index, folder in missing.items() if load(folder) is None}
+        if unfinished:
             started = time.monotonic()
-            build(partial)
-            for index, folder in partial.items():
+            build(unfinished)
+            for index, folder in unfinished.items():
                 _write_manifest(folder, described[index], time.monotonic() - started)
                 folder.replace(folders[index])
     return [artefact or _loaded(folder) for artefact, folder in zip(found, folders, strict=True)]
@@ -139,37 +160,163 @@ def load(folder: Path) -> Artefact | None:
     return Artefact(folder, manifest) if intact else None
 
 
+Maker = tuple[str, str | None]
+"""A module by name, and its file where it is not of hsiutils."""
+
+
+def makers(build: object) -> Iterator[Maker]:
+    """Modules of a builder, of the functions among its arguments, and of the classes of objects of hsiutils among them.
+
+    Raises
+    ------
+    TypeError
+        If a function is not one that stands at the top of a module.
+    """
+    if isinstance(build, partial):
+        yield from makers(build.func)
+        for argument in (*build.args, *build.keywords.values()):
+            if callable(argument) or type(argument).__module__.partition(".")[0] == PACKAGE.name:
+                yield from makers(argument)
+    elif inspect.isfunction(build) and build.__qualname__ == build.__name__ and build.__name__ != "<lambda>":
+        yield _maker(build)
+    elif not callable(build):
+        yield _maker(type(build))
+    else:
+        name = getattr(build, "__qualname__", repr(build))
+        raise TypeError(
+            f"the store follows the code of a function at the top of a module, or of functools.partial of one; got "
+            f"{name}: write it so, and give it what it needs as arguments"
+        )
+
+
+def _maker(made: type | Callable[..., Any]) -> Maker:
+    own = made.__module__.partition(".")[0] == PACKAGE.name
+    return made.__module__, None if own else inspect.getfile(made)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Modules with all that they import: their names, a hash of code and data files, and the distributions used."""
+
+    modules: tuple[str, ...]
+    files: tuple[Path, ...]
+    digest: str
+    distributions: tuple[str, ...]
+
+
 @cache
-def code_hash(modules: tuple[str, ...]) -> str:
-    """Hash of modules and of all of hsiutils that they import; comments and docstrings do not count.
+def code(made: frozenset[Maker], package: Path = PACKAGE) -> Code:
+    """Follow modules through all of hsiutils that they import; the store itself does not count.
 
     Computed once a process: code that is already imported does not change.
 
     Raises
     ------
-    ValueError
+    ModuleNotFoundError
         If hsiutils has no such module.
     """
-    graph = _import_graph()
-    closure = set(modules)
-    for module in sorted(closure):
-        if module not in graph.modules:
-            raise ValueError(f"no module {module!r} in {_PACKAGE}")
-        closure |= graph.find_upstream_modules(module)
-    return _digest({module: _code_of(module) for module in sorted(closure)})
+    read: dict[str, _Source] = {}
+    waiting = {name: _file(name, package) if path is None else Path(path) for name, path in made}
+    imports = set(waiting)
+    while waiting:
+        name, path = waiting.popitem()
+        if path is None:
+            if name.partition(".")[0] == package.name:
+                raise ModuleNotFoundError(f"no module {name!r} in {package}")
+            continue
+        read[name] = _parsed(path.read_bytes())
+        imports |= read[name].imports
+        for imported in read[name].imports:
+            module = next((own for own in (imported, imported.rpartition(".")[0]) if _file(own, package)), None)
+            if module and module != __name__ and module not in read:
+                waiting[module] = _file(module, package)
+    strings = {string for source in read.values() for string in source.strings}
+    files = tuple(path for path in _data_files(package) if path.name in strings)
+    contents = {name: source.digest for name, source in read.items()} | {path.name: file_hash(path) for path in files}
+    tops = {name.partition(".")[0] for name in imports} - {package.name}
+    distributions = {own for top in tops for own in _distributions().get(top, ())}
+    return Code(tuple(sorted(read)), files, _digest(contents), tuple(sorted(distributions)))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the code of one module says: names that it imports, in full; last parts of its strings, as of a path."""
+
+    digest: str
+    imports: frozenset[str]
+    strings: frozenset[str]
 
 
 @cache
-def _import_graph() -> grimp.ImportGraph:
-    return grimp.build_graph(_PACKAGE, cache_dir=None)
+def _parsed(text: bytes) -> _Source:
+    python = platform.python_version()
+    digest, imports, strings = _kept([python, hashlib.sha256(text).hexdigest()], lambda: _parse(text))
+    return _Source(digest, frozenset(imports), frozenset(strings))
+
+
+def _parse(text: bytes) -> tuple[str, list[str], list[str]]:
+    """Comments, docstrings, and imports for the type checker alone do not count."""
+    tree = ast.parse(text)
+    imports: set[str] = set()
+    strings: set[str] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            del body[0]
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body.clear()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value.rpartition("/")[2])
+    named = [string for string in strings if "." in string and len(string) < 256]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imports), sorted(named)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Installed versions of what hsiutils depends on, and of Python."""
-    requirements = metadata.requires(_PACKAGE) or []
-    names = sorted(line.partition("==")[0] for line in requirements if "extra ==" not in line)
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+def _file(module: str, package: Path) -> Path | None:
+    """Source of a module of the package; None if it has no such module."""
+    if module.partition(".")[0] != package.name:
+        return None
+    base = package.parent.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _data_files(package: Path) -> tuple[Path, ...]:
+    """What the package ships beside code, and the records of a checkout."""
+    places = (*package.rglob("*.*"), *(package.parent / "data" / "results").glob("*"))
+    return tuple(sorted(path for path in places if path.is_file() and path.suffix not in (".py", ".pyc")))
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    """Distributions by the top-level modules that they install; read again when one was installed or removed."""
+    places = [(place, Path(place).stat().st_mtime_ns) for place in sys.path if Path(place).is_dir()]
+    return dict(_kept(["distributions", places], lambda: dict(metadata.packages_distributions())))
+
+
+def _kept(asked: Any, make: Callable[[], Any]) -> Any:
+    """What `make` says, JSON-able; remembered between processes, because reading all code takes a second."""
+    path = default_root() / ".code" / f"{_digest(asked)}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        write_atomically(path, text := json.dumps(make()))
+        return json.loads(text)
+
+
+@cache
+def versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of distributions, and of Python."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in distributions}
 
 
 def file_hash(path: Path) -> str:
@@ -195,15 +342,15 @@ def _loaded(folder: Path) -> Artefact:
 
 def _partial(folder: Path, resumable: bool) -> Path:
     """Return the folder to build in; what a damaged artefact still holds is kept if the builder can use it."""
-    partial = folder.with_suffix(".partial")
+    unfinished = folder.with_suffix(".partial")
     if folder.exists():
-        shutil.rmtree(partial, ignore_errors=True)
-        folder.replace(partial)
-        _drop_damaged(partial)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        folder.replace(unfinished)
+        _drop_damaged(unfinished)
     if not resumable:
-        shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(exist_ok=True)
-    return partial
+        shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(exist_ok=True)
+    return unfinished
 
 
 def _drop_damaged(folder: Path) -> None:
@@ -248,22 +395,6 @@ def _intact(path: Path, seal: Mapping[str, Any]) -> bool:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _code_of(module: str) -> str:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{module} has no source file")
-    tree = ast.parse(Path(spec.origin).read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            del body[0]
-    return ast.dump(tree)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _plain(value: Any) -> Any:

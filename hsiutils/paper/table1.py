@@ -2,13 +2,18 @@
 
 from collections.abc import Hashable
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
 
 from hsiutils.analysis.intervals import Estimate, difference
 from hsiutils.data.classes import CLASSES
-from hsiutils.models.metrics import scores
+from hsiutils.models.metrics import evaluate, scores
+from hsiutils.paper.study import Subject, over_networks, study, sunlit
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 PAPER: dict[tuple[str, str], float] = {
     ("3", "Road Marks"): 93.24,
@@ -19,12 +24,34 @@ PAPER: dict[tuple[str, str], float] = {
 """Cells of the paper's Table 1 that could be found (arXiv 2502.14416), IoU in percent; the others are unknown."""
 
 
+def evaluation(run: "Run", progress: bool = True) -> xr.Dataset:
+    """Counts of every network on the test scenes; `hsiutils.models.metrics.scores` makes figures of merit of them.
+
+    Returns
+    -------
+    Dataset as of `hsiutils.models.metrics.evaluate`, with the dimensions variant and seed before the others, and the
+    attribute `origin`: "simulated" or "real".
+    """
+    run.train(progress)
+    counts = over_networks(run, _counts, progress=progress)
+    return counts.assign_attrs(origin=run.data.origin, profile=run.profile.name)
+
+
+def _counts(run: "Run", name: str, seed: int) -> xr.Dataset:
+    return study(run, "counts", _evaluated, (name, seed))
+
+
+def _evaluated(subject: Subject) -> xr.Dataset:
+    names = subject.names
+    return evaluate(subject.model, subject.scenes, names, sunlit=sunlit(subject.data, names))
+
+
 def iou_by_seed(counts: xr.Dataset, region: str = "all", score: str = "iou") -> pd.DataFrame:
     """Scores of every network.
 
     Parameters
     ----------
-    counts : of `hsiutils.paper.run.evaluation`.
+    counts : of `evaluation`.
     region : "all", "sunlit" or "shadowed".
     score : "iou" or "boundary_iou".
 

@@ -64,7 +64,7 @@ def test_chapters_run_side_by_side_and_come_back_in_order(tiny_run, tmp_path):
 
 
 def test_kernels_share_the_cores(monkeypatch):
-    monkeypatch.setattr(build.pipeline, "workers", lambda: 8)
+    monkeypatch.setattr(build, "workers", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     build._share_cores(3)
     assert build.os.environ["OMP_NUM_THREADS"] == "2"

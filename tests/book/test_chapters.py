@@ -90,12 +90,17 @@ def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
     assert outputs(tmp_path / "out.ipynb") == []
 
 
-def test_imports_of_hsiutils_are_found_as_modules(project):
+def test_imports_are_found_as_modules(project):
     path = chapter(
         project,
         "import numpy\nfrom hsiutils.paper import run\nfrom hsiutils.plots.base import show\nimport hsiutils.data.cube",
     )
-    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "hsiutils.plots.base")
+    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "hsiutils.plots.base", "numpy")
+
+
+def test_names_of_the_front_door_are_found_where_they_stand(project):
+    path = chapter(project, "import hsiutils as hu\nfrom hsiutils import Classes\nhu.reflectance_cube")
+    assert imported_modules(path) == ("hsiutils", "hsiutils.data.classes", "hsiutils.data.raw")
 
 
 def test_outputs_are_not_what_a_chapter_is(project, tmp_path):
@@ -129,7 +134,7 @@ def test_chapters_on_what_a_network_does_take_a_published_one(number):
     path = find_chapter(str(number))
     assert {"weights", "variants"} <= set(parameter_defaults(path))
     code = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    assert "pipeline.remarks(run)" in code
+    assert "run.remarks()" in code
     assert "profile.depth" not in code  # the file's network may have another
 
 

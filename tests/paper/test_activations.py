@@ -9,16 +9,16 @@ import xarray as xr
 from hsiutils.analysis.activations import head_table
 from hsiutils.analysis.similarity import source_name
 from hsiutils.paper import activations as study
-from hsiutils.paper import run as pipeline
 from hsiutils.paper import store
+from hsiutils.paper.study import over_networks
 
 
 def test_sums_of_a_network_are_kept_and_hold_every_labelled_pixel(tiny_run):
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     sums = study.head_sums(tiny_run, "3", 0)
     labelled = [int((drive.labels(name) > 0).sum()) for name in drive.names("test")]
     assert sums["pixels"].sum("region").values.tolist() == labelled
-    assert np.array_equal(sums["weight"].values, head_table(pipeline.model(tiny_run, "3", 0).model)["weight"])
+    assert np.array_equal(sums["weight"].values, head_table(tiny_run.model("3", 0).model)["weight"])
     manifests = sorted(store.default_root().glob("activations/*/manifest.json"))
     times = [path.stat().st_mtime_ns for path in manifests]
     again = study.head_sums(tiny_run, "3", 0)
@@ -28,16 +28,16 @@ def test_sums_of_a_network_are_kept_and_hold_every_labelled_pixel(tiny_run):
 
 
 def test_networks_stand_side_by_side(tiny_run):
-    both = study.over_networks(tiny_run, study.head_sums)
+    both = over_networks(tiny_run, study.head_sums)
     assert both["gap"].dims == ("variant", "seed", "scene")
     assert (both["gap"] < 1e-4).all()
     direct = study.head_sums(tiny_run, "25-PN", 1)["gap"]
     assert np.array_equal(both["gap"].sel(variant="25-PN", seed=1), direct)
-    assert list(study.over_networks(tiny_run, study.head_sums, ["3"])["variant"].values) == ["3"]
+    assert list(over_networks(tiny_run, study.head_sums, ["3"])["variant"].values) == ["3"]
 
 
 def test_everything_goes_over_all_test_scenes(tiny_run):
-    names = pipeline.data(tiny_run).names("test")
+    names = tiny_run.data.names("test")
     for measure in (study.head_sums, study.edge_sums, study.skip_sums, study.skip_edge_sums, study.knocked):
         assert measure(tiny_run, "3", 0)["scene"].values.tolist() == names
     assert study.similarity_sums(tiny_run)["scene"].values.tolist() == names
@@ -49,9 +49,9 @@ def test_everything_goes_over_all_test_scenes(tiny_run):
 
 def test_networks_looked_at_together_are_what_each_is_alone(tiny_run):
     """Missing ones take one pass; what is found of a network does not depend on the company."""
-    together = study.over_networks(tiny_run, study.skip_edge_sums)
-    scenes = pipeline.inputs(tiny_run, "3", together["scene"].values)
-    alone = planted.sums(pipeline.model(tiny_run, "3", 1).model, scenes, "skip_edges")
+    together = over_networks(tiny_run, study.skip_edge_sums)
+    scenes = tiny_run.inputs("3", together["scene"].values)
+    alone = planted.sums(tiny_run.model("3", 1).model, scenes, "skip_edges")
     one = together.sel(variant="3", seed=1)
     for name in ("slope", "noise", "contrast", "total"):
         np.testing.assert_allclose(one[name].transpose(*alone[name].dims), alone[name], rtol=1e-6)
@@ -102,12 +102,12 @@ def test_scene_scores_are_of_the_intact_network():
 
 
 def test_maps_are_those_of_the_scene_and_the_layer(tiny_run):
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     scene = drive.names("test")[1]
     found = study.contribution_maps(tiny_run, "3", 0, scene)
     summed = found["contribution"].sum("channel") + found["bias"]
     assert abs(summed - found["logit"]).max() < 1e-4 * abs(found["logit"]).max()
-    last = pipeline.model(tiny_run, "3", 0).model.config.last
+    last = tiny_run.model("3", 0).model.config.last
     maps = study.layer_maps(tiny_run, "3", 0, scene, last)
     assert np.array_equal(maps["after"].values, found["activation"].values)
     assert (maps["after"] >= 0).all()

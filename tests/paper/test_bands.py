@@ -4,11 +4,12 @@ import torch
 import xarray as xr
 from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
 
+from hsiutils.attribution.decompose import decompose_path, margins
 from hsiutils.data.classes import CLASSES
 from hsiutils.paper import bands as spectral_study
 from hsiutils.paper import claims as measures
-from hsiutils.paper import run as pipeline
 from hsiutils.paper.bands import (
+    completeness,
     feeding_of,
     layer_shares,
     own_margin,
@@ -18,8 +19,11 @@ from hsiutils.paper.bands import (
     spectra_of,
     stages,
     target_masks,
+    walked,
+    walked_of,
 )
 from hsiutils.paper.claims import MEASURES, NotTestable
+from hsiutils.paper.study import over_networks
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +138,16 @@ def test_rank_agreement_is_the_mean_over_pairs():
 
 
 def test_studies_of_a_run_are_kept_and_close(tiny_run):
-    found = spectral_study.over_seeds(tiny_run, spectral_study.feeding, tiny_run.variants, most=2)
+    found = over_networks(tiny_run, spectral_study.feeding, tiny_run.variants, most=2)
     assert dict(found.sizes) | {"variant": 2, "seed": 2, "scene": 2, "source": 8} == dict(found.sizes)
     assert float(found["relative"].max()) < 1e-4
     first = spectral_study.spectra(tiny_run, "25-PN", 0, most=1)
     assert first.sizes["band"] == 25
     assert first.identical(spectral_study.spectra(tiny_run, "25-PN", 0, most=1))
-    scene = pipeline.data(tiny_run).names("test")[0]
+    scene = tiny_run.data.names("test")[0]
     maps = spectral_study.band_maps(tiny_run, "25-PN", scene, "Vegetation")
     assert maps.shape == (25, 16, 32)
-    inside = target_masks(pipeline.inputs(tiny_run, "25-PN", [scene])[0][1].numpy(), None)["Vegetation"]
+    inside = target_masks(tiny_run.inputs("25-PN", [scene])[0][1].numpy(), None)["Vegetation"]
     if inside.any():
         mean = own_margin(first["contribution"].sel(origin="average").isel(scene=0), ["Vegetation"]).sel(
             target="Vegetation"
@@ -166,9 +170,41 @@ def test_the_measure_compares_few_channels_with_many(tiny_run, monkeypatch):
 
 
 def test_wavelengths_are_those_of_the_channels(tiny_run):
-    centres = pipeline.data(tiny_run).sensor.wavelengths_nm
+    centres = tiny_run.data.sensor.wavelengths_nm
     np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "3"), centres[[12, 23, 15]])
     np.testing.assert_array_equal(spectral_study.wavelengths(tiny_run, "all-PN"), centres)
     for name in ("PCA-2", "25+I"):
         with pytest.raises(ValueError, match="not all bands"):
             spectral_study.wavelengths(tiny_run, name)
+
+
+def test_the_spectra_are_the_means_of_the_path_of_every_logit(network, x):
+    """Forward mode for all logits, and backward mode for the mean margin, meet."""
+    found = walked_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation", nodes=6)
+    every = decompose_path(network, x, AVERAGE, nodes=6)
+    own = margins(every)["contribution"].sel({"class": "Vegetation"})
+    assert list(found["target"].values) == ["Vegetation", "Vegetation, sunlit", "Vegetation, shadowed"]
+    for key, mask in {"Vegetation": TRUTH == 2, "Vegetation, sunlit": (TRUTH == 2) & (LIGHT >= 0.5)}.items():
+        expected = own.values[:, mask].mean(1)
+        np.testing.assert_allclose(found["contribution"].sel(target=key), expected, rtol=1e-5, atol=1e-9)
+        assert int(found["pixels"].sel(target=key)) == mask.sum()
+    residual = margins(every[["residual"]].rename(residual="r"))["r"].sel({"class": "Vegetation"}).values
+    assert float(found["residual"].sel(target="Vegetation")) == pytest.approx(residual[TRUTH == 2].mean(), rel=1e-4)
+
+
+def test_places_without_pixels_are_unknown(network, x):
+    found = walked_of(network, x, TRUTH, None, AVERAGE, "Vegetation", nodes=1)
+    assert np.isfinite(found["contribution"].sel(target="Vegetation")).all()
+    assert np.isnan(found["contribution"].sel(target="Vegetation, sunlit")).all()
+    assert np.isnan(walked_of(network, x, TRUTH, None, AVERAGE, "Other", nodes=1)["contribution"]).all()
+
+
+def test_spectra_and_completeness_are_kept(tiny_run, monkeypatch):
+    first = walked(tiny_run, "25-PN", "Vegetation", most=2, nodes=1)
+    ladder = completeness(tiny_run, "25-PN", (1, 32))
+    assert first.sizes["scene"] == min(2, len(tiny_run.data.names("test")))
+    assert ladder[1] > ladder[32] > 0
+    monkeypatch.setattr(spectral_study, "walked_of", None)  # would fail if it were computed again
+    monkeypatch.setattr(spectral_study, "decompose_path", None)
+    assert first.identical(walked(tiny_run, "25-PN", "Vegetation", most=2, nodes=1))
+    assert ladder == completeness(tiny_run, "25-PN", (1, 32))

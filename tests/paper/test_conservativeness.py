@@ -6,7 +6,6 @@ import xarray as xr
 
 from hsiutils.attribution.methods import METHODS
 from hsiutils.paper import conservativeness as study
-from hsiutils.paper import run as pipeline
 
 LAST = "conv2d_9"  # of depth 2
 
@@ -17,7 +16,7 @@ def test_the_subject_is_pn_where_there_is_one(tiny_run):
 
 
 def test_scenes_are_of_the_test_split_and_as_many_as_there_are(tiny_run):
-    names = pipeline.data(tiny_run).names("test")
+    names = tiny_run.data.names("test")
     assert set(study.audited_scenes(tiny_run, 1)) <= set(names)
     assert study.audited_scenes(tiny_run, 99) == names
     with pytest.raises(ValueError, match="at least one scene"):
@@ -36,7 +35,7 @@ def test_residuals_are_in_units_of_the_classs_logit():
 
 def test_summary_tells_the_head_from_gradcam(tiny_run):
     scenes = study.audited_scenes(tiny_run, 1)
-    found = study.summary(tiny_run, "25-PN", tiny_run.seeds, scenes)
+    found = study.summary(tiny_run, "25-PN", scenes)
     assert found["median"].dims == ("seed", "scene", "method")
     assert (found["largest"].sel({"method": f"CAM {LAST}"}) < 1e-4).all()
     assert (found["median"].sel({"method": f"GradCAM {LAST}"}) > 1e-2).all()
@@ -46,12 +45,12 @@ def test_summary_tells_the_head_from_gradcam(tiny_run):
 def test_survival_is_read_where_head_and_decoder_are_redrawn(tiny_run):
     scenes = study.audited_scenes(tiny_run, 1)
     found = study.randomisation(tiny_run, "25-PN", 0, scenes[0])
-    left = study.survival(tiny_run, "25-PN", [0], scenes)
+    left = study.survival(tiny_run, "25-PN", scenes)
     drawn = found["upper"]
     assert drawn.sizes["draw"] == study.DRAWS
     np.testing.assert_array_equal(drawn[0].values, found["spearman"].sel(layer="conv2d_transpose").values)
     assert len(np.unique(drawn.sel({"method": "gradient", "sign": "signed"}))) == study.DRAWS
-    np.testing.assert_allclose(left.isel(seed=0, scene=0).values, drawn.values.mean(0))
+    np.testing.assert_allclose(left.sel(seed=0).isel(scene=0).values, drawn.values.mean(0))
     assert tuple(left["method"].values) == study.RANDOMISED
 
 

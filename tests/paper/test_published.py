@@ -17,6 +17,15 @@ from hsiutils.paper.published import input_variant, keep, read_published, remark
 PN = fit_variant(variant("25-PN"), [])
 
 
+class Unread:
+    """A data set of which nothing needs to be read: limits under PN are published."""
+
+    sensor = HSI_DRIVE
+
+    def names(self, split: str) -> list[str]:
+        return []
+
+
 def written(path: Path, channels: int = 25, classes: int = 6, depth: int = 2) -> Path:
     config = UNetConfig(channels=channels, classes=classes, depth=depth, filters=2)
     write_keras(UNet(config, torch.Generator().manual_seed(classes)), path)
@@ -79,7 +88,7 @@ class TestKept:
     def test_it_loads_as_a_trained_network(self, tmp_path: Path) -> None:
         path, folder = written(tmp_path / "model.h5", depth=4), tmp_path / "kept"
         folder.mkdir()
-        keep(path, PN, folder)
+        keep(folder, path, "25-PN", Unread())
         found = load_trained(folder)
         assert found.variant == PN
         assert found.model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
@@ -95,15 +104,15 @@ class TestKept:
     def test_another_number_of_channels_is_refused(self, tmp_path: Path) -> None:
         path = written(tmp_path / "model.h5", channels=3)
         with pytest.raises(ValueError, match=r"model\.h5 takes 3 channels, variant 25-PN has 25: name the input"):
-            keep(path, PN, tmp_path)
+            keep(tmp_path, path, "25-PN", Unread())
         assert [file.name for file in tmp_path.iterdir()] == ["model.h5"]
 
     def test_bad_files_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"none\.h5"):
-            keep(tmp_path / "none.h5", PN, tmp_path)
+            keep(tmp_path, tmp_path / "none.h5", "25-PN", Unread())
         (tmp_path / "text.h5").write_text("no HDF5")
         with pytest.raises(ValueError, match=r"text\.h5: cannot be read as a Keras file"):
-            keep(tmp_path / "text.h5", PN, tmp_path)
+            keep(tmp_path, tmp_path / "text.h5", "25-PN", Unread())
         with h5py.File(tmp_path / "dense.h5", "w") as file:
             file["dense/dense/kernel:0"], file["dense/dense/bias:0"] = np.zeros((3, 3)), np.zeros(3)
         with pytest.raises(ValueError, match=r"dense\.h5: layer dense has a kernel \(3, 3\): no U-Net"):

@@ -7,32 +7,37 @@ import pytest
 import torch
 
 from hsiutils.data.classes import CLASSES
+from hsiutils.data.inputs import variant
 from hsiutils.data.layouts import DatasetError
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
+from hsiutils.models.segmenter import AUTHORS
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations as activation_study
 from hsiutils.paper import bands as spectral_study
 from hsiutils.paper import conservativeness as audit_study
-from hsiutils.paper import run as pipeline
+from hsiutils.paper import networks as training
 from hsiutils.paper import store
 from hsiutils.paper.claims import MEASURES, NotTestable
+from hsiutils.paper.run import PROFILES, long_pass_evidence, profile
+from hsiutils.paper.study import over_networks, sunlit
+from hsiutils.paper.table1 import evaluation
 
 
 def test_scenes_are_simulated_in_all_splits(tiny_run):
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     assert drive.origin == "simulated"
     assert drive.sensor.tiles == (16, 32)
     assert {split: len(drive.names(split)) for split in ("train", "val", "test")} == {"train": 6, "val": 2, "test": 2}
 
 
 def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
-    root = pipeline.data(tiny_run).root
+    root = tiny_run.data.root
     other = dataclasses.replace(tiny_run, data_root=root)
-    assert pipeline.data(other).root == root
-    assert pipeline.data_key(other) != pipeline.data_key(tiny_run)
+    assert other.data.root == root
+    assert other.data_key != tiny_run.data_key
     with pytest.raises(DatasetError, match="looked in"):
-        pipeline.data(dataclasses.replace(tiny_run, data_root=tmp_path))
+        dataclasses.replace(tiny_run, data_root=tmp_path).networks([])
 
 
 def test_seeds_follow_from_the_first(tiny_run):
@@ -41,16 +46,16 @@ def test_seeds_follow_from_the_first(tiny_run):
 
 def test_every_network_is_trained_once_and_kept(tiny_run):
     wanted = [(name, seed) for name in tiny_run.variants for seed in tiny_run.seeds]
-    first = pipeline.models(tiny_run, wanted, progress=False)
+    first = tiny_run.networks(wanted, progress=False)
     assert len({artefact.key for artefact in first}) == 4
     times = [(artefact.folder / store.MANIFEST).stat().st_mtime_ns for artefact in first]
-    again = pipeline.models(tiny_run, wanted, progress=False)
+    again = tiny_run.networks(wanted, progress=False)
     assert [(artefact.folder / store.MANIFEST).stat().st_mtime_ns for artefact in again] == times
 
 
 def test_network_fits_its_variant_and_its_inputs(tiny_run):
-    trained = pipeline.model(tiny_run, "3")
-    scenes = pipeline.inputs(tiny_run, "3", pipeline.data(tiny_run).names("test"))
+    trained = tiny_run.model("3")
+    scenes = tiny_run.inputs("3", tiny_run.data.names("test"))
     image, labels = scenes[0]
     assert trained.model.config.channels == image.shape[0] == 3
     assert image.shape[1:] == labels.shape == (16, 32)
@@ -58,10 +63,10 @@ def test_network_fits_its_variant_and_its_inputs(tiny_run):
 
 
 def test_counts_hold_every_labelled_pixel_once(tiny_run):
-    counts = pipeline.evaluation(tiny_run, progress=False)
+    counts = evaluation(tiny_run, progress=False)
     assert dict(counts.sizes) | {"variant": 2, "seed": 2, "scene": 2, "truth": 5} == dict(counts.sizes)
     assert counts.attrs["origin"] == "simulated"
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     labelled = [int((drive.labels(name) > 0).sum()) for name in drive.names("test")]
     total = counts["confusion"].sel(region="all").sum(["truth", "predicted"])
     assert np.array_equal(total.values, np.broadcast_to(labelled, total.shape))
@@ -71,33 +76,33 @@ def test_counts_hold_every_labelled_pixel_once(tiny_run):
 
 
 def test_a_damaged_network_is_trained_again_to_the_same_bytes(tiny_run, store_root, tmp_path, monkeypatch):
-    pipeline.models(tiny_run, [("3", 0)], progress=False)
+    tiny_run.networks([("3", 0)], progress=False)
     # In a copy of the store: other tests, in other processes, may be reading these very files.
     for kind in ("data", "model"):
         shutil.copytree(store_root / kind, tmp_path / kind, ignore=shutil.ignore_patterns("*.partial", "*.lock"))
     monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
-    (made,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    (made,) = tiny_run.networks([("3", 0)], progress=False)
     assert made.folder.is_relative_to(tmp_path)
     weights = made.folder / "weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(before[:100])
-    (again,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    (again,) = tiny_run.networks([("3", 0)], progress=False)
     assert (again.folder / "weights.safetensors").read_bytes() == before
 
 
 def test_a_failed_training_is_named_and_the_others_are_kept(tiny_run, monkeypatch):
     def fail(jobs, workers, progress):
-        raise pipeline.JobsFailed({jobs[-1].folder: MemoryError("no room")}, len(jobs))
+        raise training.JobsFailed({jobs[-1].folder: MemoryError("no room")}, len(jobs))
 
-    monkeypatch.setattr(pipeline, "fit_many", fail)
+    monkeypatch.setattr(training, "fit_many", fail)
     with pytest.raises(RuntimeError, match=r"variant 3, seed 99: no room"):
-        pipeline.models(tiny_run, [("3", 99)], progress=False)
+        tiny_run.networks([("3", 99)], progress=False)
 
 
 def test_sunlight_is_known_only_where_somebody_recorded_it(tiny_run):
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     names = drive.names("test")
-    shares = pipeline.sunlit(drive, names)
+    shares = sunlit(drive, names)
     assert shares is not None
     assert all(share.shape == (16, 32) for share in shares)
 
@@ -105,13 +110,13 @@ def test_sunlight_is_known_only_where_somebody_recorded_it(tiny_run):
         def truth(self, name):
             return None
 
-    assert pipeline.sunlit(Blind(), names) is None
+    assert sunlit(Blind(), names) is None
 
 
 def test_manifest_of_a_network_names_its_scenes(tiny_run):
-    (made,) = pipeline.models(tiny_run, [("3", 0)], progress=False)
+    (made,) = tiny_run.networks([("3", 0)], progress=False)
     manifest = json.loads((made.folder / store.MANIFEST).read_text())
-    assert manifest["inputs"]["data"] == pipeline.data_key(tiny_run)
+    assert manifest["inputs"]["data"] == tiny_run.data_key
     assert manifest["inputs"]["variant"]["name"] == "3"
     assert manifest["inputs"]["seed"] == 0
 
@@ -132,17 +137,17 @@ class TestWeights:
     """A published Keras file in the place of trained networks; another depth and another head than the profile's."""
 
     def made(self, run):
-        (artefact,) = pipeline.models(run, [("25-PN", run.seed)], progress=False)
+        (artefact,) = run.networks([("25-PN", run.seed)], progress=False)
         return artefact
 
     def test_it_is_the_only_network(self, run):
         assert run.seeds == (0,)
         assert run.replicates == "one network, no spread over seeds"
         assert run.first == "model.h5"
-        pipeline.train_all(run, progress=False)
-        assert pipeline.model(run, "25-PN").model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
+        run.train(progress=False)
+        assert run.model("25-PN").model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
         with pytest.raises(ValueError, match="there is none of seed 1"):
-            pipeline.model(run, "25-PN", 1)
+            run.model("25-PN", 1)
 
     def test_one_input_must_be_named(self, run):
         for names in ((), ("3", "25-PN")):
@@ -163,21 +168,21 @@ class TestWeights:
 
     def test_another_input_is_another_artefact_and_must_fit(self, run, tmp_path):
         plain = dataclasses.replace(run, variants=("25",))
-        (other,) = pipeline.models(plain, [("25", 0)], progress=False)
+        (other,) = plain.networks([("25", 0)], progress=False)
         assert other.key != self.made(run).key
         write_weights(tmp_path / "three.h5", channels=3)
         with pytest.raises(ValueError, match=r"three\.h5 takes 3 channels, variant 25-PN has 25"):
             self.made(dataclasses.replace(run, weights=tmp_path / "three.h5"))
 
     def test_remarks_are_for_it_alone(self, run, tiny_run):
-        assert pipeline.remarks(tiny_run) == ()
-        assert any("void left out" in remark for remark in pipeline.remarks(run))
-        assert "simulated" in pipeline.remarks(run)[-1]
+        assert tiny_run.remarks() == ()
+        assert any("void left out" in remark for remark in run.remarks())
+        assert "simulated" in run.remarks()[-1]
         assert (tiny_run.replicates, tiny_run.first) == ("2 seeds", "seed 0")
 
     def test_what_the_chapters_measure_takes_it(self, run):
-        assert pipeline.evaluation(run, progress=False).sizes["seed"] == 1
-        gap = activation_study.over_networks(run, activation_study.head_sums)["gap"]
+        assert evaluation(run, progress=False).sizes["seed"] == 1
+        gap = over_networks(run, activation_study.head_sums)["gap"]
         assert gap.sizes["variant"] == gap.sizes["seed"] == 1
         (scene,) = audit_study.audited_scenes(run)
         methods = audit_study.residuals(run, audit_study.subject(run), run.seed, scene)["method"].values
@@ -190,3 +195,28 @@ class TestWeights:
             with pytest.raises(NotTestable, match="needs"):
                 MEASURES[name](run)
         assert np.isnan(MEASURES["gradcam_residual"](run).low)
+
+
+def test_paper_profile_is_the_papers():
+    paper = profile("paper")
+    assert (paper.scenes, paper.tiles, paper.depth, paper.filters) == (752, (216, 409), 5, 32)
+    assert paper.recipe == AUTHORS
+    assert {"1", "3", "25", "25-PN"} < set(paper.variants)
+
+
+@pytest.mark.parametrize("own", PROFILES, ids=lambda own: own.name)
+def test_every_profile_can_show_a_spread_and_names_real_variants(own):
+    assert own.models >= 3
+    assert own.depth == 5  # so that conv2d_21 is the last 3x3 convolution everywhere
+    assert [variant(name).name for name in own.variants] == list(own.variants)
+
+
+def test_unknown_profile_is_an_error_that_lists_them():
+    with pytest.raises(ValueError, match="unknown profile 'fast': expected one of smoke, quick, paper"):
+        profile("fast")
+
+
+def test_the_filter_brings_the_mean_spectrum_nearer_to_the_released_one(tiny_run):
+    evidence = long_pass_evidence(tiny_run, scenes=6).set_index("filter")["correlation"]
+    assert evidence["long-pass at 600 nm"] > evidence["none"]
+    assert evidence.between(-1, 1).all()

@@ -4,18 +4,23 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from hsiutils.paper import store
 
-MODULES = ("hsiutils.data.classes",)
+# Builders of this module have the same code, so that any of them makes what another one asked for.
 
 
-def make(root, inputs=None, build=None, **kwargs):
-    build = build or (lambda folder: (folder / "value.txt").write_text("42"))
-    return store.artefact("thing", inputs or {"a": 1}, MODULES, build, root=root, **kwargs)
+def write(folder):
+    (folder / "value.txt").write_text("42")
+
+
+def make(root, inputs=None, build=write, **kwargs):
+    return store.artefact("thing", build, inputs or {"a": 1}, root=root, **kwargs)
 
 
 def fail(folder):
@@ -49,15 +54,16 @@ def test_manifest_says_what_it_came_from(tmp_path):
     manifest = make(tmp_path).manifest
     assert manifest["inputs"] == {"a": 1}
     assert set(manifest) >= {"code", "environment", "made", "machine", "seconds", "files"}
-    assert manifest["environment"]["numpy"]
+    assert set(manifest["environment"]) == {"python", "pytest"}  # what this module imports
     assert list(manifest["files"]) == ["value.txt"]
 
 
-def test_failed_build_leaves_nothing_that_is_taken_for_finished(tmp_path):
-    def broken(folder):
-        (folder / "value.txt").write_text("half")
-        raise RuntimeError("power cut")
+def broken(folder):
+    (folder / "value.txt").write_text("half")
+    raise RuntimeError("power cut")
 
+
+def test_failed_build_leaves_nothing_that_is_taken_for_finished(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         make(tmp_path, build=broken)
     assert (make(tmp_path).folder / "value.txt").read_text() == "42"
@@ -87,16 +93,17 @@ def test_damage_is_noticed_and_mended(tmp_path, how, resumable):
     assert (make(tmp_path, resumable=resumable).folder / "value.txt").read_text() == "42"
 
 
-def test_resumable_build_keeps_what_is_sound(tmp_path):
-    def build(folder):
-        for name in ("a", "b"):
-            if not (folder / name).exists():
-                (folder / name).write_text(name + str(time.monotonic_ns()))
+def write_both(folder):
+    for name in ("a", "b"):
+        if not (folder / name).exists():
+            (folder / name).write_text(name + str(time.monotonic_ns()))
 
-    folder = make(tmp_path, build=build, resumable=True).folder
+
+def test_resumable_build_keeps_what_is_sound(tmp_path):
+    folder = make(tmp_path, build=write_both, resumable=True).folder
     kept = (folder / "a").read_text()
     (folder / "b").unlink()
-    again = make(tmp_path, build=build, resumable=True)
+    again = make(tmp_path, build=write_both, resumable=True)
     assert (again.folder / "a").read_text() == kept
     assert (again.folder / "b").read_text().startswith("b")
 
@@ -109,19 +116,19 @@ def test_copied_store_is_believed_by_its_bytes(tmp_path):
     assert store.load(copied) is not None
 
 
+def write_many(folders, built):
+    built.append(sorted(folders))
+    for index, folder in folders.items():
+        (folder / "n").write_text(str(index))
+
+
 def test_many_are_built_together_and_only_the_missing(tmp_path):
-    requests = [store.Request("thing", {"n": n}, MODULES) for n in range(4)]
-    built = []
-
-    def build(folders):
-        built.append(sorted(folders))
-        for index, folder in folders.items():
-            (folder / "n").write_text(str(index))
-
-    store.artefacts(requests[1:2], lambda folders: build({1: folders[0]}), root=tmp_path)
-    made = store.artefacts(requests, build, root=tmp_path)
-    assert built == [[1], [0, 2, 3]]
-    assert [(artefact.folder / "n").read_text() for artefact in made] == ["0", "1", "2", "3"]
+    built, inputs = [], [{"n": n} for n in range(4)]
+    build = partial(write_many, built=built)
+    store.artefacts("thing", build, inputs[1:2], root=tmp_path)
+    made = store.artefacts("thing", build, inputs, root=tmp_path)
+    assert built == [[0], [0, 2, 3]]
+    assert [(artefact.folder / "n").read_text() for artefact in made] == ["0", "0", "2", "3"]
 
 
 def slow_build(folder):
@@ -144,41 +151,6 @@ def test_two_processes_build_one_artefact_once(tmp_path):
     assert len(list(tmp_path.glob("thing/*/made-by-*"))) == 1
 
 
-def test_code_counts_through_imports_and_comments_do_not(tmp_path, monkeypatch):
-    before = store.code_hash(("hsiutils.data.sensor",))
-    code_of = store._code_of
-
-    def other(changed):
-        store.code_hash.cache_clear()
-        monkeypatch.setattr(store, "_code_of", lambda module: code_of(module) + (module == changed) * "x")
-        return store.code_hash(("hsiutils.data.cube",))
-
-    unchanged = other(None)
-    assert other("hsiutils.data.sensor") != unchanged  # cube imports sensor
-    assert other("hsiutils.paper.claims") == unchanged  # and knows nothing of the ledger
-    store.code_hash.cache_clear()
-    monkeypatch.undo()
-    assert store.code_hash(("hsiutils.data.sensor",)) == before
-
-
-def test_unknown_module_is_an_error():
-    with pytest.raises(ValueError, match=r"no module 'hsiutils\.nowhere'"):
-        store.code_hash(("hsiutils.nowhere",))
-
-
-def test_docstrings_and_comments_are_not_code(tmp_path, monkeypatch):
-    class Spec:
-        origin = str(tmp_path / "m.py")
-
-    monkeypatch.setattr(store, "find_spec", lambda name: Spec)
-    texts = ['"""One."""\ndef f():\n    """Doc."""\n    return 1\n', "# note\ndef f():\n    return 1  # one\n"]
-    codes = []
-    for text in [*texts, "def f():\n    return 2\n"]:
-        Path(Spec.origin).write_text(text)
-        codes.append(store._code_of("m"))
-    assert codes[0] == codes[1] != codes[2]
-
-
 def test_matches_compares_bytes_both_ways(tmp_path):
     made = make(tmp_path)
     copy = tmp_path / "copy"
@@ -193,7 +165,85 @@ def test_matches_compares_bytes_both_ways(tmp_path):
 
 
 def test_default_root_can_be_moved(monkeypatch, tmp_path):
-    monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
+    monkeypatch.setenv(store.ROOT, str(tmp_path))
     assert store.default_root() == tmp_path
-    monkeypatch.delenv("HSIUTILS_STORE")
+    monkeypatch.delenv(store.ROOT)
     assert store.default_root().parts[-2:] == ("data", "store")
+
+
+def test_a_relative_root_is_of_the_folder_where_the_program_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(store.ROOT, "mine")
+    assert store.default_root() == tmp_path / "mine"
+    monkeypatch.chdir("/")  # as a kernel does, which inherits the environment
+    assert store.default_root() == tmp_path / "mine"
+
+
+def test_where_it_is_installed_artefacts_go_to_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv(store.ROOT, raising=False)
+    monkeypatch.setattr(store, "PACKAGE", tmp_path / "site-packages" / "hsiutils")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert store.default_root() == tmp_path / "cache" / "hsiutils"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert store.default_root() == Path.home() / ".cache" / "hsiutils"
+
+
+@pytest.mark.parametrize("build", [lambda folder: None, partial(write_many, built=lambda: 1), print, Settings])
+def test_what_cannot_be_followed_is_refused(tmp_path, build):
+    with pytest.raises(TypeError, match="follows the code of a function at the top of a module"):
+        make(tmp_path, build=build)
+
+
+def test_functions_inside_functions_are_refused(tmp_path):
+    def inside(folder):
+        pass
+
+    with pytest.raises(TypeError, match=r"got test_functions_inside_functions_are_refused\.<locals>\.inside"):
+        make(tmp_path, build=inside)
+
+
+class TestCode:
+    """What the code of a builder is, on a package of a few lines."""
+
+    FILES: ClassVar = {
+        "__init__.py": "from hsiutils.wide import everything",
+        "build.py": "import numpy as np\nfrom hsiutils.low import value\ndef build(folder): value()",
+        "low.py": "def value():\n    from hsiutils import late\n    return open('data/table.csv')",
+        "late.py": "from typing import TYPE_CHECKING\nimport yaml\nif TYPE_CHECKING:\n    from hsiutils import wide",
+        "wide.py": "import bokeh\neverything = 'other.csv'",
+        "data/table.csv": "1",
+        "data/other.csv": "1",
+    }
+
+    def code(self, folder, **changes):
+        for name, text in {**self.FILES, **changes}.items():
+            path = folder / "hsiutils" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        store.code.cache_clear()
+        return store.code(frozenset({("hsiutils.build", None)}), folder / "hsiutils")
+
+    def test_it_is_followed_through_imports_and_no_further(self, tmp_path):
+        found = self.code(tmp_path)
+        assert found.modules == ("hsiutils.build", "hsiutils.late", "hsiutils.low")
+        assert [path.name for path in found.files] == ["table.csv"]
+        assert found.distributions == ("PyYAML", "numpy")
+
+    @pytest.mark.parametrize(
+        ("name", "text", "counts"),
+        [
+            ("build.py", "from hsiutils.low import value\ndef build(folder): value(2)", True),
+            ("low.py", "def value(): return 2", True),
+            ("late.py", "import yaml\nx = 2", True),
+            ("data/table.csv", "2", True),
+            ("wide.py", "x = 2", False),
+            ("data/other.csv", "2", False),
+            ("build.py", '"""New."""\n# Note\n' + FILES["build.py"] + "  # done", False),
+        ],
+    )
+    def test_it_changes_with_what_it_uses(self, tmp_path, name, text, counts):
+        assert (self.code(tmp_path).digest != self.code(tmp_path, **{name: text}).digest) == counts
+
+    def test_a_module_that_is_not_there_is_named(self, tmp_path):
+        with pytest.raises(ModuleNotFoundError, match=r"no module 'hsiutils\.nowhere'"):
+            store.describe("thing", write, {}, uses=["hsiutils.nowhere"])

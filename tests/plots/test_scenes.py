@@ -1,13 +1,12 @@
 import numpy as np
 
-from hsiutils.paper import run as pipeline
 from hsiutils.plots import scenes as scene_plots
 from hsiutils.plots.base import start
 
 
 def test_scenes_are_shown_with_what_is_known(tiny_run):
     start()
-    drive = pipeline.data(tiny_run)
+    drive = tiny_run.data
     name = drive.names("test")[0]
     panels = scene_plots.scene_panels(drive, name)
     assert list(panels) == ["simulated, pseudo-colour", "labels", "after PN", "sunlit share"]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from hsiutils.analysis.channels import class_contributions, cross_activation, discrimination, knock_out, rank_channels
 from hsiutils.analysis.edges import edge_measures
-from hsiutils.paper import activations as results
+from hsiutils.paper import merits as results
 from hsiutils.plots.tables import ranges
 
 SCENES = planted.scenes(4)

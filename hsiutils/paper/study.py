@@ -1,0 +1,214 @@
+"""Measure networks of a run on scenes, once: what is found is kept in the store, and stacked over variants and seeds.
+
+A study goes over all test scenes unless it is given others. Its artefact holds sums or means per scene, not maps, so
+that tables, figures, bootstraps and the ledger follow from it without another forward pass.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from hsiutils.data.source import Scenes, Source
+from hsiutils.models.train import load_trained
+from hsiutils.models.unet import UNet
+from hsiutils.paper import store
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
+
+FILE = "found.nc"
+Network = tuple[str, int]
+"""A network of a run: its variant and its seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One network, and the scenes that it is measured on.
+
+    Attributes
+    ----------
+    variant, seed : which network of the run it is.
+    model : in evaluation mode.
+    scenes : as the network is given them; subjects of one variant share them.
+    data : where the scenes are.
+    """
+
+    variant: str
+    seed: int
+    model: UNet
+    scenes: Scenes
+    data: Source
+
+    @property
+    def names(self) -> list[str]:
+        """Of the scenes."""
+        return self.scenes.names
+
+    def inputs(self, names: Sequence[str]) -> Scenes:
+        """Other scenes, as the network is given them."""
+        return self.data.scenes(names, self.scenes.inputs)
+
+    def by_scene(self, measure: Callable[[Tensor, NDArray[Any], NDArray[Any] | None], xr.Dataset]) -> xr.Dataset:
+        """A measure of one scene, along scene.
+
+        Parameters
+        ----------
+        measure : of the network's input (channels, h, w), the class indices (h, w), and the share of the sun (h, w),
+            None where it is not known.
+        """
+        parts = []
+        for index, name in enumerate(self.names):
+            image, truth = self.scenes[index]
+            light = sunlit(self.data, [name])
+            parts.append(measure(image, truth.numpy(), None if light is None else light[0]))
+        return xr.concat(parts, dim=xr.Variable("scene", self.names))
+
+
+def sunlit(data: Source, names: Sequence[str]) -> list[NDArray[np.float32]] | None:
+    """Share of the sun that reaches each pixel, for every scene; None where it is unknown, as in real data."""
+    truths = [data.truth(name) for name in names]
+    shares = [np.asarray(truth["sunlit"].values, dtype=np.float32) for truth in truths if truth is not None]
+    return shares if len(shares) == len(names) else None
+
+
+def study(
+    run: "Run",
+    kind: str,
+    build: Callable[..., xr.Dataset],
+    over: Network | Sequence[Network],
+    scenes: Sequence[str] | None = None,
+    **settings: Any,
+) -> xr.Dataset:
+    """Measure one network, or several together, and keep what is found.
+
+    Parameters
+    ----------
+    kind : of the artefact.
+    build : called with the `Subject`, or with a list of them, and the settings; a function at the top of a module.
+    over : the network, or the networks.
+    scenes : names; all test scenes by default.
+    settings : JSON-able values.
+    """
+    alone = isinstance(over[0], str)
+    keys, subjects = _asked(run, cast(list[Network], [over] if alone else over), scenes)
+    inputs = {**(keys[0] if alone else {"networks": keys}), **settings}
+    made = store.artefact(kind, partial(_fill, subjects=subjects, build=build, alone=alone, settings=settings), inputs)
+    return read(made.folder / FILE)
+
+
+def together(
+    run: "Run",
+    kind: str,
+    build: Callable[[Sequence[Subject]], list[dict[str, xr.Dataset]]],
+    networks: Sequence[Network],
+) -> list[store.Artefact]:
+    """Measure networks on all test scenes, those that are missing in one pass over them; an artefact each.
+
+    Parameters
+    ----------
+    kind : of the artefacts.
+    build : called with several subjects; gives for each of them Datasets by name, which become files of this name.
+    networks : that are wanted.
+    """
+    keys, subjects = _asked(run, networks)
+    return store.artefacts(kind, partial(_fill_many, subjects=subjects, build=build), keys)
+
+
+def over_networks(
+    run: "Run",
+    measure: Callable[..., xr.Dataset],
+    variants: Sequence[str] | None = None,
+    *,
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset:
+    """A measure of every network of some variants (the run's by default), with the dimensions variant and seed.
+
+    Parameters
+    ----------
+    measure : of a run, a variant and a seed.
+    progress : show a bar.
+    options : further arguments of `measure`.
+    """
+    names = list(run.variants if variants is None else variants)
+    with tqdm(total=len(names) * len(run.seeds), unit="network", disable=not progress) as bar:
+
+        def found(name: str, seed: int) -> xr.Dataset:
+            one = measure(run, name, seed, **options)
+            bar.update()
+            return one
+
+        rows = [
+            xr.concat([found(name, seed) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
+            for name in names
+        ]
+    return xr.concat(rows, dim=xr.Variable("variant", names))
+
+
+def read(path: Path) -> xr.Dataset:
+    """One file of a study."""
+    return xr.load_dataset(path, engine="h5netcdf")
+
+
+def _write(found: xr.Dataset, path: Path) -> None:
+    # netCDF has no booleans.
+    attrs = {key: int(value) if isinstance(value, bool) else value for key, value in found.attrs.items()}
+    found.assign_attrs(attrs).to_netcdf(path, engine="h5netcdf")
+
+
+Subjects = Callable[..., list[Subject]]
+
+
+def _asked(
+    run: "Run", networks: Sequence[Network], scenes: Sequence[str] | None = None
+) -> tuple[list[dict[str, Any]], Subjects]:
+    """What tells the study of each network from others, and what loads some of them, by index, when it comes to it."""
+    names = run.data.names("test") if scenes is None else list(scenes)
+    trained = run.networks(networks, progress=False)
+    keys = [{"model": one.key, "data": run.data_key, "scenes": names} for one in trained]
+    folders = [one.folder for one in trained]
+    return keys, partial(_subjects, networks=networks, folders=folders, data=run.data, names=names)
+
+
+def _subjects(
+    chosen: Iterable[int] | None = None,
+    *,
+    networks: Sequence[Network],
+    folders: Sequence[Path],
+    data: Source,
+    names: Sequence[str],
+) -> list[Subject]:
+    scenes: dict[str, Scenes] = {}
+    subjects = []
+    for index in range(len(networks)) if chosen is None else chosen:
+        (variant, seed), trained = networks[index], load_trained(folders[index])
+        if trained.variant is None:
+            raise ValueError(f"{folders[index]}: the training kept no variant")
+        scenes.setdefault(variant, data.scenes(names, trained.variant))
+        subjects.append(Subject(variant, seed, trained.model, scenes[variant], data))
+    return subjects
+
+
+def _fill(
+    folder: Path, subjects: Subjects, build: Callable[..., xr.Dataset], alone: bool, settings: Mapping[str, Any]
+) -> None:
+    chosen = subjects()
+    _write(build(chosen[0] if alone else chosen, **settings), folder / FILE)
+
+
+def _fill_many(
+    folders: Mapping[int, Path],
+    subjects: Subjects,
+    build: Callable[[Sequence[Subject]], list[dict[str, xr.Dataset]]],
+) -> None:
+    for folder, found in zip(folders.values(), build(subjects(folders)), strict=True):
+        for name, one in found.items():
+            _write(one, folder / f"{name}.nc")
