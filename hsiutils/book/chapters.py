@@ -273,7 +273,7 @@ def sources(notebook: Path) -> list[str]:
 
 
 def imported_modules(notebook: Path) -> tuple[str, ...]:
-    """Modules that a chapter's cells import, of hsiutils and others; behind a name of the front door, where it stands."""
+    """Modules that a chapter's cells import, of hsiutils and others; of a name of the front door, where it stands."""
     cells = nbformat.read(notebook, as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     nodes = [node for source in code for node in ast.walk(ast.parse(source))]
