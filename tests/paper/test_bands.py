@@ -4,7 +4,7 @@ import torch
 import xarray as xr
 from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
 
-from hsiutils.attribution.decompose import decompose_path, margins
+from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.data.classes import CLASSES
 from hsiutils.paper import bands as spectral_study
 from hsiutils.paper import claims as measures
@@ -181,14 +181,14 @@ def test_wavelengths_are_those_of_the_channels(tiny_run):
 def test_the_spectra_are_the_means_of_the_path_of_every_logit(network, x):
     """Forward mode for all logits, and backward mode for the mean margin, meet."""
     found = walked_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation", nodes=6)
-    every = decompose_path(network, x, AVERAGE, nodes=6)
-    own = margins(every)["contribution"].sel({"class": "Vegetation"})
+    every = decompose(network, x, reference=AVERAGE, nodes=6)
+    own = margins(every.contribution).sel({"class": "Vegetation"})
     assert list(found["target"].values) == ["Vegetation", "Vegetation, sunlit", "Vegetation, shadowed"]
     for key, mask in {"Vegetation": TRUTH == 2, "Vegetation, sunlit": (TRUTH == 2) & (LIGHT >= 0.5)}.items():
         expected = own.values[:, mask].mean(1)
         np.testing.assert_allclose(found["contribution"].sel(target=key), expected, rtol=1e-5, atol=1e-9)
         assert int(found["pixels"].sel(target=key)) == mask.sum()
-    residual = margins(every[["residual"]].rename(residual="r"))["r"].sel({"class": "Vegetation"}).values
+    residual = margins(every.residual).sel({"class": "Vegetation"}).values
     assert float(found["residual"].sel(target="Vegetation")) == pytest.approx(residual[TRUTH == 2].mean(), rel=1e-4)
 
 
@@ -205,6 +205,6 @@ def test_spectra_and_completeness_are_kept(tiny_run, monkeypatch):
     assert first.sizes["scene"] == min(2, len(tiny_run.data.names("test")))
     assert ladder[1] > ladder[32] > 0
     monkeypatch.setattr(spectral_study, "walked_of", None)  # would fail if it were computed again
-    monkeypatch.setattr(spectral_study, "decompose_path", None)
+    monkeypatch.setattr(spectral_study, "decompose", None)
     assert first.identical(walked(tiny_run, "25-PN", "Vegetation", most=2, nodes=1))
     assert ladder == completeness(tiny_run, "25-PN", (1, 32))
