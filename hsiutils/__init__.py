@@ -20,16 +20,65 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hsiutils.attribution.audit import audit
+    from hsiutils.attribution.decompose import decompose
+    from hsiutils.attribution.methods import METHODS, attribute
+    from hsiutils.attribution.result import Attribution, Decomposition
+    from hsiutils.attribution.targets import Target, class_map, margin, pixel, region
+    from hsiutils.data.check import check_dataset
     from hsiutils.data.classes import Classes
+    from hsiutils.data.cube import pn
+    from hsiutils.data.inputs import fit_inputs
     from hsiutils.data.raw import reflectance_cube
     from hsiutils.data.sensor import HSI_DRIVE, Sensor
+    from hsiutils.data.source import open_dataset
+    from hsiutils.models.metrics import evaluate, scores
+    from hsiutils.models.train import load_model
+    from hsiutils.models.unet import UNet, UNetConfig
 
 __version__ = "0.1.0"
-__all__ = ["HSI_DRIVE", "Classes", "Sensor", "reflectance_cube"]
+__all__ = [
+    "HSI_DRIVE",
+    "METHODS",
+    "Attribution",
+    "Classes",
+    "Decomposition",
+    "Sensor",
+    "Target",
+    "UNet",
+    "UNetConfig",
+    "attribute",
+    "audit",
+    "check_dataset",
+    "class_map",
+    "decompose",
+    "evaluate",
+    "fit_inputs",
+    "load_model",
+    "margin",
+    "open_dataset",
+    "pixel",
+    "pn",
+    "reflectance_cube",
+    "region",
+    "scores",
+]
 _ROOMS = {
+    "attribution.audit": ("audit",),
+    "attribution.decompose": ("decompose",),
+    "attribution.methods": ("METHODS", "attribute"),
+    "attribution.result": ("Attribution", "Decomposition"),
+    "attribution.targets": ("Target", "class_map", "margin", "pixel", "region"),
+    "data.check": ("check_dataset",),
     "data.classes": ("Classes",),
+    "data.cube": ("pn",),
+    "data.inputs": ("fit_inputs",),
     "data.raw": ("reflectance_cube",),
     "data.sensor": ("HSI_DRIVE", "Sensor"),
+    "data.source": ("open_dataset",),
+    "models.metrics": ("evaluate", "scores"),
+    "models.train": ("load_model",),
+    "models.unet": ("UNet", "UNetConfig"),
 }
 MODULES = {name: f"{__name__}.{module}" for module, names in _ROOMS.items() for name in names}
 """Where each name of the front door stands."""

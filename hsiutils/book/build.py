@@ -1,5 +1,6 @@
 """Make the whole book: scenes, networks, chapters, pages; each step only if something that it depends on changed."""
 
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from filelock import FileLock
 from tqdm import tqdm
 
 from hsiutils.book import project
@@ -140,11 +142,30 @@ def _require_figures(name: str, chapter: Path) -> None:
 
 
 def _mirror(site: store.Artefact, target: Path) -> None:
-    """Copy the site to where people look for it, unless an intact copy is there already."""
-    if store.matches(target, site, prefix="html/"):
+    """Copy the site to where people look for it, unless an intact copy is there already.
+
+    Builds of one checkout take turns. Who reads meanwhile has the old pages or the new ones, whole.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if store.matches(target, site, prefix="html/"):
+            return
+        fresh = target.with_name(f".{target.name}.other")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(site.folder / "html", fresh)
+        # The old pages are at `fresh` afterwards, and stay for a server that was started in their folder.
+        exchange(fresh, target)
+
+
+def exchange(fresh: Path, target: Path) -> None:
+    """Put a folder where another one is, and that one in its place: in one step where the system has it (Linux)."""
+    if not target.exists():
+        fresh.rename(target)
         return
-    fresh = target.with_name(f".{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(site.folder / "html", fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.replace(target)
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs.h
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None or rename(here, os.fsencode(fresh), here, os.fsencode(target), swap) != 0:
+        old = target.with_name(f".{target.name}.old")
+        target.rename(old)
+        fresh.rename(target)
+        old.rename(fresh)

@@ -7,12 +7,14 @@ in it.
 import ast
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
+from uuid import uuid4
 
 if lacking := [name for name in ("papermill", "nbformat", "IPython") if find_spec(name) is None]:
     raise ModuleNotFoundError(f"the book needs {', '.join(lacking)}: pip install 'hsiutils[book]'")
@@ -220,23 +222,16 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
         If a cell fails; the notebook as far as it got is kept beside the output for inspection.
     """
     _check(source, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
-    try:
-        papermill.execute_notebook(
-            source,
-            unfinished,
-            dict(parameters),
-            kernel_name="python3",
-            progress_bar=progress,
-            cwd=source.parent,
-            extra_arguments=_QUIET,
-        )
-    except PapermillExecutionError as error:
-        raise ChapterError(
-            f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nAs far as it got: {unfinished}"
-        ) from error
-    _rewrite(unfinished, output)
+    options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
+    with _own_name(output) as path:
+        try:
+            papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", **options)
+        except PapermillExecutionError as error:
+            path.replace(unfinished)
+            raise ChapterError(
+                f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nAs far as it got: {unfinished}"
+            ) from error
 
 
 def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
@@ -247,10 +242,21 @@ def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
     _check(source, parameters)
+    with _own_name(output) as path:
+        papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", prepare_only=True)
+
+
+@contextmanager
+def _own_name(output: Path) -> Iterator[Path]:
+    """A name beside a notebook for what becomes it at the end, of this run alone: another may be after the same."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
-    papermill.execute_notebook(source, unfinished, dict(parameters), kernel_name="python3", prepare_only=True)
-    _rewrite(unfinished, output)
+    path = output.with_name(f".{output.stem}.{uuid4().hex}.ipynb")
+    try:
+        yield path
+        nbformat.write(without_traces(nbformat.read(path, as_version=4)), path)
+        path.replace(output)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _check(source: Path, parameters: Mapping[str, Any]) -> None:
@@ -301,12 +307,6 @@ def _page(root: Path, entry: str) -> Path:
         if (root / f"{entry}{suffix}").is_file():
             return root / f"{entry}{suffix}"
     raise FileNotFoundError(f"_toc.yml names {entry!r}: neither {entry}.ipynb nor {entry}.md is there")
-
-
-def _rewrite(unfinished: Path, output: Path) -> None:
-    notebook = without_traces(nbformat.read(unfinished, as_version=4))
-    nbformat.write(notebook, unfinished)
-    unfinished.replace(output)
 
 
 def without_traces(notebook: NotebookNode) -> NotebookNode:

@@ -52,6 +52,15 @@ class Classes:
     labels : every code that a label image may hold.
     of_label : class index of each of `labels`, `VOID` for what is never trained nor scored.
     frequencies : published share of the labelled pixels that each class has; None where nobody published them.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> from hsiutils.data.classes import VOID, Label
+    >>> labels = Label(0, "unlabelled", (0, 0, 0)), Label(7, "asphalt", (90, 90, 90)), Label(9, "sky", (0, 0, 255))
+    >>> classes = hu.Classes(("Road", "Sky"), labels, (VOID, 0, 1))
+    >>> len(classes), classes.colours
+    (2, ((90, 90, 90), (0, 0, 255)))
     """
 
     names: tuple[str, ...]

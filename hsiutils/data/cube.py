@@ -94,6 +94,15 @@ def pn(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
     ------
     ValueError
         If alpha is outside 0..1 or the array is no cube.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hsiutils as hu
+    >>> sensor = hu.HSI_DRIVE.resized((4, 6))
+    >>> cube = hu.reflectance_cube(np.full(sensor.frame_shape, 314), sensor, white=1064, dark=64)
+    >>> bool(np.allclose(hu.pn(cube).sum("band"), 1)), bool(np.allclose(hu.pn(2 * cube), hu.pn(cube)))
+    (True, True)
     """
     require_cube(cube)
     pixels = pn_pixels(cube.values, alpha)

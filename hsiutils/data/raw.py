@@ -223,6 +223,16 @@ def reflectance_cube(
     Returns
     -------
     (band, y, x) float32 reflectance, never negative; NaN (see `reflectance`) around pixels without a white reference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hsiutils as hu
+    >>> sensor = hu.HSI_DRIVE.resized((4, 6))
+    >>> frame = np.full(sensor.frame_shape, 314)  # of a .bin file: hsiutils.data.raw.read_frame
+    >>> cube = hu.reflectance_cube(frame, sensor, white=1064, dark=64)
+    >>> cube.dims, cube.shape, float(cube.max())
+    (('band', 'y', 'x'), (25, 4, 6), 0.25)
     """
     unlit = _active_reference(dark, sensor, "dark")
     signal = subtract_dark(crop(frame, sensor), unlit)

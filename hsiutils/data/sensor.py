@@ -50,6 +50,13 @@ class Sensor:
     bands : in native, row-major mosaic order, which is not ascending in wavelength.
     full_well_e : electrons at saturation.
     bits : of the analogue-to-digital converter.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> sensor = hu.HSI_DRIVE.resized((54, 102))  # the same lens and mosaic, fewer and larger pixels
+    >>> sensor.active_shape, sensor.wavelengths_nm[:3]
+    ((270, 510), array([888.48, 897.66, 879.13]))
     """
 
     name: str

@@ -181,6 +181,16 @@ def scores(counts: xr.Dataset, frequencies: ArrayLike | None = None) -> xr.Datas
     Dataset of iou and boundary_iou (..., class), and over the classes mean_iou, mean_boundary_iou, global_iou,
     weighted_iou (both as the authors of HSI-Drive define them) and accuracy. A class that is predicted but never true
     has IoU 0; it weighs in mean_iou only, unless `frequencies` says otherwise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
+    >>> counts = hu.evaluate(model, [(torch.rand(3, 4, 6), torch.zeros(4, 6, dtype=torch.long))])
+    >>> found = hu.scores(counts).sel(region="all")
+    >>> sorted(found)[:3], found["iou"].dims
+    (['accuracy', 'boundary_iou', 'global_iou'], ('class',))
     """
     total = counts.sum("scene") if "scene" in counts.dims else counts
     matrix, per_class, edges = total["confusion"], iou(total["confusion"]), boundary_iou(total)

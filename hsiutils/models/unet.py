@@ -37,6 +37,13 @@ class UNetConfig:
     dropout : probability, after every encoder block but the first and after the base.
     norm_momentum : weight of the newest batch in the running statistics; 0.01 is what Keras calls momentum 0.99.
     class_names : one for each output; empty where nobody named them.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> config = hu.UNetConfig(channels=25, classes=2, depth=3, filters=8, class_names=("Road", "Sky"))
+    >>> config.last, config.head, config.stride
+    ('conv2d_13', 'conv2d_14', 8)
     """
 
     channels: int = 25
@@ -190,6 +197,14 @@ class UNet(nn.Module):
     config : size of the network.
     generator : source of the initial weights (Glorot-uniform kernels, zero biases); None for seed 0. The global
         random state is left alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=25, classes=5, depth=2, filters=4)).eval()
+    >>> tuple(model(torch.rand(1, 25, 30, 50)).shape)
+    (1, 5, 30, 50)
     """
 
     def __init__(self, config: UNetConfig | None = None, generator: torch.Generator | None = None) -> None:

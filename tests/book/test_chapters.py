@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,6 +82,14 @@ def test_failing_cell_is_named_and_no_output_appears(project, tmp_path):
     with pytest.raises(ChapterError, match=r"01_plot.ipynb, cell \d+: ZeroDivisionError"):
         run_chapter(chapter(project, "1 / 0"), tmp_path / "out.ipynb", {}, progress=False)
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.unfinished.ipynb"]
+
+
+def test_two_runs_into_one_file_do_not_disturb_each_other(project, tmp_path):
+    path = chapter(project, "print(factor * 21)")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: run_chapter(path, tmp_path / "out.ipynb", {}, progress=False), range(2)))
+    assert "42\n" in outputs(tmp_path / "out.ipynb")
+    assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.ipynb"]
 
 
 def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):

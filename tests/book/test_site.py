@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -127,6 +129,43 @@ def test_damaged_page_is_put_back(project, executed, html, how):
         page.write_text("<p>gone</p>")
     build_site(executed, project, html)
     assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one step", "in two"])
+def test_folders_change_places(at_once, tmp_path, monkeypatch):
+    if not at_once:
+        monkeypatch.setattr(site.ctypes, "CDLL", lambda name: object())
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "page").write_text(name)
+    site.exchange(tmp_path / "new", tmp_path / "pages")
+    site.exchange(tmp_path / "old", tmp_path / "pages")
+    assert {path.name: (path / "page").read_text() for path in tmp_path.iterdir()} == {"pages": "old", "old": "new"}
+
+
+def test_two_builds_at_once_take_turns_and_readers_always_have_a_whole_site(project, executed, html, tmp_path):
+    other = tmp_path / "index.ipynb"
+    other.write_text(executed["book/index.ipynb"].read_text().replace("# Front", "# Another front"))
+    books = [executed, executed | {"book/index.ipynb": other}]
+    target = build_site(executed, project, tmp_path / "html").parent
+    build_site(books[1], project, tmp_path / "html")  # both are in the store now
+    done, whole = threading.Event(), set()
+
+    def read() -> None:
+        while not done.is_set():
+            found = {name: (target / name).is_file() for name in ("index.html", "_static/mathjax/tex-chtml.js")}
+            titles = re.findall(r"Front|Another front", (target / "book" / "index.html").read_text())
+            whole.add(all(found.values()) and bool(titles))
+
+    with ThreadPoolExecutor(3) as pool:
+        reader = pool.submit(read)
+        builds = [pool.submit(build_site, books[i % 2], project, tmp_path / "html") for i in range(8)]
+        built = [build.result() for build in builds]
+        done.set()
+        reader.result()
+    assert whole == {True}
+    assert set(built) == {target / "index.html"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".html.lock", ".html.other", "html", "index.ipynb"]
 
 
 def test_a_warning_stops_the_build_and_is_shown(project, executed, store_root, tmp_path):
