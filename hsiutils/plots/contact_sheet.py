@@ -22,7 +22,7 @@ _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def contact_sheet(
-    drive: Source,
+    data: Source,
     path: Path | str,
     names: Sequence[str] | None = None,
     *,
@@ -36,7 +36,7 @@ def contact_sheet(
 
     Parameters
     ----------
-    drive : the data set.
+    data : the data set.
     path : PNG file to write, at once or not at all.
     names : of the scenes; all by default.
     columns : scenes in a row.
@@ -52,34 +52,34 @@ def contact_sheet(
     ValueError
         If there is nothing to show, or a size is not positive.
     """
-    path, names = Path(path), drive.names() if names is None else list(names)
+    path, names = Path(path), data.names() if names is None else list(names)
     if not names or columns < 1 or width < 1:
         raise ValueError(f"need scenes, columns and width, got {len(names)} scenes, {columns=}, {width=}")
-    rows, across = drive.sensor.tiles
+    rows, across = data.sensor.tiles
     size = (width, max(1, round(width * rows / across)))
-    cells = [_cell(drive, name, size) for name in tqdm(names, unit="scene", disable=not progress)]
+    cells = [_cell(data, name, size) for name in tqdm(names, unit="scene", disable=not progress)]
     info = PngInfo()
-    info.add_text("Description", f"{drive.origin} scenes of {drive.layout}")
+    info.add_text("Description", f"{data.origin} scenes of {data.layout}")
     buffer = io.BytesIO()
-    _sheet(cells, min(columns, len(cells)), drive.classes).save(buffer, format="PNG", optimize=True, pnginfo=info)
+    _sheet(cells, min(columns, len(cells)), data.classes).save(buffer, format="PNG", optimize=True, pnginfo=info)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path
 
 
-def _cell(drive: Source, name: str, size: tuple[int, int]) -> Image.Image:
+def _cell(data: Source, name: str, size: tuple[int, int]) -> Image.Image:
     """Both pictures of a scene side by side, with a caption."""
     width, height = size
     cell = Image.new("RGB", (2 * width, height + _CAPTION), _PAPER)
-    caption = f"{name}  {drive.table.at[name, 'split']}"
+    caption = f"{name}  {data.table.at[name, 'split']}"
     try:
-        colour, codes = pseudocolour(drive.cube(name)).values, drive.labels(name)
+        colour, codes = pseudocolour(data.cube(name)).values, data.labels(name)
     except DatasetError:
         caption += "  cannot be read"
     else:
         cell.paste(_resized(np.rint(255 * colour).astype(np.uint8), size, Image.Resampling.BILINEAR), (0, 0))
         # Colours of a palette must not be mixed: between two classes lies no third.
-        cell.paste(_resized(_palette(drive.classes)[codes], size, Image.Resampling.NEAREST), (width, 0))
+        cell.paste(_resized(_palette(data.classes)[codes], size, Image.Resampling.NEAREST), (width, 0))
     ImageDraw.Draw(cell).text((2, height + 2), caption, fill=_INK, font=ImageFont.load_default(12))
     return cell
 

@@ -1,8 +1,8 @@
 """What a data set shows: scenes as pictures, with labels, PN, shadows and predictions beside them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import holoviews as hv
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -13,42 +13,38 @@ from hsiutils.plots.base import pages
 from hsiutils.plots.pictures import colourise, montage, paint
 
 
-def scene_pages(drive: Source, names: Sequence[str]) -> Any:
-    """Page through scenes: pseudo-colour, labels, per-pixel normalised, and shadows where they are known."""
-    return pages({_caption(drive, name): montage(scene_panels(drive, name)) for name in names}, "scene")
+def scene_pages(data: Source, names: Sequence[str], detail: bool = True) -> hv.HoloMap:
+    """Page through scenes: pseudo-colour and labels; in detail, also per-pixel normalised, and the light if known."""
+    return pages({_caption(data, name): montage(scene_panels(data, name, detail)) for name in names}, "scene")
 
 
-def scene_panels(drive: Source, name: str) -> dict[str, NDArray[np.uint8]]:
-    """Pictures of one scene by what they show."""
-    cube = drive.cube(name)
-    panels = {
-        f"{drive.origin}, pseudo-colour": rgb(cube),
-        "labels": paint(drive.classes.merge(drive.labels(name)), drive.classes),
-        "after PN": rgb(pn(cube)),
-    }
-    truth = drive.truth(name)
+def scene_panels(data: Source, name: str, detail: bool = True) -> dict[str, NDArray[np.uint8]]:
+    """Pictures (rows, columns, 3) of one scene by what they show, as in `scene_pages`."""
+    cube, truth = data.cube(name), data.truth(name) if detail else None
+    labels = paint(data.classes.merge(data.labels(name)), data.classes)
+    panels = {f"{data.origin}, pseudo-colour": rgb(cube), "labels": labels}
+    if detail:
+        panels["after PN"] = rgb(pn(cube))
     if truth is not None:
         panels["sunlit share"] = colourise(truth["sunlit"].values, (0, 1))
     return panels
 
 
 def prediction_pages(
-    drive: Source, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
-) -> Any:
-    """Page through scenes with truth and every variant's prediction.
+    data: Source, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
+) -> hv.HoloMap:
+    """Page through scenes with their labels and every variant's prediction.
 
     Parameters
     ----------
+    data : the scenes.
     predictions : variant -> scene name -> (rows, columns) class indices.
+    names : of the scenes to show.
     """
     frames = {}
     for name in names:
-        panels = {
-            f"{drive.origin}, pseudo-colour": rgb(drive.cube(name)),
-            "labels": paint(drive.classes.merge(drive.labels(name)), drive.classes),
-        }
-        panels |= {f"predicted, {variant}": paint(maps[name], drive.classes) for variant, maps in predictions.items()}
-        frames[_caption(drive, name)] = montage(panels)
+        guesses = {f"predicted, {variant}": paint(maps[name], data.classes) for variant, maps in predictions.items()}
+        frames[_caption(data, name)] = montage(scene_panels(data, name, detail=False) | guesses)
     return pages(frames, "scene")
 
 
@@ -58,6 +54,6 @@ def rgb(cube: xr.DataArray) -> NDArray[np.uint8]:
     return np.asarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8))
 
 
-def _caption(drive: Source, name: str) -> str:
-    known = [what for what in ("season", "weather", "daytime", "scene") if what in drive.table]
-    return f"{name} ({', '.join(drive.table.loc[name, known])})" if known else name
+def _caption(data: Source, name: str) -> str:
+    known = [what for what in ("season", "weather", "daytime", "scene") if what in data.table]
+    return f"{name} ({', '.join(data.table.loc[name, known])})" if known else name
