@@ -135,20 +135,15 @@ def pick(scores: pd.Series, rule: str = "median") -> str:
     known = scores.dropna()
     if known.empty:
         raise ValueError(f"no scene can be picked: none of the {len(scores)} scenes has a score")
-    level = _quantile(rule)
-    value = float(np.quantile(known.to_numpy(dtype=float), level, method="lower"))
-    return str(min(map(str, known.index[known.to_numpy(dtype=float) == value])))
-
-
-def _quantile(rule: str) -> float:
-    named = {"median": 0.5, "worst": 0.0, "best": 1.0}
+    named = {"median": "0.5", "worst": "0", "best": "1"}
     try:
-        level = named[rule] if rule in named else float(rule.removeprefix("quantile:"))
+        level = float(named.get(rule, rule.removeprefix("quantile:")))
     except ValueError:
-        level = -1.0
+        level = np.nan
     if not 0 <= level <= 1:
         raise ValueError(f"unknown rule {rule!r}: expected {RULES}")
-    return level
+    value = float(np.quantile(known.to_numpy(dtype=float), level, method="lower"))
+    return str(min(map(str, known.index[known.to_numpy(dtype=float) == value])))
 
 
 def layer_level(config: UNetConfig, layer: str) -> int:

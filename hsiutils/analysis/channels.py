@@ -253,24 +253,18 @@ def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.
     on, against = positive.sel(region=source, drop=True), negative.sel(region=source, drop=True)
     pixels, own_pixels = (_above_zero(pooled["pixels"].sel(region=name, drop=True)) for name in (source, target))
     own = positive.sel(region=target, drop=True) / own_pixels
+    mean = (positive + negative) / _above_zero(pooled["pixels"])
+    rest = mean.drop_sel(region=[source, target]).mean("region")  # a class that no scene shows is NaN, and left out
+    placed, reference = (mean.sel(region=name, drop=True) - rest for name in (source, target))
     return xr.Dataset(
         {
             "share": on / _above_zero(positive.sum("region")),
             "area": pixels / _above_zero(pooled["pixels"].sum("region")),
             "ratio": on / pixels / _above_zero(own),
             "balance": (on + against) / _above_zero(on - against),
-            "placement": _placement(pooled, source, target),
+            "placement": placed / _above_zero(reference),
         }
     )
-
-
-def _placement(pooled: xr.Dataset, source: str, target: str) -> xr.DataArray:
-    sums = (pooled["positive"] + pooled["negative"]).sel({"class": target}, drop=True)
-    mean = sums / _above_zero(pooled["pixels"])
-    # A class that no scene shows is NaN, and left out.
-    rest = mean.drop_sel(region=[source, target]).mean("region")
-    own, on = (mean.sel(region=name, drop=True) for name in (target, source))
-    return (on - rest) / _above_zero(own - rest)
 
 
 def homogeneity(sums: xr.Dataset) -> xr.Dataset:

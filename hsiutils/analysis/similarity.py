@@ -30,12 +30,12 @@ def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
     return f"{variant}, seed {seed}" + ("" if shuffle == "none" else f", {shuffle}")
 
 
-def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """How alike networks are, pair by pair, with the nulls beside.
 
     Parameters
     ----------
-    sums : of `moments`, with sources named by `source_name`.
+    sums : of `moments`, with sources named by `source_name`, or their correlations.
     variants, seeds : the networks.
 
     Returns
@@ -45,10 +45,7 @@ def likeness(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int]) ->
     scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the null of shuffled channels. No row
     for a single network.
     """
-    return _pair_by_pair(Correlated.of(sums), variants, seeds)
-
-
-def _pair_by_pair(correlated: Correlated, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    correlated = sums if isinstance(sums, Correlated) else Correlated.of(sums)
     rows = []
     for kind, (a, one), (b, other), shuffle in _pairings(variants, seeds):
         first, second = source_name(a, one), source_name(b, other, shuffle)
@@ -121,26 +118,24 @@ def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int
     ValueError
         If there are not two seeds and two variants.
     """
-    gap = _over_scenes(sums, lambda drawn: [_gaps(_pair_by_pair(drawn, variants, seeds))["gap"].mean()], seed)
+    gap = _over_scenes(sums, lambda drawn: [_gaps(likeness(drawn, variants, seeds))["gap"].mean()], seed)
     value, low, high = (float(gap[name].item()) for name in ("value", "low", "high"))
     return Estimate(value, low, high, sums.sizes["scene"])
 
 
-def likeness_table(
-    pairs: pd.DataFrame, sums: xr.Dataset | None = None, seeds: Sequence[int] = (), seed: int = 0
-) -> pd.DataFrame:
+def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], seed: int = 0) -> pd.DataFrame:
     """Means over pairs, one row a pair of variants: matched correlation of each kind, CKA and random pairing.
 
     Parameters
     ----------
     pairs : of `likeness`.
-    sums, seeds : that they were made of; given, the matched correlation has a 95 % bootstrap interval over scenes.
+    sums, seeds : that they were made of.
     seed : of the resampling.
 
     Returns
     -------
     Columns trained, another scene, moved, random_pairing, cka; least and most of trained over pairs of seeds; low and
-    high over scenes.
+    high, the 95 % bootstrap interval of trained over scenes.
     """
     trained = pairs["kind"].isin(_TRAINED)
     columns = {"trained": pairs["matched"].where(trained)}
@@ -149,12 +144,12 @@ def likeness_table(
     table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
     spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
     table = table.assign(least=spread.min(), most=spread.max())
-    if sums is None or table.empty:
+    if table.empty:
         return table.assign(low=np.nan, high=np.nan)
     variants = list(dict.fromkeys(name for pair in table.index for name in pair.split(" and ")))
 
     def means(drawn: Correlated) -> list[float]:
-        rows = _pair_by_pair(drawn, variants, seeds)
+        rows = likeness(drawn, variants, seeds)
         means = rows[rows["kind"].isin(_TRAINED)].groupby("pair", sort=False)["matched"].mean()
         return [float(means[pair]) for pair in table.index]
 

@@ -1,24 +1,31 @@
-"""Everything that is summed over scenes, of several networks, in one pass.
+"""Everything that is summed over scenes, of several networks, in one pass: head, edges and skip connection.
 
-A scene is read once for each input, the borders of its labels are traced once, and each network sees it once: head,
-edges and skip connection are measured on the same forward pass. No more than one network's activations of one scene
-are held at a time.
+A scene is read once for each input, the borders of its labels are traced once, and each network sees it once. No more
+than one network's activations of one scene are held at a time.
+
+The last decoder block reads [upsampled, skip]: the skip half is conv2d_1's tensor, which never saw a pooling. With the
+block taken as the affine map that it is at an image, either half's contribution to every logit is exact. Contributions
+are to a class's margin, its logit less the mean of the others', by region and against the distance to label borders.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d
 
 from hsiutils.analysis.activations import LabelledScenes, Scene, each_scene, head_table, region_sums
-from hsiutils.analysis.edges import REACH, Probe, border_probes, border_sums
-from hsiutils.analysis.skip import LastBlock, own_border_sums, to_margins
-from hsiutils.analysis.skip import region_sums as skip_sums
+from hsiutils.analysis.edges import REACH, Labels, Probe, border_probes, border_sums
 from hsiutils.attribution.hooks import activations, frozen, full_precision
-from hsiutils.models.unet import UNet
+from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock
+
+PARTS = ("upsampled", "skip", "bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +55,8 @@ def survey(
       weight and bias, and gap (scene), the largest |logit - (contributions + bias)| relative to the scene's largest
       |logit|;
     - edges: `hsiutils.analysis.edges.border_sums` of conv2d_1, the tensor that the finest skip connection carries;
-    - skip: `hsiutils.analysis.skip.region_sums`, with gap (scene), the same for halves and biases;
-    - skip_edges: `hsiutils.analysis.skip.own_border_sums`.
+    - skip: `skip_sums`, with gap (scene), the same for halves and biases;
+    - skip_edges: `skip_border_sums`.
 
     Raises
     ------
@@ -79,6 +86,65 @@ def survey(
 
 
 @dataclass(frozen=True, eq=False)
+class LastBlock:
+    """The last decoder block with its normalisation folded in, and the head: what is linear once its gates are known.
+
+    Attributes
+    ----------
+    block : two convolutions, [upsampled, skip] -> the channels that the head reads.
+    head : (classes, channels, 1, 1) and (classes,), weight and bias.
+    config : of the network.
+    """
+
+    block: ConvBlock
+    head: tuple[Tensor, Tensor]
+    config: UNetConfig
+
+    @classmethod
+    def of(cls, model: UNet) -> "LastBlock":
+        """That of a network; later changes of the network do not reach it."""
+        block = copy.deepcopy(cast(UpBlock, model.decoder[-1]).block).eval()
+        block.fold()
+        bias = cast(Tensor, model.head.bias)
+        return cls(block.requires_grad_(False), (model.head.weight.detach(), bias.detach()), model.config)
+
+    @property
+    def needs(self) -> tuple[str, str, str, str]:
+        """Layers whose activations after ReLU are the halves (upsampled, skip) or show the gates (convolutions)."""
+        return self.config.transposes[-1], self.config.skips[0], *self.config.blocks[-1]
+
+    def split(self, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
+        """Contributions of the halves, and of the biases above the cut, to every logit.
+
+        Parameters
+        ----------
+        seen : layer -> (1, channels, h, w), of the padded size.
+
+        Returns
+        -------
+        (part, class, h, w), parts as in `PARTS`; their sum is the logit.
+        """
+        up, skip, first, second = (seen[name] for name in self.needs)
+        conv1, conv2 = self.block.conv1, self.block.conv2
+        cut = up.shape[1]
+        with torch.no_grad(), full_precision():
+            halves = [
+                conv2d(up, conv1.weight[:, :cut], padding="same"),
+                conv2d(skip, conv1.weight[:, cut:], padding="same"),
+            ]
+            first_bias, second_bias, head_bias = (
+                cast(Tensor, bias).detach()[:, None, None] for bias in (conv1.bias, conv2.bias, self.head[1])
+            )
+            # three times (1, channels, h, w) -> (part, channels, h, w)
+            tangents = torch.cat([*halves, first_bias.expand_as(halves[0])]) * (first > 0)
+            tangents = conv2d(tangents, conv2.weight, padding="same")
+            tangents[2] += second_bias
+            logits = conv2d(tangents * (second > 0), self.head[0])
+            logits[2] += head_bias
+        return np.asarray(logits.cpu().numpy())
+
+
+@dataclass(frozen=True, eq=False)
 class _Network:
     """A network with what is made of it once."""
 
@@ -103,7 +169,7 @@ class _Network:
             "head": head_sums.assign(gap=head_gap(self.head, last, logits)),
             "edges": border_sums(first, probes),
             "skip": skip_sums(margins, scene.truth, self.classes).assign(gap=_gap(parts, logits)),
-            "skip_edges": own_border_sums(margins, probes),
+            "skip_edges": skip_border_sums(margins, probes),
         }
 
     def together(self, parts: Mapping[str, Sequence[xr.Dataset]]) -> dict[str, xr.Dataset]:
@@ -135,3 +201,77 @@ def head_gap(head: xr.Dataset, maps: NDArray[np.float32], logits: NDArray[np.flo
 def _gap(parts: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     difference = parts.astype(np.float64).sum(axis=0) - logits
     return float(np.abs(difference).max() / np.abs(logits).max())
+
+
+def to_margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each class's contribution less the mean of the others', of contributions (part, class, h, w)."""
+    others = (logits.sum(axis=1, keepdims=True) - logits) / (logits.shape[1] - 1)
+    return np.asarray(logits - others)
+
+
+def skip_sums(parts: NDArray[np.float32], truth: Labels, regions: Sequence[str]) -> xr.Dataset:
+    """Sums of the halves' contributions to the margins over each true class of a scene.
+
+    Parameters
+    ----------
+    parts : (part, class, h, w) of `to_margins`.
+    truth : (h, w) class indices with `hsiutils.data.classes.VOID`.
+    regions : names of the classes.
+
+    Returns
+    -------
+    Dataset of pixels (region), total and size (region, class, part): sums of contributions and of their absolute
+    values.
+    """
+    flat = parts.reshape(-1, *truth.shape)  # (part, class, h, w) -> (part x class, h, w)
+    total, size = (region_sums(maps, truth, regions) for maps in (flat, np.abs(flat)))
+    dims, shape = ("region", "part", "class"), (len(regions), len(PARTS), -1)
+    return (
+        xr.Dataset(
+            # (region, part x class) -> (region, part, class)
+            {key: (dims, sums["total"].values.reshape(shape)) for key, sums in (("total", total), ("size", size))},
+            coords={"region": list(regions), "part": list(PARTS), "class": list(regions)},
+        )
+        .assign(pixels=total["pixels"])
+        .transpose("region", "class", "part")
+    )
+
+
+def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) -> xr.Dataset:
+    """Edge statistics of what each half adds to a class's margin, at that class's own borders in one scene.
+
+    Parameters
+    ----------
+    parts : (part, class, h, w) of `to_margins`.
+    probes : of the scene's labels, by class, in the order of the classes.
+
+    Returns
+    -------
+    As `hsiutils.analysis.edges.border_sums`, for `edge_profiles` and (of one channel at a time) `edge_measures`. The
+    channels are "upsampled", "skip" and "margin", the whole of it. Sums are in logits, so that the halves compare.
+    """
+    maps = np.concatenate([parts[:2], parts.sum(axis=0, keepdims=True)])  # (channel, class, h, w)
+    own = [
+        border_sums(maps[:, index], {name: probe}).assign_coords(channel=["upsampled", "skip", "margin"])
+        for index, (name, probe) in enumerate(probes.items())
+    ]
+    return xr.concat(own, dim="class", data_vars="all")
+
+
+def skip_share(sums: xr.Dataset) -> xr.Dataset:
+    """How much of the margins the skip half brings, pooled over scenes.
+
+    Parameters
+    ----------
+    sums : of `skip_sums` along scene; further dimensions are carried through.
+
+    Returns
+    -------
+    Dataset of mean (region, class, part), the mean contribution, in logits; share (region, class), the skip half's part
+    of the summed absolute contributions of the two halves, 0..1.
+    """
+    pooled = sums.sum("scene")
+    size = pooled["size"]
+    halves = size.sel(part=["upsampled", "skip"]).sum("part")
+    share = size.sel(part="skip", drop=True) / halves.where(halves > 0)
+    return xr.Dataset({"mean": pooled["total"] / pooled["pixels"].where(pooled["pixels"] > 0), "share": share})

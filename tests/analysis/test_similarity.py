@@ -47,7 +47,7 @@ def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(sums):
     assert (pairs["seed"] < pairs["other_seed"]).all()
     moved = pairs[(pairs["pair"] == "a and a") & (pairs["kind"] == "moved")]["matched"].item()
     assert moved < 0.9
-    table = likeness.likeness_table(pairs)
+    table = likeness.likeness_table(pairs, sums, [0, 1])
     assert table.loc["a and a", "trained"] == pytest.approx(1)
     assert table.loc["a and a", "moved"] == pytest.approx(moved)
     assert (table["least"] <= table["most"]).all()

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from planted import VEGETATION, planted, scenes, trained_like
+from planted import DEAD, NOISE, SKY, VEGETATION, planted, scene, scenes, sums, trained_like
 
-from hsiutils.analysis.activations import contributions, head_table, observe, region_sums
-from hsiutils.analysis.edges import border_probes, border_sums
-from hsiutils.analysis.survey import Subject, head_gap, survey
+from hsiutils.analysis.activations import contributions as head_contributions
+from hsiutils.analysis.activations import head_table, observe, region_sums
+from hsiutils.analysis.edges import border_probes, border_sums, edge_measures, edge_profiles
+from hsiutils.analysis.survey import PARTS, LastBlock, Subject, head_gap, skip_share, survey, to_margins
+from hsiutils.attribution.hooks import activations
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -52,15 +54,15 @@ def test_one_pass_gives_what_each_measure_gives_alone(subjects, found, pairs):
 
 
 def test_contributions_and_halves_close(found):
-    for sums in found:
-        assert (sums["head"]["gap"] < 1e-5).all()
-        assert (sums["skip"]["gap"] < 1e-5).all()
-        assert sums["head"]["gap"].dims == ("scene",)
+    for kept in found:
+        assert (kept["head"]["gap"] < 1e-5).all()
+        assert (kept["skip"]["gap"] < 1e-5).all()
+        assert kept["head"]["gap"].dims == ("scene",)
 
 
 def test_a_head_that_does_not_add_up_is_seen():
     model, image = trained_like(), scenes(1)[0][0]
-    seen, head = contributions(model, image), head_table(model)
+    seen, head = head_contributions(model, image), head_table(model)
     maps, logits = seen["activation"].values, seen["logit"].values
     assert head_gap(head, maps, logits) < 1e-6
     assert head_gap(head.assign(weight=1.01 * head["weight"]), maps, logits) > 1e-3
@@ -101,3 +103,143 @@ def test_subjects_must_see_the_same_scenes(pairs):
         survey([Subject(planted(), pairs), Subject(planted(), other)])
     with pytest.raises(ValueError, match="subjects must have the same classes"):
         survey([Subject(planted(), pairs), Subject(UNet(UNetConfig(channels=3, classes=6, depth=1, filters=4)), pairs)])
+
+
+def margins(model, image):
+    with torch.no_grad():
+        logits = model(image[None])[0].double().numpy()
+    return np.stack([logits[c] - np.delete(logits, c, axis=0).mean(axis=0) for c in range(5)])
+
+
+def contributions(model, image):
+    """Contributions of the halves and the biases to every margin: (part, class, y, x)."""
+    block = LastBlock.of(model)
+    with torch.no_grad(), activations(model, block.needs) as seen:
+        model(image[None])
+    return to_margins(block.split(seen)[..., : image.shape[1], : image.shape[2]])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_halves_and_bias_are_the_margin_at_every_pixel(depth):
+    model, (image, _) = trained_like(depth=depth), scene(0)
+    expected = margins(model, image)
+    found = contributions(model, image)
+    assert len(found) == len(PARTS)
+    assert abs(found.sum(axis=0) - expected).max() < 1e-5 * abs(expected).max()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_parts_are_the_derivatives_along_each_half(depth):
+    """The last block and the head as a function of both halves: a forward derivative along each of them."""
+    model, (image, _) = trained_like(depth=depth), scene(0)
+    up, skip = LastBlock.of(model).needs[:2]
+    with torch.no_grad(), activations(model, [up, skip]) as seen:
+        model(image[None])
+    halves, nothing = (seen[up], seen[skip]), torch.zeros_like(seen[up])
+
+    def above(upsampled, carried):
+        return model.head(model.decoder[-1].block(torch.cat([upsampled, carried], dim=1)))
+
+    tangents = [(seen[up], nothing), (nothing, seen[skip])]
+    logits = torch.cat([torch.func.jvp(above, halves, tangent)[1] for tangent in tangents])
+    expected = to_margins(logits.detach().numpy()[..., :26, :39])
+    np.testing.assert_allclose(contributions(model, image)[:2], expected, atol=1e-5 * abs(expected).max())
+    assert abs(expected).max(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_with_open_gates_the_skip_half_is_what_goes_when_the_skip_is_cut():
+    model, (image, _) = trained_like(depth=1), scene(0)
+    block = model.decoder[0].block
+    with torch.no_grad():
+        block.norm1.bias.fill_(500.0)  # no ReLU of the last block shuts, so nothing but the skip half changes
+        block.norm2.bias.fill_(5000.0)
+    skip, whole = contributions(model, image)[1], margins(model, image)
+    with torch.no_grad():
+        block.conv1.weight[:, 4:] = 0
+    np.testing.assert_allclose(skip, whole - margins(model, image), atol=0.02 * abs(skip).max())
+    assert abs(skip).max() > 0.3
+
+
+def test_where_nothing_comes_up_the_skip_is_all():
+    share = skip_share(sums(planted(), scenes(3), "skip"))["share"]
+    assert share.sel(region="Vegetation", **{"class": "Vegetation"}) == 1
+    assert set(share.values[np.isfinite(share.values)]) == {1.0}
+
+
+def test_shares_and_means_are_those_of_a_loop_over_pixels():
+    model, pairs = trained_like(), scenes(2)
+    found = skip_share(sums(model, pairs, "skip"))
+    parts, truth = [], []
+    for image, labels in pairs:
+        parts.append(contributions(model, image).reshape(3, 5, -1))
+        truth.append(labels.numpy().ravel())
+    values, labels = np.concatenate(parts, axis=2).astype(float), np.concatenate(truth)
+    for region in range(5):
+        inside = values[:, :, labels == region]
+        size = np.abs(inside).sum(axis=2)
+        np.testing.assert_allclose(found["share"][region], size[1] / (size[0] + size[1]), rtol=1e-5)
+        np.testing.assert_allclose(found["mean"][region].T, inside.mean(axis=2), rtol=1e-4, atol=1e-6)
+
+
+def test_edges_are_those_of_each_class_own_margin():
+    found = sums(planted(), scenes(6), "skip_edges")
+    assert list(found["class"].values) == list(CLASSES)
+    assert list(found["channel"].values) == ["upsampled", "skip", "margin"]
+    profiles = edge_profiles(found).sel({"class": "Vegetation"})
+    slope = profiles["slope"].sel(channel="skip")
+    assert abs(float(slope["distance"][slope.argmax("distance")])) < 2
+    # With nothing from below, the skip half and the whole margin differ by the bias alone, which has no slope.
+    np.testing.assert_allclose(slope, profiles["slope"].sel(channel="margin"), rtol=1e-4)
+    assert profiles["slope"].sel(channel="upsampled").isnull().all()
+
+
+def test_measures_of_one_half_at_a_time():
+    found = edge_measures(sums(trained_like(), scenes(4), "skip_edges").sel(channel=["margin"]))
+    assert found.sizes == {"class": 5}
+    assert (found["noise"].dropna("class") > 0).all()
+
+
+def test_each_class_is_measured_on_its_own_margin():
+    model, pairs = trained_like(), scenes(1)
+    total = sums(model, pairs, "skip_edges")["total"].isel(scene=0).sel(channel="margin")
+    expected = margins(model, pairs[0][0]).sum(axis=(1, 2))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-2)
+    assert np.ptp(expected) > 1
+
+
+def from_below():
+    """The planted network; the noise input is also pooled, brought up again, and speaks for Sky from there."""
+    model = planted()
+    with torch.no_grad():
+        model.base.conv1.weight[0, NOISE, 1, 1] = model.base.conv2.weight[0, 0, 1, 1] = 1
+        model.decoder[0].transpose.weight[0, 0] = 1
+        model.decoder[0].block.conv1.weight[DEAD, 0, 1, 1] = 1  # the free channel
+        model.head.weight[SKY, DEAD] = 2
+    return model
+
+
+def test_planted_halves_are_found():
+    """Sky gets 2 from below, where the noise input is 1 on average, and nothing by the skip; Vegetation the reverse."""
+    share = skip_share(sums(from_below(), scenes(4, noise=0.01), "skip"))
+    mean = share["mean"].sel({"class": "Sky", "region": "Sky"})
+    assert mean.sel(part="upsampled") == pytest.approx(2, rel=0.05)
+    assert mean.sel(part="skip") == pytest.approx(0, abs=0.05)
+    assert share["share"].sel({"class": "Sky", "region": "Sky"}) < 0.05
+    assert share["share"].sel({"class": "Vegetation", "region": "Vegetation"}) > 0.7
+
+
+def test_planted_noise_travels_through_the_half_that_carries_it():
+    """Noise of 0.3 speaks for Vegetation by a margin weight of 1.9, through the skip alone."""
+    noisy = planted()
+    with torch.no_grad():
+        noisy.head.weight[VEGETATION, NOISE] = 2.0
+
+    def along_the_border(model):
+        found = sums(model, scenes(6, noise=0.3), "skip_edges").sel({"class": "Vegetation"}).sum("scene")
+        return np.sqrt(found["noise"].sum("distance") / found["count"].sum("distance"))
+
+    found = along_the_border(noisy)
+    assert found.sel(channel="skip") == pytest.approx(1.9 * 0.3, rel=0.1)
+    assert found.sel(channel="margin") == pytest.approx(1.9 * 0.3, rel=0.1)
+    assert found.sel(channel="upsampled") == 0
+    assert along_the_border(planted()).sel(channel="skip") < 0.05
