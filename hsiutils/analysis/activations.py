@@ -310,16 +310,3 @@ def contributions(model: UNet, image: Tensor) -> xr.Dataset:
     parts = (weight * activation).transpose("class", "channel", "y", "x")
     logit = xr.DataArray(logits, dims=("class", "y", "x"), coords={"class": head["class"], **pixels})
     return xr.Dataset({"contribution": parts, "bias": head["bias"], "logit": logit, "activation": activation})
-
-
-def margin_weights(head: xr.Dataset) -> xr.DataArray:
-    """Weight of a channel for a class, less the mean of its weights for the other classes: (channel, class).
-
-    Adding one and the same number to all logits of a pixel changes no prediction and no loss, so training leaves a
-    weight's common part undetermined. Differences between classes are what a network says.
-    """
-    weight, classes = head["weight"], head.sizes["class"]
-    if classes < 2:
-        raise ValueError("a margin needs at least two classes, the head has one")
-    others = (weight.sum("class") - weight) / (classes - 1)
-    return (weight - others).rename("margin_weight")

@@ -29,9 +29,9 @@ from hsiutils.analysis.activations import (
     Scene,
     each_scene,
     head_table,
-    margin_weights,
     observe,
 )
+from hsiutils.attribution.decompose import margins
 from hsiutils.data.classes import VOID
 from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNet
@@ -73,7 +73,7 @@ def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
         If the sums are of another layer or other regions.
     """
     require_head_input(head, sums)
-    means, weight, margin = class_means(sums), head["weight"], margin_weights(head)
+    means, weight, margin = class_means(sums), head["weight"], margins(head["weight"])
     shown = means.notnull()
     # Each class that is shown counts the same, or the scene's largest class would be all that counts.
     others = (means.sum("class") - means.fillna(0)) / (shown.sum("class") - 1)
@@ -207,15 +207,15 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
     ----------
     head : weight and bias, of `head_table`.
     sums : of `region_sums` along scene, of the layer that the head reads, with the classes as regions.
-    margin : weigh by `margin_weights`, which a number added to all logits leaves unchanged; else by the plain weights,
-        as the paper's pictures do.
+    margin : weigh by the margins of the weights, which a number added to all logits leaves unchanged; else by the plain
+        weights, as the paper's pictures do.
 
     Returns
     -------
     Dataset of positive and negative (scene, region, class), in logits times pixels, and pixels (scene, region).
     """
     require_head_input(head, sums)
-    weight = margin_weights(head) if margin else head["weight"]
+    weight = margins(head["weight"]) if margin else head["weight"]
     return xr.Dataset(
         {
             # (scene, region, channel) x (channel, class) -> (scene, region, class)

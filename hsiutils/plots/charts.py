@@ -1,4 +1,4 @@
-"""Charts: lines, dots, bars and matrices."""
+"""Charts: lines, dots and matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -22,7 +22,6 @@ def lines(
     y: str,
     *,
     markers: bool = False,
-    colours: Mapping[str, str] | None = None,
     **options: Any,
 ) -> hv.Overlay:
     """Draw named curves.
@@ -33,17 +32,15 @@ def lines(
         with a curve a column, over its index.
     x, y : axis labels with their units.
     markers : also mark the points.
-    colours : name -> colour; the palette's, in order, for names that are not there.
     """
     parts = []
     for index, (name, curve) in enumerate(curves.items()):
-        hue = (colours or {}).get(str(name), colour(index))
         series = curve.to_series() if isinstance(curve, xr.DataArray) else curve
         across, up = (series.index, series) if isinstance(series, pd.Series) else series
         data = (np.asarray(across), np.asarray(up))
-        parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=hue, line_width=2))
+        parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=colour(index), line_width=2))
         if markers:
-            parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=hue, size=6))
+            parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=colour(index), size=6))
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(curves))), **options))
 
 
@@ -68,12 +65,6 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     ticks = list(enumerate(map(str, categories)))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
     return chart.opts(xticks=ticks, xlim=(-0.5, len(categories) - 0.5))
-
-
-def bars(values: Mapping[str, float], x: str, y: str, **options: Any) -> hv.Bars:
-    """Draw one bar a name."""
-    chart = hv.Bars(list(values.items()), x, y)
-    return chart.opts(color=colour(0), line_color=None, **CHART, **options)
 
 
 def matrix(

@@ -84,16 +84,6 @@ def test_a_layer_that_nothing_reaches_has_no_field():
     assert table[["diameter", "area_diameter"]].isna().all().all()
 
 
-def test_looking_leaves_no_trace():
-    model = trained_like().train()
-    image, truth = scenes(1)[0]
-    effective_fields(model, [(image, truth)], seed=0)
-    assert model.training
-    assert not image.requires_grad
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
-    assert not any(module._forward_hooks for module in model.modules())
-
-
 def test_wrong_requests_are_clear_errors():
     image, truth = scenes(1)[0]
     with pytest.raises(ValueError, match="scene 0 has 0 labelled pixels, 4 are to be drawn"):

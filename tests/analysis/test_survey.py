@@ -4,9 +4,10 @@ import torch
 import xarray as xr
 from planted import DEAD, NOISE, SKY, VEGETATION, planted, scene, scenes, sums, trained_like
 
+from hsiutils.analysis.activations import activation_maps, head_table, observe, region_sums
 from hsiutils.analysis.activations import contributions as head_contributions
-from hsiutils.analysis.activations import head_table, observe, region_sums
 from hsiutils.analysis.edges import border_probes, border_sums, edge_measures, edge_profiles
+from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.survey import PARTS, LastBlock, Subject, head_gap, skip_share, survey, to_margins
 from hsiutils.attribution.hooks import activations
 from hsiutils.data.classes import CLASSES
@@ -83,11 +84,20 @@ def test_each_scene_is_read_once_for_each_input():
     assert pairs.reads == 2
 
 
-def test_looking_leaves_no_trace(pairs):
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda model, pairs: survey([Subject(model, pairs)]),
+        lambda model, pairs: activation_maps(model, pairs[0][0][None]),
+        lambda model, pairs: effective_fields(model, pairs, seed=0),
+    ],
+)
+def test_looking_leaves_no_trace(look, pairs):
     model = trained_like().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    survey([Subject(model, pairs)])
+    look(model, pairs)
     assert model.training
+    assert not pairs[0][0].requires_grad
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

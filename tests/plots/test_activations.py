@@ -8,12 +8,6 @@ import xarray as xr
 from hsiutils.analysis.activations import contributions, head_table
 from hsiutils.data.classes import CLASSES
 from hsiutils.plots import activations as plots
-from hsiutils.plots.base import start
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _backend():
-    start()
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,10 @@
 import holoviews as hv
 import numpy as np
-import pytest
 import xarray as xr
 
 from hsiutils.plots.attribution import band_pages, contribution_spectra
-from hsiutils.plots.base import start
 
 WAVELENGTHS = [800.0, 600.0, 700.0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def backend():
-    start()
 
 
 def test_curves_ascend_in_wavelength_with_mean_and_range_over_seeds():
@@ -33,6 +26,8 @@ def test_one_network_has_a_curve_and_no_range():
     values = xr.DataArray(np.ones((3, 1)), dims=("band", "target"), coords={"target": ["Vegetation"]})
     chart = contribution_spectra({"25": values}, WAVELENGTHS)
     assert not chart.traverse(lambda element: element, [hv.Area])
+    plot = hv.renderer("bokeh").get_plot(next(iter(chart))).state
+    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("wavelength (nm)", "added to the margin (logits)")
 
 
 def test_pages_go_up_the_spectrum_on_one_scale():
@@ -46,10 +41,3 @@ def test_pages_go_up_the_spectrum_on_one_scale():
     assert columns <= 8
     blue, red = picture.dimension_values(4).mean(), picture.dimension_values(2).mean()
     assert blue > red  # speaks against
-
-
-def test_axes_are_labelled_with_their_units():
-    values = xr.DataArray(np.ones((25, 1)), dims=("band", "target"), coords={"target": ["Vegetation"]})
-    chart = next(iter(contribution_spectra({"25": values}, WAVELENGTHS)))
-    plot = hv.renderer("bokeh").get_plot(chart).state
-    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("wavelength (nm)", "added to the margin (logits)")

@@ -3,12 +3,7 @@ import re
 import holoviews as hv
 import pytest
 
-from hsiutils.plots.base import PALETTE, colour, pages, show, start
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _backend():
-    start()
+from hsiutils.plots.base import PALETTE, colour, pages, show
 
 
 def test_a_figure_carries_its_description_escaped():

@@ -4,13 +4,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from hsiutils.plots.base import PALETTE, start
-from hsiutils.plots.charts import bars, dots, lines, matrices, matrix
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _backend():
-    start()
+from hsiutils.plots.base import PALETTE
+from hsiutils.plots.charts import dots, lines, matrices, matrix
 
 
 def model(element):
@@ -68,10 +63,6 @@ def test_numbers_stay_readable_on_their_cells():
     two_sided = matrix(values, ["r"], ["x", "y", "z"], diverging=True, **labels).Labels.I.data["tone"]
     assert plain.tolist() == [0, 0, 1]  # dark to light
     assert two_sided.tolist() == [0, 1, 0]  # dark at both ends
-
-
-def test_bars_have_the_values():
-    assert bars({"a": 1.0, "b": 2.0}, "x", "y").dimension_values("y").tolist() == [1.0, 2.0]
 
 
 def test_an_array_with_coordinates_names_its_rows_and_columns():

@@ -1,15 +1,8 @@
 import holoviews as hv
 import numpy as np
-import pytest
 
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
-from hsiutils.plots.base import start
 from hsiutils.plots.pictures import colourise, image, montage, paint, signed
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _backend():
-    start()
 
 
 def test_classes_are_painted_apart_and_void_is_black():

@@ -12,7 +12,6 @@ from hsiutils.plots.tables import beside, estimates, ranges, sortable, table, ve
 
 
 def test_columns_sort_and_numbers_stay_readable():
-    hv.extension("bokeh")
     frame = pd.DataFrame({"method": ["a", "b"], "in - out": [1e-7, None], "whole seconds": [0.5, 1.0]})
     table = hv.renderer("bokeh").get_plot(sortable(frame, {"whole seconds": 3})).handles["table"]
     assert table.index_position is None
@@ -28,7 +27,6 @@ CHROMIUM = shutil.which("chromium")
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_a_browser_draws_it_without_an_error(tmp_path):
-    hv.extension("bokeh")
     plot = hv.renderer("bokeh").get_plot(sortable(pd.DataFrame({"a name": ["x", "y"], "b": [1.0, None]}), {"b": 2}))
     page = tmp_path / "table.html"
     page.write_text(file_html(plot.state, INLINE, "table"))
