@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from hsiutils.data.raw import reflectance_cube
     from hsiutils.data.sensor import HSI_DRIVE, Sensor
     from hsiutils.data.source import open_dataset
+    from hsiutils.models.files import load_model
     from hsiutils.models.metrics import evaluate, scores
-    from hsiutils.models.train import load_model
+    from hsiutils.models.train import train
     from hsiutils.models.unet import UNet, UNetConfig
 
 __version__ = "0.1.0"
@@ -62,6 +63,7 @@ __all__ = [
     "reflectance_cube",
     "region",
     "scores",
+    "train",
 ]
 _ROOMS = {
     "attribution.audit": ("audit",),
@@ -76,8 +78,9 @@ _ROOMS = {
     "data.raw": ("reflectance_cube",),
     "data.sensor": ("HSI_DRIVE", "Sensor"),
     "data.source": ("open_dataset",),
+    "models.files": ("load_model",),
     "models.metrics": ("evaluate", "scores"),
-    "models.train": ("load_model",),
+    "models.train": ("train",),
     "models.unet": ("UNet", "UNetConfig"),
 }
 MODULES = {name: f"{__name__}.{module}" for module, names in _ROOMS.items() for name in names}

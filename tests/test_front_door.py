@@ -35,6 +35,7 @@ INVENTORY = [
     "reflectance_cube",
     "region",
     "scores",
+    "train",
 ]
 """What users may rely on; a name goes only with an entry in the CHANGELOG."""
 

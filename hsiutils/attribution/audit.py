@@ -72,10 +72,10 @@ def audit(
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)).double().eval()
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)).double().eval()
     >>> x = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0)).double()
-    >>> found = audit(model, x, methods=["CAM", "GradCAM"], layers=["conv2d_5"])
+    >>> found = hu.audit(model, x, methods=["CAM", "GradCAM"], layers=["conv2d_5"])
     >>> abs(found["residual"]).max(("image", "class", "y", "x")).values < 1e-10
     array([ True, False])
     """

@@ -83,11 +83,11 @@ def decompose(
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)).eval()
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)).eval()
     >>> x = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
     >>> halves = torch.arange(6).expand(4, 6) // 3
-    >>> found = decompose(model, x, by=("bands", halves), reference=x.mean((1, 2)))
+    >>> found = hu.decompose(model, x, by=("bands", halves), reference=x.mean((1, 2)))
     >>> dict(found.contribution.sizes)
     {'band': 3, 'region': 2, 'class': 2, 'y': 4, 'x': 6}
     >>> found.closes

@@ -42,7 +42,7 @@ class Method:
 
     Examples
     --------
-    >>> METHODS["GradCAM"].layered, METHODS["occlusion"].passes, METHODS["LRP gamma"].sums
+    >>> hu.METHODS["GradCAM"].layered, hu.METHODS["occlusion"].passes, hu.METHODS["LRP gamma"].sums
     (True, 'input', None)
     """
 
@@ -116,11 +116,10 @@ def attribute(
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.attribution.targets import pixel
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)).eval()
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)).eval()
     >>> x = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
-    >>> found = attribute("CAM", model, x, pixel(model, x, 0, 1, 2))
+    >>> found = hu.attribute("CAM", model, x, hu.pixel(model, x, 0, 1, 2))
     >>> found.layer, found.map.dims, found.closes
     ('conv2d_5', ('y', 'x'), True)
     """

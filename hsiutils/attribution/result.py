@@ -41,7 +41,7 @@ class Attribution:
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> found = Attribution("by hand", "input", xr.DataArray(np.array([[1.0, 2.0]]), dims=("y", "x")), 3.5)
+    >>> found = hu.Attribution("by hand", "input", xr.DataArray(np.array([[1.0, 2.0]]), dims=("y", "x")), 3.5)
     >>> found.total, found.residual, found.closes
     (3.0, -0.5, False)
     """
@@ -98,10 +98,9 @@ class Decomposition:
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.attribution.decompose import decompose
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)).double().eval()
-    >>> found = decompose(model, torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0)).double())
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)).double().eval()
+    >>> found = hu.decompose(model, torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0)).double())
     >>> found.contribution.dims, found.closes
     (('band', 'class', 'y', 'x'), True)
     """

@@ -42,7 +42,7 @@ class Target:
     >>> import torch
     >>> weights = torch.zeros(2, 3, 4)
     >>> weights[0, 1, 1], weights[1, 1, 1] = 1, -1
-    >>> Target(weights, "class 0 minus class 1 at (1, 1)").value(torch.ones(1, 2, 3, 4))
+    >>> hu.Target(weights, "class 0 minus class 1 at (1, 1)").value(torch.ones(1, 2, 3, 4))
     tensor([0.])
     """
 
@@ -99,9 +99,9 @@ def pixel(model: UNet, x: Tensor, class_name: str | int, row: int, col: int) -> 
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
-    >>> target = pixel(model, torch.zeros(3, 6, 8), "Sky", 2, 5)
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
+    >>> target = hu.pixel(model, torch.zeros(3, 6, 8), "Sky", 2, 5)
     >>> target.name, target.shape
     ('Sky at (2, 5)', (2, 6, 8))
     """
@@ -130,10 +130,10 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     Examples
     --------
     >>> import numpy as np, torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model, x = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)), torch.zeros(3, 6, 8)
+    >>> import hsiutils as hu
+    >>> model, x = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)), torch.zeros(3, 6, 8)
     >>> labels = np.arange(48).reshape(6, 8) // 12
-    >>> region(model, x, 1, labels == 2, mean=True).name
+    >>> hu.region(model, x, 1, labels == 2, mean=True).name
     'class 1, mean of 12 pixels'
     """
     index, shape = class_number(model, class_name), _shape(model, x)
@@ -163,9 +163,9 @@ def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model, x = UNet(UNetConfig(channels=3, classes=3, depth=1, filters=2)), torch.zeros(3, 2, 2)
-    >>> margin(model, x, 0, torch.ones(2, 2, dtype=torch.bool)).weights[:, 0, 0]
+    >>> import hsiutils as hu
+    >>> model, x = hu.UNet(hu.UNetConfig(channels=3, classes=3, depth=1, filters=2)), torch.zeros(3, 2, 2)
+    >>> hu.margin(model, x, 0, torch.ones(2, 2, dtype=torch.bool)).weights[:, 0, 0]
     tensor([ 0.2500, -0.1250, -0.1250], dtype=torch.float64)
     """
     own = region(model, x, class_name, mask, mean=True)
@@ -194,9 +194,9 @@ def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False)
     Examples
     --------
     >>> import torch
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2))
-    >>> class_map(model, torch.zeros(3, 2, 4), 0).name  # all logits are equal, and the first class wins
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2))
+    >>> hu.class_map(model, torch.zeros(3, 2, 4), 0).name  # all logits are equal, and the first class wins
     'class 0, sum of 8 pixels predicted so'
     """
     index = class_number(model, class_name)

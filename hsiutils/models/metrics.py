@@ -311,11 +311,12 @@ def evaluate(
 
     Examples
     --------
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> model = UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
+    >>> import torch
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2, class_names=("Road", "Sky")))
     >>> scenes = [(torch.zeros(3, 4, 6), torch.zeros(4, 6, dtype=torch.long))]
-    >>> counts = evaluate(model, scenes)  # without biases every logit is zero, and the first class wins
-    >>> float(scores(counts)["iou"].sel({"region": "all", "class": "Road"}))
+    >>> counts = hu.evaluate(model, scenes)  # without biases every logit is zero, and the first class wins
+    >>> float(hu.scores(counts)["iou"].sel({"region": "all", "class": "Road"}))
     1.0
     """
     if names is None:

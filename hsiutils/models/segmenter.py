@@ -3,6 +3,7 @@
 Loss, schedule, order of the scenes, validation, the record of a training, and the trainer that runs it.
 """
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Sized
@@ -24,7 +25,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsiutils.data.classes import VOID, inverse_frequency_weights
 from hsiutils.models.metrics import iou, weighted_iou
-from hsiutils.models.unet import UNet, save
+from hsiutils.models.unet import UNet, UNetConfig, save
 
 Scenes = Dataset[tuple[Tensor, Tensor]]
 """Pairs of image (channels, h, w) float32 and class indices (h, w) int64 with `VOID`; has a length."""
@@ -92,24 +93,69 @@ AUTHORS = Recipe()
 """The recipe of the paper, from the authors' public code (arXiv 2411.19274); no augmentation."""
 
 
-def label_frequencies(scenes: Scenes, classes: int) -> NDArray[np.float64]:
-    """Share of each class among the labelled pixels of a data set.
+def examine(scenes: Scenes, config: UNetConfig, what: str) -> tuple[NDArray[np.float64], str]:
+    """Read every scene once, and refuse what a network cannot learn from or be judged by.
+
+    Parameters
+    ----------
+    what : "training" or "validation", for messages.
+
+    Returns
+    -------
+    Share of each class among the labelled pixels, (class); and a fingerprint of what the scenes hold, which is that of
+    their method `fingerprint`, where they have one (scenes that differ at each reading need it).
 
     Raises
     ------
     ValueError
-        If a label is no class, or nothing is labelled.
+        If there are no scenes, they do not fit the network or each other, an image holds values that are not finite, a
+        label is no class, or nothing is labelled.
     """
-    counts = np.zeros(classes, dtype=np.int64)
+    counts, digest, size = np.zeros(config.classes, dtype=np.int64), hashlib.blake2b(digest_size=16), None
+    if not _length(scenes):
+        raise ValueError(f"there are no {what} scenes: expected at least one")
     for index in range(_length(scenes)):
-        labels = np.asarray(scenes[index][1])
-        labels = labels[labels != VOID]
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise ValueError(f"scene {index} has class {labels.max()}: expected 0..{classes - 1}, or {VOID} for void")
-        counts += np.bincount(labels, minlength=classes)
+        image, labels = (np.ascontiguousarray(part) for part in scenes[index])
+        size = image.shape[1:] if size is None else size
+        if image.ndim != 3 or image.shape != (config.channels, *size) or labels.shape != size:
+            raise ValueError(
+                f"{what} scene {index}: expected an image ({config.channels}, {', '.join(map(str, size))}) for a "
+                f"network of {config.channels} channels, the size of all scenes, and labels of that size, got "
+                f"{image.shape} and {labels.shape}"
+            )
+        if not np.isfinite(image).all():
+            raise ValueError(f"{what} scene {index}: its image holds values that are not finite")
+        digest.update(image.data)
+        digest.update(labels.data)
+        known = labels[labels != VOID]
+        if known.size and (known.min() < 0 or known.max() >= config.classes):
+            found = sorted({int(value) for value in np.unique(known)} - set(range(config.classes)))
+            raise ValueError(
+                f"{what} scene {index} has class {found}: expected 0..{config.classes - 1}, or {VOID} for void"
+            )
+        counts += np.bincount(known, minlength=config.classes)
     if not counts.any():
-        raise ValueError("no labelled pixel in the training scenes: nothing to learn from")
-    return np.asarray(counts / counts.sum())
+        raise ValueError(f"no pixel of the {what} scenes is labelled: nothing to learn from or to judge by")
+    own = getattr(scenes, "fingerprint", None)
+    return np.asarray(counts / counts.sum()), own() if own else digest.hexdigest()
+
+
+def require_batches(scenes: Scenes, config: UNetConfig, recipe: Recipe) -> None:
+    """Refuse batches that batch normalisation cannot take: of one image that is one pixel large at the base.
+
+    Raises
+    ------
+    ValueError
+        If the epoch ends with such a batch.
+    """
+    rows, columns = config.padded(cast(tuple[int, int], tuple(scenes[0][1].shape)))
+    last = _length(scenes) % recipe.batch or recipe.batch
+    if last == 1 and rows == columns == config.stride:
+        raise ValueError(
+            f"{_length(scenes)} scenes in batches of {recipe.batch} leave one alone, and its {rows} x {columns} pixels "
+            f"are one at the base of a network of depth {config.depth}: batch normalisation has nothing to average. "
+            "Take another Recipe.batch, larger scenes, or a smaller depth"
+        )
 
 
 class EpochSampler(Sampler[int]):

@@ -29,10 +29,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
+from hsiutils.data.classes import inverse_frequency_weights
 from hsiutils.data.inputs import FittedVariant
-from hsiutils.models import unet
-from hsiutils.models.keras import read_keras
+from hsiutils.data.source import Source
+from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json, write_json
 from hsiutils.models.segmenter import (
+    AUTHORS,
     LAST,
     EpochSampler,
     Progress,
@@ -40,24 +42,65 @@ from hsiutils.models.segmenter import (
     Record,
     Scenes,
     Segmenter,
-    label_frequencies,
+    examine,
     quiet,
     reproducible,
+    require_batches,
     trainer,
 )
 from hsiutils.models.unet import UNet, UNetConfig
 
-WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
 
+def train(
+    data: Source,
+    inputs: FittedVariant,
+    folder: Path | str,
+    *,
+    config: UNetConfig | None = None,
+    recipe: Recipe = AUTHORS,
+    seed: int = 0,
+    progress: bool | Progress = True,
+    device: str = "auto",
+) -> UNet:
+    """Train a network on the training scenes of a data set; a front door to `fit`.
 
-@dataclass(frozen=True)
-class Trained:
-    """A folder that `fit` left behind: the network in evaluation mode, and what is known about it."""
+    Parameters
+    ----------
+    data : its splits "train" and "val" are used, and its classes name the outputs.
+    inputs : what makes the network's input of a cube (`hsiutils.data.inputs.fit_inputs`).
+    folder : made if needed; a training that was killed continues there, a finished one is returned at once.
+    config : depth, filters and the like; channels and classes are those of the inputs and the data. None for the
+        paper's network.
+    recipe, seed, progress, device : as in `fit`; class weights "published" are those of `data.classes`.
 
-    model: UNet
-    variant: FittedVariant | None
-    history: pd.DataFrame
-    manifest: dict[str, Any]
+    Returns
+    -------
+    The best network, in evaluation mode on the CPU; `hsiutils.models.files.load_trained` reads the whole folder.
+
+    Raises
+    ------
+    ValueError
+        As `fit`, before training; and if a split has no scenes, or nobody published the classes' frequencies.
+    RuntimeError
+        If the loss is no longer finite.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> from hsiutils.models.segmenter import Recipe
+    >>> data = hu.simulate_dataset("scenes", scenes=10)  # doctest: +SKIP
+    >>> inputs = hu.fit_inputs("25-PN", data)  # doctest: +SKIP
+    >>> model = hu.train(data, inputs, "network", recipe=Recipe(epochs=20))  # doctest: +SKIP
+    """
+    names, shares = data.classes.names, data.classes.frequencies
+    if recipe.class_weights == "published":
+        if shares is None:
+            raise ValueError(f"{data.root}: nobody published its classes' frequencies; take other class weights")
+        recipe = replace(recipe, class_weights=tuple(inverse_frequency_weights(shares).tolist()))
+    chosen = replace(config or UNetConfig(), channels=inputs.channels, classes=len(names), class_names=names)
+    learnt, judged = (data.scenes(split, inputs, cache=True) for split in ("train", "val"))
+    fit(learnt, judged, chosen, recipe, seed, Path(folder), variant=inputs, progress=progress, device=device)
+    return load_model(folder)
 
 
 def fit(
@@ -79,7 +122,8 @@ def fit(
 
     Parameters
     ----------
-    train, val : scenes to learn from and to choose the best epoch by.
+    train, val : scenes to learn from and to choose the best epoch by, all of one size. They are read once before
+        training (`hsiutils.models.segmenter.examine`), and known again by what is in them.
     config, recipe, seed : network, training and every random choice in them. `config.class_names` names the classes.
     folder : made if needed; see the module.
     variant : what made the images from cubes; kept in `training.json` for `load_trained`.
@@ -94,99 +138,30 @@ def fit(
     Raises
     ------
     ValueError
-        If the folder holds a training with other settings, or labels and classes do not fit together.
+        Before training: if the scenes cannot be learnt from or judged by, or the folder holds a training with other
+        settings or scenes.
     RuntimeError
         If the loss is no longer finite.
     """
+    frequencies, learnt = examine(train, config, "training")
+    _, judged_by = examine(val, config, "validation")
+    require_batches(train, config, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(config, recipe, seed, variant)
+    settings = _settings(config, recipe, seed, variant, {"train": learnt, "val": judged_by})
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
     started = time.monotonic()
-    frequencies = label_frequencies(train, config.classes)
-    _write_json(folder / MANIFEST, {**settings, "finished": False})
+    segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
+    write_json(folder / MANIFEST, {**settings, "finished": False})
     with reproducible(seed), quiet(), _reporting(progress, folder.name) as report:
         record = Record(folder / WEIGHTS, recipe, config.names, report)
-        segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
         harness = trainer(recipe, folder, record, device)
         # With a generator of their own, or each new iterator would take a number from dropout's stream.
         batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed), generator=torch.Generator())
         judged = DataLoader(val, recipe.batch, generator=torch.Generator())
         harness.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
     return _finish(folder, settings, record, frequencies, time.monotonic() - started)
-
-
-def load_model(path: Path | str, *, void_output: int | None = None, class_names: Sequence[str] = ()) -> UNet:
-    """A network from a file or a training folder, in evaluation mode on the CPU.
-
-    Parameters
-    ----------
-    path : .safetensors file, folder that a training left behind, or Keras file (.h5, .hdf5, .weights.h5, .keras).
-    void_output : output of a Keras file to leave out, as in `hsiutils.models.keras.read_keras`; 0 for the authors' six.
-    class_names : of the outputs; empty for those that the file names. Keras files name none.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged or holds another network, or the names are not as many as the outputs.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from hsiutils.models.keras import write_keras
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_keras(UNet(UNetConfig(channels=3, classes=2, depth=1, filters=2)), f"{folder}/authors.h5")
-    ...     model = load_model(f"{folder}/authors.h5", class_names=("Road", "Sky"))
-    >>> model.config.depth, model.config.names
-    (1, ('Road', 'Sky'))
-    """
-    path = Path(path)
-    if path.suffix in (".h5", ".hdf5", ".keras"):
-        model = read_keras(path, void_output=void_output)
-    elif void_output is not None:
-        raise ValueError(f"{path}: void_output is for Keras files, got {void_output}")
-    else:
-        model = unet.load(path / WEIGHTS if path.is_dir() else path)
-    if class_names:
-        model.config = replace(model.config, class_names=tuple(class_names))
-    return model
-
-
-def load_trained(folder: Path) -> Trained:
-    """All that `fit` left in a folder.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a file is missing or damaged, or training has not finished.
-    """
-    manifest = _read_json(folder / MANIFEST)
-    if not manifest.get("finished"):
-        raise ValueError(f"the training in {folder} has not finished: run it again, it will continue")
-    stored = manifest["variant"]
-    variant = None if stored is None else FittedVariant.from_dict(stored)
-    return Trained(load_model(folder), variant, read_history(folder), manifest)
-
-
-def read_history(folder: Path) -> pd.DataFrame:
-    """The history that `fit` wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is missing or damaged.
-    """
-    path = folder / HISTORY
-    try:
-        history = pd.read_csv(path)
-        if "epoch" not in history.columns or history.empty:
-            raise ValueError("no epochs in it")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
-    return history
 
 
 def _checkpoint(folder: Path) -> Path | None:
@@ -203,9 +178,11 @@ def _checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _settings(config: UNetConfig, recipe: Recipe, seed: int, variant: FittedVariant | None) -> dict[str, Any]:
+def _settings(
+    config: UNetConfig, recipe: Recipe, seed: int, variant: FittedVariant | None, scenes: Mapping[str, str]
+) -> dict[str, Any]:
     stored = None if variant is None else variant.to_dict()
-    settings = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed, "variant": stored}
+    settings = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed, "variant": stored, "scenes": scenes}
     return cast(dict[str, Any], json.loads(json.dumps(settings)))  # as it will be read back: tuples become lists
 
 
@@ -213,11 +190,11 @@ def _read_manifest(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of an earlier call with the same settings, or an empty one."""
     if not (folder / MANIFEST).exists():
         return {}
-    manifest = _read_json(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST)
     other = [name for name, value in settings.items() if manifest.get(name) != value]
     if other:
         raise ValueError(
-            f"{folder} holds a training with another {' and '.join(other)}: delete it, or take another folder"
+            f"{folder} holds a training with other {' and '.join(other)}: delete it, or take another folder"
         )
     return manifest
 
@@ -226,8 +203,6 @@ def _finish(
     folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64], seconds: float
 ) -> pd.DataFrame:
     """Write history and manifest, the manifest last: it says that all is there."""
-    if not record.best_epoch:
-        raise ValueError(f"no epoch of {folder} has a validation IoU: are the validation scenes labelled?")
     history = pd.DataFrame(record.rows).astype({"epoch": int})
     write_atomically(folder / HISTORY, history.to_csv(index=False))
     outcome = {
@@ -239,7 +214,7 @@ def _finish(
         "seconds": round(seconds, 1),
         "torch": str(torch.__version__),
     }
-    _write_json(folder / MANIFEST, {**settings, **outcome})
+    write_json(folder / MANIFEST, {**settings, **outcome})
     (folder / LAST).unlink(missing_ok=True)
     return history
 
@@ -257,19 +232,6 @@ def _reporting(progress: bool | Progress, name: str) -> Iterator[Progress]:
             bar.update(done - bar.n)
 
         yield report
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path}: train this variant first")
-    try:
-        return cast(dict[str, Any], json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
 Messages: TypeAlias = SimpleQueue[tuple[int, int] | None]

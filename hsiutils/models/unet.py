@@ -183,14 +183,14 @@ class UNet(nn.Module):
     An image whose size is no multiple of `config.stride` is padded with zeros below and to the right, and the logits
     are cropped back. Hooks on layers therefore see the padded size; the image is the upper left part of it.
 
-    Other people's tools take it as it is (tests/test_neighbours.py, tests/test_export.py), with `cls` a class's index:
+    Other people's tools take it as it is (tests/data/test_neighbours.py), with `cls` a class's index:
 
         captum.attr.Saliency(model).attribute(image, target=(cls, row, column))
         captum.attr.LayerGradCam(model, model.layer("conv2d_21", after=True)).attribute(image, (cls, row, column))
         pytorch_grad_cam.GradCAM(model, [model.layer("conv2d_21", after=True)])(
             image, [SemanticSegmentationTarget(cls, mask)])
-        hsiutils.models.export.save_program(model, "unet.pt2", (216, 409))
-        hsiutils.models.export.save_onnx(model, "unet.onnx", ...)
+        hsiutils.models.files.save_program(model, "unet.pt2", (216, 409))
+        hsiutils.models.files.save_onnx(model, "unet.onnx", ...)
 
     Parameters
     ----------

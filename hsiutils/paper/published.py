@@ -18,8 +18,8 @@ from hsiutils.data.inputs import FittedVariant, Variant, fit_inputs, variant
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
 from hsiutils.models import unet
+from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model
 from hsiutils.models.keras import read_keras_config
-from hsiutils.models.train import HISTORY, MANIFEST, WEIGHTS, load_model
 from hsiutils.models.unet import UNet
 
 PAPERS = {1: "1", 3: "3", 25: "25-PN"}

@@ -16,8 +16,8 @@ from hsiutils import simulate
 from hsiutils.data.inputs import variant
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
+from hsiutils.models.files import Trained, load_trained
 from hsiutils.models.segmenter import AUTHORS, Recipe
-from hsiutils.models.train import Trained, load_trained
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
 from hsiutils.paper.networks import train_networks

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hsiutils.data.source import Scenes, Source
-from hsiutils.models.train import load_trained
+from hsiutils.models.files import load_trained
 from hsiutils.models.unet import UNet
 from hsiutils.paper import store
 

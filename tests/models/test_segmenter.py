@@ -5,7 +5,16 @@ from torch.utils.data import TensorDataset
 from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, inverse_frequency_weights
-from hsiutils.models.segmenter import EpochSampler, Recipe, Segmenter, kernels, label_frequencies, loss_weights, mirror
+from hsiutils.models.segmenter import (
+    EpochSampler,
+    Recipe,
+    Segmenter,
+    examine,
+    kernels,
+    loss_weights,
+    mirror,
+    require_batches,
+)
 from hsiutils.models.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(channels=3, depth=1, filters=2, dropout=0.0, class_names=CLASSES)
@@ -91,14 +100,47 @@ def test_penalty_is_that_of_keras_on_kernels_only():
     assert len(list(kernels(ours.model))) == len(ours.model.keras_layers())
 
 
-def test_label_frequencies():
-    labels = torch.tensor([[[0, 0, 1], [VOID, 2, 2]]])
-    scenes = TensorDataset(torch.zeros(1, 3, 2, 3), labels)
-    np.testing.assert_allclose(label_frequencies(scenes, 3), [0.4, 0.2, 0.4])
-    with pytest.raises(ValueError, match=r"scene 0 has class 2: expected 0\.\.1"):
-        label_frequencies(scenes, 2)
-    with pytest.raises(ValueError, match="no labelled pixel"):
-        label_frequencies(TensorDataset(torch.zeros(1, 3, 2, 3), torch.full((1, 2, 3), VOID)), 2)
+def pairs(labels, images=None):
+    labels = torch.as_tensor(labels)
+    return TensorDataset(torch.zeros(len(labels), 3, *labels.shape[1:]) if images is None else images, labels)
+
+
+def test_examined_scenes_give_frequencies_and_a_fingerprint():
+    config = UNetConfig(channels=3, classes=3, depth=1, filters=2)
+    scenes = pairs([[[0, 0, 1], [VOID, 2, 2]]])
+    frequencies, fingerprint = examine(scenes, config, "training")
+    np.testing.assert_allclose(frequencies, [0.4, 0.2, 0.4])
+    assert examine(pairs([[[0, 0, 1], [VOID, 2, 2]]]), config, "training")[1] == fingerprint
+    assert examine(pairs([[[0, 0, 1], [VOID, 2, 1]]]), config, "training")[1] != fingerprint
+    assert examine(pairs(scenes[:][1], torch.ones(1, 3, 2, 3)), config, "training")[1] != fingerprint
+    scenes.fingerprint = lambda: "drawn anew"
+    assert examine(scenes, config, "training")[1] == "drawn anew"
+
+
+@pytest.mark.parametrize(
+    ("scenes", "message"),
+    [
+        (pairs(np.zeros((0, 2, 3), int)), "there are no validation scenes"),
+        (pairs([[[0, 3], [VOID, -1]]]), r"validation scene 0 has class \[-1, 3\]: expected 0\.\.2, or 255"),
+        (pairs([[[VOID, VOID]]]), "no pixel of the validation scenes is labelled"),
+        (pairs([[[0, 1]]], torch.zeros(1, 4, 1, 2)), r"scene 0: expected an image \(3, 1, 2\).*got \(4, 1, 2\)"),
+        (pairs([[[0, 1]]], torch.zeros(1, 3, 1, 3)), r"labels of that size, got \(3, 1, 3\) and \(1, 2\)"),
+        (pairs([[[0, 1]]], torch.full((1, 3, 1, 2), torch.nan)), "scene 0: its image holds values that are not finite"),
+        ([(torch.zeros(3, size, 2), torch.zeros(size, 2, dtype=int)) for size in (1, 2)], "scene 1: expected an image"),
+    ],
+)
+def test_scenes_that_cannot_be_learnt_from_are_refused(scenes, message):
+    with pytest.raises(ValueError, match=message):
+        examine(scenes, UNetConfig(channels=3, classes=3, depth=1, filters=2), "validation")
+
+
+@pytest.mark.parametrize(("count", "batch", "size"), [(3, 2, (32, 32)), (1, 4, (24, 8)), (2, 1, (32, 32))])
+def test_a_batch_of_one_pixel_at_the_base_is_refused(count, batch, size):
+    config, recipe = UNetConfig(channels=3, depth=5, filters=2), Recipe(batch=batch)
+    with pytest.raises(ValueError, match=rf"{count} scenes in batches of {batch} leave one alone, .* 32 x 32 pixels"):
+        require_batches(toy_scenes(count, 0, size=size), config, recipe)
+    require_batches(toy_scenes(count, 0, size=(32, 40)), config, recipe)
+    require_batches(toy_scenes(2 * count, 0, size=size), config, Recipe(batch=2))
 
 
 def test_order_depends_on_seed_and_epoch_alone():

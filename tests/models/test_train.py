@@ -8,17 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_hsi_drive import write_matlab_release
 from torch.utils.data import Dataset, TensorDataset
 from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.cube import make_cube
-from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.inputs import fit_inputs, fit_variant, variant
 from hsiutils.data.sensor import HSI_DRIVE
-from hsiutils.models import train
+from hsiutils.data.source import open_dataset
+from hsiutils.models.files import load_model, load_trained, read_history
 from hsiutils.models.metrics import evaluate, weighted_iou
-from hsiutils.models.segmenter import Recipe
-from hsiutils.models.train import Job, JobsFailed, fit, fit_many, load_model, load_trained, read_history
+from hsiutils.models.segmenter import Recipe, examine
+from hsiutils.models.train import Job, JobsFailed, fit, fit_many, train
 from hsiutils.models.unet import UNetConfig
 
 CONFIG = UNetConfig(channels=3, depth=2, filters=4, norm_momentum=0.2, class_names=CLASSES)
@@ -34,8 +36,8 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def run(folder, recipe=RECIPE, seed=0, data=TRAIN, val=VAL, progress=False, **more):
-    return fit(data, val, CONFIG, recipe, seed, folder, progress=progress, device="cpu", **more)
+def run(folder, recipe=RECIPE, seed=0, data=TRAIN, val=VAL, progress=False, config=CONFIG, **more):
+    return fit(data, val, config, recipe, seed, folder, progress=progress, device="cpu", **more)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_weights_kept_are_those_of_the_best_epoch_not_the_last(tmp_path):
     best = load_trained(tmp_path).manifest["best_epoch"]
     assert best < 6, "the last epochs were meant to go wrong"
     counts = evaluate(load_model(tmp_path), VAL, list("abcd")).sum("scene")["confusion"].sel(region="all")
-    shares = train.label_frequencies(TRAIN, 5)
+    shares, _ = examine(TRAIN, CONFIG, "training")
     assert float(weighted_iou(counts, shares)) == pytest.approx(history["val_weighted_iou"].max(), rel=1e-3)
 
 
@@ -133,18 +135,33 @@ def test_checkpoints_hold_no_code(tmp_path):
 
 
 def test_finished_training_is_not_repeated(finished):
-    class Untouchable:
-        def __len__(self):
-            raise AssertionError("the data was asked for")
-
-    history = run(finished, data=Untouchable(), val=Untouchable())
+    weights = finished / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    history = run(finished, data=toy_scenes(12, 1), progress=killed_after(1))  # the same scenes, made anew
     pd.testing.assert_frame_equal(history, read_history(finished))
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("state", ["finished", "killed"])
+@pytest.mark.parametrize("other", ["scenes", "labels", "validation"])
+def test_a_folder_with_other_scenes_is_refused(finished, tmp_path, state, other):
+    folder = finished
+    if state == "killed":
+        folder = tmp_path
+        with pytest.raises(Killed):
+            run(folder, progress=killed_after(2))
+    images, labels = TRAIN[:]
+    data = {"scenes": toy_scenes(12, 3), "labels": TensorDataset(images, labels.roll(1, 2))}.get(other, TRAIN)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="training with other scenes: delete it, or take another folder"):
+        run(folder, data=data, val=toy_scenes(4, 5) if other == "validation" else VAL)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished):
-    with pytest.raises(ValueError, match="another seed: delete it"):
+    with pytest.raises(ValueError, match="other seed: delete it"):
         run(finished, seed=7)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match="other recipe"):
         run(finished, replace(RECIPE, l2=0.0))
 
 
@@ -192,15 +209,40 @@ def test_variant_travels_with_the_weights(tmp_path):
 
 
 def test_diverging_training_says_so(tmp_path):
-    images, labels = TRAIN[:]
-    with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1: lower Recipe\.learning_rate"):
-        run(tmp_path, data=TensorDataset(images * np.nan, labels))
+    with pytest.raises(RuntimeError, match=r"loss is (nan|inf) in epoch \d: lower Recipe\.learning_rate"):
+        run(tmp_path, replace(RECIPE, schedule="step", learning_rate=1e30))
 
 
-def test_unlabelled_validation_says_so(tmp_path):
-    images, labels = VAL[:]
-    with pytest.raises(ValueError, match="are the validation scenes labelled"):
-        run(tmp_path, replace(RECIPE, epochs=1), val=TensorDataset(images, torch.full_like(labels, VOID)))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": TensorDataset(VAL[:][0], torch.full_like(VAL[:][1], VOID))}, "validation scenes is labelled"),
+        ({"val": TensorDataset(*(part[:0] for part in VAL[:]))}, "there are no validation scenes"),
+        ({"val": TensorDataset(VAL[:][0], torch.full_like(VAL[:][1], 7))}, r"validation scene 0 has class \[7\]"),
+        ({"data": toy_scenes(3, 1, size=(8, 8)), "config": replace(CONFIG, depth=3)}, "leave one alone"),
+        ({"recipe": replace(RECIPE, class_weights=(1.0, 2.0))}, "do not fit 5 classes"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_training(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "new", **{"recipe": replace(RECIPE, batch=2), **change})
+    assert not (tmp_path / "new" / "training.json").exists()
+
+
+def test_the_front_door_takes_classes_and_channels_from_the_data(tmp_path):
+    data = open_dataset(write_matlab_release(tmp_path / "data"))
+    inputs = fit_inputs("3", data)
+    config = UNetConfig(depth=1, filters=2)
+    recipe = Recipe(epochs=1, class_weights="published")
+    model = train(data, inputs, tmp_path / "network", config=config, recipe=recipe, progress=False, device="cpu")
+    assert model.config == UNetConfig(channels=3, classes=5, depth=1, filters=2, class_names=CLASSES)
+    trained = load_trained(tmp_path / "network")
+    assert trained.variant.to_dict() == inputs.to_dict()
+    weights = trained.manifest["recipe"]["class_weights"]
+    np.testing.assert_allclose(weights, [0.0245, 0.5073, 0.0747, 0.2094, 0.1841], atol=2e-4)
+    counts = evaluate(model, data.scenes("test", inputs))
+    assert counts["scene"].values.tolist() == data.names("test")
+    assert counts["truth"].values.tolist() == list(CLASSES)
 
 
 def test_damaged_folders_are_clear_errors(finished, tmp_path):
@@ -269,7 +311,7 @@ def test_failing_job_is_named_and_the_others_finish(outcome):
     folder, failed, _ = outcome
     assert list(failed.errors) == [folder / "wrong"]
     assert "1 of 4 trainings failed" in str(failed)
-    assert "ValueError: UNet expects (n, 7, h, w)" in str(failed)
+    assert "ValueError: training scene 0: expected an image (7, 16, 24)" in str(failed)
     assert all((folder / name / "history.csv").is_file() for name in ("killed", "b", "c"))
 
 

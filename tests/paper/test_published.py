@@ -8,8 +8,8 @@ import torch
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import FittedVariant, fit_variant, variant
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.models.files import load_trained
 from hsiutils.models.keras import read_keras, write_keras
-from hsiutils.models.train import load_trained
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import published
 from hsiutils.paper.published import input_variant, keep, read_published, remarks

@@ -6,7 +6,7 @@ from onnxruntime import InferenceSession
 from torch import nn
 from torch.export import ExportedProgram
 
-from hsiutils.models.export import export_program, save_onnx, save_program
+from hsiutils.models.files import export_program, save_onnx, save_program
 from hsiutils.models.unet import UNet, UNetConfig
 
 SHAPE = (15, 22)  # no multiple of 4: padding and cropping are part of what is exported

@@ -1,0 +1,179 @@
+"""Networks on disk: the files and folders that they are read from, and what other programs take.
+
+A training folder holds `weights.safetensors`, `history.csv` and `training.json`. `load_model` reads it, a weights file,
+or the authors' Keras files (`hsiutils.models.keras`). A network leaves as a program of torch's core operations (.pt2)
+or as ONNX; both hold it in evaluation mode with batch normalisation folded in, are of one size of the image, since
+padding depends on it, and leave the number of images open.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from torch.export import Dim, ExportedProgram
+
+from hsiutils.data.atomic import replacing, write_atomically
+from hsiutils.data.inputs import FittedVariant
+from hsiutils.models import unet
+from hsiutils.models.keras import read_keras
+from hsiutils.models.unet import UNet
+
+WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder that a training left behind: the network in evaluation mode, and what is known about it."""
+
+    model: UNet
+    variant: FittedVariant | None
+    history: pd.DataFrame
+    manifest: dict[str, Any]
+
+
+def load_model(path: Path | str, *, void_output: int | None = None, class_names: Sequence[str] = ()) -> UNet:
+    """A network from a file or a training folder, in evaluation mode on the CPU.
+
+    Parameters
+    ----------
+    path : .safetensors file, folder that a training left behind, or Keras file (.h5, .hdf5, .weights.h5, .keras).
+    void_output : output of a Keras file to leave out, as in `hsiutils.models.keras.read_keras`; 0 for the authors' six.
+    class_names : of the outputs; empty for those that the file names. Keras files name none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or holds another network, or the names are not as many as the outputs.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> from hsiutils.models.keras import write_keras
+    >>> write_keras(hu.UNet(hu.UNetConfig(channels=3, classes=2, depth=1, filters=2)), "authors.h5")
+    >>> hu.load_model("authors.h5", class_names=("Road", "Sky")).config.names
+    ('Road', 'Sky')
+    """
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5", ".keras"):
+        model = read_keras(path, void_output=void_output)
+    elif void_output is not None:
+        raise ValueError(f"{path}: void_output is for Keras files, got {void_output}")
+    else:
+        model = unet.load(path / WEIGHTS if path.is_dir() else path)
+    if class_names:
+        model.config = replace(model.config, class_names=tuple(class_names))
+    return model
+
+
+def load_trained(folder: Path) -> Trained:
+    """All that a training left in a folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or damaged, or training has not finished.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if not manifest.get("finished"):
+        raise ValueError(f"the training in {folder} has not finished: run it again, it will continue")
+    stored = manifest["variant"]
+    variant = None if stored is None else FittedVariant.from_dict(stored)
+    return Trained(load_model(folder), variant, read_history(folder), manifest)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """The history that a training wrote.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing or damaged.
+    """
+    path = folder / HISTORY
+    try:
+        history = pd.read_csv(path)
+        if "epoch" not in history.columns or history.empty:
+            raise ValueError("no epochs in it")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
+    return history
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a training folder holds.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: train this variant first")
+    try:
+        return cast(dict[str, Any], json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file of a training folder, atomically."""
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def export_program(model: UNet, shape: tuple[int, int]) -> ExportedProgram:
+    """The network in evaluation mode as a graph of torch's core operations.
+
+    Parameters
+    ----------
+    model : stays as it is.
+    shape : (rows, columns) of the image, pixels; any, since the padding is part of the graph.
+
+    Returns
+    -------
+    Program with input (n, channels, rows, columns) float32, any n >= 1, and output (n, classes, rows, columns) logits.
+    `program.module()(x)` runs it; `torch.export.save(program, path)` or `save_program` writes it.
+    """
+    # Two examples: a size of one would be taken for a constant.
+    example = torch.zeros(2, model.config.channels, *shape)
+    frozen = model.folded()  # the same logits with half the layers
+    return torch.export.export(frozen, (example,), dynamic_shapes={"x": {0: Dim("n", min=1)}})
+
+
+def save_program(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:
+    """Write `export_program` to a .pt2 file, atomically; `torch.export.load` reads it."""
+    program = export_program(model, shape)
+    return _atomically(Path(path), ".pt2", lambda temporary: torch.export.save(program, temporary))
+
+
+def save_onnx(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:
+    """Write the network as ONNX, input `image` and output `logits`, atomically, in one file.
+
+    Parameters
+    ----------
+    model, shape : see `export_program`.
+    path : ending in .onnx.
+
+    Raises
+    ------
+    ImportError
+        If the packages onnx and onnxscript, which torch writes ONNX with, are not installed.
+    """
+    names: dict[str, list[str]] = {"input_names": ["image"], "output_names": ["logits"]}
+    program = torch.onnx.export(export_program(model, shape), dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
+    if program is None:
+        raise RuntimeError("torch gave no ONNX program")
+    return _atomically(Path(path), ".onnx", lambda temporary: program.save(temporary, external_data=False))
+
+
+def _atomically(path: Path, suffix: str, write: Callable[[Path], None]) -> Path:
+    if path.suffix != suffix:
+        raise ValueError(f"{path}: expected a name ending in {suffix}")
+    with replacing(path) as temporary:
+        write(temporary)
+    return path
