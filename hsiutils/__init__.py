@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hsiutils.models.metrics import evaluate, scores
     from hsiutils.models.train import train
     from hsiutils.models.unet import UNet, UNetConfig
+    from hsiutils.simulate.files import simulate_dataset
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "reflectance_cube",
     "region",
     "scores",
+    "simulate_dataset",
     "train",
 ]
 _ROOMS = {
@@ -82,6 +84,7 @@ _ROOMS = {
     "models.metrics": ("evaluate", "scores"),
     "models.train": ("train",),
     "models.unet": ("UNet", "UNetConfig"),
+    "simulate.files": ("simulate_dataset",),
 }
 MODULES = {name: f"{__name__}.{module}" for module, names in _ROOMS.items() for name in names}
 """Where each name of the front door stands."""

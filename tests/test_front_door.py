@@ -35,6 +35,7 @@ INVENTORY = [
     "reflectance_cube",
     "region",
     "scores",
+    "simulate_dataset",
     "train",
 ]
 """What users may rely on; a name goes only with an entry in the CHANGELOG."""

@@ -1,6 +1,7 @@
 """A simulated HSI-Drive: measured materials, modelled sun and sky, road scenes, and the mosaic camera.
 
-`write_dataset` writes a data set in the real layout; `render` makes one frame in memory.
+`simulate_dataset` writes scenes in the layout of the real data set and opens them; `write_dataset` does so with
+settings of your own (`Simulation`), and `render` makes one frame in memory.
 """
 
 from importlib.util import find_spec
@@ -8,10 +9,9 @@ from importlib.util import find_spec
 if find_spec("pvlib") is None or find_spec("earthlib") is None:
     raise ModuleNotFoundError("simulated scenes need pvlib and earthlib: pip install 'hsiutils[simulate]'")
 
-from hsiutils.data.hsidrive import read_settings
-from hsiutils.data.names import Conditions, split_of
+from hsiutils.data.names import Conditions
 from hsiutils.simulate.draws import draw_names
-from hsiutils.simulate.files import is_complete, read_truth, write_dataset, write_scene
+from hsiutils.simulate.files import is_complete, simulate_dataset, write_dataset
 from hsiutils.simulate.frame import Frame, Simulation, references, render
 from hsiutils.simulate.light import Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import families, reflectance, samples
@@ -30,13 +30,10 @@ __all__ = [
     "families",
     "illuminate",
     "is_complete",
-    "read_settings",
-    "read_truth",
     "references",
     "reflectance",
     "render",
     "samples",
-    "split_of",
+    "simulate_dataset",
     "write_dataset",
-    "write_scene",
 ]

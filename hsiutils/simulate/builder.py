@@ -1,37 +1,23 @@
 """What a scene is made of while it is being put up: slots with labels, parts of things, and where they stand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsiutils.simulate.geometry import Faces, Hexahedron, Solid, Vector
-from hsiutils.simulate.surfaces import Slot
-from hsiutils.simulate.textures import Field
+from hsiutils.simulate.surfaces import Float32, Float64, Slot
 
 GROUND_ID = 1
 """Object number of all that lies flat on the ground."""
-
-
-class Finish(Protocol):
-    """What a part has on its faces besides the slot of each face: windows in a wall, pillars around a windscreen."""
-
-    def slots(self, solid: Solid, points: Field, faces: Faces, slots: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Slots (n,) at surface points (3, n) of a solid, given the slots of the bare faces."""
+Finish = Callable[[Solid, Float32, Faces, NDArray[np.int32]], NDArray[np.int32]]
+"""What a part has on its faces: slots (n,) at points (3, n) of a solid, given the faces (n,) and their bare slots."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One solid of one thing.
-
-    Attributes
-    ----------
-    slots : index of the slot of each face, or a single one for all.
-    object_id : of the thing it belongs to.
-    porosity : share of the surface that is gaps between leaves, 0..1.
-    """
+    """One solid of one object: the slot of each face, and the share of its surface that is gaps between leaves."""
 
     solid: Solid
     slots: tuple[int, ...]
@@ -49,14 +35,14 @@ class Stage:
     rng : source of everything random in the scene.
     slots, labels : the slots so far, and the HSI-Drive label code of each.
     parts : the parts so far.
-    things : objects so far, the ground included.
+    objects : number of the newest object; the ground is the first.
     """
 
     rng: np.random.Generator
     slots: list[Slot] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
-    things: int = GROUND_ID
+    objects: int = GROUND_ID
 
     def slot(self, material: str, label: int, blend: str | None = None) -> int:
         """Index of a new slot with a physical sample of its own."""
@@ -64,22 +50,14 @@ class Stage:
         self.labels.append(label)
         return len(self.slots) - 1
 
-    def thing(self) -> int:
-        """Number of a new object."""
-        self.things += 1
-        return self.things
+    def begin(self) -> None:
+        """Begin a new object: parts belong to it from here on."""
+        self.objects += 1
 
-    def add(
-        self,
-        solid: Solid,
-        slots: int | Sequence[int],
-        object_id: int,
-        finish: Finish | None = None,
-        porosity: float = 0.0,
-    ) -> None:
-        """Put up one part; `slots` is one for all faces or one for each."""
+    def add(self, solid: Solid, slots: int | Sequence[int], finish: Finish | None = None, porosity: float = 0) -> None:
+        """Put up one part of the newest object; `slots` is one for all faces or one for each."""
         faces = (slots,) * 6 if isinstance(slots, int) else tuple(slots)
-        self.parts.append(Part(solid, faces, object_id, finish, porosity))
+        self.parts.append(Part(solid, faces, self.objects, finish, porosity))
 
     def chance(self, probability: float) -> bool:
         """Whether an event of this probability happens."""
@@ -92,19 +70,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing stands on the ground and which way it looks.
-
-    Attributes
-    ----------
-    x, y, z : metres, world axes. heading : radians, 0 looks along +y, positive turns towards +x.
-    """
+    """Where a thing stands, in metres, and its heading in radians: 0 looks along +y, positive turns towards +x."""
 
     x: float
     y: float
     heading: float = 0.0
     z: float = 0.0
 
-    def world(self, local: NDArray[np.float64]) -> NDArray[np.float64]:
+    def world(self, local: Float64) -> Float64:
         """Points (..., 3) from the thing's own axes (x right, y ahead, z up) to the world's."""
         cosine, sine = np.cos(self.heading), np.sin(self.heading)
         turn = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
@@ -113,11 +86,6 @@ class Pose:
     def point(self, x: float, y: float, z: float) -> Vector:
         """One point in the world."""
         return self.world(np.array([x, y, z]))
-
-    def moved(self, x: float, y: float, turn: float = 0.0) -> "Pose":
-        """A pose given in this one's axes."""
-        placed = self.point(x, y, 0.0)
-        return Pose(float(placed[0]), float(placed[1]), self.heading + turn, self.z)
 
 
 Rectangle = tuple[float, float, float, float]

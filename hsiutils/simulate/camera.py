@@ -1,9 +1,7 @@
-"""The camera: lens, exposure, noise and converter, from electrons per second to a raw frame.
+"""The camera: lens, exposure, noise and converter, from electrons per second to a raw frame; and its annotator.
 
 Electronic figures are those of the CMV2000 data sheet (ams): read noise 13 e-, dark current 125 e-/s, response
 non-uniformity below 1 %. Photon noise is Poisson on the electrons; the converter reaches its end at full well.
-
-What an annotator would draw: one label a tile, and nothing where a border cannot be placed.
 """
 
 from dataclasses import dataclass
@@ -13,15 +11,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.data.classes import LABELS
+from hsiutils.data.classes import LABELS, MARKS, ROAD, UNLABELLED
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
 from hsiutils.simulate.compose import FIELD_OF_VIEW
 from hsiutils.simulate.light import GRID_NM
+from hsiutils.simulate.surfaces import Float32, Float64
 
-Array = NDArray[np.float64]
-Image = NDArray[np.float32]
 _PLANCK_TIMES_C = 1.98644586e-25  # J m
 _PIXEL_M = 5.5e-6
+_PURE: Final = 0.75
+"""Smallest share of a tile's rays that agree; below it the tile is a border, and stays unlabelled."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Camera:
         return (self.sensor.saturation_dn - self.dark_dn) / self.sensor.full_well_e
 
     @cached_property
-    def weights(self) -> Array:
+    def weights(self) -> Float64:
         """(bands, wavelengths) electrons per second for a radiance of 1 W m-2 nm-1 sr-1 over 1 nm, on `GRID_NM`.
 
         Irradiance behind a lens of f-number N is pi T L / (4 N^2); a photon carries h c / wavelength. The area is that
@@ -74,7 +73,7 @@ class Camera:
         return np.asarray(self.sensor.responses(GRID_NM, self.long_pass_nm) * photons * behind_lens)
 
     @cached_property
-    def point_spread(self) -> Array:
+    def point_spread(self) -> Float64:
         """(3, 3) or larger: the lens's Gaussian, widened by the pixel's own square aperture, sum 1."""
         # A ray samples a point; the pixel averages over its area, whose variance is 1/12.
         sigma = np.sqrt(self.blur_px**2 + 1 / 12)
@@ -84,7 +83,7 @@ class Camera:
         return np.asarray(kernel / kernel.sum())
 
     @cached_property
-    def vignetting(self) -> Array:
+    def vignetting(self) -> Float64:
         """(rows, columns) share of light that the lens passes: cos^4 of the field angle, and mild shading."""
         rows, columns = self.sensor.active_shape
         focal = columns / 2 / np.tan(self.field_of_view / 2)
@@ -96,14 +95,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One raw frame and how it was taken.
-
-    Attributes
-    ----------
-    frame : (rows, columns) DN, `sensor.frame_shape`.
-    time_s : exposure time.
-    saturated : share of the active pixels at full well.
-    """
+    """One raw frame (DN, `sensor.frame_shape`), its exposure time, and the share of active pixels at full well."""
 
     frame: NDArray[np.uint16]
     time_s: float
@@ -126,7 +118,7 @@ def meter(rate: NDArray[np.floating], camera: Camera) -> float:
     return float(np.sqrt(low * high))
 
 
-def pixel_gains(camera: Camera, rng: np.random.Generator) -> Image:
+def pixel_gains(camera: Camera, rng: np.random.Generator) -> Float32:
     """Relative gain of every pixel of the active area: the chip's own fixed pattern."""
     return 1 + np.float32(camera.non_uniformity) * rng.standard_normal(camera.sensor.active_shape, np.float32)
 
@@ -175,11 +167,6 @@ def reference(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np
     return Exposure(mean, time_s, float(np.mean([shot.saturated for shot in shots])))
 
 
-_PURE: Final = 0.75
-"""Smallest share of a tile's rays that agree; below it the tile is a border, and stays unlabelled."""
-_ROAD, _MARKS = 1, 2
-
-
 def label_tiles(label: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
     """Label image of the cube from the class of every ray: majority of each tile, 0 along uncertain borders.
 
@@ -198,10 +185,15 @@ def label_tiles(label: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.u
     shares = np.stack([tile_mean(label == one.code, tile) for one in LABELS])
     winner = shares.argmax(axis=0).astype(np.uint8)
     unclear = shares.max(axis=0) < _PURE
-    return np.where(unclear | _beside_another(winner), 0, winner).astype(np.uint8)
+    # Whether any of the four neighbours has another class, road and its marks counting as one.
+    surface = np.where(winner == MARKS, ROAD, winner)
+    padded = np.pad(surface, 1, mode="edge")
+    for side in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        unclear |= side != surface
+    return np.where(unclear, UNLABELLED, winner).astype(np.uint8)
 
 
-def tile_mean(values: NDArray[np.generic], tile: tuple[int, int]) -> NDArray[np.float64]:
+def tile_mean(values: NDArray[np.generic], tile: tuple[int, int]) -> Float64:
     """Mean of every tile of an image whose size is a whole number of tiles."""
     rows, columns = values.shape[0] // tile[0], values.shape[1] // tile[1]
     return np.asarray(values.reshape(rows, tile[0], columns, tile[1]).mean(axis=(1, 3), dtype=float))
@@ -210,15 +202,6 @@ def tile_mean(values: NDArray[np.generic], tile: tuple[int, int]) -> NDArray[np.
 def tile_majority(values: NDArray[np.integer], tile: tuple[int, int]) -> NDArray[np.int32]:
     """Most frequent value of every tile; the smallest of several."""
     rows, columns = values.shape[0] // tile[0], values.shape[1] // tile[1]
-    rays = values.reshape(rows, tile[0], columns, tile[1]).swapaxes(1, 2).reshape(rows, columns, -1)
-    rays = np.sort(rays, axis=-1)
+    rays = np.sort(values.reshape(rows, tile[0], columns, tile[1]).swapaxes(1, 2).reshape(rows, columns, -1), axis=-1)
     count = np.stack([(rays == rays[..., [place]]).sum(axis=-1) for place in range(rays.shape[-1])], axis=-1)
     return np.take_along_axis(rays, count.argmax(axis=-1)[..., None], axis=-1)[..., 0].astype(np.int32)
-
-
-def _beside_another(winner: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether any of the four neighbours has another class, road and its marks counting as one."""
-    surface = np.where(winner == _MARKS, _ROAD, winner)
-    padded = np.pad(surface, 1, mode="edge")
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return np.asarray(np.any([side != surface for side in neighbours], axis=0))

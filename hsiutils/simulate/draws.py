@@ -1,9 +1,8 @@
-"""Names of the images: which to simulate, in which split each belongs, and a random stream for each."""
+"""Which of HSI-Drive's images to simulate, and a random stream for every purpose."""
 
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsiutils.data.names import DAYTIMES, SCENES, SEASONS, WEATHERS, Conditions, name_table, split_of
 
@@ -27,7 +26,11 @@ def draw_names(count: int, seed: int = 0) -> list[str]:
     names = list(name_table().index)
     if not 1 <= count <= len(names):
         raise ValueError(f"count must be 1..{len(names)}, the images of HSI-Drive v2.0, got {count}")
-    traits = _traits(names)
+    words = [*SEASONS, *WEATHERS, *DAYTIMES, *SCENES, "train", "val", "test"]
+    known = [(own.season, own.weather, own.daytime, own.scene) for own in map(Conditions.parse, names)]
+    own_words = [{*own, split_of(name)} for own, name in zip(known, names, strict=True)]
+    # (names, words) 1 where the name has it
+    traits = np.array([[float(word in own) for word in words] for own in own_words])
     share = traits.mean(axis=0)
     tie_break = generator(seed, "names").random(len(names)) * 1e-3
     taken, drawn, free = np.zeros_like(share), [], np.ones(len(names), dtype=bool)
@@ -39,17 +42,6 @@ def draw_names(count: int, seed: int = 0) -> list[str]:
         taken += traits[best]
         drawn.append(names[best])
     return drawn
-
-
-def _traits(names: list[str]) -> NDArray[np.float64]:
-    """(names, traits) one column for every season, weather, daytime, scene and split: 1 where the name has it."""
-    rows = []
-    for name in names:
-        own = Conditions.parse(name)
-        pairs = ((own.season, SEASONS), (own.weather, WEATHERS), (own.daytime, DAYTIMES), (own.scene, SCENES))
-        split = (split_of(name), ("train", "val", "test"))
-        rows.append([float(value == one) for value, known in (*pairs, split) for one in known])
-    return np.array(rows)
 
 
 def generator(seed: int, *purpose: str) -> np.random.Generator:

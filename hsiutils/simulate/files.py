@@ -33,9 +33,43 @@ from hsiutils.data import raw
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.hsidrive import GENERATOR, file_sha256, is_sealed, read_record, read_settings, record_path
 from hsiutils.data.names import split_of
-from hsiutils.data.sensor import Sensor
-from hsiutils.simulate.frame import TRUTH, VERSION, Frame, References, Simulation, references, render
+from hsiutils.data.source import Source, open_dataset
+from hsiutils.simulate.draws import draw_names
+from hsiutils.simulate.frame import VERSION, Frame, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
+
+
+def simulate_dataset(
+    folder: Path | str,
+    scenes: int = 20,
+    seed: int = 0,
+    tiles: tuple[int, int] = (96, 192),
+    workers: int = 2,
+    progress: bool = True,
+) -> Source:
+    """Simulate HSI-Drive: write some of its scenes into a folder and open them.
+
+    Scenes that are there and intact are kept; the first scenes of a larger set are the smaller set.
+
+    Parameters
+    ----------
+    folder : of the data set; made if it is not there.
+    scenes : how many, 1..752, drawn in the real frequencies of split, season, weather, daytime and kind of road.
+    seed : of every random choice.
+    tiles : (rows, columns) of the cubes, (216, 409) on the real chip.
+    workers, progress : see `write_dataset`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import hsiutils as hu
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = hu.simulate_dataset(folder, scenes=2, tiles=(8, 16), workers=1, progress=False)
+    ...     data.origin, len(data.names()), data.cube(data.names()[0]).shape
+    ('simulated', 2, (25, 8, 16))
+    """
+    write_dataset(Path(folder), draw_names(scenes, seed), Simulation(seed=seed, tiles=tiles), workers, progress)
+    return open_dataset(folder)
 
 
 def write_dataset(
@@ -63,7 +97,9 @@ def write_dataset(
         for name in _each_written(root, missing, simulation, workers):
             bar.set_postfix_str(f"{name} ({splits[name]})")
             bar.update()
-    _record_frames(root)
+    records = [read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
+    frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records if one}
+    write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
 
 
 def _each_written(root: Path, names: Sequence[str], simulation: Simulation, workers: int) -> Iterator[str]:
@@ -90,7 +126,10 @@ def write_scene(root: Path, name: str, simulation: Simulation) -> None:
     _begin(root, simulation)
     frame = render(name, simulation)
     white, dark = (raw.read_frame(path, simulation.sensor) for path in _reference_paths(root))
-    contents = encode(frame, simulation.sensor, white, dark, _exposure_ratio(root, frame, simulation))
+    absolute = simulation.compensate_exposure
+    ratio = float(read_settings(root)["white"]["exposure_s"]) / frame.exposure.time_s if absolute else 1.0
+    cube = raw.reflectance_cube(frame.exposure.frame, simulation.sensor, white, dark, ratio, source="simulated")
+    contents = _encode(frame, np.asarray(cube.values, np.float32))
     for relative, content in contents.items():
         write_atomically(root / relative, content)
     seal = {
@@ -100,16 +139,21 @@ def write_scene(root: Path, name: str, simulation: Simulation) -> None:
     write_atomically(record_path(root, name), _json({**frame.describe(), **seal}))
 
 
-def encode(
-    frame: Frame, sensor: Sensor, white: NDArray[np.uint16], dark: NDArray[np.uint16], exposure_ratio: float
-) -> dict[str, bytes]:
+def _encode(frame: Frame, cube: NDArray[np.float32]) -> dict[str, bytes]:
     """The scene's files by their place in the data set: raw frame, cube, labels and truth."""
-    cube = raw.reflectance_cube(frame.exposure.frame, sensor, white, dark, exposure_ratio, source="simulated")
+    mat, png, hdf5 = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    savemat(mat, {"cube": cube}, do_compression=False)
+    Image.fromarray(frame.labels).save(png, format="PNG")
+    with h5py.File(hdf5, "w", libver="latest") as file:
+        for key, values in frame.truth.items():
+            file.create_dataset(key, data=values, compression="gzip", track_times=False)
+    # The first 116 bytes of a MATLAB file are free text, in which scipy writes the date.
+    header = b"MATLAB 5.0 MAT-file, simulated by hsiutils".ljust(116)
     return {
         f"Image_dataset/raw/{frame.name}.bin": frame.exposure.frame.astype("<u2").tobytes(),
-        f"Image_dataset/cubes_fl32/{frame.name}_TC.mat": _mat(np.asarray(cube.values, np.float32)),
-        f"Image_dataset/labels/{frame.name}.png": _png(frame.labels),
-        f"truth/{frame.name}.h5": _hdf5(frame.truth),
+        f"Image_dataset/cubes_fl32/{frame.name}_TC.mat": header + mat.getvalue()[116:],
+        f"Image_dataset/labels/{frame.name}.png": png.getvalue(),
+        f"truth/{frame.name}.h5": hdf5.getvalue(),
     }
 
 
@@ -118,67 +162,36 @@ def is_complete(root: Path, name: str, simulation: Simulation | None = None) -> 
     return is_sealed(root, name, _digest(_settings(simulation)) if simulation else None)
 
 
-def read_truth(root: Path, name: str) -> dict[str, NDArray[Any]]:
-    """What the simulator knows of a scene beside its image; see `frame.Frame.truth`.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or missing.
-    """
-    path = root / "truth" / f"{name}.h5"
-    try:
-        with h5py.File(path) as file:
-            return {key: np.asarray(file[key]) for key in TRUTH}
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: no truth of a simulated scene ({error}); simulate the scene anew") from error
-
-
 def _begin(root: Path, simulation: Simulation) -> None:
     """Settings and references of the data set: checked if they are there, else, or if damaged, written."""
-    path, found = root / "simulation.json", {}
+    path, found, settings = root / "simulation.json", {}, _settings(simulation)
     if path.exists():
-        found, wanted = read_settings(root), _plain(_settings(simulation))
+        found, wanted = read_settings(root), json.loads(_json(settings))
         if differing := [key for key in wanted if found.get(key) != wanted[key]]:
             difference = "; ".join(f"{key}: {found.get(key)!r}, not {wanted[key]!r}" for key in differing)
             raise ValueError(f"{root}: holds a simulation with other settings ({difference}); choose another folder")
     if found.get("references") == {one.name: file_sha256(one) for one in _reference_paths(root)}:
         return
-    made = references(simulation)
-    for one, exposure in zip(_reference_paths(root), (made.white, made.dark), strict=True):
-        write_atomically(one, exposure.frame.astype("<u2").tobytes())
+    exposures = {}
+    for key, one, place in zip(("white", "dark"), references(simulation), _reference_paths(root), strict=True):
+        write_atomically(place, one.frame.astype("<u2").tobytes())
+        exposures[key] = {"exposure_s": one.time_s, "saturated": one.saturated}
     hashes = {one.name: file_sha256(one) for one in _reference_paths(root)}
-    write_atomically(path, _json({**found, **_settings(simulation), **_exposures(made), "references": hashes}))
+    write_atomically(path, _json({**found, **settings, **exposures, "references": hashes}))
 
 
 def _settings(simulation: Simulation) -> dict[str, Any]:
-    sensor = simulation.sensor
+    sensor, own = simulation.sensor, asdict(simulation)
+    if simulation.chip is None:
+        del own["chip"]
     return {
         "generator": GENERATOR,
         "version": VERSION,
         "simulated": True,
-        "simulation": asdict(simulation),
+        "simulation": own,
         "sensor": {"name": sensor.name, "tiles": sensor.tiles, "frame_shape": sensor.frame_shape},
         "materials": NAMES,
     }
-
-
-def _exposures(made: References) -> dict[str, Any]:
-    pairs = {"white": made.white, "dark": made.dark}
-    return {key: {"exposure_s": one.time_s, "saturated": one.saturated} for key, one in pairs.items()}
-
-
-def _exposure_ratio(root: Path, frame: Frame, simulation: Simulation) -> float:
-    if not simulation.compensate_exposure:
-        return 1.0
-    return float(read_settings(root)["white"]["exposure_s"]) / frame.exposure.time_s
-
-
-def _record_frames(root: Path) -> None:
-    """Put split and exposure of every scene that is there into simulation.json."""
-    records = [read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
-    frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records if one}
-    write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
 
 
 def _reference_paths(root: Path) -> tuple[Path, Path]:
@@ -189,32 +202,5 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(_json(value)).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(_json(value))
-
-
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
-
-
-def _png(labels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _mat(cube: NDArray[np.float32]) -> bytes:
-    buffer = io.BytesIO()
-    savemat(buffer, {"cube": cube}, do_compression=False)
-    content = bytearray(buffer.getvalue())
-    # The first 116 bytes are free text, in which scipy writes the date.
-    content[:116] = b"MATLAB 5.0 MAT-file, simulated by hsiutils".ljust(116)
-    return bytes(content)
-
-
-def _hdf5(truth: dict[str, NDArray[Any]]) -> bytes:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="latest") as file:
-        for key, values in truth.items():
-            file.create_dataset(key, data=values, compression="gzip", track_times=False)
-    return buffer.getvalue()

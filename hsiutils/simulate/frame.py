@@ -28,8 +28,6 @@ from hsiutils.simulate.trace import build_surfaces
 
 VERSION = 1
 """Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
-TRUTH = ("sunlit", "depth_m", "material", "object_id")
-"""What a frame's truth holds; see `Frame`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,13 @@ class Simulation:
     metering : exposure target, share of full well.
     compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
         0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
+    chip : another camera of `tiles` tiles, which takes the same streets and light through its own filters; its bands
+        need their peaks. None for HSI-Drive's.
+
+    Raises
+    ------
+    ValueError
+        If the metering is no share of full well, or the chip has other tiles or a band without a peak.
     """
 
     seed: int = 0
@@ -54,15 +59,22 @@ class Simulation:
     long_pass_nm: float | None = 600.0
     metering: float = 0.26
     compensate_exposure: bool = False
+    chip: Sensor | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.metering < 1:
             raise ValueError(f"metering must be a share of full well between 0 and 1, got {self.metering}")
+        if self.chip is None:
+            return
+        if self.chip.tiles != self.tiles:
+            raise ValueError(f"a camera of {self.tiles} tiles is needed, got {self.chip.tiles}: give tiles=chip.tiles")
+        if blind := [band.index for band in self.chip.bands if not band.peaks]:
+            raise ValueError(f"{self.chip.name}: bands {blind} have no peak, so they would see nothing")
 
     @property
     def sensor(self) -> Sensor:
-        """The chip: HSI-Drive's, or the same camera with other pixels."""
-        return HSI_DRIVE if self.tiles == HSI_DRIVE.tiles else HSI_DRIVE.resized(self.tiles)
+        """The chip: its own, or HSI-Drive's, with other pixels if need be."""
+        return self.chip or (HSI_DRIVE if self.tiles == HSI_DRIVE.tiles else HSI_DRIVE.resized(self.tiles))
 
     @property
     def camera(self) -> Camera:
@@ -98,14 +110,6 @@ class Frame:
         return {"name": self.name, "split": self.split, **exposure, "circumstances": drawn}
 
 
-@dataclass(frozen=True)
-class References:
-    """White and dark frames of the camera, taken once for a data set."""
-
-    white: Exposure
-    dark: Exposure
-
-
 def render(name: str, simulation: Simulation) -> Frame:
     """Simulate the image of that name.
 
@@ -114,24 +118,20 @@ def render(name: str, simulation: Simulation) -> Frame:
     ValueError
         If HSI-Drive v2.0 has no image of that name.
     """
-    split, conditions = split_of(name), Conditions.parse(name)
+    split_of(name)  # refuses an unknown name before any work
+    conditions = Conditions.parse(name)
     circumstances = draw_circumstances(conditions, simulation.seed)
     light = illuminate(circumstances, simulation.seed)
-    direct_light = bool(light.direct.any())
-    surfaces = build_surfaces(conditions, simulation.seed, simulation.sensor.active_shape, light.sun, direct_light)
-    return photograph(name, split, surfaces, light, circumstances, simulation)
+    shape, direct_light = simulation.sensor.active_shape, bool(light.direct.any())
+    surfaces = build_surfaces(conditions, simulation.seed, shape, light.sun, direct_light)
+    return photograph(name, surfaces, light, circumstances, simulation)
 
 
 def photograph(
-    name: str,
-    split: str,
-    surfaces: Surfaces,
-    light: Illumination,
-    circumstances: Circumstances,
-    simulation: Simulation,
+    name: str, surfaces: Surfaces, light: Illumination, circumstances: Circumstances, simulation: Simulation
 ) -> Frame:
     """Expose, label and record surfaces that are already known, under a light that is."""
-    camera = simulation.camera
+    camera, split = simulation.camera, split_of(name)
     signal = band_signal(surfaces, light, camera.weights, split, camera.sensor.mosaic, camera.point_spread)
     arriving = signal * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
     noise = generator(simulation.seed, name, "noise")
@@ -163,49 +163,17 @@ def truth_of(surfaces: Surfaces, light: Illumination, tile: tuple[int, int]) -> 
     }
 
 
-def references(simulation: Simulation) -> References:
-    """White and dark frames: a perfect diffuser that fills the view, under the standard sun, through the same lens.
+def references(simulation: Simulation) -> tuple[Exposure, Exposure]:
+    """White and dark frame of the camera, taken once for a data set.
 
-    The exposure puts the brightest pixels at 85 % of full well.
+    White is a perfect diffuser that fills the view, under the standard sun, through the same lens, exposed so that the
+    brightest pixels are at 85 % of full well.
     """
     camera = simulation.camera
     sensor = camera.sensor
     radiance = illuminate(STANDARD, simulation.seed).horizontal / np.pi
-    bands = camera.weights @ radiance
-    flat = np.tile(bands.reshape(sensor.mosaic), sensor.tiles)
+    flat = np.tile((camera.weights @ radiance).reshape(sensor.mosaic), sensor.tiles)
     flat = flat * camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains"))
     time_s = 0.85 * sensor.full_well_e / float(np.quantile(flat, 0.999))
     rng = generator(simulation.seed, "references")
-    return References(
-        white=reference(flat, time_s, camera, rng), dark=reference(np.zeros(sensor.active_shape), time_s, camera, rng)
-    )
-
-
-@dataclass(frozen=True)
-class OtherCamera(Simulation):
-    """Settings of simulated scenes that another chip takes; the same streets and light, other filters.
-
-    Attributes
-    ----------
-    chip : the camera, of `tiles` tiles; its bands need their peaks.
-    """
-
-    chip: Sensor | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chip is None or self.chip.tiles != self.tiles:
-            raise ValueError(f"a camera of {self.tiles} tiles is needed, got {self.chip and self.chip.tiles}")
-        if blind := [band.index for band in self.chip.bands if not band.peaks]:
-            raise ValueError(f"{self.chip.name}: bands {blind} have no peak, so they would see nothing")
-
-    @property
-    def sensor(self) -> Sensor:
-        """The chip."""
-        assert self.chip is not None  # noqa: S101 - checked above; told to the type checker
-        return self.chip
-
-
-def take(chip: Sensor, *, seed: int = 0, long_pass_nm: float | None = None) -> OtherCamera:
-    """Settings of a simulation with that camera; see `hsiutils.simulate.write_dataset`."""
-    return OtherCamera(seed=seed, tiles=chip.tiles, long_pass_nm=long_pass_nm, chip=chip)
+    return reference(flat, time_s, camera, rng), reference(np.zeros(sensor.active_shape), time_s, camera, rng)

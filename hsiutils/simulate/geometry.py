@@ -1,10 +1,7 @@
-"""Views of the scene: which ray belongs to which cell of an image, and which cells a solid can fall on.
+"""Rays and solids: who looks at a scene from where, and what each ray meets.
 
-The camera, the sun and the zenith all look at the same solids: the camera along rays through one point, the sun and
-the zenith along parallel rays. In both, origin and direction of a ray are affine in its row and column, so that a dot
-product with either costs one outer sum.
-
-Solids that rays can meet: hexahedra, ellipsoids, cylinders.
+The camera looks along rays through one point, the sun and the zenith along parallel ones. In both, origin and
+direction of a ray are affine in its row and column, so that a dot product with either costs one outer sum.
 
 Intersections are exact. Squared distances between ray and axis come from cross products, which stay accurate in single
 precision for thin things far away, where the textbook discriminant b^2 - ac does not.
@@ -13,17 +10,25 @@ precision for thin things far away, where the textbook discriminant b^2 - ac doe
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.simulate.surfaces import Image
+from hsiutils.simulate.surfaces import Float32, Float64
 
-Vector = NDArray[np.float64]
+Vector = Float64
 """(3,) world axes: x right, y ahead, z up; metres or unit length."""
+Index = NDArray[np.intp]
+"""Row or column numbers of rays."""
+Faces = NDArray[np.uint8]
 NEAR_M = 0.3
 """Nothing nearer than this to the lens is seen."""
+BOTTOM, TOP, REAR, FRONT, LEFT, RIGHT = range(6)
+"""Faces of a hexahedron, in its own frame: y is ahead, x to the right."""
+SIDE, FAR_CAP, NEAR_CAP = range(3)
+"""Faces of a cylinder: the mantle, and the caps at the end and at the start of its axis."""
+_SIGNS: Final = np.array(list(product((-1.0, 1.0), repeat=3)))
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Affine:
     per_row: Vector
     per_column: Vector
 
-    def along(self, axes: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Image:
+    def along(self, axes: Float64, rows: Index, columns: Index) -> Float32:
         """Components along axes (k, 3) over a block of rays: (k, rows, columns), (k, 1, 1) if all share them."""
         start, down, right = (axes @ part for part in (self.base, self.per_row, self.per_column))
         if not down.any() and not right.any():
@@ -43,38 +48,10 @@ class Affine:
         column_part = (start[:, None] + right[:, None] * columns).astype(np.float32)
         return np.asarray(row_part[:, :, None] + column_part[:, None, :])
 
-    def at(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+    def at(self, rows: Index, columns: Index) -> Float32:
         """The vectors (3, n) of single rays in rows and columns (n,)."""
         base, down, right = (part.astype(np.float32)[:, None] for part in (self.base, self.per_row, self.per_column))
         return np.asarray(base + rows.astype(np.float32) * down + columns.astype(np.float32) * right)
-
-
-class View(Protocol):
-    """A grid of rays. A point at parameter t of a ray is origin + t * direction."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns) of rays."""
-
-    @property
-    def origin(self) -> Affine:
-        """Where each ray starts."""
-
-    @property
-    def direction(self) -> Affine:
-        """Where each ray goes, not normalised."""
-
-    def windows(self, corners: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Blocks of rays that can meet solids.
-
-        Parameters
-        ----------
-        corners : (solids, 8, 3) points whose convex hull holds each solid.
-
-        Returns
-        -------
-        (solids, 4) first row, end row, first column, end column; empty where the solid is out of view.
-        """
 
 
 @dataclass(frozen=True)
@@ -90,33 +67,26 @@ class Perspective:
     """
 
     position: Vector
-    axes: NDArray[np.float64]
+    axes: Float64
     focal: float
     shape: tuple[int, int]
 
     @classmethod
     def looking(
-        cls,
-        position: Vector,
-        shape: tuple[int, int],
-        field_of_view: float,
-        pitch: float,
-        yaw: float = 0,
-        roll: float = 0,
+        cls, position: Vector, shape: tuple[int, int], view_rad: float, pitch: float, yaw: float = 0, roll: float = 0
     ) -> "Perspective":
         """A camera that looks along +y, turned by angles in radians.
 
         Parameters
         ----------
-        field_of_view : horizontal, edge to edge.
+        view_rad : horizontal field of view, edge to edge.
         pitch : downwards. yaw : to the right. roll : clockwise as seen from behind the camera.
         """
         forward = np.array([np.sin(yaw) * np.cos(pitch), np.cos(yaw) * np.cos(pitch), -np.sin(pitch)])
         level = np.array([np.cos(yaw), -np.sin(yaw), 0.0])
-        below = np.cross(forward, level)
-        right = np.cos(roll) * level + np.sin(roll) * below
+        right = np.cos(roll) * level + np.sin(roll) * np.cross(forward, level)
         axes = np.stack([right, np.cross(forward, right), forward])
-        return cls(np.asarray(position, dtype=float), axes, shape[1] / 2 / np.tan(field_of_view / 2), shape)
+        return cls(np.asarray(position, dtype=float), axes, shape[1] / 2 / np.tan(view_rad / 2), shape)
 
     @cached_property
     def origin(self) -> Affine:
@@ -131,35 +101,37 @@ class Perspective:
         corner = forward + (down * (0.5 - rows / 2) + right * (0.5 - columns / 2)) / self.focal
         return Affine(corner, down / self.focal, right / self.focal)
 
-    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def project(self, points: Float64) -> Float64:
         """(..., 3) points in front of the camera to (..., 2) row and column; cell (0, 0) is centred on (0, 0)."""
         right, down, forward = np.moveaxis((points - self.position) @ self.axes.T, -1, 0)
-        rows, columns = self.shape
-        return np.stack(
-            [self.focal * down / forward + rows / 2 - 0.5, self.focal * right / forward + columns / 2 - 0.5], axis=-1
-        )
+        places = zip((down, right), self.shape, strict=True)
+        return np.stack([self.focal * axis / forward + size / 2 - 0.5 for axis, size in places], axis=-1)
 
-    def windows(self, corners: NDArray[np.float64]) -> NDArray[np.intp]:
-        """See `View.windows`."""
+    def windows(self, corners: Float64) -> Index:
+        """Blocks of rays that can meet solids.
+
+        Parameters
+        ----------
+        corners : (solids, 8, 3) points whose convex hull holds each solid.
+
+        Returns
+        -------
+        (solids, 4) first row, end row, first column, end column; empty where the solid is out of view.
+        """
         ahead = (corners - self.position) @ self.axes[2]
         in_front, behind = ahead.min(axis=1) > NEAR_M, ahead.max(axis=1) <= NEAR_M
-        safe = np.where(in_front[:, None, None], corners, self.position + self.axes[2])
-        seen = self.project(safe)
+        seen = self.project(np.where(in_front[:, None, None], corners, self.position + self.axes[2]))
         low, high = seen.min(axis=1), seen.max(axis=1)
         for index in np.flatnonzero(~in_front & ~behind):
-            clipped = self.project(self._in_front(corners[index], ahead[index]))
+            # Cut the hull off at the near plane, along every line from a corner before it to one behind it.
+            near, far = np.meshgrid(np.flatnonzero(ahead[index] <= NEAR_M), np.flatnonzero(ahead[index] > NEAR_M))
+            share = (ahead[index][far] - NEAR_M) / (ahead[index][far] - ahead[index][near])
+            first, second = corners[index][far], corners[index][near]
+            cut = first + share[..., None] * (second - first)
+            clipped = self.project(np.concatenate([first[:, 0], cut.reshape(-1, 3)]))
             low[index], high[index] = clipped.min(axis=0), clipped.max(axis=0)
         high[behind] = -np.inf
         return _blocks(low, high, self.shape)
-
-    def _in_front(self, corners: NDArray[np.float64], ahead: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Corners of the hull cut off at the near plane."""
-        front, back = np.flatnonzero(ahead > NEAR_M), np.flatnonzero(ahead <= NEAR_M)
-        first, second = corners[np.repeat(front, back.size)], corners[np.tile(back, front.size)]
-        share = (ahead[np.repeat(front, back.size)] - NEAR_M) / (
-            ahead[np.repeat(front, back.size)] - ahead[np.tile(back, front.size)]
-        )
-        return np.concatenate([corners[front], first + share[:, None] * (second - first)])
 
 
 @dataclass(frozen=True)
@@ -175,14 +147,12 @@ class Parallel:
     """
 
     corner: Vector
-    axes: NDArray[np.float64]
+    axes: Float64
     cell_m: float
     shape: tuple[int, int]
 
     @classmethod
-    def covering(
-        cls, towards: Vector, points: NDArray[np.float64], cells: int, distance_m: float = 1000.0
-    ) -> "Parallel":
+    def covering(cls, towards: Vector, points: Float64, cells: int, distance_m: float = 1000.0) -> "Parallel":
         """Rays from direction `towards` onto a region.
 
         Parameters
@@ -213,73 +183,48 @@ class Parallel:
         """The same unit vector for all, so that t is in metres."""
         return Affine(self.axes[2], np.zeros(3), np.zeros(3))
 
-    def windows(self, corners: NDArray[np.float64]) -> NDArray[np.intp]:
-        """See `View.windows`."""
+    def place(self, points: Float32) -> tuple[Float32, Float32, Float32]:
+        """Row, column and ray parameter (n,) of points (3, n)."""
+        column, row, t = self.axes.astype(np.float32) @ (points - self.corner.astype(np.float32)[:, None])
+        return row / np.float32(self.cell_m), column / np.float32(self.cell_m), t
+
+    def windows(self, corners: Float64) -> Index:
+        """See `Perspective.windows`."""
         placed = (corners - self.corner) @ self.axes[[1, 0]].T / self.cell_m
         return _blocks(placed.min(axis=1), placed.max(axis=1), self.shape)
 
 
-def _blocks(low: NDArray[np.float64], high: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.intp]:
+def _blocks(low: Float64, high: Float64, shape: tuple[int, int]) -> Index:
     """Whole cells between two corners (n, 2), cut to the image."""
-    limit = np.array(shape)
-    first = np.clip(np.floor(low), 0, limit)
-    end = np.clip(np.ceil(high) + 1, 0, limit)
+    first, end = np.clip(np.floor(low), 0, shape), np.clip(np.ceil(high) + 1, 0, shape)
     return np.stack([first[:, 0], end[:, 0], first[:, 1], end[:, 1]], axis=1).astype(np.intp)
 
 
-BOTTOM, TOP, REAR, FRONT, LEFT, RIGHT = range(6)
-"""Faces of a hexahedron, in its own frame: y is ahead, x to the right."""
-SIDE, FAR_CAP, NEAR_CAP = range(3)
-"""Faces of a cylinder: the mantle, and the caps at the end and at the start of its axis."""
-Faces = NDArray[np.uint8]
-Rows = NDArray[np.intp]
-"""Row or column numbers of a block of rays."""
-_SIGNS: Final = np.array(list(product((-1.0, 1.0), repeat=3)))
-
-
-class Solid(Protocol):
-    """A convex body."""
-
-    @property
-    def corners(self) -> NDArray[np.float64]:
-        """(8, 3) points whose hull holds the body."""
-
-    def meet(self, view: View, rows: Rows, columns: Rows) -> tuple[Image, Faces]:
-        """Ray parameter at which each ray enters the body, inf for a miss, and the face it enters by."""
-
-    def normals(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
-        """(3, n) outward unit normals at (3, n) points of the surface."""
+View = Perspective | Parallel
+"""A grid of rays. A point at parameter t of a ray is origin + t * direction."""
 
 
 @dataclass(frozen=True)
 class Hexahedron:
-    """A body with six plane faces.
+    """A body with six plane faces and corners (8, 3), numbered by bits: 1 is right, 2 is front, 4 is top."""
 
-    Attributes
-    ----------
-    vertices : (8, 3), numbered by bits: 1 is right, 2 is front, 4 is top.
-    """
-
-    vertices: NDArray[np.float64]
+    corners: Float64
 
     @cached_property
-    def corners(self) -> NDArray[np.float64]:
-        """The vertices."""
-        return self.vertices
-
-    @cached_property
-    def planes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def planes(self) -> tuple[Float64, Float64]:
         """Outward unit normals (6, 3) and their offsets (6,): inside, normal . point <= offset."""
-        quads = self.vertices[[[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]]]
+        quads = self.corners[[[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]]]
         normal = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         middle = quads.mean(axis=1)
-        outward = np.sign(np.sum(normal * (middle - self.vertices.mean(axis=0)), axis=1))
-        normal *= outward[:, None]
+        normal *= np.sign(np.sum(normal * (middle - self.corners.mean(axis=0)), axis=1))[:, None]
         return normal, np.sum(normal * middle, axis=1)
 
-    def meet(self, view: View, rows: Rows, columns: Rows) -> tuple[Image, Faces]:
-        """See `Solid.meet`. A ray enters by the last of the planes that face it, if it has left by none before."""
+    def meet(self, view: View, rows: Index, columns: Index) -> tuple[Float32, Faces]:
+        """Ray parameter at which each ray of a block enters the body, inf for a miss, and the face it enters by.
+
+        That is the last of the planes that face the ray, if it has left by none before.
+        """
         normal, offset = self.planes
         # Along a face t is -inf outside of it, +inf inside; adding zero makes a negative zero positive for that.
         approach = view.direction.along(normal, rows, columns) + np.float32(0)
@@ -291,11 +236,11 @@ class Hexahedron:
         leave = np.fmin.reduce(np.where(approach < 0, np.float32(np.inf), t), axis=0)
         return np.where(enter <= leave, enter, np.float32(np.inf)), entries.argmax(axis=0).astype(np.uint8)
 
-    def normals(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
-        """See `Solid.normals`."""
+    def normals(self, points: Float32, faces: Faces) -> Float32:
+        """(3, n) outward unit normals at points (3, n) of faces (n,)."""
         return np.asarray(self.planes[0].astype(np.float32).T[:, faces])
 
-    def edge_distance(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
+    def edge_distance(self, points: Float32, faces: Faces) -> Float32:
         """Distance in metres from points (3, n) on faces (n,) to the nearest of the other faces' planes."""
         normal, offset = (part.astype(np.float32) for part in self.planes)
         inside = offset[:, None] - normal @ points
@@ -305,23 +250,18 @@ class Hexahedron:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid along the world axes.
-
-    Attributes
-    ----------
-    centre, radii : (3,)
-    """
+    """An ellipsoid along the world axes."""
 
     centre: Vector
     radii: Vector
 
     @cached_property
-    def corners(self) -> NDArray[np.float64]:
+    def corners(self) -> Float64:
         """Its bounding box."""
         return np.asarray(self.centre + _SIGNS * self.radii)
 
-    def meet(self, view: View, rows: Rows, columns: Rows) -> tuple[Image, Faces]:
-        """See `Solid.meet`. In units of the radii the body is a sphere of radius one."""
+    def meet(self, view: View, rows: Index, columns: Index) -> tuple[Float32, Faces]:
+        """See `Hexahedron.meet`. In units of the radii the body is a sphere of radius one."""
         scaled = np.diag(1 / self.radii)
         centre = (self.centre / self.radii).astype(np.float32)
         ox, oy, oz = view.origin.along(scaled, rows, columns) - centre[:, None, None]
@@ -333,45 +273,37 @@ class Ellipsoid:
         t[np.isnan(t)] = np.inf
         return t, np.zeros(t.shape, dtype=np.uint8)
 
-    def normals(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
-        """See `Solid.normals`."""
+    def normals(self, points: Float32, faces: Faces) -> Float32:
+        """See `Hexahedron.normals`."""
         gradient = (points - self.centre.astype(np.float32)[:, None]) / self.radii.astype(np.float32)[:, None] ** 2
         return np.asarray(gradient / np.linalg.norm(gradient, axis=0))
 
 
 @dataclass(frozen=True)
 class Cylinder:
-    """A round bar.
-
-    Attributes
-    ----------
-    start, end : (3,) middles of its caps.
-    radius : metres.
-    """
+    """A round bar between the middles of its caps; radius in metres."""
 
     start: Vector
     end: Vector
     radius: float
 
     @cached_property
-    def frame(self) -> NDArray[np.float64]:
+    def frame(self) -> Float64:
         """(3, 3) rows: two unit vectors across the axis, and the axis."""
         axis = (self.end - self.start) / np.linalg.norm(self.end - self.start)
-        helper = np.eye(3)[np.argmin(np.abs(axis))]
-        across = np.cross(axis, helper)
+        across = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
         across /= np.linalg.norm(across)
         return np.stack([across, np.cross(axis, across), axis])
 
     @cached_property
-    def corners(self) -> NDArray[np.float64]:
+    def corners(self) -> Float64:
         """Its bounding box along the axis."""
         first, second, _ = self.frame
         middle, half = (self.start + self.end) / 2, (self.end - self.start) / 2
-        steps = np.stack([first * self.radius, second * self.radius, half])
-        return np.asarray(middle + _SIGNS @ steps)
+        return np.asarray(middle + _SIGNS @ np.stack([first * self.radius, second * self.radius, half]))
 
-    def meet(self, view: View, rows: Rows, columns: Rows) -> tuple[Image, Faces]:
-        """See `Solid.meet`: the infinite mantle cut by the slab between the caps."""
+    def meet(self, view: View, rows: Index, columns: Index) -> tuple[Float32, Faces]:
+        """See `Hexahedron.meet`: the infinite mantle cut by the slab between the caps."""
         low = (self.frame @ self.start).astype(np.float32)
         length = np.float32(np.linalg.norm(self.end - self.start))
         ox, oy, oz = view.origin.along(self.frame, rows, columns) - low[:, None, None]
@@ -390,9 +322,12 @@ class Cylinder:
         cap = np.where(dz > 0, NEAR_CAP, FAR_CAP)
         return t, np.where(cap_in > side_in, cap, SIDE).astype(np.uint8)
 
-    def normals(self, points: NDArray[np.float32], faces: Faces) -> NDArray[np.float32]:
-        """See `Solid.normals`."""
+    def normals(self, points: Float32, faces: Faces) -> Float32:
+        """See `Hexahedron.normals`."""
         frame = self.frame.astype(np.float32)
-        across = frame[:2] @ (points - self.start.astype(np.float32)[:, None])
-        mantle = frame[:2].T @ (across / self.radius)
+        mantle = frame[:2].T @ (frame[:2] @ (points - self.start.astype(np.float32)[:, None]) / self.radius)
         return np.asarray(np.where(faces == SIDE, mantle, np.where(faces == FAR_CAP, 1, -1) * frame[2][:, None]))
+
+
+Solid = Hexahedron | Ellipsoid | Cylinder
+"""A convex body: (8, 3) `corners` whose hull holds it, where rays `meet` it, and its `normals`."""

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsiutils.simulate.roads import Road
-from hsiutils.simulate.textures import Field, Noise, on_plane
+from hsiutils.simulate.surfaces import Float32
+from hsiutils.simulate.textures import Noise, textured
 
-ROAD_LABEL, MARKS_LABEL, WATER_LABEL = 1, 2, 8
 _CRACKS: Final = Noise(seed=3)
 _PUDDLES: Final = Noise(seed=4)
 _TRACK_OFFSET_M = 0.8
@@ -20,41 +20,44 @@ _TRACK_OFFSET_M = 0.8
 class GroundHits:
     """Where rays (n,) meet the ground: parameter, strip of the road, road coordinates, and outward normal (3, n)."""
 
-    t: Field
+    t: Float32
     zone: NDArray[np.intp]
-    u: Field
-    v: Field
-    normal: Field
+    u: Float32
+    v: Float32
+    normal: Float32
 
     def chosen(self, keep: NDArray[np.bool_]) -> "GroundHits":
         """Some of them."""
         return GroundHits(self.t[keep], self.zone[keep], self.u[keep], self.v[keep], self.normal[:, keep])
 
 
-def meet_ground(road: Road, origin: Field, direction: Field) -> GroundHits:
+def meet_ground(road: Road, origin: Float32, direction: Float32) -> GroundHits:
     """Follow descending rays to the carriageway, to a raised pavement, or to the face of a kerb between them.
 
     Parameters
     ----------
     origin : (3, 1), above the ground. direction : (3, n), downwards.
     """
-    height = max(zone.height for zone in road.all_zones)
+    height = max(zone.height for zone in road.zones)
     low = _on_level(road, origin, direction, 0.0)
     if not height:
         return low
     high = _on_level(road, origin, direction, height)
-    raised = np.array([zone.height > 0 for zone in road.all_zones])
+    raised = np.array([zone.height > 0 for zone in road.zones])
     on_top = raised[high.zone]
-    # Above the carriageway when passing kerb height, below the pavement at its own level: it ran into the kerb.
+    # Above the carriageway when passing kerb height, below the pavement at its own level: it ran into the kerb, whose
+    # face looks square to the road, towards the side that the ray came from.
     on_face = ~on_top & raised[low.zone]
     t = np.where(on_top, high.t, np.where(on_face, (low.t + high.t) / 2, low.t))
+    slope = road.curve.direction(low.u[on_face])
+    square = np.stack([np.ones_like(slope), -slope, np.zeros_like(slope)]) / np.sqrt(1 + slope**2)
     normal = low.normal
-    normal[:, on_face] = _kerb_normal(road, low, high, on_face)
+    normal[:, on_face] = np.sign(high.v[on_face] - low.v[on_face]) * square
     zone, u, v = (np.where(on_top, a, b) for a, b in ((high.zone, low.zone), (high.u, low.u), (high.v, low.v)))
     return GroundHits(t, zone, u, v, normal)
 
 
-def _on_level(road: Road, origin: Field, direction: Field, height: float) -> GroundHits:
+def _on_level(road: Road, origin: Float32, direction: Float32, height: float) -> GroundHits:
     t = (np.float32(height) - origin[2]) / direction[2]
     u = origin[1] + t * direction[1]
     v = road.curve.across(origin[0] + t * direction[0], u)
@@ -63,18 +66,14 @@ def _on_level(road: Road, origin: Field, direction: Field, height: float) -> Gro
     return GroundHits(t, road.zone(u, v), u, v, normal)
 
 
-def _kerb_normal(road: Road, low: GroundHits, high: GroundHits, on_face: NDArray[np.bool_]) -> Field:
-    """Towards the side the ray came from, square to the road."""
-    slope = road.curve.direction(low.u[on_face])
-    side = np.sign(high.v[on_face] - low.v[on_face])
-    normal = np.stack([np.ones_like(slope), -slope, np.zeros_like(slope)]) / np.sqrt(1 + slope**2)
-    return np.asarray(side * normal, dtype=np.float32)
+def _of_kind(road: Road, hits: GroundHits, *kinds: str) -> NDArray[np.bool_]:
+    return np.asarray(np.array([zone.kind in kinds for zone in road.zones])[hits.zone])
 
 
 def ground_slots(road: Road, hits: GroundHits) -> NDArray[np.int32]:
     """What lies or is painted on the ground at each hit, apart from puddles."""
-    slot = np.array([zone.slot for zone in road.all_zones], dtype=np.int32)[hits.zone]
-    asphalt = np.flatnonzero(np.array([zone.kind == "asphalt" for zone in road.all_zones])[hits.zone])
+    slot = np.array([zone.slot for zone in road.zones], dtype=np.int32)[hits.zone]
+    asphalt = np.flatnonzero(_of_kind(road, hits, "asphalt"))
     u, v, surface = hits.u[asphalt], hits.v[asphalt], slot[asphalt]
     for start, end, left, right in road.patches:
         surface[(u > start) & (u < end) & (v > left) & (v < right)] = road.patch
@@ -88,35 +87,35 @@ def ground_slots(road: Road, hits: GroundHits) -> NDArray[np.int32]:
 
 
 def ground_texture(
-    road: Road, table: NDArray[np.float32], slot: NDArray[np.int32], hits: GroundHits, spacing: Field
-) -> tuple[Field, Field]:
-    """Brightness and mix of the ground: the materials' own texture, wheel tracks, cracks, and joints."""
-    brightness, mix = on_plane(table, slot, hits.u, hits.v, spacing)
-    kind = np.array([("asphalt", "paving", "green", "bare").index(zone.kind) for zone in road.all_zones])[hits.zone]
-    on_asphalt, on_paving = kind == 0, kind == 1
-    brightness[on_asphalt] *= _driven(road, hits.u[on_asphalt], hits.v[on_asphalt], spacing[on_asphalt])
-    brightness[on_paving] *= _jointed(hits.u[on_paving], hits.v[on_paving], spacing[on_paving])
+    road: Road, table: Float32, slot: NDArray[np.int32], hits: GroundHits, spacing: Float32
+) -> tuple[Float32, Float32]:
+    """Brightness and mix of the ground: the materials' own texture, wheel tracks, cracks, and joints.
+
+    Parameters
+    ----------
+    table : see `hsiutils.simulate.textures.texture_table`.
+    spacing : (n,) metres from ray to ray.
+    """
+    brightness, mix = textured(table[:, slot], (hits.u, hits.v), spacing, blotches_m=(2.3, 0.45))
+    asphalt, paving = _of_kind(road, hits, "asphalt"), _of_kind(road, hits, "paving")
+    brightness[asphalt] *= _driven(road, hits.u[asphalt], hits.v[asphalt], spacing[asphalt])
+    # Dark joints of paving slabs 0.4 m wide.
+    joint = (np.mod(hits.u[paving], 0.4) < 0.03) | (np.mod(hits.v[paving], 0.4) < 0.03)
+    brightness[paving] *= (1 - 0.25 * joint * (spacing[paving] < 0.1)).astype(np.float32)
     return brightness, mix
 
 
-def _driven(road: Road, u: Field, v: Field, spacing: Field) -> Field:
+def _driven(road: Road, u: Float32, v: Float32, spacing: Float32) -> Float32:
     """Tyres polish and darken two tracks in each lane; cracks run along the zero line of a noise."""
-    lanes = np.array(road.lanes, dtype=np.float32)
-    borders = (lanes[1:] + lanes[:-1]) / 2
-    beside = v - lanes[np.searchsorted(borders, v)]
+    lanes = np.array([v for v, _ in road.lanes], dtype=np.float32)
+    beside = v - lanes[np.searchsorted((lanes[1:] + lanes[:-1]) / 2, v)]
     track = np.exp(-(((np.abs(beside) - _TRACK_OFFSET_M) / 0.28) ** 2))
     crack = np.abs(_CRACKS.plane(u, v, 3.0)) * 3.0 / 6 < np.maximum(0.015, spacing / 2)
     faded = np.clip(0.03 / np.maximum(spacing, 1e-6), 0, 1)
     return np.asarray((1 - 0.09 * track) * (1 - 0.3 * faded * crack), dtype=np.float32)
 
 
-def _jointed(u: Field, v: Field, spacing: Field) -> Field:
-    """Dark joints of paving slabs 0.4 m wide."""
-    joint = (np.mod(u, 0.4) < 0.03) | (np.mod(v, 0.4) < 0.03)
-    return np.asarray(1 - 0.25 * joint * (spacing < 0.1), dtype=np.float32)
-
-
-def wetness(road: Road, hits: GroundHits, film: float, puddles: float) -> Field:
+def wetness(road: Road, hits: GroundHits, film: float, puddles: float) -> Float32:
     """Water on the ground, 0 dry .. 1 standing.
 
     Parameters
@@ -128,7 +127,7 @@ def wetness(road: Road, hits: GroundHits, film: float, puddles: float) -> Field:
     if film <= 0:
         return water
     water += np.clip(film + 0.15 * _PUDDLES.plane(hits.u, hits.v, 2.0), 0, 0.9)
-    sealed = np.array([zone.kind in ("asphalt", "bare") for zone in road.all_zones])[hits.zone] & (hits.normal[2] > 0)
+    sealed = _of_kind(road, hits, "asphalt", "bare") & (hits.normal[2] > 0)
     hollow = 0.9 * _PUDDLES.plane(hits.u, hits.v, 6.0) + 0.45 * _PUDDLES.plane(hits.u, hits.v, 1.2)
     # Roads are cambered: water gathers along the edges.
     gutter = np.min(np.abs(hits.v - road.edges[:, None]), axis=0) < 0.7

@@ -4,8 +4,6 @@ Clear skies are SPECTRL2 (Bird and Riordan 1986) as pvlib has it. An overcast sk
 global irradiance, all of it diffuse: whiter than a blue sky, as clouds are. Fog and haze follow Koschmieder's law, with
 the wavelength dependence of Kim, McArthur and Korevaar (2001).
 
-How bright the sky is in every direction: sums of standard skies whose energy is that of the diffuse irradiance.
-
 Each part of the diffuse light (molecules, haze, clouds) has one spectrum and one pattern over the dome. The patterns
 are those of the CIE standard general sky (ISO 15469:2004): a gradation from zenith to horizon times an indicatrix
 around the sun. Each is normalised so that it lays exactly its own irradiance on a horizontal plane.
@@ -23,12 +21,24 @@ from pvlib.spectrum import spectrl2
 
 from hsiutils.data.names import Conditions
 from hsiutils.simulate.draws import generator
+from hsiutils.simulate.surfaces import Float64
 
-Array = NDArray[np.float64]
-
-SUN_RADIUS = np.deg2rad(0.2666)
+GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
+"""Wavelengths of every spectrum of light, nm; fine enough for the narrowest filter (2.7 nm wide)."""
+SUN_RADIUS: Final = np.deg2rad(0.2666)
 """Angular radius of the sun's disc at the mean distance, radians."""
-DISC_SR = 2 * np.pi * (1 - np.cos(SUN_RADIUS))
+DISC_SR: Final = 2 * np.pi * (1 - np.cos(SUN_RADIUS))
+LATITUDE, LONGITUDE = 43.26, -2.93
+"""Bilbao, degrees."""
+_YEAR = 2021
+_FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
+_SEASON_DAYS = 91
+_VAPOUR_CM: Final = {"winter": (0.7, 1.6), "spring": (1.0, 2.2), "summer": (1.8, 3.2), "fall": (1.2, 2.6)}
+_VISIBILITY_M: Final = {"sunny": (15e3, 45e3), "cloudy": (8e3, 30e3), "wet": (2e3, 10e3), "foggy": (60.0, 400.0)}
+_TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
+"""Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
+_CLOUD_PATH = 1.8
+"""Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,13 @@ class Pattern:
     e: float = 0.0
     texture: float = 0.0
 
+    def radiance(self, height: Float64, away: Float64, opacity: Float64) -> Float64:
+        """Relative radiance where cos Z, g (radians) and the opacity of the cloud field are these."""
+        gradation = 1 + self.a * np.exp(self.b / height)
+        forward = np.exp(self.d * away) - np.exp(self.d * np.pi / 2)
+        indicatrix = 1 + self.c * forward + self.e * np.cos(away) ** 2
+        return np.asarray(gradation * indicatrix * (1 - self.texture + self.texture * opacity))
+
 
 MOLECULES = Pattern(a=-1.0, b=-0.32, e=1.0)
 """Gradation of the clear sky (type 12) with the Rayleigh phase function 1 + cos^2."""
@@ -61,18 +78,14 @@ FOG = Pattern(a=0.0, b=-1.0)
 
 @dataclass(frozen=True)
 class CloudField:
-    """A frozen random field on a layer above, a sum of plane waves: about normal, with no period.
+    """A frozen random field on a layer above: a sum of plane waves (modes, 2), about normal, with no period.
 
-    Attributes
-    ----------
-    waves : (modes, 2) wave vectors, per layer height.
-    phases, amplitudes : (modes,)
-    cover : share of the layer that is cloud, 0..1.
+    Wave vectors are per height of the layer, of which a share `cover` is cloud.
     """
 
-    waves: Array
-    phases: Array
-    amplitudes: Array
+    waves: Float64
+    phases: Float64
+    amplitudes: Float64
     cover: float
 
     @classmethod
@@ -84,17 +97,17 @@ class CloudField:
         amplitudes *= np.sqrt(2 / np.sum(amplitudes**2))
         return cls(waves, rng.uniform(0, 2 * np.pi, modes), amplitudes, cover)
 
-    def thickness(self, direction: Array) -> Array:
+    def thickness(self, direction: Float64) -> Float64:
         """Standardised thickness (mean 0, variance 1) of the layer in each direction (3, ...) above the horizon."""
         # A layer over a round earth: the path to it stays finite at the horizon.
         reach = 1 / (np.maximum(direction[2], 0) + 0.06)
         x, y = direction[0] * reach, direction[1] * reach
-        total: Array = np.zeros_like(x)
+        total: Float64 = np.zeros_like(x)
         for (east, north), phase, amplitude in zip(self.waves, self.phases, self.amplitudes, strict=True):
             total += amplitude * np.cos(east * x + north * y + phase)
         return total
 
-    def opacity(self, direction: Array) -> Array:
+    def opacity(self, direction: Float64) -> Float64:
         """0 in the gaps, 1 in the clouds, soft at the rims."""
         threshold = -2.2 + 4.4 * (1 - self.cover)
         return np.asarray(1 / (1 + np.exp(-5 * (self.thickness(direction) - threshold))))
@@ -112,87 +125,52 @@ class Sky:
     clouds : the field that textures patterns which ask for it.
     """
 
-    sun: Array
+    sun: Float64
     patterns: tuple[Pattern, ...]
-    irradiance: Array
+    irradiance: Float64
     clouds: CloudField
 
-    def shape(self, direction: Array) -> Array:
+    def shape(self, direction: Float64) -> Float64:
         """Radiance of every part per unit of its horizontal irradiance, 1/sr: (parts, ...); zero below the horizon.
 
         Parameters
         ----------
         direction : (3, ...) unit vectors, away from the eye.
         """
-        return np.asarray(self._raw(direction) * self._scale.reshape(-1, *(1,) * (direction.ndim - 1)))
+        return np.asarray(self._unscaled(direction) * self._scale.reshape(-1, *(1,) * (direction.ndim - 1)))
 
-    def radiance(self, direction: Array) -> Array:
-        """Spectral radiance (wavelengths, ...), W m-2 nm-1 sr-1, without the sun's disc."""
-        return np.asarray(np.einsum("pw,p...->w...", self.irradiance, self.shape(direction)))
-
-    def on_disc(self, direction: Array) -> NDArray[np.bool_]:
+    def on_disc(self, direction: Float64) -> NDArray[np.bool_]:
         """Whether a direction (3, ...) hits the sun's disc."""
         return np.asarray(np.tensordot(self.sun, direction, 1) > np.cos(SUN_RADIUS))
 
     @cached_property
-    def horizon(self) -> Array:
+    def horizon(self) -> Float64:
         """(parts,) mean of `shape` around the horizon, 1/sr: what haze and fog show in the distance."""
-        return np.asarray(self.shape(_ring(0.02)).mean(axis=1))
+        turn, height = np.arange(72) / 72 * 2 * np.pi, 0.02
+        level = np.sqrt(1 - height**2)
+        ring = np.stack([level * np.sin(turn), level * np.cos(turn), np.full(turn.size, height)])
+        return np.asarray(self.shape(ring).mean(axis=1))
 
     @cached_property
-    def _scale(self) -> Array:
+    def _scale(self) -> Float64:
         direction, weight = hemisphere()
-        return np.asarray(1 / (self._raw(direction) @ weight))
+        return np.asarray(1 / (self._unscaled(direction) @ weight))
 
-    def _raw(self, direction: Array) -> Array:
+    def _unscaled(self, direction: Float64) -> Float64:
         height = np.maximum(direction[2], 1e-3)
         away = np.arccos(np.clip(np.tensordot(self.sun, direction, 1), -1, 1))
         textured = any(pattern.texture for pattern in self.patterns)
         opacity = self.clouds.opacity(direction) if textured else np.zeros_like(height)
-        above = direction[2] > 0
-        return np.stack([_pattern(one, height, away, opacity) * above for one in self.patterns])
+        return np.stack([one.radiance(height, away, opacity) * (direction[2] > 0) for one in self.patterns])
 
 
-def _pattern(pattern: Pattern, height: Array, away: Array, opacity: Array) -> Array:
-    gradation = 1 + pattern.a * np.exp(pattern.b / height)
-    forward = np.exp(pattern.d * away) - np.exp(pattern.d * np.pi / 2)
-    indicatrix = 1 + pattern.c * forward + pattern.e * np.cos(away) ** 2
-    return np.asarray(gradation * indicatrix * (1 - pattern.texture + pattern.texture * opacity))
-
-
-def hemisphere(rings: int = 90, sectors: int = 180) -> tuple[Array, Array]:
+def hemisphere(rings: int = 90, sectors: int = 180) -> tuple[Float64, Float64]:
     """Directions (3, n) over the upper half-space and their weights cos(Z) d(omega), which sum to pi."""
     squared = (np.arange(rings) + 0.5) / rings  # of the sine of Z: equal steps in projected solid angle
     turn = (np.arange(sectors) + 0.5) / sectors * 2 * np.pi
     sine, azimuth = (grid.ravel() for grid in np.meshgrid(np.sqrt(squared), turn, indexing="ij"))
     direction = np.stack([sine * np.sin(azimuth), sine * np.cos(azimuth), np.sqrt(1 - sine**2)])
     return direction, np.full(direction.shape[1], np.pi / direction.shape[1])
-
-
-def _ring(height: float, sectors: int = 72) -> Array:
-    turn = np.arange(sectors) / sectors * 2 * np.pi
-    level = np.sqrt(1 - height**2)
-    return np.stack([level * np.sin(turn), level * np.cos(turn), np.full(sectors, height)])
-
-
-GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
-"""Wavelengths of every spectrum of light, nm; fine enough for the narrowest filter (2.7 nm wide)."""
-LATITUDE, LONGITUDE = 43.26, -2.93
-"""Bilbao, degrees."""
-_YEAR = 2021
-_FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
-_SEASON_DAYS = 91
-_VAPOUR_CM: Final = {"winter": (0.7, 1.6), "spring": (1.0, 2.2), "summer": (1.8, 3.2), "fall": (1.2, 2.6)}
-_VISIBILITY_M: Final = {
-    "sunny": (15e3, 45e3),
-    "cloudy": (8e3, 30e3),
-    "wet": (2e3, 10e3),
-    "foggy": (60.0, 400.0),
-}
-_TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
-"""Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
-_CLOUD_PATH = 1.8
-"""Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999)."""
 
 
 @dataclass(frozen=True)
@@ -233,18 +211,18 @@ class Illumination:
     extinction : (n,) of the air along the line of sight, 1/m.
     """
 
-    sun: Array
-    direct: Array
+    sun: Float64
+    direct: Float64
     sky: Sky
-    extinction: Array
+    extinction: Float64
 
     @property
-    def diffuse(self) -> Array:
+    def diffuse(self) -> Float64:
         """(n,) diffuse irradiance of a horizontal plane, W m-2 nm-1."""
         return np.asarray(self.sky.irradiance.sum(axis=0))
 
     @property
-    def horizontal(self) -> Array:
+    def horizontal(self) -> Float64:
         """(n,) global irradiance of a horizontal plane, W m-2 nm-1."""
         return np.asarray(self.direct * max(self.sun[2], 0.0) + self.diffuse)
 
@@ -264,97 +242,78 @@ STANDARD: Final = Circumstances(
 
 
 def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
-    """Draw day, time, heading, air and clouds for what the name says; same seed and name, same draw."""
+    """Draw day, time, heading, air and clouds for what the name says; same seed and name, same draw.
+
+    The time is within two hours of noon, or 20 minutes to two hours off sunrise or sunset.
+    """
     rng = generator(seed, conditions.name, "circumstances")
-    weather = conditions.weather
-    overcast = weather != "sunny"
-    low, high = _VISIBILITY_M[weather]
+    day = int(_FIRST_DAY[conditions.season] + rng.integers(_SEASON_DAYS))
+    midnight = pd.Timestamp(f"{_YEAR}-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
+    events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
+    low_sun, around_noon = float(rng.uniform(1 / 3, 2.0)), float(rng.uniform(-2.0, 2.0))
+    hours = {"sunrise": low_sun, "transit": around_noon, "sunset": -low_sun}
+    event = {"dawn": "sunrise", "midday": "transit", "sunset": "sunset"}[conditions.daytime]
+    weather, overcast = conditions.weather, conditions.weather != "sunny"
+    low, high = np.log(_VISIBILITY_M[weather])
     return Circumstances(
         weather=weather,
-        time=_draw_time(conditions, rng),
+        time=(events[event] + pd.Timedelta(hours=hours[event])).round("s"),
         heading_deg=float(rng.uniform(0, 360)),
         aerosol=float(rng.uniform(0.05, 0.28)),
         vapour_cm=float(rng.uniform(*_VAPOUR_CM[conditions.season])),
         ozone_cm=float(rng.uniform(0.27, 0.40)),
-        visibility_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        visibility_m=float(np.exp(rng.uniform(low, high))),
         cloud_cover=1.0 if overcast else float(max(0.0, rng.uniform(-0.25, 0.45))),
         transmittance=float(rng.uniform(*_TRANSMITTANCE[weather])) if overcast else 1.0,
     )
 
 
-def _draw_time(conditions: Conditions, rng: np.random.Generator) -> pd.Timestamp:
-    """A day of the season; then within two hours of noon, or 20 minutes to two hours off sunrise or sunset."""
-    day = int(_FIRST_DAY[conditions.season] + rng.integers(_SEASON_DAYS))
-    midnight = pd.Timestamp(f"{_YEAR}-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
-    events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
-    after_low_sun = float(rng.uniform(1 / 3, 2.0))
-    around_noon = float(rng.uniform(-2.0, 2.0))
-    anchor, hours = {
-        "dawn": (events["sunrise"], after_low_sun),
-        "midday": (events["transit"], around_noon),
-        "sunset": (events["sunset"], -after_low_sun),
-    }[conditions.daytime]
-    return (anchor + pd.Timedelta(hours=hours)).round("s")
-
-
 def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
     """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds."""
-    sun, zenith = _sun(circumstances)
-    sunny = circumstances.weather == "sunny"
-    direct, diffuse, molecular = _clear_sky(circumstances, zenith, 1.0 if sunny else _CLOUD_PATH)
-    clouds = CloudField.draw(circumstances.cloud_cover, generator(seed, str(circumstances.time), "clouds"))
-    if sunny:
-        patterns, parts = _fair_sky(circumstances.cloud_cover, direct * sun[2], diffuse, molecular)
-    else:
-        pattern = FOG if circumstances.weather == "foggy" else OVERCAST
-        patterns, parts = (pattern,), (circumstances.transmittance * (direct * sun[2] + diffuse))[None]
-        direct = np.zeros_like(direct)
-    return Illumination(sun, direct, Sky(sun, patterns, parts, clouds), extinction(circumstances.visibility_m))
-
-
-def _sun(circumstances: Circumstances) -> tuple[Array, float]:
     position = solarposition.get_solarposition(circumstances.time, LATITUDE, LONGITUDE).iloc[0]
     zenith, azimuth = float(position["apparent_zenith"]), float(position["azimuth"])
     up, turn = np.deg2rad(90 - zenith), np.deg2rad(azimuth - circumstances.heading_deg)
-    return np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)]), zenith
+    sun = np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)])
+    sunny, cover = circumstances.weather == "sunny", circumstances.cloud_cover
+    direct, diffuse = _clear_sky(circumstances, zenith, circumstances.aerosol, 1.0 if sunny else _CLOUD_PATH)
+    horizontal = direct * sun[2] + diffuse
+    patterns: tuple[Pattern, ...]
+    if sunny:
+        # Blue sky, haze, and fair-weather clouds, which shine with a share of the whole global irradiance.
+        molecular = np.minimum(diffuse, _clear_sky(circumstances, zenith, 1e-6, 1.0)[1])
+        patterns, parts = (MOLECULES, HAZE), [(1 - cover) * molecular, (1 - cover) * (diffuse - molecular)]
+        if cover > 0:
+            patterns, parts = (*patterns, BROKEN_CLOUDS), [*parts, 0.35 * cover * horizontal]
+    else:
+        patterns = (FOG if circumstances.weather == "foggy" else OVERCAST,)
+        direct, parts = np.zeros_like(direct), [circumstances.transmittance * horizontal]
+    clouds = CloudField.draw(cover, generator(seed, str(circumstances.time), "clouds"))
+    return Illumination(
+        sun, direct, Sky(sun, patterns, np.stack(parts), clouds), extinction(circumstances.visibility_m)
+    )
 
 
-def _clear_sky(circumstances: Circumstances, zenith: float, vapour_path: float) -> tuple[Array, Array, Array]:
-    """Direct normal and diffuse horizontal irradiance, and the part of the latter that clean air would give."""
-    vapour = circumstances.vapour_cm * vapour_path
-    spectra = [_spectrl2(circumstances, zenith, aerosol, vapour) for aerosol in (circumstances.aerosol, 1e-6)]
-    direct, diffuse, clean = spectra[0]["dni"], spectra[0]["dhi"], spectra[1]["dhi"]
-    on_grid = [np.interp(GRID_NM, spectra[0]["wavelength"], curve[:, 0]) for curve in (direct, diffuse, clean)]
-    return on_grid[0], on_grid[1], np.minimum(on_grid[1], on_grid[2])
-
-
-def _spectrl2(circumstances: Circumstances, zenith: float, aerosol: float, vapour_cm: float) -> dict[str, Array]:
-    result: dict[str, Array] = spectrl2(
+def _clear_sky(
+    circumstances: Circumstances, zenith: float, aerosol: float, vapour_path: float
+) -> tuple[Float64, Float64]:
+    """Direct normal and diffuse horizontal irradiance, W m-2 nm-1 on `GRID_NM`."""
+    spectra = spectrl2(
         apparent_zenith=zenith,
         aoi=zenith,
         surface_tilt=0.0,
         ground_albedo=0.2,
         surface_pressure=101_325.0,
         relative_airmass=atmosphere.get_relative_airmass(zenith, model="kastenyoung1989"),
-        precipitable_water=vapour_cm,
+        precipitable_water=circumstances.vapour_cm * vapour_path,
         ozone=circumstances.ozone_cm,
         aerosol_turbidity_500nm=aerosol,
         dayofyear=circumstances.time.day_of_year,
     )
-    return result
+    direct, diffuse = (np.interp(GRID_NM, spectra["wavelength"], spectra[key][:, 0]) for key in ("dni", "dhi"))
+    return direct, diffuse
 
 
-def _fair_sky(cover: float, beam: Array, diffuse: Array, molecular: Array) -> tuple[tuple[Pattern, ...], Array]:
-    """Blue sky, haze, and fair-weather clouds; the clouds shine with a share of the whole global irradiance."""
-    parts = [(1 - cover) * molecular, (1 - cover) * (diffuse - molecular)]
-    patterns = [MOLECULES, HAZE]
-    if cover > 0:
-        parts.append(0.35 * cover * (beam + diffuse))
-        patterns.append(BROKEN_CLOUDS)
-    return tuple(patterns), np.stack(parts)
-
-
-def extinction(visibility_m: float) -> Array:
+def extinction(visibility_m: float) -> Float64:
     """Extinction coefficient on `GRID_NM`, 1/m: 3.912 / V at 550 nm, times (550 / wavelength)^q of Kim et al. 2001."""
     if visibility_m <= 0:
         raise ValueError(f"visibility must be positive, metres, got {visibility_m}")

@@ -2,13 +2,11 @@
 
 Measured spectra are those of the package earthlib: urban materials of Santa Barbara (Herold et al. 2004), bark,
 litter and wood of the Joint Fire Science Program, soils of ICRAF-ISRIC, and canopies simulated with PROSAIL. What it
-lacks (coats of cars and walls, cloth, skin, tyres, glazing, water) comes from `hsiutils.simulate.pigments`; `families`
-says which is which.
+lacks (coats of cars and walls, cloth, skin, tyres, glazing, water) comes from small physical models; `families` says
+which is which.
 
 Train, val and test scenes draw from disjoint spectra. Repeated measurements of one target carry consecutive names, so
 the split cuts them into blocks, and no recipe mixes pigments of two splits.
-
-All measured samples of all material families in one table, finely sampled for narrow filters.
 """
 
 import zlib
@@ -20,11 +18,11 @@ from typing import Final
 import earthlib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.simulate import pigments
-from hsiutils.simulate.pigments import WAVELENGTHS_NM, Spectra
-
+Spectra = NDArray[np.float64]
+WAVELENGTHS_NM: Final = np.arange(400.0, 1001.0, 10.0)
+"""Where every reflectance of the simulator is given, nm."""
 SPLITS: Final = ("train", "val", "test")
 _SHARES: Final = (0.6, 0.2, 0.2)
 
@@ -52,21 +50,19 @@ class Family:
 
 def families() -> pd.DataFrame:
     """One row a family: kind, source, and how many samples each split has."""
-    rows = []
-    for name in NAMES:
-        family = _family(name)
-        counts = {split: family.splits.count(split) for split in SPLITS}
-        rows.append({"family": name, "kind": family.kind, **counts, "source": family.source})
-    return pd.DataFrame(rows).set_index("family")
+    columns = ["family", "kind", *SPLITS, "source"]
+    rows = [(own.name, own.kind, *map(own.splits.count, SPLITS), own.source) for own in map(_family, NAMES)]
+    return pd.DataFrame(rows, columns=columns).set_index("family")
 
 
+@cache
 def samples(family: str, split: str | None = None) -> tuple[tuple[str, ...], Spectra]:
     """Names and spectra of a family, of one split or of all.
 
     Returns
     -------
     ids : names of the samples
-    spectra : (samples, 61) reflectance at `WAVELENGTHS_NM`
+    spectra : (samples, 61) reflectance at `WAVELENGTHS_NM`; do not modify.
 
     Raises
     ------
@@ -76,17 +72,13 @@ def samples(family: str, split: str | None = None) -> tuple[tuple[str, ...], Spe
     chosen = _family(family)
     if split is None:
         return chosen.ids, chosen.spectra
-    _require_split(split)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     keep = [index for index, own in enumerate(chosen.splits) if own == split]
     return tuple(chosen.ids[index] for index in keep), chosen.spectra[keep]
 
 
-@cache
-def _pool(family: str, split: str) -> Spectra:
-    return samples(family, split)[1]
-
-
-def reflectance(family: str, sample: int, split: str) -> NDArray[np.float64]:
+def reflectance(family: str, sample: int, split: str) -> Spectra:
     """One physical sample of a family: (61,) reflectance at `WAVELENGTHS_NM`.
 
     Parameters
@@ -95,22 +87,36 @@ def reflectance(family: str, sample: int, split: str) -> NDArray[np.float64]:
     """
     if sample < 0:
         raise ValueError(f"sample must be 0 or more, got {sample}")
-    pool = _pool(family, split)
+    _, pool = samples(family, split)
     return np.asarray(pool[sample % len(pool)])
 
 
-def _family(name: str) -> Family:
-    if name not in NAMES:
-        raise ValueError(f"unknown material family {name!r}: one of {', '.join(NAMES)}")
-    return _modelled(name) if name in _MODELLED else _measured(name)
+def distinct_samples(
+    kinds: tuple[str, ...] = ("measured",), step_nm: float = 1.0
+) -> tuple[list[str], Spectra, Spectra]:
+    """Every distinct sample of the families of some kinds, by default of those that were measured.
+
+    Parameters
+    ----------
+    kinds : see `Family`.
+    step_nm : the spectra, measured every 10 nm, are interpolated linearly to this step.
+
+    Returns
+    -------
+    families : of each sample; where families share a sample, the first in order.
+    wavelength_nm : (n,)
+    spectra : (samples, n) reflectance.
+    """
+    wavelength = np.arange(WAVELENGTHS_NM[0], WAVELENGTHS_NM[-1] + step_nm / 2, step_nm)
+    own: dict[str, tuple[str, Spectra]] = {}
+    for family in map(_family, NAMES):
+        if family.kind in kinds:
+            for name, spectrum in zip(family.ids, family.spectra, strict=True):
+                own.setdefault(name, (family.name, np.interp(wavelength, WAVELENGTHS_NM, spectrum)))
+    return [family for family, _ in own.values()], wavelength, np.stack([spectrum for _, spectrum in own.values()])
 
 
-def _require_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-
-
-# --- measured -------------------------------------------------------------------------------------------------------
+# --- measured spectra, and canopies of PROSAIL ----------------------------------------------------------------------
 
 _DRY_GRASS: Final = r"(?:deadgras|goldgras|brte_br|woodstrw|nnpnxx.*|Grass_dry.*|D\.spicata)$"
 _MEASURED: Final[dict[str, tuple[str, str]]] = {
@@ -135,33 +141,33 @@ _MEASURED: Final[dict[str, tuple[str, str]]] = {
 }
 _COLOURS: Final = ("paint", r"ctcg|ctcn|tccr|tpab|toft")
 _SIGNS: Final = ("paint", r"tccr|tpab|traw|pprw")
+_CANOPIES: Final = ("leaves", "conifer", "grass")
+_TRAITS: Final = r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-"
+"""How a canopy is named: leaf area index, leaf mass per area (g/cm2), chlorophyll (ug/cm2)."""
 _NUMBERED: Final = r"^[a-z]{6}\.\d{3}-$|^FS15R_"
 
 
 @cache
 def _library() -> pd.DataFrame:
-    """Every earthlib spectrum in 400-1000 nm, joined by name with what is known of it.
+    """Every earthlib spectrum at `WAVELENGTHS_NM`, joined by name with LEVEL_3 and split.
 
     A few names occur twice: only the first of each is kept, because the library's rows and its table disagree on
     their order. One name of the table has no spectrum and goes.
     """
     library = earthlib.full_library
-    spectra = pd.DataFrame(_to_grid(library), index=pd.Index(library.names, name="NAME"))
+    centres = np.round(np.asarray(library.sensor.band_centers, dtype=float) * 1000)  # micrometres, to the nm
+    columns = np.searchsorted(centres, WAVELENGTHS_NM)
+    if not np.array_equal(centres[columns], WAVELENGTHS_NM):
+        raise RuntimeError(f"earthlib {earthlib.__version__} is not on the 10 nm grid that the simulator expects")
+    values = np.asarray(library.data[:, columns], dtype=float)
+    spectra = pd.DataFrame(values, index=pd.Index(library.names, name="NAME"))
     known = library.metadata[["NAME", "LEVEL_3"]].drop_duplicates("NAME").set_index("NAME")
     table = known.join(spectra[~spectra.index.duplicated()], how="inner").sort_index()
     table.insert(1, "split", _blocks(table))
     return table
 
 
-def _to_grid(library: earthlib.Spectra) -> Spectra:
-    centres = np.round(np.asarray(library.sensor.band_centers, dtype=float) * 1000)  # micrometres, to the nm
-    columns = np.searchsorted(centres, WAVELENGTHS_NM)
-    if not np.array_equal(centres[columns], WAVELENGTHS_NM):
-        raise RuntimeError(f"earthlib {earthlib.__version__} is not on the 10 nm grid that the simulator expects")
-    return np.asarray(library.data[:, columns], dtype=float)
-
-
-def _blocks(table: pd.DataFrame) -> NDArray[np.str_]:
+def _blocks(table: pd.DataFrame) -> list[str]:
     """60 % train, 20 % val, 20 % test of every run of names that belong together.
 
     Numbered names (urban targets ``rpaemg.011-``, soil profiles) run in order, so that neighbours stay together;
@@ -170,40 +176,14 @@ def _blocks(table: pd.DataFrame) -> NDArray[np.str_]:
     names = table.index.to_series()
     numbered = names.str.contains(_NUMBERED)
     order = names.where(numbered, names.map(lambda name: f"{zlib.crc32(name.encode()):010d}"))
-    groups = [table["LEVEL_3"], names.str[:4].where(numbered, "")]
-    run = order.groupby(groups)
+    run = order.groupby([table["LEVEL_3"], names.str[:4].where(numbered, "")])
     place = (run.rank(method="first") - 0.5) / run.transform("size")
-    which = np.searchsorted(np.cumsum(_SHARES)[:-1], place.to_numpy())
-    return np.array([SPLITS[index] for index in which])
+    return [SPLITS[index] for index in np.searchsorted(np.cumsum(_SHARES)[:-1], place.to_numpy())]
 
 
 def _select(groups: str, start: str) -> pd.DataFrame:
     table = _library()
     return table[table["LEVEL_3"].isin(groups.split("|")) & table.index.str.match(start)]
-
-
-def _values(rows: pd.DataFrame) -> Spectra:
-    return np.asarray(rows.drop(columns=["LEVEL_3", "split"]), dtype=float)
-
-
-@cache
-def _measured(name: str) -> Family:
-    rows = _canopies(name) if name in _CANOPIES else _select(*_MEASURED[name])
-    return Family(
-        name,
-        ids=tuple(rows.index),
-        spectra=_values(rows),
-        splits=tuple(rows["split"]),
-        kind="canopy model" if name in _CANOPIES else "measured",
-        source="earthlib, PROSAIL canopies" if name in _CANOPIES else f"earthlib, {_MEASURED[name][0]}",
-    )
-
-
-# --- canopies: PROSAIL, told apart by what the leaves and the stand are like ----------------------------------------
-
-_CANOPIES: Final = ("leaves", "conifer", "grass")
-_TRAITS: Final = r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-"
-"""How a canopy is named: leaf area index, leaf mass per area (g/cm2), chlorophyll (ug/cm2)."""
 
 
 def _canopies(name: str) -> pd.DataFrame:
@@ -216,79 +196,176 @@ def _canopies(name: str) -> pd.DataFrame:
     return rows[{"conifer": conifer, "grass": grass, "leaves": leaves}[name]]
 
 
+def _values(rows: pd.DataFrame) -> Spectra:
+    return np.asarray(rows.drop(columns=["LEVEL_3", "split"]), dtype=float)
+
+
+# --- small physical models: each function draws `count` samples (count, 61) of its material -------------------------
+
+
+def absorption_ratio(reflectance: ArrayLike) -> Spectra:
+    """K/S of an opaque layer from its reflectance: (1 - R)^2 / 2R (Kubelka and Munk 1931)."""
+    diffuse = np.clip(reflectance, 1e-3, 1.0)
+    return np.asarray((1 - diffuse) ** 2 / (2 * diffuse))
+
+
+def opaque_reflectance(ratio: ArrayLike) -> Spectra:
+    """Reflectance of an opaque layer from its K/S, the inverse of `absorption_ratio`."""
+    k = np.asarray(ratio, dtype=float)
+    # The textbook form 1 + k - sqrt(k^2 + 2k) cancels for dark layers; this one does not.
+    return np.asarray(1 / (1 + k + np.sqrt(k**2 + 2 * k)))
+
+
+def achromatic_coats(whites: Spectra, count: int, rng: np.random.Generator) -> Spectra:
+    """White, grey and black car coats: measured white paint, cleaned and let down with carbon black.
+
+    A street's white paint is worn and dirty (R about 0.5); a factor 0.08-0.4 on its K/S gives the 0.65-0.85 of a new
+    coat. Carbon black absorbs evenly over 400-1000 nm.
+    """
+    white = absorption_ratio(whites[rng.integers(len(whites), size=count)])
+    clean = rng.uniform(0.08, 0.4, (count, 1))
+    carbon_black = np.exp(rng.uniform(np.log(0.01), np.log(12), (count, 1)))
+    return opaque_reflectance(clean * white + carbon_black)
+
+
+def coloured_coats(colours: Spectra, count: int, rng: np.random.Generator) -> Spectra:
+    """Coloured coats: measured coloured paint, thinner or stronger, with a little carbon black."""
+    pigment = absorption_ratio(colours[rng.integers(len(colours), size=count)])
+    strength = rng.uniform(0.4, 2.0, (count, 1))
+    carbon_black = np.exp(rng.uniform(np.log(0.005), np.log(0.5), (count, 1)))
+    return opaque_reflectance(strength * pigment + carbon_black)
+
+
+def plasters(split: str, count: int, rng: np.random.Generator) -> Spectra:
+    """Rendered walls: white paint tinted by mineral earth (lime or cement render with sand and ochre)."""
+    white, earth = (
+        absorption_ratio(pool[rng.integers(len(pool), size=count)])
+        for _, pool in (samples("street_paint", split), samples("soil", split))
+    )
+    clean, tint = rng.uniform(0.15, 0.6, (count, 1)), rng.uniform(0.02, 0.35, (count, 1))
+    return opaque_reflectance(clean * white + tint * earth)
+
+
+def cloths(count: int, rng: np.random.Generator) -> Spectra:
+    """Dyed textiles: a nearly white fibre, one or two dye absorptions in the visible, none in the near infrared.
+
+    Organic dyes stop absorbing at 700-800 nm, so that cloth of any colour is bright beyond; one garment in seven
+    is coloured with carbon and stays dark.
+    """
+    fibre = rng.uniform(0.02, 0.12, (count, 1)) * np.ones_like(WAVELENGTHS_NM)
+    ratio = fibre
+    for _ in range(2):
+        centre, width = rng.uniform(420, 680, (count, 1)), rng.uniform(35, 90, (count, 1))
+        strength = np.exp(rng.uniform(np.log(0.1), np.log(20), (count, 1)))
+        ratio = ratio + strength * np.exp(-(((WAVELENGTHS_NM - centre) / width) ** 2) / 2)
+    carbon = np.where(rng.random((count, 1)) < 1 / 7, rng.uniform(2, 10, (count, 1)), 0.0)
+    return opaque_reflectance(ratio + carbon)
+
+
+def skins(count: int, rng: np.random.Generator) -> Spectra:
+    """Human skin: a melanin filter over blood-perfused dermis.
+
+    Melanin follows Jacques (2013, Phys. Med. Biol. 58 R37), proportional to wavelength^-3.48 and passed twice; dermis
+    has K/S from a baseline falling with wavelength, haemoglobin's Soret and 542/577 nm bands, and water at 970 nm.
+    """
+    wavelength = WAVELENGTHS_NM
+    melanin = rng.uniform(0.05, 0.9, (count, 1)) * (wavelength / 500) ** -3.48
+    blood = rng.uniform(0.15, 0.45, (count, 1)) * (
+        4 * _bump(wavelength, 418, 18) + 0.5 * _bump(wavelength, 542, 14) + 0.5 * _bump(wavelength, 577, 9)
+    )
+    base = 0.14 * (wavelength / 600) ** -2 + 0.12 * _bump(wavelength, 970, 28)
+    return np.asarray(opaque_reflectance(base + blood) * np.exp(-melanin))
+
+
+def tyres(count: int, rng: np.random.Generator) -> Spectra:
+    """Rubber filled with carbon black: 3-7 %, rising slightly towards the infrared, with road dust on it."""
+    level, slope = rng.uniform(0.03, 0.07, (count, 1)), rng.uniform(0.0, 0.35, (count, 1))
+    return np.asarray(level * (1 + slope * (WAVELENGTHS_NM - 700) / 600))
+
+
+def glazings(count: int, rng: np.random.Generator) -> Spectra:
+    """What is seen through a pane, without the reflection on it: a dim interior behind tinted soda-lime glass, twice.
+
+    Ferrous iron absorbs in a broad band at 1050 nm, ferric iron in the blue: the green edge of window glass.
+    """
+    iron = rng.uniform(0.05, 0.6, (count, 1))
+    once = np.exp(-iron * (_bump(WAVELENGTHS_NM, 1050, 190) + 0.25 * _bump(WAVELENGTHS_NM, 380, 40)))
+    level, slope = rng.uniform(0.02, 0.10, (count, 1)), rng.uniform(0, 0.6, (count, 1))
+    return np.asarray(level * (1 + slope * (WAVELENGTHS_NM - 700) / 600) * once**2)
+
+
+def waters(count: int, rng: np.random.Generator) -> Spectra:
+    """Light that comes back from within turbid water: 0.33 b / (a + b) (Gordon 1975), without surface reflection.
+
+    a: pure water (Hale and Querry 1973) and yellow substance; b: backscatter of silt.
+    """
+    absorption = np.interp(WAVELENGTHS_NM, _WATER_NM, _WATER_PER_M)
+    yellow = rng.uniform(0.2, 3.0, (count, 1)) * np.exp(-0.016 * (WAVELENGTHS_NM - 440))
+    silt = np.exp(rng.uniform(np.log(0.05), np.log(0.6), (count, 1))) * (WAVELENGTHS_NM / 600) ** -0.8
+    return np.asarray(0.33 * silt / (absorption + yellow + silt))
+
+
+_WATER_NM: Final = (400, 450, 500, 550, 600, 650, 700, 725, 750, 775, 800, 825, 850, 875, 900, 925, 950, 975, 1000)
+_WATER_PER_M: Final = (
+    *(0.058, 0.028, 0.025, 0.045, 0.23, 0.32, 0.60, 1.59, 2.6, 2.4, 2.0),
+    *(2.8, 4.3, 5.6, 6.8, 14.4, 38.8, 44.9, 36.3),
+)
+
+
+def _bump(wavelength: Spectra, centre: float, width: float) -> Spectra:
+    return np.asarray(np.exp(-(((wavelength - centre) / width) ** 2) / 2))
+
+
 # --- modelled -------------------------------------------------------------------------------------------------------
 
 _Recipe = Callable[[str, int, np.random.Generator], Spectra]
 _COUNTS: Final = {"train": 60, "val": 20, "test": 20}
 
 
-def _pigments(choice: tuple[str, str], split: str) -> Spectra:
+def _coloured(choice: tuple[str, str], split: str, count: int, rng: np.random.Generator) -> Spectra:
     rows = _select(*choice)
-    return _values(rows[rows["split"] == split])
+    return coloured_coats(_values(rows[rows["split"] == split]), count, rng)
 
 
 def _car_paint(split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Three cars in four are white, grey or black, as on European roads."""
     coloured = count // 4
-    grey = pigments.achromatic_coats(_pool("street_paint", split), count - coloured, rng)
-    return rng.permutation(np.vstack([grey, pigments.coloured_coats(_pigments(_COLOURS, split), coloured, rng)]))
-
-
-def _plaster(split: str, count: int, rng: np.random.Generator) -> Spectra:
-    return pigments.plasters(_pool("street_paint", split), _pool("soil", split), count, rng)
-
-
-def _sign_paint(split: str, count: int, rng: np.random.Generator) -> Spectra:
-    return pigments.coloured_coats(_pigments(_SIGNS, split), count, rng)
+    grey = achromatic_coats(samples("street_paint", split)[1], count - coloured, rng)
+    return rng.permutation(np.vstack([grey, _coloured(_COLOURS, split, coloured, rng)]))
 
 
 _MODELLED: Final[dict[str, tuple[_Recipe, str, str]]] = {
     "car_paint": (_car_paint, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib paints and carbon black"),
-    "plaster": (_plaster, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib white paint and soil"),
-    "sign_paint": (_sign_paint, "measured pigments, mixed", "Kubelka-Munk: earthlib red, blue and white paint"),
-    "cloth": (lambda _, count, rng: pigments.cloths(count, rng), "model", "dyed fibre, Kubelka-Munk"),
-    "skin": (lambda _, count, rng: pigments.skins(count, rng), "model", "melanin and blood, Jacques 2013"),
-    "tyre": (lambda _, count, rng: pigments.tyres(count, rng), "model", "carbon-black rubber"),
-    "glass": (lambda _, count, rng: pigments.glazings(count, rng), "model", "dim interior behind soda-lime glass"),
-    "water": (lambda _, count, rng: pigments.waters(count, rng), "model", "Gordon 1975, Hale and Querry 1973"),
+    "plaster": (plasters, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib white paint and soil"),
+    "sign_paint": (
+        lambda split, count, rng: _coloured(_SIGNS, split, count, rng),
+        *("measured pigments, mixed", "Kubelka-Munk: earthlib red, blue and white paint"),
+    ),
+    "cloth": (lambda _, count, rng: cloths(count, rng), "model", "dyed fibre, Kubelka-Munk"),
+    "skin": (lambda _, count, rng: skins(count, rng), "model", "melanin and blood, Jacques 2013"),
+    "tyre": (lambda _, count, rng: tyres(count, rng), "model", "carbon-black rubber"),
+    "glass": (lambda _, count, rng: glazings(count, rng), "model", "dim interior behind soda-lime glass"),
+    "water": (lambda _, count, rng: waters(count, rng), "model", "Gordon 1975, Hale and Querry 1973"),
 }
 NAMES: Final = (*_MEASURED, *_CANOPIES, *_MODELLED)
 """Every family that a `Slot` may name."""
 
 
 @cache
-def _modelled(name: str) -> Family:
+def _family(name: str) -> Family:
+    if name not in NAMES:
+        raise ValueError(f"unknown material family {name!r}: one of {', '.join(NAMES)}")
+    if name not in _MODELLED:
+        rows = _canopies(name) if name in _CANOPIES else _select(*_MEASURED[name])
+        kind = "canopy model" if name in _CANOPIES else "measured"
+        source = "PROSAIL canopies" if name in _CANOPIES else _MEASURED[name][0]
+        return Family(name, tuple(rows.index), _values(rows), tuple(rows["split"]), kind, f"earthlib, {source}")
     recipe, kind, source = _MODELLED[name]
-    parts, splits = [], []
-    for split, count in _COUNTS.items():
-        # The library is one fixed thing, like the measured one: not drawn anew with the seed of a data set.
-        rng = np.random.default_rng([*name.encode(), SPLITS.index(split)])
-        parts.append(recipe(split, count, rng))
-        splits += [split] * count
+    # The library is one fixed thing, like the measured one: not drawn anew with the seed of a data set.
+    parts = [
+        recipe(split, count, np.random.default_rng([*name.encode(), SPLITS.index(split)]))
+        for split, count in _COUNTS.items()
+    ]
+    splits = tuple(split for split, count in _COUNTS.items() for _ in range(count))
     ids = tuple(f"{name}-{number:03d}" for number in range(len(splits)))
-    return Family(name, ids, np.vstack(parts), tuple(splits), kind, source)
-
-
-def distinct_samples(
-    kinds: tuple[str, ...] = ("measured",), step_nm: float = 1.0
-) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """Every distinct sample of the families of some kinds, by default of those that were measured.
-
-    Parameters
-    ----------
-    kinds : as in `hsiutils.simulate.materials.families`: "measured", "canopy model", ...
-    step_nm : the spectra, measured every 10 nm, are interpolated linearly to this step.
-
-    Returns
-    -------
-    families : of each sample; where families share a sample, the first in order.
-    wavelength_nm : (n,)
-    spectra : (samples, n) reflectance.
-    """
-    kind = families()["kind"]
-    wavelength = np.arange(WAVELENGTHS_NM[0], WAVELENGTHS_NM[-1] + step_nm / 2, step_nm)
-    own: dict[str, tuple[str, NDArray[np.float64]]] = {}
-    for family in kind.index[kind.isin(kinds)]:
-        for name, spectrum in zip(*samples(str(family)), strict=True):
-            own.setdefault(name, (str(family), np.interp(wavelength, WAVELENGTHS_NM, spectrum)))
-    return [family for family, _ in own.values()], wavelength, np.stack([spectrum for _, spectrum in own.values()])
+    return Family(name, ids, np.vstack(parts), splits, kind, source)

@@ -1,6 +1,6 @@
 """Cross-sections of town streets, country roads and highways: strips, lanes, and what is painted on them."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,51 +8,19 @@ import numpy as np
 from hsiutils.data.classes import MARKS, METAL, ROAD, STONE, UNLABELLED, VEGETATION, WATER
 from hsiutils.data.names import Conditions
 from hsiutils.simulate.builder import Stage
-from hsiutils.simulate.roads import Arrow, Bars, Curve, Hatching, Line, Mark, Road, SideStreet, Teeth, Zone
+from hsiutils.simulate.roads import Arrow, Bars, Curve, Hatching, Lanes, Line, Mark, Road, SideStreet, Teeth, Zone
 
 KERB_M = 0.12
 _CAR_LANE_JITTER_M = 0.3
 
 
-@dataclass(frozen=True)
-class Corridor:
-    """A road, and where things stand beside it.
-
-    Attributes
-    ----------
-    lanes : (v, direction) of every lane; direction 1 is the camera's own, -1 oncoming.
-    own : index of the lane that the camera drives in.
-    parking : (v, side) of the middles of parking lanes; side is -1 for the left.
-    left, right : v where the strips next to the carriageway begin: pavements, verges.
-    depth : width of those strips, metres; houses and fields lie behind them.
-    junctions : u from and to of side streets, and their side.
-    """
-
-    road: Road
-    lanes: tuple[tuple[float, int], ...]
-    own: int
-    parking: tuple[tuple[float, int], ...]
-    left: float
-    right: float
-    depth: tuple[float, float]
-    junctions: tuple[tuple[float, float, int], ...] = ()
-
-
-def lay_road(stage: Stage, conditions: Conditions) -> Corridor:
+def lay_road(stage: Stage, conditions: Conditions) -> Road:
     """Draw a road of the kind that the conditions say."""
     build = {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene]
     return build(stage, conditions)
 
 
-def _curve(stage: Stage, own_v: float, sharpest: float, straight_share: float) -> Curve:
-    """A bend with the camera at x = 0 in its lane, nearly along the road."""
-    bend = 0.0 if stage.chance(straight_share) else stage.between(-sharpest, sharpest)
-    slope = stage.between(-0.02, 0.02)
-    offset = -(own_v + stage.between(-_CAR_LANE_JITTER_M, _CAR_LANE_JITTER_M)) * float(np.sqrt(1 + slope**2))
-    return Curve(offset, slope, bend, straight_from=stage.between(60, 140))
-
-
-def _street(stage: Stage, conditions: Conditions) -> Corridor:
+def _street(stage: Stage, conditions: Conditions) -> Road:
     width, count = stage.between(3.1, 3.6), int(stage.rng.choice([1, 2, 2, 3]))
     oncoming = int(stage.rng.choice([0, 1, 1, 2])) if count < 3 else int(stage.rng.choice([0, 1]))
     lanes = _lanes(width, oncoming, count)
@@ -68,14 +36,14 @@ def _street(stage: Stage, conditions: Conditions) -> Corridor:
     behind = [_plot(stage, conditions, 0.85), _plot(stage, conditions, 0.85)]
     borders = [edges[0] - depth[0], edges[0], left, right, edges[1], edges[1] + depth[1]]
     zones = [behind[0], beside[0], parking_zone, asphalt, parking_zone, beside[1], behind[1]]
-    streets = _side_streets(stage, edges)
-    marks = _street_marks(stage, lanes, width, left, right, parked, streets)
-    curve = _curve(stage, lanes[own][0], 1 / 150, straight_share=0.5)
-    road = _road(stage, curve, borders, zones, asphalt, lanes, marks, (left, right), 0.6, streets)
-    return Corridor(
-        road, lanes, own, tuple(parking), edges[0], edges[1], depth,
-        tuple((street.start, street.end, int(np.sign(street.beyond))) for street in streets),
-    )  # fmt: skip
+    streets = []
+    for edge in edges:
+        if stage.chance(0.45):
+            start = stage.between(9, 50)
+            streets.append(SideStreet(start, start + stage.between(6, 10), edge))
+    marks = _street_marks(stage, lanes, width, (left, right), parked, streets)
+    road = _road(stage, (1 / 150, 0.5), borders, [*zones, asphalt], lanes, own, marks, (left, right), patched=0.6)
+    return replace(road, sides=edges, depths=depth, parking=tuple(parking), side_streets=tuple(streets))
 
 
 def _plot(stage: Stage, conditions: Conditions, green: float) -> Zone:
@@ -85,96 +53,60 @@ def _plot(stage: Stage, conditions: Conditions, green: float) -> Zone:
     return Zone(stage.slot("sidewalk", STONE, "soil"), "paving", KERB_M)
 
 
-def _side_streets(stage: Stage, edges: tuple[float, float]) -> tuple[SideStreet, ...]:
-    streets = []
-    for edge in edges:
-        if stage.chance(0.45):
-            start = stage.between(9, 50)
-            streets.append(SideStreet(start, start + stage.between(6, 10), edge))
-    return tuple(streets)
-
-
-def _lanes(width: float, oncoming: int, own: int) -> tuple[tuple[float, int], ...]:
-    """Lanes from left to right around v = 0, where the two directions meet."""
-    return tuple(((index + 0.5) * width, 1 if index >= 0 else -1) for index in range(-oncoming, own))
-
-
 def _street_marks(
     stage: Stage,
-    lanes: tuple[tuple[float, int], ...],
+    lanes: Lanes,
     width: float,
-    left: float,
-    right: float,
+    sides: tuple[float, float],
     parked: list[bool],
-    streets: tuple[SideStreet, ...],
+    streets: list[SideStreet],
 ) -> list[Mark]:
+    left, right = sides
     marks: list[Mark] = [
         *_dividers(stage, lanes, width, dash=2.0, gap=stage.between(2.0, 4.0)),
-        *(Line(edge, 0.15) for edge, has in ((left, parked[0]), (right, parked[1])) if has or stage.chance(0.6)),
+        *(Line(edge, 0.15) for edge, has in zip(sides, parked, strict=True) if has or stage.chance(0.6)),
     ]
     crossing = np.inf
     if stage.chance(0.6):
         crossing = stage.between(7.0, 32.0)
         marks.append(Bars(crossing, crossing + stage.between(3.0, 4.5), left + 0.3, right - 0.3))
         marks.append(Bars(crossing - 1.3, crossing - 0.9, 0.1, right - 0.2, gap=0))
-    own = [v for v, direction in lanes if direction > 0]
     if stage.chance(0.5) and crossing > 18:
         u = min(stage.between(7, 18), crossing - 9.0)
-        marks += [Arrow(u, v, 5.0, int(stage.rng.integers(-1, 2))) for v in own]
+        marks += [Arrow(u, v, 5.0, int(stage.rng.integers(-1, 2))) for v, direction in lanes if direction > 0]
     if streets and stage.chance(0.6):
         marks.append(Teeth(streets[0].start - 1.5, 0.0, right))
     return marks
 
 
-def _dividers(stage: Stage, lanes: tuple[tuple[float, int], ...], width: float, dash: float, gap: float) -> list[Mark]:
-    """Lines between neighbouring lanes: solid or dashed where directions meet, dashed elsewhere."""
-    marks: list[Mark] = []
-    phase = stage.between(0, dash + gap)
-    for (v, direction), (_, beyond) in pairwise(lanes):
-        meeting = direction != beyond
-        paint_width = stage.between(0.12, 0.18)
-        if meeting and stage.chance(0.5):
-            offsets = (-0.12, 0.12) if stage.chance(0.3) else (0.0,)
-            marks += [Line(v + width / 2 + offset, paint_width) for offset in offsets]
-        else:
-            marks.append(Line(v + width / 2, paint_width, dash, gap, phase))
-    return marks
-
-
-def _country_road(stage: Stage, conditions: Conditions) -> Corridor:
+def _country_road(stage: Stage, conditions: Conditions) -> Road:
     width, shoulder = stage.between(3.1, 3.6), stage.between(0.5, 2.0)
     climbing = stage.chance(0.25)
     lanes = _lanes(width, 1, 2 if climbing else 1)
     own = len(lanes) - 1 - int(climbing and stage.chance(0.5))
     left, right = -width, width * (len(lanes) - 1)
     verge = stage.between(0.3, 1.5)
-    asphalt = _asphalt(stage)
-    gravel = Zone(stage.slot("gravel", UNLABELLED, "soil"), "bare")
+    asphalt, gravel = _asphalt(stage), Zone(stage.slot("gravel", UNLABELLED, "soil"), "bare")
     meadow = [Zone(_grass(stage, conditions), "green") for _ in range(2)]
     borders = [left - shoulder - verge, left - shoulder, right + shoulder, right + shoulder + verge]
-    zones = [meadow[0], gravel, asphalt, gravel, meadow[1]]
+    zones = [meadow[0], gravel, asphalt, gravel, meadow[1], asphalt]
     edge_width = stage.between(0.12, 0.2)
     marks = _dividers(stage, lanes, width, dash=stage.between(3, 4), gap=stage.between(3.0, 8.0))
     marks += [Line(left, edge_width), Line(right, edge_width)]
     if stage.chance(0.3):
-        marks += _extras(stage, lanes, right)
-    curve = _curve(stage, lanes[own][0], 1 / 180, straight_share=0.25)
-    road = _road(stage, curve, borders, zones, asphalt, lanes, marks, (left - shoulder, right + shoulder), 0.5, ())
-    return Corridor(road, lanes, own, (), borders[0], borders[3], (1.0, 1.0))
+        # Paint that a longer stretch of road has somewhere: a crossing, arrows, hatching.
+        u, choice = stage.between(8, 28), stage.rng.integers(3)
+        if choice == 0:
+            marks.append(Bars(u, u + 4, lanes[0][0] - 1.5, right))
+        elif choice == 1:
+            marks += [Arrow(u, v, stage.between(4, 6)) for v, direction in lanes if direction > 0]
+        else:
+            marks.append(Hatching(u, u + stage.between(20, 40), right - 1.6, right))
+    sealed = (left - shoulder, right + shoulder)
+    return _road(stage, (1 / 180, 0.25), borders, zones, lanes, own, marks, sealed, patched=0.5)
 
 
-def _extras(stage: Stage, lanes: tuple[tuple[float, int], ...], right: float) -> list[Mark]:
-    """Paint that a longer stretch of road has somewhere: a crossing, arrows, hatching."""
-    u = stage.between(8, 28)
-    choice = stage.rng.integers(3)
-    if choice == 0:
-        return [Bars(u, u + 4, lanes[0][0] - 1.5, right)]
-    if choice == 1:
-        return [Arrow(u, v, stage.between(4, 6)) for v, direction in lanes if direction > 0]
-    return [Hatching(u, u + stage.between(20, 40), right - 1.6, right)]
-
-
-def _highway(stage: Stage, conditions: Conditions) -> Corridor:
+def _highway(stage: Stage, conditions: Conditions) -> Road:
     width, count = stage.between(3.5, 3.75), int(stage.rng.choice([2, 2, 3]))
     hard, inner = stage.between(2.0, 3.0), stage.between(0.8, 1.5)
     median = stage.between(2.0, 6.0)
@@ -188,22 +120,38 @@ def _highway(stage: Stage, conditions: Conditions) -> Corridor:
     gravel = Zone(stage.slot("gravel", UNLABELLED, "soil"), "bare")
     borders = [left - hard, far, -inner, right + hard, right + hard + stage.between(0.3, 1.0)]
     middle = verge[0] if median > 2.5 else Zone(stage.slot("concrete", STONE, "soil"), "paving")
-    zones = [verge[1], asphalt, middle, asphalt, gravel, verge[2]]
+    zones = [verge[1], asphalt, middle, asphalt, gravel, verge[2], asphalt]
     dash, gap, phase = 5.0, stage.between(7, 12), stage.between(0, 12)
-    between = stage.between(0.15, 0.2)
-    edge = stage.between(0.2, 0.3)
+    between, edge = stage.between(0.15, 0.2), stage.between(0.2, 0.3)
     marks: list[Mark] = [
         *(Line(index * width, between, dash, gap, phase) for index in range(1, count)),
         *(Line(far - inner - index * width, between, dash, gap, phase) for index in range(1, count)),
         *(Line(v, edge) for v in (0.0, right, far - inner, left)),
     ]
     if stage.chance(0.3):
-        marks += [Arrow(stage.between(8, 25), lanes[-1][0], 6.0, int(stage.rng.integers(0, 2)))]
+        marks.append(Arrow(stage.between(8, 25), lanes[-1][0], 6.0, int(stage.rng.integers(0, 2))))
     if stage.chance(0.2):
         marks.append(Hatching(stage.between(5, 15), stage.between(40, 80), right + hard, right))
-    curve = _curve(stage, lanes[own][0], 1 / 500, straight_share=0.3)
-    road = _road(stage, curve, borders, zones, asphalt, lanes, marks, (-inner, right + hard), 0.3, ())
-    return Corridor(road, lanes, own, (), borders[0], borders[4], (1.0, 1.0))
+    return _road(stage, (1 / 500, 0.3), borders, zones, lanes, own, marks, (-inner, right + hard), patched=0.3)
+
+
+def _lanes(width: float, oncoming: int, own: int) -> Lanes:
+    """Lanes around v = 0, where the two directions meet."""
+    return tuple(((index + 0.5) * width, 1 if index >= 0 else -1) for index in range(-oncoming, own))
+
+
+def _dividers(stage: Stage, lanes: Lanes, width: float, dash: float, gap: float) -> list[Mark]:
+    """Lines between neighbouring lanes: solid or dashed where directions meet, dashed elsewhere."""
+    marks: list[Mark] = []
+    phase = stage.between(0, dash + gap)
+    for (v, direction), (_, beyond) in pairwise(lanes):
+        paint_width = stage.between(0.12, 0.18)
+        if direction != beyond and stage.chance(0.5):
+            offsets = (-0.12, 0.12) if stage.chance(0.3) else (0.0,)
+            marks += [Line(v + width / 2 + offset, paint_width) for offset in offsets]
+        else:
+            marks.append(Line(v + width / 2, paint_width, dash, gap, phase))
+    return marks
 
 
 def _asphalt(stage: Stage) -> Zone:
@@ -211,34 +159,45 @@ def _asphalt(stage: Stage) -> Zone:
 
 
 def _grass(stage: Stage, conditions: Conditions) -> int:
-    """Grass by season: mixed with dead blades, in fall with leaves; in summer it may have dried up."""
+    """Slot of grass by season: mixed with dead blades, in fall with leaves; in summer it may have dried up."""
     if conditions.season == "summer" and stage.chance(0.4):
         return stage.slot("dry_grass", VEGETATION, "grass")
-    blend = {"fall": "litter", "winter": "dry_grass"}.get(conditions.season, "dry_grass")
-    return stage.slot("grass", VEGETATION, blend)
+    return stage.slot("grass", VEGETATION, "litter" if conditions.season == "fall" else "dry_grass")
 
 
 def _road(
     stage: Stage,
-    curve: Curve,
+    bend: tuple[float, float],
     borders: list[float],
     zones: list[Zone],
-    junction: Zone,
-    lanes: tuple[tuple[float, int], ...],
+    lanes: Lanes,
+    own: int,
     marks: list[Mark],
     sealed: tuple[float, float],
     patched: float,
-    streets: tuple[SideStreet, ...],
 ) -> Road:
-    """Add what every road has: repairs, manhole covers, puddles."""
+    """Add what every road has: a course, and repairs (with probability `patched` each) and manhole covers.
+
+    Parameters
+    ----------
+    bend : curvature of the sharpest bend, 1/m, and the share of roads that are straight.
+    sealed : v between which there are repairs.
+    """
+    curvature = 0.0 if stage.chance(bend[1]) else stage.between(-bend[0], bend[0])
+    slope = stage.between(-0.02, 0.02)
+    # The camera is at x = 0 in its lane, nearly along the road.
+    beside = lanes[own][0] + stage.between(-_CAR_LANE_JITTER_M, _CAR_LANE_JITTER_M)
+    curve = Curve(-beside * float(np.sqrt(1 + slope**2)), slope, curvature, straight_from=stage.between(60, 140))
     patches = [_patch(stage, sealed) for _ in range(4) if stage.chance(patched)]
     lids = [(stage.between(4, 40), stage.between(*sealed)) for _ in range(4) if stage.chance(patched / 2)]
     return Road(
         curve=curve,
         edges=np.array(borders, dtype=np.float32),
         zones=tuple(zones),
-        junction=junction,
-        lanes=tuple(v for v, _ in lanes),
+        sides=(borders[0], borders[-1]),
+        depths=(1.0, 1.0),
+        lanes=lanes,
+        own=own,
         marks=tuple(marks),
         paint=stage.slot("street_paint", MARKS, "asphalt"),
         patches=np.array(patches, dtype=np.float32).reshape(-1, 4),
@@ -247,7 +206,6 @@ def _road(
         lid=stage.slot("bare_metal", METAL, "soil"),
         kerb=stage.slot("concrete", STONE, "soil"),
         puddle=stage.slot("water", WATER),
-        side_streets=streets,
     )
 
 

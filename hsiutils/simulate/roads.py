@@ -1,51 +1,30 @@
-"""The road in its own coordinates: metres ahead (u) and metres to the right of the centre line (v).
+"""A road in its own coordinates, metres: u ahead, v to the right of the centre line; and what is painted on it."""
 
-What is painted on roads, in road coordinates: u ahead, v to the right, metres.
-"""
-
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsiutils.simulate.builder import Pose
-from hsiutils.simulate.textures import Field
+from hsiutils.simulate.surfaces import Float32
 
 Mask = NDArray[np.bool_]
-
-
-class Mark(Protocol):
-    """A painted figure."""
-
-    def covers(self, u: Field, v: Field) -> Mask:
-        """Whether points (n,) are painted."""
+Lanes = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line along the road.
-
-    Attributes
-    ----------
-    v : of its middle. width : metres.
-    dash, gap : lengths of painted and bare stretches; gap 0 is a solid line.
-    phase : u where a dash begins.
-    start, end : u between which it is painted at all.
-    """
+    """A line along the road with its middle at `v`: solid, or with a gap between dashes that begin at `phase`."""
 
     v: float
     width: float
     dash: float = 1.0
     gap: float = 0.0
     phase: float = 0.0
-    start: float = -np.inf
-    end: float = np.inf
 
-    def covers(self, u: Field, v: Field) -> Mask:
-        """See `Mark.covers`."""
+    def covers(self, u: Float32, v: Float32) -> Mask:
+        """Whether points (n,) are painted."""
         on = np.abs(v - self.v) < self.width / 2
-        on[on] = (u[on] > self.start) & (u[on] < self.end)
         if self.gap:
             on[on] = np.mod(u[on] - self.phase, self.dash + self.gap) < self.dash
         return np.asarray(on)
@@ -53,12 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars side by side across the road: a zebra crossing, or with `gap` 0 a stop line.
-
-    Attributes
-    ----------
-    start, end : u. left, right : v. bar, gap : widths of painted and bare stripes.
-    """
+    """Bars side by side across the road, of u and v like these: a zebra crossing, or with `gap` 0 a stop line."""
 
     start: float
     end: float
@@ -67,25 +41,17 @@ class Bars:
     bar: float = 0.5
     gap: float = 0.5
 
-    def covers(self, u: Field, v: Field) -> Mask:
-        """See `Mark.covers`."""
-        on = (u > self.start) & (u < self.end)
-        across = v[on]
-        inside = (across > self.left) & (across < self.right)
+    def covers(self, u: Float32, v: Float32) -> Mask:
+        """See `Line.covers`."""
+        on = (u > self.start) & (u < self.end) & (v > self.left) & (v < self.right)
         if self.gap:
-            inside &= np.mod(across - self.left, self.bar + self.gap) < self.bar
-        on[on] = inside
+            on[on] = np.mod(v[on] - self.left, self.bar + self.gap) < self.bar
         return np.asarray(on)
 
 
 @dataclass(frozen=True)
 class Hatching:
-    """Slanted stripes in an area closed to traffic.
-
-    Attributes
-    ----------
-    start, end : u. left, right : v at `start`; the area narrows to the side `right` at `end`.
-    """
+    """Slanted stripes in an area closed to traffic, which narrows to the side `right` towards its end."""
 
     start: float
     end: float
@@ -94,36 +60,29 @@ class Hatching:
     stripe: float = 0.5
     gap: float = 1.2
 
-    def covers(self, u: Field, v: Field) -> Mask:
-        """See `Mark.covers`."""
+    def covers(self, u: Float32, v: Float32) -> Mask:
+        """See `Line.covers`."""
         on = (u > self.start) & (u < self.end)
         ahead, across = u[on], v[on]
         edge = self.left + (self.right - self.left) * (ahead - self.start) / (self.end - self.start)
-        inside = (across - edge) * np.sign(self.right - self.left) > 0
-        inside &= (across - self.right) * np.sign(self.right - self.left) < 0
-        border = np.abs(across - edge) < 0.1
+        side = np.sign(self.right - self.left)
+        inside = ((across - edge) * side > 0) & ((across - self.right) * side < 0)
         striped = np.mod(ahead + across - self.start, self.stripe + self.gap) < self.stripe
-        on[on] = inside & striped | border
+        on[on] = inside & striped | (np.abs(across - edge) < 0.1)
         return np.asarray(on)
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """A lane arrow: shaft, and a head ahead or to a side.
-
-    Attributes
-    ----------
-    u, v : of the foot of the shaft. length : of the whole arrow.
-    turn : 0 straight on, -1 left, 1 right.
-    """
+    """A lane arrow with the foot of its shaft at (u, v) and a head straight on (turn 0), left (-1) or right (1)."""
 
     u: float
     v: float
     length: float = 5.0
     turn: int = 0
 
-    def covers(self, u: Field, v: Field) -> Mask:
-        """See `Mark.covers`."""
+    def covers(self, u: Float32, v: Float32) -> Mask:
+        """See `Line.covers`."""
         on = (u > self.u) & (u < self.u + self.length + 1) & (np.abs(v - self.v) < 1.5)
         ahead, across = (u[on] - self.u) / self.length, v[on] - self.v
         if self.turn:
@@ -141,12 +100,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Teeth:
-    """A give-way line of triangles that point at the driver.
-
-    Attributes
-    ----------
-    start : u of the tips. left, right : v.
-    """
+    """A give-way line of triangles that point at the driver, their tips at `start`."""
 
     start: float
     left: float
@@ -154,28 +108,23 @@ class Teeth:
     length: float = 0.7
     pitch: float = 0.75
 
-    def covers(self, u: Field, v: Field) -> Mask:
-        """See `Mark.covers`."""
-        on = (u > self.start) & (u < self.start + self.length)
-        across, depth = v[on], (u[on] - self.start) / self.length
-        inside = (across > self.left) & (across < self.right)
-        place = np.abs(np.mod(across - self.left, self.pitch) - self.pitch / 2)
-        on[on] = inside & (place < 0.3 * depth)
+    def covers(self, u: Float32, v: Float32) -> Mask:
+        """See `Line.covers`."""
+        on = (u > self.start) & (u < self.start + self.length) & (v > self.left) & (v < self.right)
+        place = np.abs(np.mod(v[on] - self.left, self.pitch) - self.pitch / 2)
+        on[on] = place < 0.3 * ((u[on] - self.start) / self.length)
         return np.asarray(on)
+
+
+Mark = Line | Bars | Hatching | Arrow | Teeth
+"""A painted figure."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Centre line x(y): a parabola as far as `straight_from`, its tangent from there on.
+    """Centre line x(y), metres: a parabola, given at y = 0, as far as `straight_from`, its tangent from there on.
 
     u is y, and v the distance from the centre line to first order in the curvature: exact on a straight road.
-
-    Attributes
-    ----------
-    offset : x at y = 0, metres.
-    slope : dx/dy at y = 0.
-    curvature : 1/m, positive to the right.
-    straight_from : y where the bend ends, metres.
     """
 
     offset: float = 0.0
@@ -194,7 +143,7 @@ class Curve:
         """dx/dy of the centre line."""
         return np.asarray(self.slope + self.curvature * np.clip(y, -self.straight_from, self.straight_from))
 
-    def across(self, x: Field, y: Field) -> Field:
+    def across(self, x: Float32, y: Float32) -> Float32:
         """Signed distance to the right of the centre line of points on the ground, metres."""
         return np.asarray((x - self.centre(y)) / np.sqrt(1 + self.direction(y) ** 2), dtype=np.float32)
 
@@ -205,29 +154,29 @@ class Curve:
         x = float(self.centre(y)) + v * np.sqrt(1 + direction**2)
         return Pose(x, float(u), float(np.arctan(direction)) + turn, height)
 
+    def chord(self, v: float, start: float, end: float) -> tuple[Pose, float]:
+        """A straight piece of a line at `v` between two u: its pose and length."""
+        here, there = self.pose(start, v), self.pose(end, v)
+        across, ahead = there.x - here.x, there.y - here.y
+        return Pose(here.x, here.y, float(np.arctan2(across, ahead))), float(np.hypot(across, ahead))
+
     def chords(self, v: float, start: float, end: float) -> list[tuple[Pose, float]]:
         """Straight pieces of a line at `v` along the road: pose and length, longer where they are far away."""
         pieces, u = [], start
         while u < end:
             step = float(np.clip(0.15 * abs(u), 4.0, 20.0))
-            here, there = self.pose(u, v), self.pose(min(u + step, end), v)
-            across, ahead = there.x - here.x, there.y - here.y
+            pose, length = self.chord(v, u, min(u + step, end))
             # A touch too long, so that no light falls through the joints.
-            length = float(np.hypot(across, ahead)) + 0.02
-            pieces.append((Pose(here.x, here.y, float(np.arctan2(across, ahead))), length))
+            pieces.append((pose, length + 0.02))
             u += step
         return pieces
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A strip along the road with one surface.
+    """A strip along the road with one surface, level with the carriageway or a kerb's height above it, metres.
 
-    Attributes
-    ----------
-    slot : of its surface.
-    kind : "asphalt", "paving", "green" or "bare": what its texture looks like.
-    height : above the carriageway, metres (0 or the kerb's height).
+    Its kind, "asphalt", "paving", "green" or "bare", is what its texture looks like.
     """
 
     slot: int
@@ -237,18 +186,13 @@ class Zone:
 
 @dataclass(frozen=True)
 class SideStreet:
-    """A stretch where the strips on one side give way to asphalt.
-
-    Attributes
-    ----------
-    start, end : u, metres. beyond : v from which it holds, to the side that the sign says.
-    """
+    """A stretch between two u where the strips give way to asphalt, beyond a v to the side that its sign says."""
 
     start: float
     end: float
     beyond: float
 
-    def covers(self, u: Field, v: Field) -> NDArray[np.bool_]:
+    def covers(self, u: Float32, v: Float32) -> Mask:
         """Whether points belong to the side street."""
         outside = v > self.beyond if self.beyond > 0 else v < self.beyond
         return np.asarray(outside & (u > self.start) & (u < self.end))
@@ -261,38 +205,41 @@ class Road:
     Attributes
     ----------
     edges : (n,) v where one strip ends and the next begins, ascending.
-    zones : n + 1 strips from left to right.
-    side_streets : where the outer strips are interrupted by the zone `junction`.
-    lanes : v of the middle of each lane; the wheels of others have polished two tracks into each.
+    zones : n + 1 strips from left to right, and last what the side streets are made of.
+    sides : v where the strips next to the carriageway begin, left and right: pavements, verges.
+    depths : width of those strips, metres; houses and fields lie behind them.
+    lanes : (v, direction) of the middle of every lane from left to right; direction 1 is the camera's own, -1
+        oncoming. The wheels of others have polished two tracks into each.
+    own : index of the lane that the camera drives in.
     marks : painted on the carriageway, and the slot of the paint.
     patches : (n, 4) u from, u to, v from, v to of repaired stretches, and their slot.
     lids : (n, 2) u, v of manhole covers, and their slot.
-    kerb : slot of the face of a kerb.
+    kerb, puddle : slots of the face of a kerb, and of standing water.
+    parking : (v, side) of the middles of parking lanes; side is -1 for the left.
+    side_streets : where the outer strips are interrupted.
     """
 
     curve: Curve
-    edges: NDArray[np.float32]
+    edges: Float32
     zones: tuple[Zone, ...]
-    junction: Zone
-    lanes: tuple[float, ...]
+    sides: tuple[float, float]
+    depths: tuple[float, float]
+    lanes: Lanes
+    own: int
     marks: tuple[Mark, ...]
     paint: int
-    patches: NDArray[np.float32]
+    patches: Float32
     patch: int
-    lids: NDArray[np.float32]
+    lids: Float32
     lid: int
     kerb: int
     puddle: int
-    side_streets: tuple[SideStreet, ...] = field(default=())
+    parking: Lanes = ()
+    side_streets: tuple[SideStreet, ...] = ()
 
-    def zone(self, u: Field, v: Field) -> NDArray[np.intp]:
-        """Number of the strip at each point; the last one past `zones` is the junction."""
+    def zone(self, u: Float32, v: Float32) -> NDArray[np.intp]:
+        """Index into `zones` at each point."""
         index = np.searchsorted(self.edges, v)
         for street in self.side_streets:
-            index[street.covers(u, v)] = len(self.zones)
+            index[street.covers(u, v)] = len(self.zones) - 1
         return np.asarray(index)
-
-    @property
-    def all_zones(self) -> tuple[Zone, ...]:
-        """The strips as `zone` numbers them."""
-        return (*self.zones, self.junction)

@@ -1,7 +1,7 @@
 """The meeting point of geometry and light: what each ray through the lens meets.
 
-Geometry (scene, rays, shadows) fills a `Surfaces`; radiometry (materials, illumination, camera) turns it into a frame
-and needs to know nothing else about the scene.
+Geometry (compose, trace) fills a `Surfaces`; radiometry (radiance, camera) makes a frame of it and needs to know
+nothing else about the scene.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+Float32 = NDArray[np.float32]
+"""Whatever there is one of for each ray."""
+Float64 = NDArray[np.float64]
+"""Places, spectra, and whatever there are few of."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ class Surfaces:
     slot: NDArray[np.int32]
     label: NDArray[np.uint8]
     object_id: NDArray[np.int32]
-    depth_m: Image
-    direction: Image
-    normal: Image
-    sun_visible: Image
-    sky_view: Image
-    brightness: Image
-    mix: Image
-    water: Image
+    depth_m: Float32
+    direction: Float32
+    normal: Float32
+    sun_visible: Float32
+    sky_view: Float32
+    brightness: Float32
+    mix: Float32
+    water: Float32

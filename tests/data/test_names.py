@@ -1,9 +1,10 @@
+from collections import Counter
 from dataclasses import replace
 from importlib import resources
 
 import pytest
 
-from hsiutils.data.names import Conditions
+from hsiutils.data.names import Conditions, name_table, split_of
 
 
 def test_a_name_is_read_digit_by_digit() -> None:
@@ -17,6 +18,8 @@ def test_every_published_name_survives_the_round_trip() -> None:
     with resources.files("hsiutils").joinpath("data/names.csv").open() as file:
         names = [line.split(",")[0] for line in file][1:]
     assert len(names) == 752
+    assert Counter(name_table()["split"]) == {"train": 451, "val": 150, "test": 151}
+    assert split_of("nf3122_147") == "train"
     assert [Conditions.parse(name).name for name in names] == names
 
 
@@ -44,6 +47,12 @@ def test_additions_to_the_set_have_higher_numbers() -> None:
     assert Conditions.parse("nf3122_1024").number == 1024
     with pytest.raises(ValueError, match="number must be 1 or more"):
         Conditions.parse("nf3122_000")
+
+
+@pytest.mark.parametrize(("name", "message"), [("nf1111_001", "no image 'nf1111_001'"), ("nf9_1", "nfSWDS_NNN")])
+def test_only_published_names_have_a_split(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_of(name)
 
 
 @pytest.mark.parametrize("field", ["season", "weather", "daytime", "scene"])

@@ -11,8 +11,7 @@ from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.raw import reflectance_cube
 from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_table, bands_from_table
 from hsiutils.data.source import open_dataset
-from hsiutils.simulate import write_dataset
-from hsiutils.simulate.frame import OtherCamera, take
+from hsiutils.simulate import Simulation, write_dataset
 
 TABLE = pd.DataFrame(
     {"centre_nm": np.linspace(480, 620, 16), "fwhm_nm": 12.0, "quantum_efficiency": 0.25, "share": 0.8}
@@ -84,10 +83,14 @@ class TestLimits:
         assert float(inputs.max()) > 0.9
 
 
+def taken_with(sensor: Sensor) -> Simulation:
+    return Simulation(tiles=sensor.tiles, long_pass_nm=None, chip=sensor)
+
+
 class TestScenes:
     def test_another_camera_goes_the_whole_way(self, tmp_path: Path) -> None:
         sensor = chip()
-        write_dataset(tmp_path, ["nf3122_147"], take(sensor), workers=1, progress=False)
+        write_dataset(tmp_path, ["nf3122_147"], taken_with(sensor), workers=1, progress=False)
         drive = open_dataset(tmp_path, sensor=sensor)
         assert drive.origin == "simulated"
         cube = drive.cube("nf3122_147")
@@ -99,12 +102,14 @@ class TestScenes:
     def test_an_interrupted_set_goes_on(self, tmp_path: Path) -> None:
         """Its settings, limits that are not measured among them, must be recognised as the same."""
         for names in (["nf3122_147"], ["nf3122_147", "nf1111_576"]):
-            write_dataset(tmp_path, names, take(chip()), workers=1, progress=False)
+            write_dataset(tmp_path, names, taken_with(chip()), workers=1, progress=False)
         with pytest.raises(ValueError, match="other settings"):
-            write_dataset(tmp_path, ["nf3122_147"], take(chip(TABLE.assign(fwhm_nm=20.0))), workers=1, progress=False)
+            write_dataset(
+                tmp_path, ["nf3122_147"], taken_with(chip(TABLE.assign(fwhm_nm=20.0))), workers=1, progress=False
+            )
 
     def test_a_camera_that_sees_nothing_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"toy 4x4: bands \[0, .* have no peak"):
-            take(chip(TABLE[["centre_nm"]]))
+            taken_with(chip(TABLE[["centre_nm"]]))
         with pytest.raises(ValueError, match=r"a camera of \(216, 409\) tiles"):
-            OtherCamera(chip=chip())
+            Simulation(chip=chip())

@@ -5,7 +5,6 @@ import numpy as np
 from hsiutils.data.classes import MARKS, METAL, ROAD, STONE, VEGETATION, WATER
 from hsiutils.simulate.builder import Stage
 from hsiutils.simulate.compose import Horizon, Scene
-from hsiutils.simulate.road_layouts import Corridor
 from hsiutils.simulate.roads import Curve, Line, Mark, Road, Zone
 
 SHAPE = (240, 480)
@@ -14,7 +13,7 @@ KERB_V, HOUSE_V = 4.0, 7.0
 
 
 def stage() -> Stage:
-    return Stage(np.random.default_rng(5), things=2)
+    return Stage(np.random.default_rng(5), objects=2)
 
 
 def road(
@@ -27,9 +26,11 @@ def road(
     return Road(
         curve=curve or Curve(),
         edges=np.array([-HOUSE_V, -KERB_V, KERB_V, HOUSE_V], dtype=np.float32),
-        zones=(green, walk, lane, walk, green),
-        junction=lane,
-        lanes=(-2.0, 2.0),
+        zones=(green, walk, lane, walk, green, lane),
+        sides=(-KERB_V, KERB_V),
+        depths=(3.0, 3.0),
+        lanes=((-2.0, -1), (2.0, 1)),
+        own=1,
         marks=marks,
         paint=on.slot("street_paint", MARKS, "asphalt"),
         patches=np.array([[20, 22, -3, -2]], dtype=np.float32),
@@ -43,7 +44,5 @@ def road(
 
 def scene(on: Stage, made: Road | None = None, film: float = 0.0, puddles: float = 0.0) -> Scene:
     """A level camera 1.4 m above the origin, and low hills 300 m away."""
-    made = made or road(on)
-    corridor = Corridor(made, ((-2.0, -1), (2.0, 1)), 1, (), -KERB_V, KERB_V, (3.0, 3.0))
     hills = Horizon(300.0, 4.0, 0.0, (on.slot("conifer", VEGETATION, "bark"),), 1)
-    return Scene(on, corridor, hills, (0.0, 0.0, 0.0, 1.4), film, puddles)
+    return Scene(on, made or road(on), hills, (0.0, 0.0, 0.0, 1.4), film, puddles)

@@ -2,11 +2,22 @@ import numpy as np
 import pytest
 
 from hsiutils.data.sensor import HSI_DRIVE
-from hsiutils.simulate.camera import Camera, digitise, expose, meter, pixel_gains, reference
+from hsiutils.simulate.camera import (
+    Camera,
+    digitise,
+    expose,
+    label_tiles,
+    meter,
+    pixel_gains,
+    reference,
+    tile_majority,
+    tile_mean,
+)
 from hsiutils.simulate.light import GRID_NM
 
 CAMERA = Camera(HSI_DRIVE.resized((24, 40)))
 SHAPE = CAMERA.sensor.active_shape
+TILE = (5, 5)
 
 
 def flat(electrons: float) -> np.ndarray:
@@ -38,7 +49,7 @@ def test_photon_transfer_curve() -> None:
 
 def test_noise_is_independent_from_pixel_to_pixel() -> None:
     residual = active(expose(flat(4000), 1.0, CAMERA, np.random.default_rng(0)).frame)
-    residual = residual - residual.mean()
+    residual -= residual.mean()
     assert abs(np.mean(residual[:, 1:] * residual[:, :-1])) < 0.02 * residual.var()
 
 
@@ -57,9 +68,8 @@ def test_outside_the_active_area_it_is_dark() -> None:
     frame = expose(flat(9000), 1.0, CAMERA, np.random.default_rng(0)).frame
     assert frame.shape == CAMERA.sensor.frame_shape
     top = CAMERA.sensor.active_origin[0]
-    border = np.concatenate([frame[:top].ravel(), frame[top + SHAPE[0] :].ravel()])
-    dark = CAMERA.dark_dn + CAMERA.dn_per_electron * CAMERA.dark_current_e
-    assert border.mean() == pytest.approx(dark, abs=1)
+    border = np.concatenate([frame[:top], frame[top + SHAPE[0] :]])
+    assert border.mean() == pytest.approx(CAMERA.dark_dn + CAMERA.dn_per_electron * CAMERA.dark_current_e, abs=1)
 
 
 def test_metering_reaches_its_level_or_its_limit() -> None:
@@ -72,19 +82,14 @@ def test_metering_reaches_its_level_or_its_limit() -> None:
     assert meter(scene * 1e9, CAMERA) == pytest.approx(CAMERA.shortest_s, rel=1e-3)
 
 
-def test_vignetting_is_cos4_at_the_corner_and_one_on_the_axis() -> None:
-    shading = CAMERA.vignetting
+def test_vignetting_is_cos4_at_the_corner_one_on_the_axis_and_the_same_for_a_resized_sensor() -> None:
+    shading, large = CAMERA.vignetting, Camera(HSI_DRIVE)
     rows, columns = SHAPE
     assert shading[rows // 2, columns // 2] == pytest.approx(1, abs=1e-3)
-    half = (columns - 1) / columns * np.tan(CAMERA.field_of_view / 2)
-    angle = np.arctan(half)
+    angle = np.arctan((columns - 1) / columns * np.tan(CAMERA.field_of_view / 2))
     assert shading[rows // 2, 0] == pytest.approx(np.cos(angle) ** 4 * (1 - 0.15 * np.sin(angle) ** 2), rel=1e-3)
     np.testing.assert_allclose(shading, shading[::-1, ::-1])
-
-
-def test_a_resized_sensor_has_the_same_view_light_and_noise() -> None:
-    large = Camera(HSI_DRIVE)
-    np.testing.assert_allclose(CAMERA.vignetting[0, 0], large.vignetting[0, 0], rtol=0.02)
+    np.testing.assert_allclose(shading[0, 0], large.vignetting[0, 0], rtol=0.02)
     np.testing.assert_array_equal(CAMERA.weights, large.weights)
 
 
@@ -129,3 +134,43 @@ def test_fixed_pattern_is_small_and_the_references_remove_it() -> None:
 def test_wrong_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"active area .* is \(120, 200\), got a signal of \(5, 5\)"):
         expose(np.ones((5, 5)), 1.0, CAMERA, np.random.default_rng(0))
+
+
+def picture(code: int = 1) -> np.ndarray:
+    return np.full((60, 60), code, np.uint8)
+
+
+def test_a_plain_picture_keeps_its_code() -> None:
+    for code in range(1, 11):
+        assert np.all(label_tiles(picture(code), TILE) == code)
+
+
+def test_void_runs_along_the_border_of_two_classes_and_nowhere_else() -> None:
+    rays = picture(3)
+    rays[:, 30:] = 6  # exactly between tile columns 5 and 6
+    labels = label_tiles(rays, TILE)
+    np.testing.assert_array_equal(labels, np.tile([3] * 5 + [0] * 2 + [6] * 5, (12, 1)))
+
+
+def test_thin_marks_on_the_road_survive() -> None:
+    rays = picture()
+    rays[:, 25:30] = 2
+    labels = label_tiles(rays, TILE)
+    np.testing.assert_array_equal(labels[6], [1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1])
+
+
+def test_a_mixed_tile_is_void_and_a_nearly_pure_one_is_not() -> None:
+    rays = picture()
+    rays[30:32, 30:35] = 2  # 40 % of the tile
+    rays[10:11, 10:15] = 2  # 20 % of another
+    labels = label_tiles(rays, TILE)
+    assert labels[6, 6] == 0
+    assert labels[2, 2] == 1
+    assert (labels == 0).sum() == 1
+
+
+def test_tile_mean_and_majority_by_hand() -> None:
+    values = np.arange(36).reshape(6, 6)
+    np.testing.assert_allclose(tile_mean(values, (3, 2)), [[6.5, 8.5, 10.5], [24.5, 26.5, 28.5]])
+    votes = np.array([[7, 7, 2, 2], [7, 1, 2, 9], [4, 5, 9, 9], [3, 6, -1, -1]])
+    np.testing.assert_array_equal(tile_majority(votes, (2, 2)), [[7, 2], [3, -1]])

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hsiutils.data.hsidrive import read_settings
 from hsiutils.data.names import split_of
 from hsiutils.simulate import files
 from hsiutils.simulate.draws import draw_names
-from hsiutils.simulate.files import is_complete, read_truth, write_dataset, write_scene
+from hsiutils.simulate.files import is_complete, simulate_dataset, write_dataset, write_scene
 from hsiutils.simulate.frame import Simulation, render
 
 SMALL = Simulation(tiles=(8, 16))
@@ -50,10 +49,10 @@ def test_files_are_what_render_gives(made: Path) -> None:
         raw.read_frame(made / f"Image_dataset/raw/{name}.bin", SMALL.sensor), frame.exposure.frame
     )
     np.testing.assert_array_equal(imread(made / f"Image_dataset/labels/{name}.png"), frame.labels)
-    truth = read_truth(made, name)
-    assert set(truth) == {"sunlit", "depth_m", "material", "object_id"}
-    for key, values in frame.truth.items():
-        np.testing.assert_array_equal(truth[key], values)
+    with h5py.File(made / f"truth/{name}.h5") as truth:
+        assert set(truth) == {"sunlit", "depth_m", "material", "object_id"}
+        for key, values in frame.truth.items():
+            np.testing.assert_array_equal(truth[key], values)
 
 
 def test_cube_is_the_raw_frame_through_the_real_chain(made: Path) -> None:
@@ -69,7 +68,6 @@ def test_record_says_simulated_and_how(made: Path) -> None:
     settings = read_settings(made)
     assert settings["simulated"] is True
     assert settings["simulation"] == {**settings["simulation"], "seed": 0, "tiles": [8, 16]}
-    assert set(settings["frames"]) == set(NAMES)
     assert {name: one["split"] for name, one in settings["frames"].items()} == {n: split_of(n) for n in NAMES}
     assert all(one["exposure_s"] > 0 for one in settings["frames"].values())
     assert settings["white"]["exposure_s"] > 0
@@ -80,7 +78,13 @@ def test_same_bytes_from_two_processes_in_another_order(made: Path, tmp_path: Pa
     assert content(tmp_path) == content(made)
 
 
-def test_interrupted_run_continues_and_repairs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_call_simulates_and_opens(made: Path, tmp_path: Path) -> None:
+    data = simulate_dataset(str(tmp_path), scenes=3, tiles=SMALL.tiles, workers=1, progress=False)
+    assert content(tmp_path) == content(made)
+    assert (data.origin, sorted(data.names()), data.sensor.tiles) == ("simulated", sorted(NAMES), SMALL.tiles)
+
+
+def test_interrupted_run_continues_and_repairs(made: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, NAMES[:1], SMALL, workers=1, progress=False)
     write_dataset(tmp_path, NAMES[:2], SMALL, workers=1, progress=False)
     kept = tmp_path / f"Image_dataset/raw/{NAMES[0]}.bin"
@@ -95,10 +99,10 @@ def test_interrupted_run_continues_and_repairs(made: Path, tmp_path: Path, monke
 
 
 def test_a_failure_midway_leaves_only_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(files, "_hdf5", fail)
+    monkeypatch.setattr(files, "savemat", fail)
     with pytest.raises(RuntimeError, match="disk full"):
         write_scene(tmp_path, NAMES[0], SMALL)
     assert not is_complete(tmp_path, NAMES[0])
@@ -135,20 +139,17 @@ def test_other_settings_are_refused(made: Path) -> None:
         write_dataset(made, NAMES, replace(SMALL, seed=1), workers=1, progress=False)
 
 
-def test_foreign_simulation_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "simulation.json").write_text(json.dumps({"generator": "other"}))
-    with pytest.raises(ValueError, match=r"simulation\.json: expected the settings of a data set made by"):
-        read_settings(tmp_path)
-    (tmp_path / "simulation.json").write_text("{")
-    with pytest.raises(ValueError, match=r"simulation\.json: not JSON"):
-        read_settings(tmp_path)
+@pytest.mark.parametrize(("text", "message"), [('{"generator": "other"}', "expected the settings"), ("{", "not JSON")])
+def test_foreign_simulation_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "simulation.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"simulation\.json: {message}"):
+        write_dataset(tmp_path, NAMES, SMALL, progress=False)
 
 
 def test_names_are_checked_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"come twice.*nf3122_147"):
-        write_dataset(tmp_path, ["nf3122_147", "nf3122_147"], SMALL, progress=False)
-    with pytest.raises(ValueError, match="no image"):
-        write_dataset(tmp_path, ["nf1111_001"], SMALL, progress=False)
+    for names, message in ((["nf3122_147"] * 2, r"come twice.*nf3122_147"), (["nf1111_001"], "no image")):
+        with pytest.raises(ValueError, match=message):
+            write_dataset(tmp_path, names, SMALL, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -160,12 +161,3 @@ def test_exposure_can_be_compensated(made: Path, tmp_path: Path) -> None:
     place = f"Image_dataset/cubes_fl32/{NAMES[0]}_TC.mat"
     scaled, plain = (loadmat(root / place)["cube"] for root in (tmp_path, made))
     np.testing.assert_allclose(scaled, plain * ratio, rtol=1e-5)
-
-
-def test_truth_of_a_damaged_file_is_a_clear_error(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "truth").mkdir()
-    (tmp_path / "truth/nf3122_147.h5").write_bytes(b"not hdf5")
-    with pytest.raises(ValueError, match=r"nf3122_147\.h5: no truth of a simulated scene"):
-        read_truth(tmp_path, "nf3122_147")
-    with h5py.File(made / f"truth/{NAMES[0]}.h5") as file:
-        assert file["sunlit"].shape == (8, 16)

@@ -5,7 +5,8 @@ import pytest
 from flat_world import flat_world
 
 from hsiutils.data import raw
-from hsiutils.simulate.frame import Frame, References, Simulation, photograph, references, render, truth_of
+from hsiutils.simulate.camera import Exposure
+from hsiutils.simulate.frame import Frame, Simulation, photograph, references, render, truth_of
 from hsiutils.simulate.light import STANDARD, illuminate
 from hsiutils.simulate.materials import NAMES, reflectance
 from hsiutils.simulate.surfaces import Slot, Surfaces
@@ -16,34 +17,34 @@ NAME = "nf3122_147"
 
 
 @pytest.fixture(scope="module")
-def white() -> References:
+def shots() -> tuple[Exposure, Exposure]:
     return references(SMALL)
 
 
 def shot(surfaces: Surfaces, simulation: Simulation = SMALL, **changes: object) -> Frame:
     circumstances = replace(STANDARD, **changes)  # type: ignore[arg-type]
-    return photograph(NAME, "train", surfaces, illuminate(circumstances, 0), circumstances, simulation)
+    return photograph(NAME, surfaces, illuminate(circumstances, 0), circumstances, simulation)
 
 
-def cube_of(frame: Frame, white: References, ratio: float = 1.0) -> np.ndarray:
-    chip = SMALL.sensor
-    return raw.reflectance_cube(frame.exposure.frame, chip, white.white.frame, white.dark.frame, ratio).values
+def cube_of(frame: Frame, shots: tuple[Exposure, Exposure], ratio: float = 1.0) -> np.ndarray:
+    white, dark = (one.frame for one in shots)
+    return raw.reflectance_cube(frame.exposure.frame, SMALL.sensor, white, dark, ratio).values
 
 
-def test_white_reference_is_well_exposed_and_the_dark_one_is_dark(white: References) -> None:
-    camera = SMALL.camera
-    assert white.white.saturated == 0
-    assert 0.78 < (white.white.frame.max() - camera.dark_dn) / (4095 - camera.dark_dn) < 0.92
-    assert white.dark.frame.mean() == pytest.approx(camera.dark_dn, abs=0.5)
-    assert white.white.time_s == white.dark.time_s
+def test_white_reference_is_well_exposed_and_the_dark_one_is_dark(shots: tuple[Exposure, Exposure]) -> None:
+    camera, (white, dark) = SMALL.camera, shots
+    assert white.saturated == 0
+    assert 0.78 < (white.frame.max() - camera.dark_dn) / (4095 - camera.dark_dn) < 0.92
+    assert dark.frame.mean() == pytest.approx(camera.dark_dn, abs=0.5)
+    assert white.time_s == dark.time_s
 
 
-def test_ground_under_the_reference_light_comes_back_as_its_reflectance(white: References) -> None:
+def test_ground_under_the_reference_light_comes_back_as_its_reflectance(shots: tuple[Exposure, Exposure]) -> None:
     """The whole chain: surface, sun, lens, noise, white reference, demosaicing; only exposure is to be undone."""
     ground = flat_world(SMALL.sensor.active_shape, Slot("asphalt", None, 3))
-    everywhere = replace(ground, slot=np.zeros_like(ground.slot), normal=np.zeros_like(ground.normal) + _up())
-    frame = shot(replace(everywhere, depth_m=np.full_like(ground.depth_m, 5.0)))
-    cube = cube_of(frame, white, white.white.time_s / frame.exposure.time_s)
+    up = np.zeros_like(ground.normal) + np.array([0, 0, 1], np.float32)[:, None, None]
+    frame = shot(replace(ground, slot=0 * ground.slot, normal=up, depth_m=np.full_like(ground.depth_m, 5.0)))
+    cube = cube_of(frame, shots, shots[0].time_s / frame.exposure.time_s)
     flat = reflectance("asphalt", 3, "train")
     assert flat[20:].min() < cube.mean() < flat[20:].max()
     np.testing.assert_allclose(cube.mean(axis=(1, 2)), cube.mean(), rtol=0.25)
@@ -52,16 +53,12 @@ def test_ground_under_the_reference_light_comes_back_as_its_reflectance(white: R
     assert corner == pytest.approx(centre, rel=0.02)
 
 
-def _up() -> np.ndarray:
-    return np.array([0, 0, 1], np.float32)[:, None, None]
-
-
-def test_without_compensation_the_scale_is_the_exposures(white: References) -> None:
+def test_without_compensation_the_scale_is_the_exposures(shots: tuple[Exposure, Exposure]) -> None:
     dim, bright = (shot(flat_world(SMALL.sensor.active_shape), metering) for metering in
                    (replace(SMALL, metering=0.1), replace(SMALL, metering=0.2)))  # fmt: skip
     ratio = bright.exposure.time_s / dim.exposure.time_s
     assert ratio == pytest.approx(2, rel=0.1)
-    np.testing.assert_allclose(cube_of(bright, white).mean() / cube_of(dim, white).mean(), ratio, rtol=0.02)
+    np.testing.assert_allclose(cube_of(bright, shots).mean() / cube_of(dim, shots).mean(), ratio, rtol=0.02)
 
 
 def test_truth_says_where_the_sun_shines() -> None:
@@ -77,8 +74,7 @@ def test_truth_says_where_the_sun_shines() -> None:
 
 
 def test_a_face_turned_from_the_sun_is_in_shadow() -> None:
-    world = flat_world(SMALL.sensor.active_shape)
-    light = illuminate(STANDARD, 0)
+    world, light = flat_world(SMALL.sensor.active_shape), illuminate(STANDARD, 0)
     away = np.broadcast_to(-light.sun[:, None, None], world.normal.shape).astype(np.float32)
     assert np.nanmax(truth_of(replace(world, normal=away), light, TILE)["sunlit"]) == 0
 

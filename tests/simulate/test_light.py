@@ -3,28 +3,42 @@ import pandas as pd
 import pytest
 
 from hsiutils.data.names import DAYTIMES, SEASONS, WEATHERS, Conditions
-from hsiutils.simulate.light import (
-    GRID_NM,
-    STANDARD,
-    Circumstances,
-    draw_circumstances,
-    extinction,
-    hemisphere,
-    illuminate,
-)
+from hsiutils.simulate import light as sky
+from hsiutils.simulate.light import STANDARD, Circumstances, CloudField, Pattern, Sky, extinction, illuminate
+
+PATTERNS = (sky.MOLECULES, sky.HAZE, sky.BROKEN_CLOUDS, sky.OVERCAST, sky.FOG)
+SUN = np.array([0.3, 0.6, 0.5]) / np.linalg.norm([0.3, 0.6, 0.5])
+UP = np.array([[0.0], [0], [1]])
 
 
 def draw(seed: int = 0, **words: object) -> Circumstances:
     base = {"season": "summer", "weather": "sunny", "daytime": "midday", "scene": "road", "number": 5}
-    return draw_circumstances(Conditions(**{**base, **words}), seed)  # type: ignore[arg-type]
+    return sky.draw_circumstances(Conditions(**{**base, **words}), seed)  # type: ignore[arg-type]
 
 
-def height(circumstances: Circumstances) -> float:
-    return float(np.rad2deg(np.arcsin(illuminate(circumstances, 0).sun[2])))
+def sun_at(day: str, heading_deg: float = 0) -> np.ndarray:
+    """Towards the sun at noon in Bilbao."""
+    noon = pd.Timestamp(f"2021-{day}T12:13", tz="UTC")
+    return illuminate(Circumstances("sunny", noon, heading_deg, 0.1, 1, 0.3, 2e4, 0, 1), 0).sun
 
 
-def band(spectrum: np.ndarray, wavelength: int) -> float:
-    return float(spectrum[wavelength - 400])
+def ratio(spectrum: np.ndarray, one: int, other: int) -> float:
+    return float(spectrum[one - 400] / spectrum[other - 400])
+
+
+def dome(*patterns: Pattern, cover: float = 0.4) -> Sky:
+    irradiance = np.linspace(0.2, 1.0, len(patterns) * 3).reshape(len(patterns), 3)
+    return Sky(SUN, patterns, irradiance, CloudField.draw(cover, np.random.default_rng(3)))
+
+
+def received(over: Sky) -> np.ndarray:
+    """Irradiance of a horizontal plane, on a grid of angles that has nothing in common with the module's own."""
+    zenith, azimuth = np.meshgrid(
+        (np.arange(300) + 0.5) * np.pi / 2 / 300, (np.arange(610) + 0.5) * 2 * np.pi / 610, indexing="ij"
+    )
+    direction = np.stack([np.sin(zenith) * np.sin(azimuth), np.sin(zenith) * np.cos(azimuth), np.cos(zenith)])
+    step = np.cos(zenith) * np.sin(zenith) * (np.pi / 2 / 300) * (2 * np.pi / 610)
+    return over.irradiance.T @ np.sum(over.shape(direction.reshape(3, -1)) * step.ravel(), axis=1)
 
 
 @pytest.mark.parametrize("season", SEASONS)
@@ -42,23 +56,16 @@ def test_sun_is_up_and_where_the_time_says(season: str, daytime: str) -> None:
         assert np.linalg.norm(sun) == pytest.approx(1)
         assert sun[2] > np.sin(np.deg2rad(1.0))
         east = np.sin(np.arctan2(sun[0], sun[1]) + np.deg2rad(drawn.heading_deg))
-        if daytime == "dawn":
-            assert east > 0
-        elif daytime == "sunset":
-            assert east < 0
+        assert {"dawn": east > 0, "midday": True, "sunset": east < 0}[daytime]
 
 
 def test_noon_heights_of_bilbao() -> None:
-    def noon(day: str) -> float:
-        return height(Circumstances("sunny", pd.Timestamp(f"2021-{day}T12:13", tz="UTC"), 0, 0.1, 1, 0.3, 2e4, 0, 1))
-
-    assert noon("06-21") == pytest.approx(90 - 43.26 + 23.44, abs=0.3)
-    assert noon("12-21") == pytest.approx(90 - 43.26 - 23.44, abs=0.3)
+    for day, tilt in (("06-21", 23.44), ("12-21", -23.44)):
+        assert np.rad2deg(np.arcsin(sun_at(day)[2])) == pytest.approx(90 - 43.26 + tilt, abs=0.3)
 
 
 def test_heading_turns_the_sun_into_the_cars_axes() -> None:
-    noon = pd.Timestamp("2021-06-21T12:13", tz="UTC")  # sun in the south
-    south, west = (illuminate(Circumstances("sunny", noon, h, 0.1, 1, 0.3, 2e4, 0, 1), 0).sun for h in (180, 270))
+    south, west = sun_at("06-21", 180), sun_at("06-21", 270)  # the sun is in the south
     assert south[1] > 0.3
     assert abs(south[0]) < 0.03
     assert west[0] < -0.3  # driving west, the south is on the left
@@ -68,48 +75,37 @@ def test_heading_turns_the_sun_into_the_cars_axes() -> None:
 def test_clear_noon_has_the_known_power_and_colours() -> None:
     light = illuminate(STANDARD, 0)
     assert 450 < light.horizontal.sum() < 620  # W/m2 within 400-1000 nm
-    assert band(light.diffuse, 450) / band(light.diffuse, 850) > 4  # blue
-    assert band(light.direct, 450) / band(light.direct, 850) < 1.6
-    assert band(light.direct, 760) < 0.85 * band(light.direct, 750)  # oxygen
-    assert band(light.direct, 940) < 0.7 * band(light.direct, 900)  # water vapour
+    assert ratio(light.diffuse, 450, 850) > 4  # blue
+    assert ratio(light.direct, 450, 850) < 1.6
+    assert ratio(light.direct, 760, 750) < 0.85  # oxygen
+    assert ratio(light.direct, 940, 900) < 0.7  # water vapour
 
 
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_sky_carries_the_diffuse_irradiance(weather: str) -> None:
     light = illuminate(draw(3, weather=weather), 3)
-    direction, weight = hemisphere(57, 91)
-    np.testing.assert_allclose(light.sky.radiance(direction) @ weight, light.diffuse, rtol=0.01)
+    np.testing.assert_allclose(received(light.sky), light.diffuse, rtol=0.01)
 
 
 @pytest.mark.parametrize("weather", ["cloudy", "wet", "foggy"])
-def test_a_covered_sky_hides_the_sun_and_whitens_the_light(weather: str) -> None:
+def test_a_covered_sky_hides_the_sun_and_whitens_and_dims_the_light(weather: str) -> None:
     covered, clear = illuminate(draw(weather=weather), 0), illuminate(draw(), 0)
     assert covered.direct.max() == 0
-
-    def blueness(spectrum: np.ndarray) -> float:
-        return band(spectrum, 450) / band(spectrum, 850)
-
-    assert blueness(covered.diffuse) < 0.5 * blueness(clear.diffuse)
+    assert ratio(covered.diffuse, 450, 850) < 0.5 * ratio(clear.diffuse, 450, 850)
     assert covered.horizontal.sum() < 0.6 * clear.horizontal.sum()
-
-
-def test_clouds_deepen_the_water_band() -> None:
-    covered, clear = illuminate(draw(weather="cloudy"), 0), illuminate(draw(), 0)
-    depth = [band(light.horizontal, 940) / band(light.horizontal, 880) for light in (covered, clear)]
-    assert depth[0] < 0.9 * depth[1]
+    assert ratio(covered.horizontal, 940, 880) < 0.9 * ratio(clear.horizontal, 940, 880), "deeper water band"
 
 
 def test_low_sun_is_redder() -> None:
     noon, dawn = illuminate(draw(1), 1), illuminate(draw(1, daytime="dawn"), 1)
-    assert band(dawn.direct, 450) / band(dawn.direct, 850) < 0.8 * band(noon.direct, 450) / band(noon.direct, 850)
+    assert ratio(dawn.direct, 450, 850) < 0.8 * ratio(noon.direct, 450, 850)
 
 
 def test_koschmieder() -> None:
     for visibility in (100, 2_000, 30_000):
-        assert np.exp(-band(extinction(visibility), 550) * visibility) == pytest.approx(0.02, rel=1e-3)
+        assert np.exp(-extinction(visibility)[150] * visibility) == pytest.approx(0.02, rel=1e-3)
     np.testing.assert_allclose(extinction(100), extinction(100)[0])  # fog is grey
-    haze = extinction(30_000)
-    assert band(haze, 450) / band(haze, 900) == pytest.approx(2**1.3, rel=1e-6)
+    assert ratio(extinction(30_000), 450, 900) == pytest.approx(2**1.3, rel=1e-6)
     with pytest.raises(ValueError, match="visibility must be positive"):
         extinction(0)
 
@@ -123,4 +119,59 @@ def test_draws_depend_on_seed_and_name_only() -> None:
     assert draw(4) == draw(4)
     assert draw(4) != draw(5)
     assert draw(4, number=6) != draw(4, number=7)
-    assert GRID_NM.shape == (601,)
+
+
+def test_hemisphere_weights_are_a_cosine_law() -> None:
+    direction, weight = sky.hemisphere()
+    assert weight.sum() == pytest.approx(np.pi)
+    np.testing.assert_allclose(np.linalg.norm(direction, axis=0), 1)
+    assert (weight * direction[2]).sum() == pytest.approx(2 * np.pi / 3, rel=1e-3)  # of cos^2 over the dome
+
+
+@pytest.mark.parametrize("patterns", [*((one,) for one in PATTERNS), PATTERNS])
+def test_radiance_integrates_to_the_irradiance(patterns: tuple[Pattern, ...]) -> None:
+    over = dome(*patterns)
+    np.testing.assert_allclose(received(over), over.irradiance.sum(axis=0), rtol=5e-3)
+
+
+def test_standard_overcast_sky_is_three_times_as_bright_at_the_zenith() -> None:
+    plain, low = dome(Pattern(a=4.0, b=-0.70)), np.array([[0], [1.0], [1e-3]])
+    brighter = plain.shape(UP) / plain.shape(low / np.linalg.norm(low))
+    assert brighter.item() == pytest.approx(1 + 4 * np.exp(-0.7), rel=0.02)
+
+
+def test_sky_brightens_towards_sun_and_horizon_and_nothing_shines_from_below() -> None:
+    haze, molecules = dome(sky.HAZE), dome(sky.MOLECULES)
+    assert haze.shape(SUN[:, None]) > 2 * haze.shape((SUN * [-1, -1, 1])[:, None])
+    assert molecules.horizon > molecules.shape(UP)[:, 0]
+    assert dome(*PATTERNS).shape(np.array([[0.0], [0.8], [-0.6]])).max() == 0
+
+
+def test_fog_is_the_same_everywhere() -> None:
+    fog = dome(sky.FOG)
+    np.testing.assert_allclose(fog.shape(sky.hemisphere(5, 7)[0]), 1 / np.pi, rtol=1e-6)
+    np.testing.assert_allclose(fog.horizon, 1 / np.pi, rtol=1e-6)
+
+
+def test_suns_disc_has_its_size() -> None:
+    # A fine fan of directions around the sun: the share within the disc tells its angular radius.
+    across = np.cross(SUN, [0, 0, 1.0])
+    angle = np.deg2rad(np.linspace(-1, 1, 2001))
+    fan = SUN[:, None] * np.cos(angle) + (across / np.linalg.norm(across))[:, None] * np.sin(angle)
+    assert dome(sky.HAZE).on_disc(fan).sum() == pytest.approx(2 * 0.2666 * 1000, abs=2)
+    assert pytest.approx(6.8e-5, rel=0.01) == sky.DISC_SR
+
+
+@pytest.mark.parametrize("cover", [0.15, 0.5, 0.85])
+def test_clouds_cover_about_what_they_should(cover: float) -> None:
+    high, _ = sky.hemisphere(60, 120)
+    opacity = [CloudField.draw(cover, np.random.default_rng(seed)).opacity(high).mean() for seed in range(12)]
+    assert np.mean(opacity) == pytest.approx(cover, abs=0.13)
+
+
+def test_cloud_field_is_standardised_and_seeded() -> None:
+    high, _ = sky.hemisphere(60, 120)
+    one, same, other = (CloudField.draw(0.5, np.random.default_rng(seed)).thickness(high) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0.5
+    assert 0.6 < one.std() < 1.4

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hsiutils.simulate import materials
-from hsiutils.simulate.pigments import WAVELENGTHS_NM
+from hsiutils.simulate.materials import SPLITS, WAVELENGTHS_NM, distinct_samples, families, reflectance, samples
 
 EXPECTED = (
     *("asphalt", "asphalt_patch", "parking", "sidewalk", "street_paint", "car_paint", "bare_metal", "glass", "tyre"),
@@ -12,60 +12,46 @@ EXPECTED = (
 )
 
 
-def at(spectra: np.ndarray, wavelength: float) -> np.ndarray:
-    return spectra[..., np.searchsorted(WAVELENGTHS_NM, wavelength)]
-
-
 def test_exactly_the_agreed_families() -> None:
     assert sorted(materials.NAMES) == sorted(EXPECTED)
-    assert list(materials.families().index) == list(materials.NAMES)
+    assert list(families().index) == list(materials.NAMES)
 
 
 @pytest.mark.parametrize("family", EXPECTED)
-def test_splits_are_disjoint_cover_everything_and_hold_two_samples_each(family: str) -> None:
-    ids, spectra = materials.samples(family)
-    parts = [materials.samples(family, split)[0] for split in materials.SPLITS]
-    assert sorted(sum(parts, ())) == sorted(ids)
-    assert len(set(ids)) == len(ids)
+def test_samples_are_physical_and_splits_disjoint_complete_and_of_two_samples_each(family: str) -> None:
+    ids, spectra = samples(family)
+    parts = [samples(family, split)[0] for split in SPLITS]
+    assert sorted(sum(parts, ())) == sorted(set(ids)) == sorted(ids)
     assert min(map(len, parts)) >= 2
     assert spectra.shape == (len(ids), 61)
-
-
-@pytest.mark.parametrize("family", EXPECTED)
-def test_reflectances_are_physical(family: str) -> None:
-    spectra = materials.samples(family)[1]
     assert np.isfinite(spectra).all()
-    assert spectra.min() >= 0
-    assert spectra.max() < 0.98
+    assert 0 <= spectra.min() <= spectra.max() < 0.98
 
 
 def test_no_measured_spectrum_serves_two_splits_through_two_families() -> None:
     seen: dict[str, str] = {}
     for family in EXPECTED:
-        for split in materials.SPLITS:
-            for name in materials.samples(family, split)[0]:
+        for split in SPLITS:
+            for name in samples(family, split)[0]:
                 assert seen.setdefault(name, split) == split
 
 
 def test_spectra_are_joined_by_name() -> None:
     library = earthlib.full_library
     for family in ("asphalt", "street_paint", "leaves", "soil", "bark"):
-        ids, spectra = materials.samples(family)
+        ids, spectra = samples(family)
         own = np.asarray(library.data)[library.names.index(ids[-1]), :61]
         np.testing.assert_allclose(spectra[-1], own, rtol=1e-6)
 
 
 def test_repeated_measurements_of_a_target_stay_together() -> None:
-    numbers = {
-        split: sorted(name for name in materials.samples("asphalt", split)[0] if name.startswith("rpae"))
-        for split in materials.SPLITS
-    }
+    numbers = {split: sorted(n for n in samples("asphalt", split)[0] if n.startswith("rpae")) for split in SPLITS}
     assert numbers["train"][-1] < numbers["val"][0] < numbers["val"][-1] < numbers["test"][0]
 
 
 def test_families_look_like_what_they_are() -> None:
     def mean(family: str, wavelength: float) -> float:
-        return float(at(materials.samples(family)[1], wavelength).mean())
+        return float(samples(family)[1][:, np.searchsorted(WAVELENGTHS_NM, wavelength)].mean())
 
     assert mean("leaves", 800) > 8 * mean("leaves", 670)
     assert mean("leaves", 550) > mean("leaves", 450)
@@ -76,21 +62,19 @@ def test_families_look_like_what_they_are() -> None:
     assert mean("water", 950) < 0.2 * mean("water", 570)
     assert mean("skin", 690) > 1.4 * mean("skin", 540)
     assert mean("tyre", 700) < 0.07
+    assert mean("glass", 1000) < mean("glass", 540), "green"
 
 
 def test_mixed_paint_keeps_to_its_split() -> None:
-    table = materials.families()
-    assert table.loc["car_paint", "kind"] == "measured pigments, mixed"
-    spectra = {split: materials.samples("car_paint", split)[1] for split in materials.SPLITS}
-    closest = np.abs(spectra["train"][:, None] - spectra["test"][None]).max(axis=2)
-    assert closest.min() > 1e-6
+    assert families().loc["car_paint", "kind"] == "measured pigments, mixed"
+    spectra = {split: samples("car_paint", split)[1] for split in SPLITS}
+    assert np.abs(spectra["train"][:, None] - spectra["test"][None]).max(axis=2).min() > 1e-6
 
 
 def test_reflectance_takes_any_number_and_repeats() -> None:
-    count = len(materials.samples("wood", "val")[0])
-    first = materials.reflectance("wood", 1, "val")
-    np.testing.assert_array_equal(first, materials.reflectance("wood", 1 + 7 * count, "val"))
-    np.testing.assert_array_equal(first, materials.samples("wood", "val")[1][1])
+    ids, spectra = samples("wood", "val")
+    for number in (1, 1 + 7 * len(ids)):
+        np.testing.assert_array_equal(reflectance("wood", number, "val"), spectra[1])
 
 
 @pytest.mark.parametrize(
@@ -100,4 +84,41 @@ def test_reflectance_takes_any_number_and_repeats() -> None:
 )  # fmt: skip
 def test_unknown_requests_are_refused(arguments: tuple[str, int, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        materials.reflectance(*arguments)
+        reflectance(*arguments)
+
+
+def test_measured_samples_are_distinct_and_none_is_modelled() -> None:
+    names, wavelength, spectra = distinct_samples(step_nm=2.0)
+    kind = families()["kind"]
+    assert set(kind[list(set(names))]) == {"measured"}
+    assert spectra.shape == (len(names), 301)
+    assert len(names) == len({name for family in kind.index[kind == "measured"] for name in samples(family)[0]})
+    at = np.isin(wavelength, WAVELENGTHS_NM)
+    np.testing.assert_allclose(spectra[names.index("asphalt")][at], samples("asphalt")[1][0])
+    assert "leaves" in distinct_samples(("measured", "canopy model"), 10.0)[0]
+
+
+def test_kubelka_munk_inverts_itself_and_knows_a_layer() -> None:
+    values = np.linspace(0.01, 1, 50)
+    np.testing.assert_allclose(materials.opaque_reflectance(materials.absorption_ratio(values)), values)
+    assert materials.absorption_ratio(0.5) == pytest.approx(0.25)
+
+
+def test_carbon_black_greys_a_white_coat_evenly() -> None:
+    coats = materials.achromatic_coats(np.full((1, 61), 0.5), 40, np.random.default_rng(0))
+    np.testing.assert_allclose(coats, coats[:, :1] * np.ones(61))
+    assert coats.min() < 0.06
+    assert coats.max() > 0.6
+
+
+def test_coloured_coat_has_its_pigments_hue() -> None:
+    red = np.where(WAVELENGTHS_NM > 600, 0.5, 0.08)[None]
+    coats = materials.coloured_coats(red, 20, np.random.default_rng(0))
+    assert np.all(coats[:, -1] > 1.5 * coats[:, 0])
+
+
+@pytest.mark.parametrize("name", ["cloths", "skins", "tyres", "glazings", "waters"])
+def test_models_are_seeded(name: str) -> None:
+    one, same, other = (getattr(materials, name)(5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-3

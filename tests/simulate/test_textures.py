@@ -1,13 +1,21 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.surfaces import Slot
-from hsiutils.simulate.textures import PLAIN, TEXTURES, on_plane, on_solids, texture_table
+from hsiutils.simulate.textures import TEXTURES, Noise, coordinates_on, texture_table, textured
 
 SLOTS = (Slot("grass", "dry_grass", 1), Slot("skin", None, 2), Slot("car_paint", "soil", 3))
 TABLE = texture_table(SLOTS)
 PLACES = np.random.default_rng(1).uniform(-30, 30, (3, 20_000)).astype(np.float32)
+
+
+def dressed(slot: int, place: Sequence[np.ndarray], spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    count = PLACES.shape[1]
+    numbers, spread = TABLE[:, np.full(count, slot)], np.full(count, spacing, np.float32)
+    return textured(numbers, tuple(place), spread, (2.3, 0.45))  # type: ignore[arg-type]
 
 
 def test_every_texture_is_of_a_material_that_exists() -> None:
@@ -15,16 +23,14 @@ def test_every_texture_is_of_a_material_that_exists() -> None:
 
 
 def test_table_holds_each_slot_s_numbers() -> None:
-    grass = TEXTURES["grass"]
-    assert TABLE[:, 0].tolist() == pytest.approx([grass.coarse, grass.medium, grass.fine, grass.mix, grass.mix_spread])
-    assert TABLE[0, 1] == pytest.approx(PLAIN.coarse)
+    assert TABLE[:, 0].tolist() == pytest.approx(TEXTURES["grass"])
+    assert TABLE[:, 1].tolist() == pytest.approx([0.05, 0.03, 0.03, 0, 0]), "a material without texture of its own"
     assert texture_table(()).shape == (5, 0)
 
 
 @pytest.mark.parametrize("slot", [0, 1, 2])
 def test_brightness_has_the_stated_spread_about_one(slot: int) -> None:
-    index = np.full(PLACES.shape[1], slot, dtype=np.int32)
-    brightness, mix = on_plane(TABLE, index, PLACES[0], PLACES[1], np.zeros(index.size, np.float32))
+    brightness, mix = dressed(slot, PLACES[:2], 0.0)
     assert brightness.mean() == pytest.approx(1, abs=0.03)
     assert brightness.std() == pytest.approx(np.linalg.norm(TABLE[:3, slot]), rel=0.25, abs=0.005)
     assert mix.mean() == pytest.approx(TABLE[3, slot], abs=0.05)
@@ -33,8 +39,7 @@ def test_brightness_has_the_stated_spread_about_one(slot: int) -> None:
 
 
 def test_far_away_only_the_coarse_octave_is_left() -> None:
-    index = np.zeros(PLACES.shape[1], dtype=np.int32)
-    brightness, _ = on_plane(TABLE, index, PLACES[0], PLACES[1], np.full(index.size, 0.5, np.float32))
+    brightness, _ = dressed(0, PLACES[:2], 0.5)
     assert brightness.std() == pytest.approx(TABLE[0, 0], rel=0.3)
 
 
@@ -43,11 +48,51 @@ def test_texture_on_things_does_not_depend_on_the_way_they_face_from(axis: int) 
     """It varies across a face, and not along its normal."""
     normals = np.zeros_like(PLACES)
     normals[axis] = -1
-    index = np.zeros(PLACES.shape[1], dtype=np.int32)
-    still = np.zeros(index.size, np.float32)
-    here, _ = on_solids(TABLE, index, PLACES, normals, still)
+    here, _ = dressed(0, coordinates_on(PLACES, normals), 0.0)
     for moved_axis in range(3):
         moved = PLACES.copy()
         moved[moved_axis] += 0.5
-        there, _ = on_solids(TABLE, index, moved, normals, still)
+        there, _ = dressed(0, coordinates_on(moved, normals), 0.0)
         assert np.allclose(here, there) == (moved_axis == axis)
+
+
+def test_noise_is_standardised_and_fixed_to_the_world() -> None:
+    value = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
+    assert value.mean() == pytest.approx(0, abs=0.1)
+    assert value.std() == pytest.approx(0.9, abs=0.15)
+    np.testing.assert_array_equal(value[:100], Noise(1).plane(PLACES[0, :100], PLACES[1, :100], 2.0))
+
+
+def test_seeds_and_periods_give_unrelated_fields() -> None:
+    one = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
+    for other in (Noise(2).plane(PLACES[0], PLACES[1], 2.0), Noise(1).plane(PLACES[0], PLACES[1], 3.0)):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
+
+
+def test_the_period_is_the_scale_on_which_it_changes() -> None:
+    here = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
+    near = Noise(1).plane(PLACES[0] + np.float32(0.05), PLACES[1], 2.0)
+    far = Noise(1).plane(PLACES[0] + np.float32(1.5), PLACES[1], 2.0)
+    assert np.corrcoef(here, near)[0, 1] > 0.98
+    assert abs(np.corrcoef(here, far)[0, 1]) < 0.4
+
+
+def test_it_is_continuous() -> None:
+    along = np.linspace(0, 20, 20_001, dtype=np.float32)
+    value = Noise(1).plane(along, np.zeros_like(along), 2.0)
+    assert np.abs(np.diff(value)).max() < 0.02
+
+
+def test_detail_that_the_rays_cannot_carry_fades() -> None:
+    full = Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.2).std()
+    half = Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.375).std()
+    assert half == pytest.approx(full / 2, rel=1e-3)
+    assert not Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.5).any()
+
+
+def test_space_noise_varies_along_every_axis() -> None:
+    here = Noise(1).space(PLACES, 1.0)
+    assert here.std() == pytest.approx(1, abs=0.1)
+    for axis in np.eye(3, dtype=np.float32):
+        there = Noise(1).space(PLACES + 1.7 * axis[:, None], 1.0)
+        assert abs(np.corrcoef(here, there)[0, 1]) < 0.4

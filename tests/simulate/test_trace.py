@@ -1,13 +1,28 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from miniature import HOUSE_V, NOON, SHAPE, road, scene, stage
 
-from hsiutils.data.classes import GLASS, MARKS, METAL, ROAD, SKY, STONE, VEGETATION, WATER
+from hsiutils.data.classes import (
+    FREQUENCIES,
+    GLASS,
+    HSI_DRIVE_CLASSES,
+    MARKS,
+    METAL,
+    ROAD,
+    SKY,
+    STONE,
+    VEGETATION,
+    VOID,
+    WATER,
+)
+from hsiutils.data.names import Conditions, name_table
 from hsiutils.simulate.builder import Pose, Stage, box
 from hsiutils.simulate.geometry import Ellipsoid
 from hsiutils.simulate.roads import Curve, Line
 from hsiutils.simulate.surfaces import Surfaces
-from hsiutils.simulate.trace import look
+from hsiutils.simulate.trace import build_surfaces, trace
 
 FOCAL = SHAPE[1] / 2 / np.tan(np.radians(21))
 HORIZON_ROW = SHAPE[0] / 2 - 0.5
@@ -15,15 +30,18 @@ MIDDLE = SHAPE[1] / 2 - 0.5
 
 
 def seen(on: Stage, **options: float) -> Surfaces:
-    return look(scene(on, **options), SHAPE, NOON, True)
+    return trace(scene(on, **options), SHAPE, NOON, True)
+
+
+def place_of_marks(label: np.ndarray, ahead: float) -> tuple[float, np.ndarray]:
+    """Distance of the row that sees the road about so far ahead, and its columns that show marks."""
+    row = round(HORIZON_ROW + FOCAL * 1.4 / ahead)
+    return 1.4 * FOCAL / (row - HORIZON_ROW), np.flatnonzero(label[row] == MARKS)
 
 
 @pytest.mark.parametrize("ahead", [8.0, 15.0, 30.0])
 def test_a_lane_line_lies_in_the_column_that_its_offset_says(ahead: float) -> None:
-    label = seen(stage()).label
-    row = round(HORIZON_ROW + FOCAL * 1.4 / ahead)
-    distance = 1.4 * FOCAL / (row - HORIZON_ROW)
-    columns = np.flatnonzero(label[row] == MARKS)
+    distance, columns = place_of_marks(seen(stage()).label, ahead)
     assert columns.mean() == pytest.approx(MIDDLE + FOCAL * 2.0 / distance, abs=0.6)
     assert columns.size == pytest.approx(FOCAL * 0.2 / distance, abs=1)
 
@@ -31,10 +49,7 @@ def test_a_lane_line_lies_in_the_column_that_its_offset_says(ahead: float) -> No
 def test_a_bend_moves_the_line_by_half_its_curvature_times_distance_squared() -> None:
     on = stage()
     made = road(on, Curve(curvature=1 / 200), (Line(0.0, 0.3),))
-    label = look(scene(on, made), SHAPE, NOON, True).label
-    row = round(HORIZON_ROW + FOCAL * 1.4 / 25)
-    distance = 1.4 * FOCAL / (row - HORIZON_ROW)
-    columns = np.flatnonzero(label[row] == MARKS)
+    distance, columns = place_of_marks(trace(scene(on, made), SHAPE, NOON, True).label, 25)
     assert columns.mean() == pytest.approx(MIDDLE + FOCAL * distance / 400, abs=1)
 
 
@@ -44,12 +59,6 @@ def test_strips_have_their_labels_from_the_middle_outwards() -> None:
     right = row[SHAPE[1] // 2 :]
     order = [int(code) for i, code in enumerate(right) if i == 0 or code != right[i - 1]]
     assert order == [ROAD, MARKS, ROAD, STONE, VEGETATION]
-
-
-def test_depth_of_the_ground_is_the_length_of_the_ray() -> None:
-    surfaces = seen(stage())
-    on_road = surfaces.label == ROAD
-    np.testing.assert_allclose(surfaces.depth_m[on_road], (-1.4 / surfaces.direction[2])[on_road], rtol=1e-4)
 
 
 def test_sky_above_hills_of_their_angular_height() -> None:
@@ -63,33 +72,29 @@ def test_sky_above_hills_of_their_angular_height() -> None:
     assert set(np.unique(surfaces.object_id)) == {0, 1, 2}
 
 
-def test_a_thing_hides_the_ground_and_stands_in_front_of_the_hills() -> None:
+def test_things_hide_what_is_behind_them_at_their_distance() -> None:
     on = stage()
-    thing = on.thing()
-    on.add(box(Pose(0, 12), (-1, 1, 0, 1), 0, 3), on.slot("bare_metal", METAL), thing)
+    for x, slot in ((0, on.slot("bare_metal", METAL)), (5.5, on.slot("brick", STONE))):
+        on.begin()
+        on.add(box(Pose(x, 12), (-1, 1, 0, 1), 0, 3), slot)
     surfaces = seen(on)
-    body = surfaces.object_id == thing
+    body = surfaces.object_id == 3
     rows, columns = np.nonzero(body)
     assert columns.mean() == pytest.approx(MIDDLE, abs=0.5)
     assert rows.max() == pytest.approx(HORIZON_ROW + FOCAL * 1.4 / 12, abs=1)
     assert rows.min() == pytest.approx(HORIZON_ROW - FOCAL * 1.6 / 12, abs=1)
     assert np.all(surfaces.label[body] == METAL)
     np.testing.assert_allclose((surfaces.depth_m * surfaces.direction[1])[body], 12, rtol=1e-3)
-
-
-def test_things_on_the_pavement_stand_behind_its_kerb_s_edge() -> None:
-    on = stage()
-    thing = on.thing()
-    on.add(box(Pose(5, 12), (-0.5, 0.5, 0, 1), 0, 3), on.slot("brick", STONE), thing)
-    rows, _ = np.nonzero(seen(on).object_id == thing)
-    assert rows.max() == pytest.approx(HORIZON_ROW + FOCAL * (1.4 - 0.12) / 12, abs=1)
+    on_road = surfaces.label == ROAD
+    np.testing.assert_allclose(surfaces.depth_m[on_road], (-1.4 / surfaces.direction[2])[on_road], rtol=1e-4)
+    rows, _ = np.nonzero(surfaces.object_id == 4)
+    assert rows.max() == pytest.approx(HORIZON_ROW + FOCAL * (1.4 - 0.12) / 12, abs=1), "behind the kerb's edge"
 
 
 def test_normals_are_unit_and_face_the_camera() -> None:
     on = stage()
-    thing = on.thing()
-    on.add(box(Pose(-3, 12, 0.5), (-1, 1, 0, 1), 0, 3), on.slot("brick", STONE), thing)
-    on.add(Ellipsoid(np.array([3.0, 15, 2]), np.array([2.0, 2, 2])), on.slot("leaves", 3), on.thing(), porosity=0.3)
+    on.add(box(Pose(-3, 12, 0.5), (-1, 1, 0, 1), 0, 3), on.slot("brick", STONE))
+    on.add(Ellipsoid(np.array([3.0, 15, 2]), np.array([2.0, 2, 2])), on.slot("leaves", 3), porosity=0.3)
     surfaces = seen(on)
     met = surfaces.slot >= 0
     np.testing.assert_allclose(np.linalg.norm(surfaces.normal[:, met], axis=0), 1, atol=1e-3)
@@ -99,11 +104,7 @@ def test_normals_are_unit_and_face_the_camera() -> None:
 
 def test_labels_are_those_of_the_slots() -> None:
     on = stage()
-    on.add(
-        box(Pose(HOUSE_V, 9), (0, 4, 0, 20), 0, 5),
-        (0, 0, on.slot("glass", GLASS), 0, on.slot("brick", STONE), 0),
-        on.thing(),
-    )
+    on.add(box(Pose(HOUSE_V, 9), (0, 4, 0, 20), 0, 5), (0, 0, on.slot("glass", GLASS), 0, on.slot("brick", STONE), 0))
     surfaces = seen(on)
     labels = np.array([*on.labels, SKY])
     np.testing.assert_array_equal(surfaces.label, labels[surfaces.slot])
@@ -112,11 +113,11 @@ def test_labels_are_those_of_the_slots() -> None:
 
 def test_open_ground_sees_the_whole_sky_and_a_free_wall_half() -> None:
     on = stage()
-    thing = on.thing()
-    on.add(box(Pose(0, 20), (-2, 2, 0, 1), 0, 3), on.slot("brick", STONE), thing)
+    on.begin()
+    on.add(box(Pose(0, 20), (-2, 2, 0, 1), 0, 3), on.slot("brick", STONE))
     surfaces = seen(on)
     assert np.median(surfaces.sky_view[surfaces.label == ROAD]) > 0.97
-    assert np.median(surfaces.sky_view[surfaces.object_id == thing]) == pytest.approx(0.5, abs=0.02)
+    assert np.median(surfaces.sky_view[surfaces.object_id == 3]) == pytest.approx(0.5, abs=0.02)
     assert surfaces.sky_view.min() >= 0
     assert surfaces.sky_view.max() <= 1
 
@@ -130,3 +131,94 @@ def test_rain_leaves_a_film_and_puddles_that_are_water() -> None:
     assert {wet.slots[i].material for i in np.unique(wet.slot[puddle])} == {"water"}
     assert wet.water[wet.label == ROAD].mean() == pytest.approx(0.4, abs=0.1)
     assert not wet.water[wet.label == SKY].any()
+
+
+def test_sides_turned_away_are_dark_and_sunny_sides_do_not_shade_themselves() -> None:
+    on = stage()
+    on.begin()
+    on.add(box(Pose(0, 12), (-1.5, 1.5, -1, 1), 0, 2.5), on.slot("brick", 6))
+    for azimuth, expected in ((180, 1.0), (160, 1.0), (0, 0.0)):
+        turn, up = np.radians(azimuth), np.radians(30)
+        sun = np.array([np.sin(turn) * np.cos(up), np.cos(turn) * np.cos(up), np.sin(up)])
+        surfaces = trace(scene(on), SHAPE, sun, True)
+        assert surfaces.sun_visible[surfaces.object_id == 3].mean() == pytest.approx(expected, abs=0.01)
+
+
+SUN = np.array([0.5, 0.5, np.sqrt(0.5)])
+RAYS = (60, 120)
+
+
+def build(name: str, seed: int = 0, shape: tuple[int, int] = RAYS, direct_light: bool = True) -> Surfaces:
+    return build_surfaces(Conditions.parse(name), seed, shape, SUN, direct_light)
+
+
+def arrays(surfaces: Surfaces) -> dict[str, np.ndarray]:
+    return {key: value for key, value in vars(surfaces).items() if isinstance(value, np.ndarray)}
+
+
+def test_shapes_and_types_are_as_promised() -> None:
+    surfaces = build("nf4321_001")
+    types = {"slot": np.int32, "label": np.uint8, "object_id": np.int32}
+    for key, value in arrays(surfaces).items():
+        assert value.dtype == types.get(key, np.float32), key
+        assert value.shape == ((3, *RAYS) if key in ("direction", "normal") else RAYS), key
+        assert np.all(np.isfinite(value)) or key == "depth_m", key
+
+
+@pytest.mark.parametrize("name", ["nf4121_001", "nf3122_002", "nf2333_003", "nf1412_004"])
+def test_every_quantity_is_in_its_range(name: str) -> None:
+    surfaces = build(name)
+    for values in (surfaces.sun_visible, surfaces.sky_view, surfaces.mix, surfaces.water):
+        assert values.min() >= 0
+        assert values.max() <= 1 + 1e-5
+    assert surfaces.brightness.min() > 0.1
+    assert surfaces.brightness.mean() == pytest.approx(1, abs=0.1)
+    assert surfaces.slot.max() < len(surfaces.slots)
+    np.testing.assert_array_equal(surfaces.slot < 0, np.isinf(surfaces.depth_m))
+
+
+def test_scenes_are_functions_of_seed_and_name() -> None:
+    scenes = [build(name, seed) for name, seed in (("nf4321_001", 0), ("nf4321_001", 1), ("nf4321_002", 0))]
+    again = build("nf4321_001")
+    assert scenes[0].slots == again.slots
+    for key, value in arrays(scenes[0]).items():
+        assert value.tobytes() == getattr(again, key).tobytes(), key
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (scenes[one].label != scenes[other].label).mean() > 0.1
+
+
+def test_light_does_not_change_what_is_there() -> None:
+    lit, dim = build("nf4121_001"), build("nf4121_001", direct_light=False)
+    assert not dim.sun_visible.any()
+    for key, value in arrays(lit).items():
+        if key != "sun_visible":
+            np.testing.assert_array_equal(value, getattr(dim, key), key)
+
+
+def test_more_rays_show_the_same_picture() -> None:
+    coarse, fine = build("nf3122_002"), build("nf3122_002", shape=(180, 360))
+    # The middle ray of every 3 x 3 block is the coarse ray.
+    assert (fine.label[1::3, 1::3] == coarse.label).mean() > 0.98
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (10, 0), (10,)])
+def test_an_empty_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        build("nf4121_001", shape=shape)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sun", [(0.0, 0, 2), (0.0, 1), (np.nan, 0, 1)])
+def test_a_sun_without_direction_is_refused(sun: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="sun"):
+        build_surfaces(Conditions.parse("nf4121_001"), 0, RAYS, np.array(sun), True)
+
+
+def test_scenes_are_unlike_and_class_shares_those_of_hsi_drive() -> None:
+    """Over a stratified sample of the real names, each share within a factor of two."""
+    labels = [build(name, shape=(30, 60), direct_light=False).label for name in name_table().index[::20]]
+    alike = [(a == b).mean() for i, a in enumerate(labels) for b in labels[:i]]
+    assert max(alike) < 0.97
+    assert np.mean(alike) < 0.85
+    counts = Counter(HSI_DRIVE_CLASSES.merge(np.stack(labels)).ravel().tolist())
+    share = np.array([counts[index] for index in range(5)]) / (counts.total() - counts[VOID])
+    assert np.all((share / FREQUENCIES > 0.5) & (share / FREQUENCIES < 2)), share

@@ -3,8 +3,7 @@ import pytest
 
 from hsiutils.data.classes import MARKS
 from hsiutils.data.names import Conditions
-from hsiutils.simulate.compose import compose
-from hsiutils.simulate.geometry import Cylinder
+from hsiutils.simulate.compose import Horizon, compose
 from hsiutils.simulate.materials import NAMES
 
 KINDS = ["nf4121_001", "nf3122_002", "nf2123_003", "nf1331_004", "nf4332_005", "nf1413_006"]
@@ -17,30 +16,24 @@ def conditions(request: pytest.FixtureRequest) -> Conditions:
 
 def test_the_camera_drives_in_a_lane_of_its_own_direction(conditions: Conditions) -> None:
     for seed in range(15):
-        corridor = compose(conditions, seed).corridor
-        v, direction = corridor.lanes[corridor.own]
-        here = corridor.road.curve.across(np.zeros(1, np.float32), np.zeros(1, np.float32))[0]
+        road = compose(conditions, seed).road
+        v, direction = road.lanes[road.own]
+        here = road.curve.across(np.zeros(1, np.float32), np.zeros(1, np.float32))[0]
         assert direction == 1
         assert abs(here - v) <= 0.31
-
-
-def test_oncoming_traffic_keeps_to_the_left(conditions: Conditions) -> None:
-    """Right-hand traffic: everybody who comes towards the camera is to the left of it."""
-    for seed in range(15):
-        lanes = compose(conditions, seed).corridor.lanes
-        assert [v for v, _ in lanes] == sorted(v for v, _ in lanes)
-        assert [direction for _, direction in lanes] == sorted(direction for _, direction in lanes)
+        # Right-hand traffic: everybody who comes towards the camera is to the left of it.
+        places, directions = zip(*road.lanes, strict=True)
+        assert list(places) == sorted(places)
+        assert list(directions) == sorted(directions)
 
 
 def test_strips_are_in_order_and_lanes_are_on_asphalt(conditions: Conditions) -> None:
     for seed in range(15):
-        corridor = compose(conditions, seed).corridor
-        road = corridor.road
+        road = compose(conditions, seed).road
         assert np.all(np.diff(road.edges) > -1e-6)
-        assert len(road.zones) == road.edges.size + 1
-        lanes = np.array(road.lanes, np.float32)
-        kinds = {road.all_zones[i].kind for i in road.zone(np.full_like(lanes, 500), lanes)}
-        assert kinds == {"asphalt"}
+        assert len(road.zones) == road.edges.size + 2
+        lanes = np.array([v for v, _ in road.lanes], np.float32)
+        assert {road.zones[i].kind for i in road.zone(np.full_like(lanes, 500), lanes)} == {"asphalt"}
 
 
 def test_only_known_materials_and_codes(conditions: Conditions) -> None:
@@ -90,8 +83,40 @@ def test_towns_have_houses_and_highways_rails() -> None:
     assert "sidewalk" not in materials("3")
 
 
-def test_many_poles_stand_upright() -> None:
-    parts = compose(Conditions.parse("nf4121_001"), 0).stage.parts
-    poles = [p.solid for p in parts if isinstance(p.solid, Cylinder) and p.solid.end[2] - p.solid.start[2] > 4]
-    assert poles
-    assert all(np.linalg.norm((pole.end - pole.start)[:2]) < 3 for pole in poles)
+EYE = np.array([[0.0], [0.0], [1.4]], np.float32)
+
+
+def test_flat_skyline_is_met_up_to_its_height() -> None:
+    hills = Horizon(300.0, 20.0, 0.0, (7,), seed=1)
+    direction = np.array([[0, 0, 3], [1, 1, 4], [18.0 / 300, 19.0 / 300, 5 * 18 / 300]], np.float32)
+    t, slot = hills.meet(EYE, direction)
+    assert t[0] == pytest.approx(300)
+    assert np.isinf(t[1])
+    assert t[2] == pytest.approx(60), "the ring is round"
+    assert slot[0] == 7
+
+
+def test_a_rough_skyline_differs_by_azimuth_and_seed() -> None:
+    azimuth = np.linspace(-0.4, 0.4, 200)
+    direction = np.stack([np.sin(azimuth), np.cos(azimuth), np.full_like(azimuth, 0.05)]).astype(np.float32)
+    one, other = (np.isfinite(Horizon(300.0, 16.0, 8.0, (1,), seed).meet(EYE, direction)[0]) for seed in (3, 77))
+    assert 0 < one.mean() < 1
+    assert (one != other).any()
+
+
+def test_slots_rise_from_the_foot_to_the_crest() -> None:
+    hills = Horizon(300.0, 40.0, 0.0, (1, 2, 3), seed=1)
+    azimuth = np.linspace(-0.5, 0.5, 500)
+
+    def mean_slot(height: float) -> float:
+        direction = np.stack([np.sin(azimuth), np.cos(azimuth), 0 * azimuth + (height - 1.4) / 300])
+        return float(hills.meet(EYE, direction.astype(np.float32))[1].mean())
+
+    assert mean_slot(1.0) < mean_slot(15.0) < mean_slot(38.0)
+
+
+def test_brightness_varies_about_one() -> None:
+    points = np.random.default_rng(0).uniform((-150, 250, 0), (150, 260, 30), (5000, 3)).T.astype(np.float32)
+    brightness = Horizon(300.0, 40.0, 0.0, (1,), 1).brightness(points)
+    assert brightness.mean() == pytest.approx(1, abs=0.1)
+    assert brightness.std() > 0.1
