@@ -92,8 +92,7 @@ def layer_pages(maps: Mapping[str, xr.Dataset]) -> hv.HoloMap:
 
     Parameters
     ----------
-    maps : scene -> `hsiutils.paper.activations.layer_maps`. Cells of coarse layers are drawn as squares of several
-        pixels.
+    maps : scene -> before and after, (channel, y, x). Cells of coarse layers are drawn as squares of several pixels.
     """
     count, *shape = next(iter(maps.values()))["after"].shape
     step = thinning(2 * len(maps) * count, (shape[0], shape[1]))
@@ -148,7 +147,7 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
     Parameters
     ----------
     each : (variant, seed)
-    bounds : mean, low and high by variant, of `hsiutils.paper.activations.by_variant`.
+    bounds : mean, low and high by variant.
     x, y : axis labels with their units.
     """
     names = [str(name) for name in each["variant"].values]

@@ -45,7 +45,9 @@ def cascade(survived: xr.DataArray) -> Any:
     ----------
     survived : (method, layer) rank correlation, layer from the head down.
     """
-    curves = {name: (range(survived.sizes["layer"]), survived.sel(method=name)) for name in survived["method"].values}
+    # A parameter of `sel` is called method, too.
+    steps = range(survived.sizes["layer"])
+    curves = {str(name): (steps, survived.sel({"method": name})) for name in survived["method"].values}
     return lines(
         curves,
         "redrawn from the head down to (layer)",

@@ -82,7 +82,12 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 
 
 def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
-    """`hsiutils.paper.activations.findings` with one row a statement: its difference, both intervals and verdicts."""
+    """Differences with one row a statement: its difference, both intervals and verdicts.
+
+    Parameters
+    ----------
+    findings : a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
+    """
     rows = []
     for words, pair in findings.groupby("statement", sort=False):
         row: dict[str, object] = {"statement": words}
@@ -96,7 +101,14 @@ def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranges(figures: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
-    """`hsiutils.paper.activations.by_variant` in two columns of text.
+    """Figures of every variant in two columns of text.
+
+    Parameters
+    ----------
+    figures : mean, least, most (over seeds), low, high (over scenes), by variant.
+    label : name of the first column.
+    scale : that the figures are multiplied by.
+    digits : behind the point.
 
     Returns
     -------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from planted import DEAD, NOISE, RED_EDGE, planted, scenes, trained_like
+from planted import DEAD, NOISE, RED_EDGE, Counted, planted, scenes, trained_like
 
 from hsiutils.analysis.activations import activation_maps
 from hsiutils.analysis.correlation import Correlated, Source, assign, counterparts, matched_matrix, moments
@@ -185,13 +185,6 @@ def test_wrong_requests_are_clear_errors():
 
 
 def test_networks_and_nulls_share_images_and_forward_passes():
-    class Counted(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            self.reads += 1
-            return super().__getitem__(index)
-
     pairs, passes = Counted(scenes(3)), []
     one, other = lively(0), lively(1)
     one.register_forward_hook(lambda *_: passes.append(1))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from planted import DEAD, NOISE, SKY, VEGETATION, planted, scene, scenes, sums, trained_like
+from planted import DEAD, NOISE, SKY, VEGETATION, Counted, planted, scene, scenes, sums, trained_like
 
 from hsiutils.analysis.activations import activation_maps, head_table, observe, region_sums
 from hsiutils.analysis.activations import contributions as head_contributions
@@ -72,13 +72,6 @@ def test_a_head_that_does_not_add_up_is_seen():
 
 
 def test_each_scene_is_read_once_for_each_input():
-    class Counted(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            self.reads += 1
-            return super().__getitem__(index)
-
     pairs = Counted(scenes(2))
     survey([Subject(planted(), pairs), Subject(trained_like(), pairs)])
     assert pairs.reads == 2

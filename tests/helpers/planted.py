@@ -89,3 +89,13 @@ def trained_like(seed=0, channels=3, depth=2, filters=4):
 def sums(model, pairs, kind="head", names=None):
     """What `survey` keeps of one network on some scenes."""
     return survey([Subject(model, pairs)], names)[0][kind]
+
+
+class Counted(list):
+    """Scenes that know how often one was read."""
+
+    reads = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return super().__getitem__(index)

@@ -1,8 +1,9 @@
 import holoviews as hv
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from hsiutils.plots.attribution import band_pages, contribution_spectra
+from hsiutils.plots.attribution import band_pages, cascade, contribution_spectra, methods_table, residual_pages
 
 WAVELENGTHS = [800.0, 600.0, 700.0]
 
@@ -41,3 +42,37 @@ def test_pages_go_up_the_spectrum_on_one_scale():
     assert columns <= 8
     blue, red = picture.dimension_values(4).mean(), picture.dimension_values(2).mean()
     assert blue > red  # speaks against
+
+
+def test_residuals_have_a_page_a_method_and_a_tile_a_class():
+    names = {"method": ["CAM", "GradCAM"], "class": ["Road"]}
+    shares = xr.DataArray(np.zeros((2, 1, 120, 60)), names, ("method", "class", "y", "x"))
+    shares[1] = 1
+    chart = residual_pages(shares, np.full((120, 60, 3), 9, dtype=np.uint8))
+    assert list(chart.keys()) == ["CAM", "GradCAM"]
+    assert chart["CAM"].Labels.I.data.iloc[:, 2].tolist() == ["scene", "Road"]
+    assert chart["CAM"].RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 40)  # every third pixel
+    white, red = (
+        [chart[name].RGB.I.dimension_values(channel, flat=False)[20, 30] for channel in (2, 4)]
+        for name in ("CAM", "GradCAM")
+    )
+    assert min(white) > 240
+    assert red[0] > red[1]
+
+
+def test_the_cascade_goes_down_the_layers_with_a_curve_a_method():
+    left = xr.DataArray(
+        [[1.0, 0.5], [1.0, 0.9]], {"method": ["CAM", "GradCAM"], "layer": ["head", "base"]}, ("method", "layer")
+    )
+    chart = cascade(left)
+    assert chart.Curve.GradCAM.dimension_values(1).tolist() == [1.0, 0.9]
+    assert hv.renderer("bokeh").get_plot(chart).state.below[0].major_label_overrides == {0: "head", 1: "base"}
+
+
+def test_methods_stand_by_rising_residual():
+    names = ["residual", "sanity", "class_sensitivity", "faithfulness", "band_faithfulness", "seconds"]
+    board = xr.Dataset({name: ("method", [2.0, 1.0]) for name in names}, {"method": ["GradCAM", "CAM"]})
+    table = methods_table(board)
+    assert table["method"].tolist() == ["CAM", "GradCAM"]
+    assert list(table) == ["method", "residual", "redrawn", "classes", "in - out", "bands", "seconds"]
+    assert isinstance(table, pd.DataFrame)
