@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "data": ["zarr"],
     "simulate": ["simulate"],
-    "paper": ["simulate", "book"],
+    "paper": ["simulate"],
     "book": ["simulate", "book"],
     "__main__": ["simulate", "book"],
 }

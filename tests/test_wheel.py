@@ -149,7 +149,7 @@ def test_the_base_library_imports_without_the_extras(python) -> None:
     ("extra", "code"),
     [
         ("simulate", "import hsiutils.simulate.frame"),
-        ("book", "import hsiutils.paper.run"),
+        ("simulate", "import hsiutils.paper.run"),
         ("book", "import hsiutils.book.chapters"),
         ("zarr", "from hsiutils.data.export import to_zarr; to_zarr(None, 'x')"),
     ],

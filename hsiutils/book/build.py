@@ -4,7 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -51,18 +51,30 @@ def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True
     """
     ledger = [path for path in notebooks if "hsiutils.paper.claims" in imported_modules(path)]
     others = [path for path in notebooks if path not in ledger]
-    at_a_time = min(workers(), len(notebooks))
-    context = multiprocessing.get_context("spawn")
     done: dict[Path, Path] = {}
-    bar = tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress)
-    with bar, ProcessPoolExecutor(at_a_time, context, initializer=_share_cores, initargs=(at_a_time,)) as pool:
+    with tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress) as bar:
         for group in (others, ledger):
-            waiting = {pool.submit(executed_chapter, path, run): path for path in group}
-            for finished in as_completed(waiting):
-                done[waiting[finished]] = finished.result()
+            for path, made in _executed(group, run):
+                done[path] = made
                 bar.update()
-                bar.set_postfix_str(waiting[finished].stem)
+                bar.set_postfix_str(path.stem)
     return {f"{path.parent.name}/{path.name}": done[path] for path in notebooks}
+
+
+def _executed(notebooks: Sequence[Path], run: Run) -> Iterator[tuple[Path, Path]]:
+    """Each chapter and where it is run: those that are there at once, the others as they get ready."""
+    asked = {path: _request(path, run) for path in notebooks}
+    there = {path: made for path, request in asked.items() if (made := store.find("chapter", **request))}
+    yield from ((path, made.folder / path.name) for path, made in there.items())
+    missing = [path for path in notebooks if path not in there]
+    if not missing:
+        return
+    at_a_time = min(workers(), len(missing))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_a_time, context, initializer=_share_cores, initargs=(at_a_time,)) as pool:
+        waiting = {pool.submit(executed_chapter, path, run): path for path in missing}
+        for finished in as_completed(waiting):
+            yield waiting[finished], finished.result()
 
 
 def _share_cores(at_a_time: int) -> None:
@@ -72,13 +84,17 @@ def _share_cores(at_a_time: int) -> None:
 
 def executed_chapter(notebook: Path, run: Run) -> Path:
     """Return the chapter run with these settings, running it if anything it depends on changed."""
+    return store.artefact("chapter", **_request(notebook, run)).folder / notebook.name
+
+
+def _request(notebook: Path, run: Run) -> dict[str, Any]:
+    """What runs a chapter, and what that depends on, as the store asks for it."""
     parameters = chapter_parameters(notebook, run)
     inputs: dict[str, Any] = {"cells": sources(notebook), "parameters": parameters, "data": run.data_key}
     if run.weights is not None:
         inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
     build = partial(run_into, source=notebook, parameters=parameters)
-    made = store.artefact("chapter", build, inputs, uses=imported_modules(notebook))
-    return made.folder / notebook.name
+    return {"build": build, "inputs": inputs, "uses": imported_modules(notebook)}
 
 
 def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def imported_modules(notebook: Path) -> tuple[str, ...]:
             found |= {_module_of(node.module, alias.name) for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
             found.add(_module_of("hsiutils", node.attr))
-    return tuple(sorted(found))
+    return tuple(sorted(found - {"hsiutils"}))
 
 
 def _module_of(package: str, name: str) -> str:

@@ -9,16 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bokeh
-import panel
 import yaml
-from jupyter_book import __version__ as jupyter_book_version
-from sphinx.application import Sphinx
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _BOKEH = ("bokeh.min.js", "bokeh-widgets.min.js", "bokeh-tables.min.js")
-_CDN = f"https://cdn.holoviz.org/panel/{panel.__version__}/dist/"
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
 
@@ -39,6 +37,10 @@ def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     SiteError
         If jupyter-book fails or warns; its last lines are in the message.
     """
+    # These take a second to import, and only a site that changed needs them.
+    from jupyter_book import __version__ as jupyter_book
+    from sphinx import __version__ as sphinx
+
     # Built from a copy: jupyter-book would otherwise execute, scan and write beside the committed notebooks.
     source = folder / "source"
     for name, path in pages.items():
@@ -50,7 +52,7 @@ def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise SiteError(f"jupyter-book {jupyter_book_version} could not build the pages:\n{tail}")
+        raise SiteError(f"jupyter-book {jupyter_book} with Sphinx {sphinx} could not build the pages:\n{tail}")
     (folder / "_build" / "html").replace(folder / "html")
     shutil.rmtree(folder / "_build")
     shutil.rmtree(source)
@@ -63,7 +65,7 @@ def _never_execute(config: Path) -> None:
     config.write_text(yaml.safe_dump(settings))
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Connect to Sphinx."""
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", _copy_scripts)
@@ -71,7 +73,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _copy_scripts(app: Sphinx) -> None:
+def _copy_scripts(app: "Sphinx") -> None:
+    import bokeh
+    import panel
+
     static = Path(app.outdir) / "_static"
     bokeh_js = Path(bokeh.__file__).parent / "server" / "static" / "js"
     panel_dist = Path(panel.__file__).parent / "dist"
@@ -99,14 +104,16 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _on_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+def _on_page(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     # sphinx-thebe names its network address on every page, though no page offers live code.
     # (In place: add_js_file below appends to this very list.)
     context["script_files"][:] = [file for file in context["script_files"] if "thebe" not in _text(file)]
     if "Bokeh" not in context.get("body", ""):
         return
-    local = context["pathto"]("_static/panel/", 1)
-    context["body"] = context["body"].replace(_CDN, local)
+    from panel import __version__ as panel
+
+    network = f"https://cdn.holoviz.org/panel/{panel}/dist/"
+    context["body"] = context["body"].replace(network, context["pathto"]("_static/panel/", 1))
     for name in (*(f"bokeh/{name}" for name in _BOKEH), "panel/panel.min.js"):
         app.add_js_file(name)
 

@@ -121,6 +121,11 @@ def artefacts(
     return _made([describe(kind, build, own) for own in inputs], build, resumable, root)
 
 
+def find(kind: str, build: Callable[..., None], inputs: Mapping[str, Any], uses: Iterable[str] = ()) -> Artefact | None:
+    """The artefact of these inputs if it is there and intact, else None; parameters as in `artefact`."""
+    return load(default_root() / kind / _digest(describe(kind, build, inputs, uses)))
+
+
 def describe(
     kind: str, build: Callable[..., None], inputs: Mapping[str, Any], uses: Iterable[str] = (), package: Path = PACKAGE
 ) -> dict[str, Any]:

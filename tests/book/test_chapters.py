@@ -109,7 +109,7 @@ def test_imports_are_found_as_modules(project):
 
 def test_names_of_the_front_door_are_found_where_they_stand(project):
     path = chapter(project, "import hsiutils as hu\nfrom hsiutils import Classes\nhu.reflectance_cube")
-    assert imported_modules(path) == ("hsiutils", "hsiutils.data.classes", "hsiutils.data.raw")
+    assert imported_modules(path) == ("hsiutils.data.classes", "hsiutils.data.raw")
 
 
 def test_outputs_are_not_what_a_chapter_is(project, tmp_path):
