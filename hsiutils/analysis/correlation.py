@@ -21,7 +21,7 @@ Shuffle = Literal["none", "moved", "other scene"]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Features:
     """One network, the scenes as it is given them, and how to break their common order for a null.
 
     Attributes
@@ -45,7 +45,7 @@ class Source:
 
 
 def moments(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Features],
     layer: str | None = None,
     after: bool = True,
     names: Sequence[str] | None = None,
@@ -100,7 +100,7 @@ def moments(
     return xr.Dataset(data, {**sums.coords, "scene": labels}).assign_attrs(layer=layer or "last", after=after)
 
 
-def _observed(source: Source, place: int, layer: str | None, after: bool, passes: dict[Any, Any]) -> Maps:
+def _observed(source: Features, place: int, layer: str | None, after: bool, passes: dict[Any, Any]) -> Maps:
     """Activations of one scene. Networks and their nulls share images and forward passes, kept in `passes`."""
     image, maps = (id(source.scenes), place), (id(source.model), id(source.scenes), place)
     if image not in passes:
@@ -111,7 +111,7 @@ def _observed(source: Source, place: int, layer: str | None, after: bool, passes
     return np.asarray(passes[maps])
 
 
-def _shuffled(maps: Maps, source: Source, draw: np.random.Generator) -> Maps:
+def _shuffled(maps: Maps, source: Features, draw: np.random.Generator) -> Maps:
     if source.shuffle != "moved":
         return maps
     rows, columns = (int(draw.integers(size // 4, max(size // 4, 3 * size // 4) + 1)) for size in maps.shape[1:])

@@ -21,8 +21,6 @@ RESAMPLES = 200
 CHANCE = 0.95
 """Quantile of the matches with another scene's maps above which a channel counts as present in a network."""
 _TRAINED = ["another seed", "another input"]
-Network = tuple[str, int]
-"""Variant and seed."""
 
 
 def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
@@ -58,7 +56,8 @@ def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequ
     return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
 
 
-def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, Network, Network, str]]:
+def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, tuple[str, int], tuple[str, int], str]]:
+    """Kind, two networks (variant, seed), and how the second is shuffled."""
     networks = [(name, seed) for name in variants for seed in seeds]
     trained = [
         ("another seed" if one[0] == other[0] else "another input", one, other, "none")

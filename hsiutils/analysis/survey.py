@@ -28,28 +28,21 @@ from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock
 PARTS = ("upsampled", "skip", "bias")
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """One network and the scenes as it is given them; subjects of one input share the same object of scenes."""
-
-    model: UNet
-    scenes: LabelledScenes
-
-
 def survey(
-    subjects: Sequence[Subject], names: Sequence[str] | None = None, reach: int = REACH
+    networks: Sequence[tuple[UNet, LabelledScenes]], names: Sequence[str] | None = None, reach: int = REACH
 ) -> list[dict[str, xr.Dataset]]:
     """Look at every scene once with every network.
 
     Parameters
     ----------
-    subjects : networks of the same classes, with the same scenes in the same order.
+    networks : of the same classes, each with the scenes as it is given them, the same in the same order. Networks of
+        one input share the same object of scenes, which is then read once.
     names : one a scene; None numbers them.
     reach : largest distance to a border that is looked at, pixels.
 
     Returns
     -------
-    For each subject, by kind, with the dimension scene first:
+    For each network, by kind, with the dimension scene first:
 
     - head: `hsiutils.analysis.activations.region_sums` over the true classes of what the head reads, with the head's
       weight and bias, and gap (scene), the largest |logit - (contributions + bias)| relative to the scene's largest
@@ -61,28 +54,28 @@ def survey(
     Raises
     ------
     ValueError
-        If there is no subject, or they differ in their classes, in the number of their scenes or in their labels.
+        If there is no network, or they differ in their classes, in the number of their scenes or in their labels.
     """
-    counts = {len(subject.scenes) for subject in subjects}
+    counts = {len(scenes) for _, scenes in networks}
     if len(counts) != 1:
-        raise ValueError(f"subjects must be given the same scenes, and be at least one; got {sorted(counts)} scenes")
-    if len(classes := {subject.model.config.names for subject in subjects}) != 1:
-        raise ValueError(f"subjects must have the same classes, got {sorted(classes)}")
+        raise ValueError(f"networks must be given the same scenes, and be at least one; got {sorted(counts)} scenes")
+    if len(classes := {model.config.names for model, _ in networks}) != 1:
+        raise ValueError(f"networks must have the same classes, got {sorted(classes)}")
     regions = classes.pop()
-    networks = [_Network(one.model, regions, head_table(one.model), LastBlock.of(one.model)) for one in subjects]
-    sums: list[dict[str, list[xr.Dataset]]] = [{} for _ in subjects]
-    streams = {id(subject.scenes): each_scene(subject.scenes, names, len(regions)) for subject in subjects}
+    watched = [_Network(model, regions, head_table(model), LastBlock.of(model)) for model, _ in networks]
+    sums: list[dict[str, list[xr.Dataset]]] = [{} for _ in networks]
+    streams = {id(scenes): each_scene(scenes, names, len(regions)) for _, scenes in networks}
     for _ in range(counts.pop()):
         given = {key: next(stream) for key, stream in streams.items()}
-        first = given[id(subjects[0].scenes)]
+        first = next(iter(given.values()))
         probes = border_probes(first.truth, regions, reach)
-        for subject, network, kept in zip(subjects, networks, sums, strict=True):
-            scene = given[id(subject.scenes)]
+        for (_, scenes), network, kept in zip(networks, watched, sums, strict=True):
+            scene = given[id(scenes)]
             if not np.array_equal(scene.truth, first.truth):
-                raise ValueError(f"scene {scene.name}: subjects are given different labels")
+                raise ValueError(f"scene {scene.name}: networks are given different labels")
             for kind, part in network.look(scene, probes).items():
                 kept.setdefault(kind, []).append(part.assign_coords(scene=scene.name))
-    return [network.together(kept) for network, kept in zip(networks, sums, strict=True)]
+    return [network.together(kept) for network, kept in zip(watched, sums, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,9 @@ import xarray as xr
 
 from hsiutils.analysis.activations import activation_maps, contributions, pick
 from hsiutils.analysis.channels import knock_out
-from hsiutils.analysis.correlation import Source, moments
+from hsiutils.analysis.correlation import Features, moments
 from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
-from hsiutils.analysis.survey import Subject as Watched
 from hsiutils.analysis.survey import survey
 from hsiutils.models.metrics import iou
 from hsiutils.paper.study import Subject, read, study, together
@@ -153,7 +152,7 @@ def _all(run: "Run") -> list[tuple[str, int]]:
 
 
 def _survey(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
-    return survey([Watched(one.model, one.scenes) for one in subjects], subjects[0].names)
+    return survey([(one.model, one.scenes) for one in subjects], subjects[0].names)
 
 
 def _knocked(subject: Subject, means: Sequence[float]) -> xr.Dataset:
@@ -168,10 +167,10 @@ def _fields(subject: Subject, pixels: int, draw: int) -> xr.Dataset:
 def _similarity(subjects: Sequence[Subject], draw: int) -> xr.Dataset:
     sources = {}
     for one in subjects:
-        sources[source_name(one.variant, one.seed)] = Source(one.model, one.scenes)
+        sources[source_name(one.variant, one.seed)] = Features(one.model, one.scenes)
         if one.seed == draw:
-            sources[source_name(one.variant, one.seed, "moved")] = Source(one.model, one.scenes, "moved")
+            sources[source_name(one.variant, one.seed, "moved")] = Features(one.model, one.scenes, "moved")
             if len(one.scenes) > 1:
                 name = source_name(one.variant, one.seed, "other scene")
-                sources[name] = Source(one.model, one.scenes, "other scene")
+                sources[name] = Features(one.model, one.scenes, "other scene")
     return moments(sources, names=subjects[0].names, seed=draw)

@@ -7,7 +7,7 @@ import xarray as xr
 from planted import DEAD, NOISE, RED_EDGE, Counted, planted, scenes, trained_like
 
 from hsiutils.analysis.activations import activation_maps
-from hsiutils.analysis.correlation import Correlated, Source, assign, counterparts, matched_matrix, moments
+from hsiutils.analysis.correlation import Correlated, Features, assign, counterparts, matched_matrix, moments
 from hsiutils.analysis.intervals import weighted
 
 ORDER = [2, 0, 3, 1]
@@ -42,7 +42,7 @@ def columns(model, pairs, layer=None):
 
 def sums_of(pairs=None, **models):
     pairs = scenes(4) if pairs is None else pairs
-    return moments({name: Source(model, pairs) for name, model in models.items()})
+    return moments({name: Features(model, pairs) for name, model in models.items()})
 
 
 def test_streamed_correlation_is_that_of_all_pixels_in_memory():
@@ -86,7 +86,7 @@ def test_matching_is_optimal_not_greedy():
 
 def test_dead_channels_are_nan_and_left_out():
     pairs = scenes(4)
-    sums = moments({"planted": Source(planted(), pairs), "copy": Source(planted(), pairs)})
+    sums = moments({"planted": Features(planted(), pairs), "copy": Features(planted(), pairs)})
     matrix = Correlated.of(sums).matrix("planted", "copy")
     assert matrix.sel(channel_a=DEAD).isnull().all()
     assert matrix.sel(channel_b=DEAD).isnull().all()
@@ -117,7 +117,7 @@ def test_shared_features_are_found_and_independent_noise_is_not():
     generator = torch.Generator().manual_seed(9)
     for image, _ in noisy:
         image[2] = 1 + 0.2 * torch.randn(image[2].shape, generator=generator)
-    sums = moments({"a": Source(planted(), clean), "b": Source(planted(), noisy)})
+    sums = moments({"a": Features(planted(), clean), "b": Features(planted(), noisy)})
     found = counterparts(sums, "a", ["b", "a"])
     assert found.sel(other="b", channel=RED_EDGE) == pytest.approx(1)
     assert abs(found.sel(other="b", channel=NOISE)) < 0.05
@@ -128,7 +128,7 @@ def test_shared_features_are_found_and_independent_noise_is_not():
 @pytest.mark.parametrize("shuffle", ["moved", "other scene"])
 def test_shuffled_scenes_are_a_null(shuffle):
     pairs = scenes(12)
-    sources = {"a": Source(planted(), pairs), "b": Source(planted(), pairs, shuffle)}
+    sources = {"a": Features(planted(), pairs), "b": Features(planted(), pairs, shuffle)}
     null, same = (Correlated.of(moments(sources, seed=3)).alike("a", b) for b in ("b", "a"))
     assert same["matched"] == pytest.approx(1)
     assert null["matched"] < 0.3
@@ -137,13 +137,13 @@ def test_shuffled_scenes_are_a_null(shuffle):
 
 def test_moving_keeps_every_value():
     pairs = scenes(3)
-    sums = moments({"a": Source(planted(), pairs), "b": Source(planted(), pairs, "moved")})
+    sums = moments({"a": Features(planted(), pairs), "b": Features(planted(), pairs, "moved")})
     total = sums["total"].values.reshape(3, 2, 4)
     np.testing.assert_allclose(total[:, 0], total[:, 1])
 
 
 def test_shuffles_are_seeded():
-    sources = {"a": Source(lively(), scenes(3)), "b": Source(lively(), scenes(3), "moved")}
+    sources = {"a": Features(lively(), scenes(3)), "b": Features(lively(), scenes(3), "moved")}
     first, second, other = (moments(sources, seed=seed) for seed in (1, 1, 2))
     assert first.identical(second)
     assert not first.equals(other)
@@ -167,19 +167,19 @@ def test_drawing_a_scene_twice_is_having_it_twice():
 
 def test_sources_must_see_the_same_scenes():
     with pytest.raises(ValueError, match=r"'a': 2, 'b': 3"):
-        moments({"a": Source(lively(), scenes(2)), "b": Source(lively(), scenes(3))})
+        moments({"a": Features(lively(), scenes(2)), "b": Features(lively(), scenes(3))})
     small = [(image[:, :8, :8], truth[:8, :8]) for image, truth in scenes(2)]
     with pytest.raises(ValueError, match="differ in size"):
-        moments({"a": Source(lively(), scenes(2)), "b": Source(lively(), small)})
+        moments({"a": Features(lively(), scenes(2)), "b": Features(lively(), small)})
 
 
 def test_wrong_requests_are_clear_errors():
     with pytest.raises(ValueError, match="shuffle must be"):
-        Source(lively(), scenes(2), "turned")
+        Features(lively(), scenes(2), "turned")
     with pytest.raises(ValueError, match="at least two scenes"):
-        Source(lively(), scenes(1), "other scene")
+        Features(lively(), scenes(1), "other scene")
     with pytest.raises(ValueError, match="got 1 names for 4"):
-        moments({"a": Source(lively(), scenes(4))}, names=["x"])
+        moments({"a": Features(lively(), scenes(4))}, names=["x"])
     with pytest.raises(KeyError, match="no source 'c'; there are a, b"):
         Correlated.of(sums_of(a=lively(), b=lively(1))).matrix("a", "c")
 
@@ -188,6 +188,6 @@ def test_networks_and_nulls_share_images_and_forward_passes():
     pairs, passes = Counted(scenes(3)), []
     one, other = lively(0), lively(1)
     one.register_forward_hook(lambda *_: passes.append(1))
-    moments({"a": Source(one, pairs), "moved": Source(one, pairs, "moved"), "b": Source(other, pairs)})
+    moments({"a": Features(one, pairs), "moved": Features(one, pairs, "moved"), "b": Features(other, pairs)})
     assert pairs.reads == 3
     assert len(passes) == 3

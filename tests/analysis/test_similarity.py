@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.analysis import similarity as likeness
-from hsiutils.analysis.correlation import Source, moments
+from hsiutils.analysis.correlation import Features, moments
 from hsiutils.analysis.similarity import source_name
 
 SCENES = planted.scenes(4)
@@ -17,9 +17,9 @@ def sums():
     one, strange, stranger = (planted.trained_like(seed) for seed in (0, 1, 2))
     models = {source_name("a", 0): one, source_name("a", 1): permuted(planted.trained_like(0))}
     models |= {source_name("b", 0): strange, source_name("b", 1): stranger}
-    sources = {name: Source(model, SCENES) for name, model in models.items()}
+    sources = {name: Features(model, SCENES) for name, model in models.items()}
     sources |= {
-        source_name(name, 0, kind): Source(models[source_name(name, 0)], SCENES, kind)
+        source_name(name, 0, kind): Features(models[source_name(name, 0)], SCENES, kind)
         for name in "ab"
         for kind in ("moved", "other scene")
     }

@@ -8,7 +8,7 @@ from hsiutils.analysis.activations import activation_maps, head_table, observe, 
 from hsiutils.analysis.activations import contributions as head_contributions
 from hsiutils.analysis.edges import border_probes, border_sums, edge_measures, edge_profiles
 from hsiutils.analysis.receptive import effective_fields
-from hsiutils.analysis.survey import PARTS, LastBlock, Subject, head_gap, skip_share, survey, to_margins
+from hsiutils.analysis.survey import PARTS, LastBlock, head_gap, skip_share, survey, to_margins
 from hsiutils.attribution.hooks import activations
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.unet import UNet, UNetConfig
@@ -23,7 +23,7 @@ def pairs():
 def subjects(pairs):
     """Two networks of one input, and one of an input with a channel less."""
     fewer = [(image[:2], truth) for image, truth in pairs]
-    return [Subject(planted(), pairs), Subject(trained_like(1), pairs), Subject(trained_like(2, channels=2), fewer)]
+    return [(planted(), pairs), (trained_like(1), pairs), (trained_like(2, channels=2), fewer)]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_what_is_kept_of_a_network_does_not_depend_on_the_company(number, subjec
 
 
 def test_one_pass_gives_what_each_measure_gives_alone(subjects, found, pairs):
-    model = subjects[1].model
+    model = subjects[1][0]
     for index, (image, truth) in enumerate(pairs):
         maps, _ = observe(model, image, ["conv2d_1", "conv2d_9"])
         head = found[1]["head"].isel(scene=index, drop=True)
@@ -73,14 +73,14 @@ def test_a_head_that_does_not_add_up_is_seen():
 
 def test_each_scene_is_read_once_for_each_input():
     pairs = Counted(scenes(2))
-    survey([Subject(planted(), pairs), Subject(trained_like(), pairs)])
+    survey([(planted(), pairs), (trained_like(), pairs)])
     assert pairs.reads == 2
 
 
 @pytest.mark.parametrize(
     "look",
     [
-        lambda model, pairs: survey([Subject(model, pairs)]),
+        lambda model, pairs: survey([(model, pairs)]),
         lambda model, pairs: activation_maps(model, pairs[0][0][None]),
         lambda model, pairs: effective_fields(model, pairs, seed=0),
     ],
@@ -98,14 +98,14 @@ def test_looking_leaves_no_trace(look, pairs):
 
 def test_subjects_must_see_the_same_scenes(pairs):
     with pytest.raises(ValueError, match=r"got \[2, 3\] scenes"):
-        survey([Subject(planted(), pairs), Subject(planted(), pairs[:2])])
+        survey([(planted(), pairs), (planted(), pairs[:2])])
     with pytest.raises(ValueError, match=r"at least one; got \[\]"):
         survey([])
     other = [(image, torch.full_like(truth, VEGETATION)) for image, truth in pairs]
-    with pytest.raises(ValueError, match="scene 0: subjects are given different labels"):
-        survey([Subject(planted(), pairs), Subject(planted(), other)])
-    with pytest.raises(ValueError, match="subjects must have the same classes"):
-        survey([Subject(planted(), pairs), Subject(UNet(UNetConfig(channels=3, classes=6, depth=1, filters=4)), pairs)])
+    with pytest.raises(ValueError, match="scene 0: networks are given different labels"):
+        survey([(planted(), pairs), (planted(), other)])
+    with pytest.raises(ValueError, match="networks must have the same classes"):
+        survey([(planted(), pairs), (UNet(UNetConfig(channels=3, classes=6, depth=1, filters=4)), pairs)])
 
 
 def margins(model, image):

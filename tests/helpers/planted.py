@@ -8,7 +8,7 @@ connection, of conv2d_5, the last before the head: 0 vegetation's red edge (nir 
 import numpy as np
 import torch
 
-from hsiutils.analysis.survey import Subject, survey
+from hsiutils.analysis.survey import survey
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -88,7 +88,7 @@ def trained_like(seed=0, channels=3, depth=2, filters=4):
 
 def sums(model, pairs, kind="head", names=None):
     """What `survey` keeps of one network on some scenes."""
-    return survey([Subject(model, pairs)], names)[0][kind]
+    return survey([(model, pairs)], names)[0][kind]
 
 
 class Counted(list):
