@@ -10,6 +10,7 @@ from hsiutils.simulate.surfaces import Float32
 
 Mask = NDArray[np.bool_]
 Lanes = tuple[tuple[float, int], ...]
+"""(v, direction) of the middle of each lane; see `Road`."""
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,9 @@ def test_nothing_blocks_the_camera_s_lane_nearby(conditions: Conditions) -> None
             assert not (low[2] < 2 and low[0] < 0.8 and high[0] > -0.8 and low[1] < 5 and high[1] > -2), part
 
 
-def test_the_rain_falls_only_when_it_is_wet(conditions: Conditions) -> None:
-    film = compose(conditions, 0).film
-    assert (film > 0) == (conditions.weather == "wet")
-
-
 def test_same_seed_and_name_give_the_same_scene_others_do_not(conditions: Conditions) -> None:
-    one, same, other = compose(conditions, 1), compose(conditions, 1), compose(conditions, 2)
+    one, same, other = (compose(conditions, seed) for seed in (1, 1, 2))
+    assert (one.film > 0) == (conditions.weather == "wet"), "rain falls only when it is wet"
     assert one.stage.slots == same.stage.slots
     assert one.pose == same.pose
     np.testing.assert_array_equal(
@@ -70,17 +66,15 @@ def test_same_seed_and_name_give_the_same_scene_others_do_not(conditions: Condit
     assert one.pose != other.pose
 
 
-def test_towns_have_houses_and_highways_rails() -> None:
-    """Over a few scenes each kind of road has what makes it one."""
-
-    def materials(code: str) -> set[str]:
-        made = [compose(Conditions.parse(f"nf412{code}_{number:03d}"), 0).stage for number in range(1, 9)]
-        return {slot.material for stage in made for slot in stage.slots}
-
-    assert {"sidewalk", "parking", "tyre", "cloth"} <= materials("1")
-    assert {"gravel", "leaves", "bark"} <= materials("2")
-    assert {"bare_metal", "concrete"} <= materials("3")
-    assert "sidewalk" not in materials("3")
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(1, {"sidewalk", "parking", "tyre", "cloth"}), (2, {"gravel", "leaves", "bark"}), (3, {"bare_metal", "concrete"})],
+)
+def test_each_kind_of_road_has_what_makes_it_one(kind: int, expected: set[str]) -> None:
+    made = [compose(Conditions.parse(f"nf412{kind}_{number:03d}"), 0).stage for number in range(1, 9)]
+    materials = {slot.material for stage in made for slot in stage.slots}
+    assert expected <= materials
+    assert ("sidewalk" in materials) == (kind == 1)
 
 
 EYE = np.array([[0.0], [0.0], [1.4]], np.float32)

@@ -27,10 +27,10 @@ def test_draws_are_nested_distinct_and_seeded() -> None:
     assert sorted(draw_names(752)) == sorted(name_table().index)
 
 
-@pytest.mark.parametrize("count", [0, 753])
-def test_impossible_counts_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=rf"1\.\.752.*got {count}"):
-        draw_names(count)
+def test_impossible_counts_are_refused() -> None:
+    for count in (0, 753):
+        with pytest.raises(ValueError, match=rf"1\.\.752.*got {count}"):
+            draw_names(count)
 
 
 def test_streams_are_reproducible_and_apart() -> None:
@@ -41,8 +41,5 @@ def test_streams_are_reproducible_and_apart() -> None:
     np.testing.assert_array_equal(one, same)
     for other in others:
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
-
-
-def test_stream_is_the_same_for_ever() -> None:
-    """Data sets on disk depend on it: a change here needs a new `frame.VERSION`."""
+    # Data sets on disk depend on it: a change here needs a new `frame.VERSION`.
     np.testing.assert_array_equal(generator(7, "nf3122_147", "noise").integers(1000, size=3), [156, 770, 781])

@@ -31,23 +31,18 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def test_layout_is_that_of_the_release(made: Path) -> None:
-    name = NAMES[0]
-    base = made / "Image_dataset"
-    cube = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"]
-    labels = imread(base / "labels" / f"{name}.png")
+    base, name = made / "Image_dataset", NAMES[0]
+    cube, labels = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"], imread(base / "labels" / f"{name}.png")
     assert (cube.shape, cube.dtype) == ((25, 8, 16), np.float32)
     assert (labels.shape, labels.dtype) == ((8, 16), np.uint8)
     assert labels.max() <= 10
-    frame = raw.read_frame(base / "raw" / f"{name}.bin", SMALL.sensor)
-    assert frame.max() <= 4095
+    assert raw.read_frame(base / "raw" / f"{name}.bin", SMALL.sensor).max() <= 4095
 
 
 def test_files_are_what_render_gives(made: Path) -> None:
     name = NAMES[1]
-    frame = render(name, SMALL)
-    np.testing.assert_array_equal(
-        raw.read_frame(made / f"Image_dataset/raw/{name}.bin", SMALL.sensor), frame.exposure.frame
-    )
+    frame, stored = render(name, SMALL), raw.read_frame(made / f"Image_dataset/raw/{name}.bin", SMALL.sensor)
+    np.testing.assert_array_equal(stored, frame.exposure.frame)
     np.testing.assert_array_equal(imread(made / f"Image_dataset/labels/{name}.png"), frame.labels)
     with h5py.File(made / f"truth/{name}.h5") as truth:
         assert set(truth) == {"sunlit", "depth_m", "material", "object_id"}
@@ -56,8 +51,7 @@ def test_files_are_what_render_gives(made: Path) -> None:
 
 
 def test_cube_is_the_raw_frame_through_the_real_chain(made: Path) -> None:
-    name = NAMES[2]
-    chip = SMALL.sensor
+    name, chip = NAMES[2], SMALL.sensor
     frame, white, dark = (raw.read_frame(made / place, chip) for place in
                           (f"Image_dataset/raw/{name}.bin", "references/white.bin", "references/dark.bin"))  # fmt: skip
     expected = raw.reflectance_cube(frame, chip, white, dark).values
@@ -118,9 +112,11 @@ def test_damaged_or_missing_references_are_made_anew(made: Path, tmp_path: Path)
     assert content(tmp_path) == content(made)
 
 
-def test_scenes_of_other_settings_are_not_taken_for_complete(tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_their_scenes_not_taken_for_complete(tmp_path: Path) -> None:
     other = replace(SMALL, seed=1)
     write_dataset(tmp_path, NAMES[:1], other, workers=1, progress=False)
+    with pytest.raises(ValueError, match=r"other settings \(simulation: .*'seed': 1.*choose another folder"):
+        write_dataset(tmp_path, NAMES[:1], SMALL, workers=1, progress=False)
     (tmp_path / "simulation.json").unlink()
     assert is_complete(tmp_path, NAMES[0], other)
     assert not is_complete(tmp_path, NAMES[0], SMALL)
@@ -132,11 +128,6 @@ def test_a_damaged_record_counts_as_missing(made: Path, tmp_path: Path, damage: 
     (tmp_path / "scenes" / f"{NAMES[0]}.json").write_text(damage)
     assert not is_complete(tmp_path, NAMES[0])
     assert is_complete(made, NAMES[0])
-
-
-def test_other_settings_are_refused(made: Path) -> None:
-    with pytest.raises(ValueError, match=r"other settings \(simulation: .*'seed': 0.*choose another folder"):
-        write_dataset(made, NAMES, replace(SMALL, seed=1), workers=1, progress=False)
 
 
 @pytest.mark.parametrize(("text", "message"), [('{"generator": "other"}', "expected the settings"), ("{", "not JSON")])

@@ -1,22 +1,9 @@
 import numpy as np
 import pytest
 
+from hsiutils.simulate import geometry
 from hsiutils.simulate.builder import Pose, box, frustum
-from hsiutils.simulate.geometry import (
-    FAR_CAP,
-    NEAR_CAP,
-    REAR,
-    SIDE,
-    TOP,
-    Affine,
-    Cylinder,
-    Ellipsoid,
-    Hexahedron,
-    Parallel,
-    Perspective,
-    Solid,
-    View,
-)
+from hsiutils.simulate.geometry import REAR, TOP, Cylinder, Ellipsoid, Parallel, Perspective, Solid
 
 SHAPE = (108, 204)
 Place = tuple[float, float, float]
@@ -34,18 +21,12 @@ def corners(x: tuple[float, float], y: tuple[float, float], z: tuple[float, floa
 
 
 def test_block_and_single_rays_agree_with_the_definition() -> None:
-    affine = Affine(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.5, 0.1]), np.array([0.2, 0.0, -0.3]))
+    affine = geometry.Affine(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.5, 0.1]), np.array([0.2, 0.0, -0.3]))
     rows, columns = np.array([2, 5]), np.array([1, 4, 7])
     expected = np.array([[affine.base + r * affine.per_row + c * affine.per_column for c in columns] for r in rows])
     axes = np.array([[0.4, -1.0, 2.0], [0.0, 1.0, 0.0]])
     np.testing.assert_allclose(affine.along(axes, rows, columns), np.moveaxis(expected @ axes.T, -1, 0), rtol=1e-6)
     np.testing.assert_allclose(affine.at(rows, columns[:2]), np.diagonal(expected[:, :2]), rtol=1e-6)
-
-
-def test_axes_are_orthonormal_and_right_handed() -> None:
-    axes = camera().axes
-    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
-    np.testing.assert_allclose(np.cross(axes[0], axes[1]), axes[2], atol=1e-12)
 
 
 def test_level_camera_sees_the_horizon_in_the_middle_and_its_field_of_view_at_the_edges() -> None:
@@ -63,8 +44,10 @@ def test_pitch_looks_down_yaw_right_roll_clockwise() -> None:
     assert camera(0, 0, 0.1).project(aside)[0] < LEVEL.project(aside)[0] - 1
 
 
-def test_projection_inverts_the_rays() -> None:
+def test_projection_inverts_the_rays_of_right_handed_axes() -> None:
     view = camera()
+    np.testing.assert_allclose(view.axes @ view.axes.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.cross(view.axes[0], view.axes[1]), view.axes[2], atol=1e-12)
     rows, columns = np.array([0, 40, 107]), np.array([203, 11, 100])
     points = view.position[:, None] + 17.0 * view.direction.at(rows, columns)
     np.testing.assert_allclose(view.project(points.T), np.stack([rows, columns], axis=1), atol=1e-3)
@@ -152,16 +135,16 @@ def test_ellipsoid_is_met_at_its_radius_along_each_axis() -> None:
 
 
 def test_cylinder_has_a_mantle_and_two_caps() -> None:
-    assert meet(POST, (0, 0, 1), (0, 1, 0)) == (pytest.approx(9.5), SIDE)
-    assert meet(POST, (0.2, 10, 8), (0, 0, -1)) == (pytest.approx(5.0), FAR_CAP)
-    assert meet(POST, (0.2, 10, -4), (0, 0, 1)) == (pytest.approx(4.0), NEAR_CAP)
+    assert meet(POST, (0, 0, 1), (0, 1, 0)) == (pytest.approx(9.5), geometry.SIDE)
+    assert meet(POST, (0.2, 10, 8), (0, 0, -1)) == (pytest.approx(5.0), geometry.FAR_CAP)
+    assert meet(POST, (0.2, 10, -4), (0, 0, 1)) == (pytest.approx(4.0), geometry.NEAR_CAP)
     assert np.isinf(meet(POST, (0, 0, 3.01), (0, 1, 0))[0])
     assert np.isinf(meet(POST, (0.51, 10, 8), (0, 0, -1))[0])
 
 
 def inside(solid: Solid, points: np.ndarray) -> np.ndarray:
     """The definition of each body for points (n, 3), apart from how rays meet it."""
-    if isinstance(solid, Hexahedron):
+    if isinstance(solid, geometry.Hexahedron):
         normal, offset = solid.planes
         return np.all(points @ normal.T <= offset, axis=1)
     if isinstance(solid, Ellipsoid):
@@ -175,7 +158,7 @@ def inside(solid: Solid, points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("solid", SOLIDS)
 @pytest.mark.parametrize("parallel", [False, True])
 def test_rays_enter_where_walking_along_them_enters(solid: Solid, parallel: bool) -> None:
-    view: View = Perspective.looking(np.array([0.0, 0.0, 1.5]), (24, 40), np.radians(60), 0.02)
+    view: geometry.View = Perspective.looking(np.array([0.0, 0.0, 1.5]), (24, 40), np.radians(60), 0.02)
     if parallel:
         view = Parallel.covering(np.array([0.36, -0.48, 0.8]), solid.corners, 24, distance_m=30.0)
     rows, columns = (index.ravel() for index in np.indices(view.shape))

@@ -13,16 +13,10 @@ def meet(*directions: tuple[float, float, float], kerb: float = 0.12) -> GroundH
     return meet_ground(road(stage(), kerb=kerb), EYE, np.array(directions, dtype=np.float32).T)
 
 
-def test_the_carriageway_is_met_where_the_ray_has_come_down() -> None:
-    hits = meet((0.1, 1, -0.14))
-    assert (hits.t[0], hits.u[0], hits.v[0]) == pytest.approx((10, 10, 1))
-    assert hits.normal[:, 0].tolist() == [0, 0, 1]
-
-
-def test_the_pavement_is_met_at_the_height_of_its_kerb() -> None:
-    hits = meet((0.5, 1, -0.128))
-    assert (hits.t[0], hits.v[0]) == pytest.approx((10, 5))
-    assert hits.normal[2, 0] == 1
+def test_the_ground_is_met_where_the_ray_has_come_down_the_pavement_at_the_height_of_its_kerb() -> None:
+    hits = meet((0.1, 1, -0.14), (0.5, 1, -0.128))
+    np.testing.assert_allclose((hits.t, hits.u, hits.v), [(10, 10), (10, 10), (1, 5)], rtol=1e-5)
+    np.testing.assert_array_equal(hits.normal.T, [(0, 0, 1)] * 2)
 
 
 @pytest.mark.parametrize("side", [-1, 1])
@@ -40,15 +34,16 @@ def test_without_kerb_everything_is_level() -> None:
     np.testing.assert_allclose(hits.t, [1.4 / 0.134, 10], rtol=1e-5)
 
 
-def spot(u: float, v: float) -> GroundHits:
-    made, there = road(stage()), np.array([u], np.float32)
-    across = np.array([v], np.float32)
-    up = np.array([[0], [0], [1]], np.float32)
-    return GroundHits(there, made.zone(there, across), there, across, up)
+def at(u: np.ndarray | float, v: np.ndarray | float) -> GroundHits:
+    """Points of level ground."""
+    made = np.broadcast_arrays(np.atleast_1d(u).astype(np.float32), np.atleast_1d(v).astype(np.float32))
+    ahead, across = (part.ravel() for part in made)
+    up = np.array([[0], [0], [1]], np.float32) * np.ones_like(ahead)
+    return GroundHits(ahead, road(stage()).zone(ahead, across), ahead, across, up)
 
 
 def test_slots_follow_the_cross_section_and_what_is_painted_on_it() -> None:
-    made = road(stage())
+    made = road(stage(), marks=(Line(2.0, 0.2), Line(5.0, 0.5)))  # no paint on the pavement
     expected = {
         (10, 0): made.zones[2].slot,
         (10, 2.05): made.paint,
@@ -58,13 +53,7 @@ def test_slots_follow_the_cross_section_and_what_is_painted_on_it() -> None:
         (15.2, -1.1): made.lid,
     }
     for (u, v), slot in expected.items():
-        assert ground_slots(made, spot(u, v))[0] == slot, (u, v)
-
-
-def test_paint_stays_off_the_pavement() -> None:
-    on = stage()
-    made = road(on, marks=(Line(5.0, 0.5),))
-    assert ground_slots(made, spot(10, 5))[0] == made.zones[1].slot
+        assert ground_slots(made, at(u, v))[0] == slot, (u, v)
 
 
 def test_wheel_tracks_are_darker_than_the_middle_of_the_lane() -> None:
@@ -73,8 +62,7 @@ def test_wheel_tracks_are_darker_than_the_middle_of_the_lane() -> None:
     u = np.linspace(3, 300, 4000, dtype=np.float32)
 
     def mean_at(v: float) -> float:
-        across = np.full_like(u, v)
-        hits = GroundHits(u, made.zone(u, across), u, across, np.ones((3, u.size), np.float32))
+        hits = at(u, v)
         brightness, mix = ground_texture(made, texture_table(on.slots), ground_slots(made, hits), hits, 0 * u + 0.01)
         assert np.all((mix >= 0) & (mix <= 1))
         return float(brightness.mean())
@@ -84,10 +72,7 @@ def test_wheel_tracks_are_darker_than_the_middle_of_the_lane() -> None:
 
 
 def grid() -> GroundHits:
-    v, u = (a.ravel().astype(np.float32) for a in np.meshgrid(np.linspace(-6.9, 6.9, 200), np.linspace(2, 120, 500)))
-    up = np.zeros((3, u.size), np.float32)
-    up[2] = 1
-    return GroundHits(u, road(stage()).zone(u, v), u, v, up)
+    return at(np.linspace(2, 120, 500)[:, None], np.linspace(-6.9, 6.9, 200)[None, :])
 
 
 def test_dry_ground_is_dry_and_rain_wets_all_of_it() -> None:

@@ -104,14 +104,11 @@ def test_kubelka_munk_inverts_itself_and_knows_a_layer() -> None:
     assert materials.absorption_ratio(0.5) == pytest.approx(0.25)
 
 
-def test_carbon_black_greys_a_white_coat_evenly() -> None:
+def test_carbon_black_greys_a_white_coat_evenly_and_a_coloured_one_keeps_its_hue() -> None:
     coats = materials.achromatic_coats(np.full((1, 61), 0.5), 40, np.random.default_rng(0))
     np.testing.assert_allclose(coats, coats[:, :1] * np.ones(61))
     assert coats.min() < 0.06
     assert coats.max() > 0.6
-
-
-def test_coloured_coat_has_its_pigments_hue() -> None:
     red = np.where(WAVELENGTHS_NM > 600, 0.5, 0.08)[None]
     coats = materials.coloured_coats(red, 20, np.random.default_rng(0))
     assert np.all(coats[:, -1] > 1.5 * coats[:, 0])

@@ -19,7 +19,6 @@ CURVE = Curve(-1.7, 0.0, 1 / 200)
 CAMERA = Perspective.looking(np.array([0.0, 0.0, 1.4]), (160, 320), np.radians(85), 0.0)
 
 Maker = Callable[[Stage], None]
-Made = tuple[Stage, set[int], tuple[float, float]]
 VEHICLE = {PAINTED_METAL, GLASS, METAL, UNLABELLED}
 THINGS: dict[str, tuple[Maker, set[int], tuple[float, float]]] = {
     "car": (lambda s: objects.add_car(s, HERE), VEHICLE, (1.4, 1.7)),
@@ -46,36 +45,18 @@ THINGS: dict[str, tuple[Maker, set[int], tuple[float, float]]] = {
 }
 
 
-@pytest.fixture(params=THINGS, ids=str)
-def made(request: pytest.FixtureRequest) -> Made:
-    make, labels, heights = THINGS[request.param]
+@pytest.mark.parametrize("name", THINGS)
+def test_it_is_one_object_of_its_labels_and_height_that_stands_on_the_ground_and_is_seen(name: str) -> None:
+    make, labels, (low, high) = THINGS[name]
     on = stage()
     make(on)
-    return on, labels, heights
-
-
-def test_it_is_one_object_of_its_own_labels_and_known_materials(made: Made) -> None:
-    on, labels, _ = made
     assert {part.object_id for part in on.parts} == {3}
     assert set(on.labels) <= labels
     assert {slot.material for slot in on.slots} | {slot.blend for slot in on.slots} <= {*NAMES, None}
-
-
-def test_it_has_its_height_and_stands_on_the_ground(made: Made) -> None:
-    on, _, (low, high) = made
-    corners = np.concatenate([part.solid.corners for part in on.parts])
-    assert low <= corners[:, 2].max() <= high + 1e-9
-    assert -0.6 < corners[:, 2].min() < 0.6
-
-
-def test_the_camera_sees_it_and_every_face_has_a_slot(made: Made) -> None:
-    on, _, _ = made
-    hits = rasterise(CAMERA, on.parts)
-    seen = np.unique(hits.part[hits.part >= 0])
-    assert seen.size
-    for index in seen:
-        faces = np.unique(hits.face[hits.part == index])
-        assert faces.max() < len(on.parts[index].slots)
+    heights = np.concatenate([part.solid.corners[:, 2] for part in on.parts])
+    assert low <= heights.max() <= high + 1e-9
+    assert -0.6 < heights.min() < 0.6
+    assert materials_in_view(on), "every face that is seen has a slot"
 
 
 def materials_in_view(on: Stage) -> set[str]:
@@ -85,28 +66,20 @@ def materials_in_view(on: Stage) -> set[str]:
     return {on.slots[on.parts[part].slots[face]].material for part, face in pairs}
 
 
-def test_a_car_shows_paint_glass_tyres_and_rims() -> None:
+def test_a_car_shows_paint_glass_tyres_and_rims_and_its_wheels_reach_the_road() -> None:
     on = stage()
     objects.add_car(on, Pose(3.0, 12.0, 0.5))
     assert materials_in_view(on) >= {"car_paint", "glass", "tyre", "bare_metal"}
+    tyres = [part.solid for part in on.parts if on.slots[part.slots[0]].material == "tyre"]
+    np.testing.assert_allclose([tyre.start[2] - tyre.radius for tyre in tyres], [0] * 4, atol=1e-9)
 
 
-def test_wheels_reach_the_road() -> None:
-    on = stage()
-    objects.add_car(on, Pose(0, 12.0))
-    tyres = [part for part in on.parts if on.slots[part.slots[0]].material == "tyre"]
-    assert len(tyres) == 4
-    assert all(abs(part.solid.start[2] - part.solid.radius) < 1e-9 for part in tyres)  # type: ignore[attr-defined]
-
-
-def test_signs_show_their_face_to_who_comes_along() -> None:
-    for seed in range(6):
+@pytest.mark.parametrize("seed", range(6))
+def test_signs_show_their_face_to_who_comes_along(seed: int) -> None:
+    for heading, shown in ((0.0, True), (np.pi, False)):
         on = Stage(np.random.default_rng(seed))
-        objects.add_sign(on, Pose(0, 10.0, 0.0))
-        assert "sign_paint" in materials_in_view(on)
-        away = Stage(np.random.default_rng(seed))
-        objects.add_sign(away, Pose(0, 10.0, np.pi))
-        assert "sign_paint" not in materials_in_view(away)
+        objects.add_sign(on, Pose(0, 10.0, heading))
+        assert ("sign_paint" in materials_in_view(on)) == shown
 
 
 def test_rails_follow_the_bend_without_gaps() -> None:
@@ -135,25 +108,24 @@ HOUSE = box(Pose(0, 10), (0, 12, 0, 9), 0, 6)
 FACADE = Facade(3.0, 3.0, (1.2, 1.4), 0.9, PANE, FRAME, DOOR, door_every=3)
 
 
-def on_house(face: int, *point: float) -> int:
+@pytest.mark.parametrize(
+    ("face", "point", "slot"),
+    [
+        (REAR, (4.5, 10, 4.6), PANE),
+        (REAR, (4.5, 10, 3.5), WALL),  # below the sill
+        (REAR, (6.0, 10, 4.6), WALL),  # between two windows
+        (REAR, (5.15, 10, 4.6), FRAME),
+        (LEFT, (0, 14.5, 4.6), PANE),
+        (TOP, (4.5, 14.5, 6.0), WALL),
+        (REAR, (1.5, 10, 1.0), DOOR),  # every third bay, on the ground floor
+        (REAR, (10.5, 10, 1.0), DOOR),
+        (REAR, (4.5, 10, 0.5), WALL),
+        (REAR, (1.5, 10, 4.6), PANE),
+    ],
+)
+def test_windows_and_doors_sit_in_the_middle_of_their_bays(face: int, point: tuple, slot: int) -> None:
     place = np.array(point, np.float32)[:, None]
-    return int(FACADE(HOUSE, place, np.array([face], np.uint8), np.array([WALL], np.int32))[0])
-
-
-def test_windows_sit_in_the_middle_of_their_bays_above_the_sill() -> None:
-    assert on_house(REAR, 4.5, 10, 4.6) == PANE
-    assert on_house(REAR, 4.5, 10, 3.5) == WALL, "below the sill"
-    assert on_house(REAR, 6.0, 10, 4.6) == WALL, "between two windows"
-    assert on_house(REAR, 4.5 + 0.65, 10, 4.6) == FRAME
-    assert on_house(LEFT, 0, 14.5, 4.6) == PANE, "side walls have them too"
-    assert on_house(TOP, 4.5, 14.5, 6.0) == WALL, "and roofs none"
-
-
-def test_doors_are_on_the_ground_floor_of_every_third_bay() -> None:
-    assert on_house(REAR, 1.5, 10, 1.0) == DOOR
-    assert on_house(REAR, 4.5, 10, 0.5) == WALL
-    assert on_house(REAR, 10.5, 10, 1.0) == DOOR
-    assert on_house(REAR, 1.5, 10, 4.6) == PANE
+    assert FACADE(HOUSE, place, np.array([face], np.uint8), np.array([WALL], np.int32)) == [slot]
 
 
 def test_turned_houses_carry_their_windows_along() -> None:
@@ -164,12 +136,9 @@ def test_turned_houses_carry_their_windows_along() -> None:
 
 
 def test_frames_follow_the_edges_of_the_chosen_faces() -> None:
-    framed = Framed(0.1, FRAME, (REAR,))
-    points = np.array([[0.05, 6.0, 0.05], [10, 10, 19], [3.0, 5.95, 3.0]], np.float32)
-    slots = framed(HOUSE, points, np.array([REAR, REAR, FRONT], np.uint8), np.full(3, PANE, np.int32))
-    assert slots.tolist() == [FRAME, FRAME, PANE]
-    middle = np.array([[6.0], [10], [3]], np.float32)
-    assert framed(HOUSE, middle, np.array([REAR], np.uint8), np.array([PANE], np.int32))[0] == PANE
+    points = np.array([[0.05, 6.0, 0.05, 6.0], [10, 10, 19, 10], [3.0, 5.95, 3.0, 3.0]], np.float32)
+    faces, panes = np.array([REAR, REAR, FRONT, REAR], np.uint8), np.full(4, PANE, np.int32)
+    assert Framed(0.1, FRAME, (REAR,))(HOUSE, points, faces, panes).tolist() == [FRAME, FRAME, PANE, PANE]
 
 
 def test_round_things_have_no_frames() -> None:

@@ -76,13 +76,10 @@ def test_fresnel_at_normal_and_grazing_incidence_and_brewsters_angle() -> None:
     assert radiance.fresnel(1.0, 1.5) == pytest.approx(0.04)
     assert radiance.fresnel(1.0, 1.33) == pytest.approx((0.33 / 2.33) ** 2)
     assert radiance.fresnel(0.0, 1.33) == pytest.approx(1.0)
+    assert radiance.pane(1.0, 1.5) == pytest.approx(0.08 / 1.04), "nearly twice one face"
+    assert radiance.pane(0.0) == pytest.approx(1.0)
     crossed = ((1 - 1.5**2) / (1 + 1.5**2)) ** 2
     assert radiance.fresnel(np.cos(np.arctan(1.5)), 1.5) == pytest.approx(crossed / 2)
-
-
-def test_pane_reflects_nearly_twice_one_face() -> None:
-    assert radiance.pane(1.0, 1.5) == pytest.approx(0.08 / 1.04)
-    assert radiance.pane(0.0) == pytest.approx(1.0)
 
 
 def test_wet_surfaces_are_darker_never_brighter_and_ends_stay() -> None:

@@ -25,17 +25,12 @@ def test_v_is_the_distance_to_the_centre_line(curve: Curve) -> None:
         assert distance == pytest.approx(abs(v), rel=0.02)
 
 
-def test_the_bend_has_its_radius_and_ends() -> None:
+def test_the_bend_has_its_radius_and_ends_and_poses_follow_it() -> None:
     curve = Curve(curvature=1 / 200, straight_from=80)
-    y = np.array([10.0])
-    second = (curve.centre(y + 1) - 2 * curve.centre(y) + curve.centre(y - 1))[0]
-    assert second == pytest.approx(1 / 200)
-    assert curve.direction(np.array([90.0])) == curve.direction(np.array([150.0])) == pytest.approx(0.4)
-    assert curve.centre(np.array([1.0]))[0] > 0, "positive curvature bends to the right"
-
-
-def test_poses_look_along_the_road() -> None:
-    curve = Curve(curvature=1 / 200)
+    before, here, after = curve.centre(np.array([9.0, 10.0, 11.0]))
+    assert after - 2 * here + before == pytest.approx(1 / 200)
+    assert here > 0, "positive curvature bends to the right"
+    np.testing.assert_allclose(curve.direction(np.array([90.0, 150.0])), 0.4)
     pose = curve.pose(40.0, 2.0)
     ahead = pose.point(0, 1, 0) - pose.point(0, 0, 0)
     assert ahead[0] / ahead[1] == pytest.approx(40 / 200)
@@ -56,28 +51,24 @@ def area(mark: Mark) -> float:
     return float(mark.covers(U.ravel(), V.ravel()).sum()) * STEP**2
 
 
-def at(mark: Mark, u: float, v: float) -> bool:
-    return bool(mark.covers(np.array([u], np.float32), np.array([v], np.float32))[0])
+def at(mark: Mark, u: float, *v: float) -> list[bool]:
+    across = np.array(v, np.float32)
+    return mark.covers(np.full_like(across, u), across).tolist()
 
 
-def test_solid_line() -> None:
-    line = Line(1.75, 0.2)
-    assert area(line) == pytest.approx(40 * 0.2, rel=0.05)
-    assert at(line, 3, 1.84)
-    assert not at(line, 3, 1.86)
-
-
-def test_dashes_and_gaps_repeat_from_the_phase() -> None:
-    line = Line(0, 0.2, dash=3, gap=5, phase=1)
-    assert area(line) == pytest.approx(5 * 3 * 0.2, rel=0.05)
-    assert [at(line, u, 0) for u in (0.9, 1.1, 3.9, 4.1, 8.9, 9.1)] == [False, True, True, False, False, True]
+def test_lines_are_solid_or_of_dashes_that_repeat_from_the_phase() -> None:
+    assert area(Line(1.75, 0.2)) == pytest.approx(40 * 0.2, rel=0.05)
+    assert at(Line(1.75, 0.2), 3, 1.84, 1.86) == [True, False]
+    dashed = Line(0, 0.2, dash=3, gap=5, phase=1)
+    assert area(dashed) == pytest.approx(5 * 3 * 0.2, rel=0.05)
+    assert [at(dashed, u, 0) for u in (0.9, 1.1, 3.9, 4.1, 8.9, 9.1)] == [[u] for u in (0, 1, 1, 0, 0, 1)]
 
 
 def test_zebra_has_bars_along_the_road_and_a_stop_line_none() -> None:
     zebra = Bars(10, 14, -3, 3, bar=0.5, gap=0.5)
     assert area(zebra) == pytest.approx(4 * 6 / 2, rel=0.05)
-    assert [at(zebra, 12, v) for v in (-2.75, -2.25, -1.75)] == [True, False, True]
-    assert not at(zebra, 9.9, -2.75)
+    assert at(zebra, 12, -2.75, -2.25, -1.75) == [True, False, True]
+    assert at(zebra, 9.9, -2.75) == [False]
     assert area(Bars(10, 10.4, 0, 3, gap=0)) == pytest.approx(1.2, rel=0.05)
 
 
@@ -86,30 +77,25 @@ def test_hatching_fills_a_wedge_in_stripes(side: int) -> None:
     hatching = Hatching(5, 25, side * 1.0, side * 3.0, stripe=0.5, gap=0.5)
     # Half of the wedge of 20 m2, and a border 0.2 m wide of which a quarter lies on stripes.
     assert area(hatching) == pytest.approx(10 + 20 * 0.2 * 0.75, rel=0.05)
-    assert not at(hatching, 15, side * 1.5)
-    assert not at(hatching, 10, side * 3.2)
-    assert at(hatching, 15, side * 2.0), "the slanted border is painted"
+    assert at(hatching, 15, side * 1.5, side * 2.0) == [False, True], "the slanted border is painted"
+    assert at(hatching, 10, side * 3.2) == [False]
 
 
 def test_arrow_points_ahead() -> None:
     arrow = Arrow(10, 1.75, 5.0)
-    assert at(arrow, 10.5, 1.75)
-    assert not at(arrow, 10.5, 2.1)
-    assert at(arrow, 13.2, 2.1), "the head is wider than the shaft"
-    assert not at(arrow, 14.8, 2.1), "and comes to a point"
-    assert not at(arrow, 15.1, 1.75)
+    assert at(arrow, 10.5, 1.75, 2.1) == [True, False]
+    assert at(arrow, 13.2, 2.1) == [True], "the head is wider than the shaft"
+    assert at(arrow, 14.8, 2.1) == [False], "and comes to a point"
+    assert at(arrow, 15.1, 1.75) == [False]
 
 
 @pytest.mark.parametrize("turn", [-1, 1])
 def test_turn_arrows_point_to_their_side(turn: int) -> None:
-    arrow = Arrow(10, 0, 5.0, turn)
-    assert at(arrow, 13.57, turn * 1.0)
-    assert not at(arrow, 13.57, -turn * 1.0)
+    assert at(Arrow(10, 0, 5.0, turn), 13.57, turn * 1.0, -turn * 1.0) == [True, False]
 
 
 def test_teeth_point_at_the_driver() -> None:
     teeth = Teeth(10, 0, 3)
-    assert at(teeth, 10.65, 0.2)
-    assert not at(teeth, 10.05, 0.2)
-    assert at(teeth, 10.05, 0.375)
+    assert at(teeth, 10.65, 0.2) == [True]
+    assert at(teeth, 10.05, 0.2, 0.375) == [False, True]
     assert area(teeth) == pytest.approx(4 * 0.6 * 0.7 / 2, rel=0.05)

@@ -18,11 +18,8 @@ def dressed(slot: int, place: Sequence[np.ndarray], spacing: float) -> tuple[np.
     return textured(numbers, tuple(place), spread, (2.3, 0.45))  # type: ignore[arg-type]
 
 
-def test_every_texture_is_of_a_material_that_exists() -> None:
-    assert set(TEXTURES) <= set(NAMES)
-
-
 def test_table_holds_each_slot_s_numbers() -> None:
+    assert set(TEXTURES) <= set(NAMES)
     assert TABLE[:, 0].tolist() == pytest.approx(TEXTURES["grass"])
     assert TABLE[:, 1].tolist() == pytest.approx([0.05, 0.03, 0.03, 0, 0]), "a material without texture of its own"
     assert texture_table(()).shape == (5, 0)
@@ -56,43 +53,36 @@ def test_texture_on_things_does_not_depend_on_the_way_they_face_from(axis: int) 
         assert np.allclose(here, there) == (moved_axis == axis)
 
 
-def test_noise_is_standardised_and_fixed_to_the_world() -> None:
-    value = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
+def noise(seed: int, period_m: float, right: float = 0.0, spacing_m: float = 0.0) -> np.ndarray:
+    return Noise(seed).plane(PLACES[0] + np.float32(right), PLACES[1], period_m, spacing_m)
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    return abs(float(np.corrcoef(one, other)[0, 1]))
+
+
+def test_noise_is_standardised_fixed_to_the_world_and_varies_over_its_period() -> None:
+    value = noise(1, 2.0)
     assert value.mean() == pytest.approx(0, abs=0.1)
     assert value.std() == pytest.approx(0.9, abs=0.15)
     np.testing.assert_array_equal(value[:100], Noise(1).plane(PLACES[0, :100], PLACES[1, :100], 2.0))
+    assert correlation(value, noise(1, 2.0, right=0.05)) > 0.98
+    for unrelated in (noise(1, 2.0, right=1.5), noise(2, 2.0), noise(1, 3.0)):
+        assert correlation(value, unrelated) < 0.4
 
 
-def test_seeds_and_periods_give_unrelated_fields() -> None:
-    one = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
-    for other in (Noise(2).plane(PLACES[0], PLACES[1], 2.0), Noise(1).plane(PLACES[0], PLACES[1], 3.0)):
-        assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
-
-
-def test_the_period_is_the_scale_on_which_it_changes() -> None:
-    here = Noise(1).plane(PLACES[0], PLACES[1], 2.0)
-    near = Noise(1).plane(PLACES[0] + np.float32(0.05), PLACES[1], 2.0)
-    far = Noise(1).plane(PLACES[0] + np.float32(1.5), PLACES[1], 2.0)
-    assert np.corrcoef(here, near)[0, 1] > 0.98
-    assert abs(np.corrcoef(here, far)[0, 1]) < 0.4
-
-
-def test_it_is_continuous() -> None:
+def test_noise_is_continuous() -> None:
     along = np.linspace(0, 20, 20_001, dtype=np.float32)
-    value = Noise(1).plane(along, np.zeros_like(along), 2.0)
-    assert np.abs(np.diff(value)).max() < 0.02
+    assert np.abs(np.diff(Noise(1).plane(along, np.zeros_like(along), 2.0))).max() < 0.02
 
 
 def test_detail_that_the_rays_cannot_carry_fades() -> None:
-    full = Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.2).std()
-    half = Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.375).std()
-    assert half == pytest.approx(full / 2, rel=1e-3)
-    assert not Noise(1).plane(PLACES[0], PLACES[1], 1.0, 0.5).any()
+    assert noise(1, 1.0, spacing_m=0.375).std() == pytest.approx(noise(1, 1.0, spacing_m=0.2).std() / 2, rel=1e-3)
+    assert not noise(1, 1.0, spacing_m=0.5).any()
 
 
 def test_space_noise_varies_along_every_axis() -> None:
     here = Noise(1).space(PLACES, 1.0)
     assert here.std() == pytest.approx(1, abs=0.1)
     for axis in np.eye(3, dtype=np.float32):
-        there = Noise(1).space(PLACES + 1.7 * axis[:, None], 1.0)
-        assert abs(np.corrcoef(here, there)[0, 1]) < 0.4
+        assert correlation(here, Noise(1).space(PLACES + 1.7 * axis[:, None], 1.0)) < 0.4

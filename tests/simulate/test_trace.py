@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 from miniature import HOUSE_V, NOON, SHAPE, road, scene, stage
 
-from hsiutils.data.classes import (
-    FREQUENCIES,
-    GLASS,
-    HSI_DRIVE_CLASSES,
-    MARKS,
-    METAL,
-    ROAD,
-    SKY,
-    STONE,
-    VEGETATION,
-    VOID,
-    WATER,
-)
+from hsiutils.data import classes
+from hsiutils.data.classes import GLASS, MARKS, METAL, ROAD, SKY, STONE, VEGETATION, WATER
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.simulate.builder import Pose, Stage, box
 from hsiutils.simulate.geometry import Ellipsoid
@@ -53,22 +42,16 @@ def test_a_bend_moves_the_line_by_half_its_curvature_times_distance_squared() ->
     assert columns.mean() == pytest.approx(MIDDLE + FOCAL * distance / 400, abs=1)
 
 
-def test_strips_have_their_labels_from_the_middle_outwards() -> None:
+def test_strips_lie_from_the_middle_outwards_and_the_sky_above_hills_of_their_angular_height() -> None:
     surfaces = seen(stage())
-    row = surfaces.label[round(HORIZON_ROW + FOCAL * 1.4 / 25)]
-    right = row[SHAPE[1] // 2 :]
-    order = [int(code) for i, code in enumerate(right) if i == 0 or code != right[i - 1]]
-    assert order == [ROAD, MARKS, ROAD, STONE, VEGETATION]
-
-
-def test_sky_above_hills_of_their_angular_height() -> None:
-    surfaces = seen(stage())
-    column = surfaces.label[:, SHAPE[1] // 2]
-    crest = np.flatnonzero(column == SKY).max() + 0.5
+    right = surfaces.label[round(HORIZON_ROW + FOCAL * 1.4 / 25), SHAPE[1] // 2 :]
+    assert right[np.flatnonzero(np.diff(right, prepend=0))].tolist() == [ROAD, MARKS, ROAD, STONE, VEGETATION]
+    sky = surfaces.label == SKY
+    crest = np.flatnonzero(sky[:, SHAPE[1] // 2]).max() + 0.5
     assert crest == pytest.approx(HORIZON_ROW - FOCAL * (4.0 - 1.4) / 300, abs=1)
-    assert np.all(surfaces.object_id[surfaces.label == SKY] == 0)
-    assert np.all(np.isinf(surfaces.depth_m[surfaces.label == SKY]))
-    assert np.all(surfaces.normal[:, surfaces.label == SKY] == 0)
+    assert np.all(np.isinf(surfaces.depth_m[sky]))
+    assert not surfaces.normal[:, sky].any()
+    np.testing.assert_array_equal(surfaces.object_id == 0, sky)
     assert set(np.unique(surfaces.object_id)) == {0, 1, 2}
 
 
@@ -91,23 +74,17 @@ def test_things_hide_what_is_behind_them_at_their_distance() -> None:
     assert rows.max() == pytest.approx(HORIZON_ROW + FOCAL * (1.4 - 0.12) / 12, abs=1), "behind the kerb's edge"
 
 
-def test_normals_are_unit_and_face_the_camera() -> None:
+def test_normals_are_unit_and_face_the_camera_and_labels_are_those_of_the_slots() -> None:
     on = stage()
     on.add(box(Pose(-3, 12, 0.5), (-1, 1, 0, 1), 0, 3), on.slot("brick", STONE))
     on.add(Ellipsoid(np.array([3.0, 15, 2]), np.array([2.0, 2, 2])), on.slot("leaves", 3), porosity=0.3)
+    on.add(box(Pose(HOUSE_V, 9), (0, 4, 0, 20), 0, 5), (0, 0, on.slot("glass", GLASS), 0, on.slot("brick", STONE), 0))
     surfaces = seen(on)
     met = surfaces.slot >= 0
     np.testing.assert_allclose(np.linalg.norm(surfaces.normal[:, met], axis=0), 1, atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(surfaces.direction, axis=0), 1, atol=1e-5)
     assert np.sum(surfaces.normal * surfaces.direction, axis=0)[met].max() < 1e-3
-
-
-def test_labels_are_those_of_the_slots() -> None:
-    on = stage()
-    on.add(box(Pose(HOUSE_V, 9), (0, 4, 0, 20), 0, 5), (0, 0, on.slot("glass", GLASS), 0, on.slot("brick", STONE), 0))
-    surfaces = seen(on)
-    labels = np.array([*on.labels, SKY])
-    np.testing.assert_array_equal(surfaces.label, labels[surfaces.slot])
+    np.testing.assert_array_equal(surfaces.label, np.array([*on.labels, SKY])[surfaces.slot])
     assert surfaces.slots == tuple(on.slots)
 
 
@@ -156,21 +133,16 @@ def arrays(surfaces: Surfaces) -> dict[str, np.ndarray]:
     return {key: value for key, value in vars(surfaces).items() if isinstance(value, np.ndarray)}
 
 
-def test_shapes_and_types_are_as_promised() -> None:
-    surfaces = build("nf4321_001")
+@pytest.mark.parametrize("name", ["nf4121_001", "nf3122_002", "nf2333_003", "nf1412_004"])
+def test_every_quantity_has_its_shape_type_and_range(name: str) -> None:
+    surfaces = build(name)
     types = {"slot": np.int32, "label": np.uint8, "object_id": np.int32}
     for key, value in arrays(surfaces).items():
         assert value.dtype == types.get(key, np.float32), key
         assert value.shape == ((3, *RAYS) if key in ("direction", "normal") else RAYS), key
         assert np.all(np.isfinite(value)) or key == "depth_m", key
-
-
-@pytest.mark.parametrize("name", ["nf4121_001", "nf3122_002", "nf2333_003", "nf1412_004"])
-def test_every_quantity_is_in_its_range(name: str) -> None:
-    surfaces = build(name)
     for values in (surfaces.sun_visible, surfaces.sky_view, surfaces.mix, surfaces.water):
-        assert values.min() >= 0
-        assert values.max() <= 1 + 1e-5
+        assert 0 <= values.min() <= values.max() <= 1 + 1e-5
     assert surfaces.brightness.min() > 0.1
     assert surfaces.brightness.mean() == pytest.approx(1, abs=0.1)
     assert surfaces.slot.max() < len(surfaces.slots)
@@ -201,16 +173,14 @@ def test_more_rays_show_the_same_picture() -> None:
     assert (fine.label[1::3, 1::3] == coarse.label).mean() > 0.98
 
 
-@pytest.mark.parametrize("shape", [(0, 10), (10, 0), (10,)])
-def test_an_empty_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="shape"):
-        build("nf4121_001", shape=shape)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("sun", [(0.0, 0, 2), (0.0, 1), (np.nan, 0, 1)])
-def test_a_sun_without_direction_is_refused(sun: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="sun"):
-        build_surfaces(Conditions.parse("nf4121_001"), 0, RAYS, np.array(sun), True)
+@pytest.mark.parametrize(
+    ("what", "shape", "sun"),
+    [*(("shape", shape, SUN) for shape in ((0, 10), (10, 0), (10,))),
+     *(("sun", RAYS, np.array(sun)) for sun in ((0.0, 0, 2), (0.0, 1), (np.nan, 0, 1)))],
+)  # fmt: skip
+def test_an_empty_shape_or_a_sun_without_direction_is_refused(what: str, shape: tuple, sun: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=f"^{what} must be"):
+        build_surfaces(Conditions.parse("nf4121_001"), 0, shape, sun, True)
 
 
 def test_scenes_are_unlike_and_class_shares_those_of_hsi_drive() -> None:
@@ -219,6 +189,7 @@ def test_scenes_are_unlike_and_class_shares_those_of_hsi_drive() -> None:
     alike = [(a == b).mean() for i, a in enumerate(labels) for b in labels[:i]]
     assert max(alike) < 0.97
     assert np.mean(alike) < 0.85
-    counts = Counter(HSI_DRIVE_CLASSES.merge(np.stack(labels)).ravel().tolist())
-    share = np.array([counts[index] for index in range(5)]) / (counts.total() - counts[VOID])
-    assert np.all((share / FREQUENCIES > 0.5) & (share / FREQUENCIES < 2)), share
+    counts = Counter(classes.HSI_DRIVE_CLASSES.merge(np.stack(labels)).ravel().tolist())
+    share = np.array([counts[index] for index in range(5)]) / (counts.total() - counts[classes.VOID])
+    ratio = share / np.array(classes.FREQUENCIES)
+    assert np.all((ratio > 0.5) & (ratio < 2)), ratio

@@ -22,6 +22,8 @@ def test_a_box_covers_the_pixels_that_the_pinhole_formula_says() -> None:
     np.testing.assert_allclose(hits.t[rows, columns], 20, rtol=1e-5)
     assert np.all(hits.face[rows, columns] == REAR)
     assert np.all(np.isinf(hits.t[hits.part < 0]))
+    for unseen in ([solid(-1, 1, -21, -20)], []):
+        assert np.all(rasterise(VIEW, unseen).part == -1)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -30,11 +32,6 @@ def test_the_nearer_one_hides_the_farther_in_any_order(order: int) -> None:
     row = rasterise(VIEW, [solid(-1, 1, 20, 21), solid(-3, 3, 30, 31)][::order]).part[125]
     edge = int(239.5 + VIEW.focal / 20)
     assert row[[239, edge - 1, edge + 2]].tolist() == [near, near, far]
-
-
-def test_things_behind_the_camera_are_not_seen() -> None:
-    assert np.all(rasterise(VIEW, [solid(-1, 1, -21, -20)]).part == -1)
-    assert np.all(rasterise(VIEW, []).part == -1)
 
 
 @pytest.mark.parametrize("porosity", [0.2, 0.5, 0.8])
