@@ -20,7 +20,7 @@ PN = fit_variant(variant("25-PN"), [])
 class Unread:
     """A data set of which nothing needs to be read: limits under PN are published."""
 
-    sensor = HSI_DRIVE
+    sensor, units = HSI_DRIVE, "reflectance"
 
     def names(self, split: str) -> list[str]:
         return []
