@@ -147,17 +147,8 @@ def pick(scores: pd.Series, rule: str = "median") -> str:
 
 
 def layer_level(config: UNetConfig, layer: str) -> int:
-    """How often the image was halved where a layer stands: its grid is 2**level times coarser than the image.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    """
-    levels = {shape.name: shape.level for shape in layer_shapes(config)}
-    if layer not in levels:
-        raise KeyError(f"no layer {layer!r} in a U-Net of depth {config.depth}; it has {', '.join(levels)}")
-    return levels[layer]
+    """How often the image was halved where a layer stands: its grid is 2**level times coarser than the image."""
+    return {shape.name: shape.level for shape in layer_shapes(config)}[layer]
 
 
 def observe(model: UNet, image: Tensor, layers: Iterable[str], after: bool = True) -> tuple[dict[str, Maps], Maps]:

@@ -5,8 +5,9 @@ their means have Student's interval, their differences Welch's.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -205,13 +206,7 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
         If no value is finite.
     """
     finite = _finite(values)
-    mean = float(finite.mean())
-    if len(finite) < 2:
-        return Estimate(mean, np.nan, np.nan, len(finite))
-    if np.ptp(finite) == 0:  # scipy has no interval for values that agree exactly
-        return Estimate(mean, mean, mean, len(finite))
-    interval = stats.ttest_1samp(finite, 0.0).confidence_interval(CONFIDENCE)
-    return Estimate(mean, float(interval.low), float(interval.high), len(finite))
+    return _student([finite], float(finite.mean()), lambda: stats.ttest_1samp(finite, 0.0))
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
@@ -223,13 +218,17 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
         If either has no finite value.
     """
     a, b = _finite(first), _finite(second)
-    mean = float(a.mean() - b.mean())
-    if min(len(a), len(b)) < 2:
-        return Estimate(mean, np.nan, np.nan, min(len(a), len(b)))
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return Estimate(mean, mean, mean, min(len(a), len(b)))
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
-    return Estimate(mean, float(interval.low), float(interval.high), min(len(a), len(b)))
+    return _student([a, b], float(a.mean() - b.mean()), lambda: stats.ttest_ind(a, b, equal_var=False))
+
+
+def _student(samples: Sequence[NDArray[np.float64]], mean: float, test: Callable[[], Any]) -> Estimate:
+    count = min(map(len, samples))
+    if count < 2:
+        return Estimate(mean, np.nan, np.nan, count)
+    if all(np.ptp(values) == 0 for values in samples):  # scipy has no interval for values that agree exactly
+        return Estimate(mean, mean, mean, count)
+    interval = test().confidence_interval(CONFIDENCE)
+    return Estimate(mean, float(interval.low), float(interval.high), count)
 
 
 def seed_columns(values: xr.DataArray, mean: str, lowest: str, highest: str) -> dict[str, xr.DataArray]:

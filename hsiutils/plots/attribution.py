@@ -12,7 +12,7 @@ from skimage.transform import downscale_local_mean
 
 from hsiutils.plots.base import CHART, colour, pages
 from hsiutils.plots.charts import lines
-from hsiutils.plots.pictures import montage, signed, thinned
+from hsiutils.plots.pictures import montage, signed
 
 _RESIDUAL_ROWS, _BAND_ROWS = 54, 108
 """Of a map in a page, so that a slider of full-size scenes stays small: an audit has a page a method, of six maps."""
@@ -31,10 +31,8 @@ def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
     small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
     frames = {}
     for method in map(str, shares["method"].values):
-        tiles = {"scene": small}
-        for name in map(str, shares["class"].values):
-            tiles[name] = signed(thinned(shares.sel({"method": method, "class": name}).values, _RESIDUAL_ROWS), 1)
-        frames[method] = montage(tiles, columns=2)
+        own = shares.sel({"method": method})[:, ::step, ::step]
+        frames[method] = montage({"scene": small} | {str(part["class"].item()): signed(part, 1) for part in own})
     return pages(frames, "method")
 
 
@@ -102,10 +100,9 @@ def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: i
     limits = {name: float(np.nanpercentile(abs(values.values), 99.5)) or 1.0 for name, values in maps.items()}
     frames = {}
     for band in centres.argsort()[::step]:
-        tiles = {
-            name: signed(thinned(values.isel(band=band).values, _BAND_ROWS), limits[name])
-            for name, values in maps.items()
-        }
+        shown = {name: values.isel(band=band).values for name, values in maps.items()}
+        steps = {name: -(-len(values) // _BAND_ROWS) for name, values in shown.items()}
+        tiles = {name: signed(values[:: steps[name], :: steps[name]], limits[name]) for name, values in shown.items()}
         frames[round(float(centres[band]), 1)] = montage(tiles, columns=min(2, len(tiles)))
     return pages(frames, _X)
 

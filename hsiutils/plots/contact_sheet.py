@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
@@ -77,22 +76,14 @@ def _cell(data: Source, name: str, size: tuple[int, int]) -> Image.Image:
     except DatasetError:
         caption += "  cannot be read"
     else:
-        cell.paste(_resized(np.rint(255 * colour).astype(np.uint8), size, Image.Resampling.BILINEAR), (0, 0))
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        palette[[label.code for label in data.classes.labels]] = [label.rgb for label in data.classes.labels]
+        picture = Image.fromarray(np.rint(255 * colour).astype(np.uint8))
+        cell.paste(picture.resize(size, Image.Resampling.BILINEAR), (0, 0))
         # Colours of a palette must not be mixed: between two classes lies no third.
-        cell.paste(_resized(_palette(data.classes)[codes], size, Image.Resampling.NEAREST), (width, 0))
+        cell.paste(Image.fromarray(palette[codes]).resize(size, Image.Resampling.NEAREST), (width, 0))
     ImageDraw.Draw(cell).text((2, height + 2), caption, fill=_INK, font=ImageFont.load_default(12))
     return cell
-
-
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-    return Image.fromarray(pixels).resize(size, how)
-
-
-def _palette(classes: Classes) -> NDArray[np.uint8]:
-    """(256, 3) colour of every label code; black for what is none."""
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[[label.code for label in classes.labels]] = [label.rgb for label in classes.labels]
-    return colours
 
 
 def _sheet(cells: list[Image.Image], columns: int, classes: Classes) -> Image.Image:

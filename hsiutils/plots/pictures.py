@@ -80,12 +80,6 @@ def clip_limit(values: ArrayLike) -> float:
     return float(np.abs(np.nanpercentile(np.asarray(values, dtype=float), CLIP)).max())
 
 
-def thinned(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Every n-th row and column of a map (y, x, ...), so that at most so many rows are left: many pages stay small."""
-    step = -(-values.shape[0] // rows)
-    return values[::step, ::step]
-
-
 def image(rgb: NDArray[np.uint8], title: str = "", labels: Sequence[tuple[float, float, str]] = ()) -> hv.Overlay:
     """Show a picture as wide as the page, its proportions kept.
 
