@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
+from hsiutils.data.cube import fill_values
 from hsiutils.data.files import cube_tiles, read_cube, read_labels, stored_array
 from hsiutils.data.hsidrive import HSIDrive, is_sealed, read_settings
 from hsiutils.data.layouts import LAYOUTS, DatasetError, Found, Layout, describe_search, find_layouts, split_of_list
@@ -70,36 +71,39 @@ def check_cube(scene: str, path: Path, layout: Layout, bands: int, tiles: tuple[
         with stored_array(path, layout.variable) as stored:
             dtype = stored.dtype
     except Exception as error:  # on a garbled header the parsers raise whatever they trip over
-        yield Finding("error", scene, path, _without_path(error, path), expected, f"{_FETCH}, or move it away")
+        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it away")
         return
     wanted = "uint16" if layout.name.endswith("u16") else "float32"
-    if dtype != wanted:
-        loss = "rounded to whole numbers" if dtype[0] in "iu" else "larger than they need be"
+    if dtype != wanted and np.can_cast(wanted, dtype):
+        advice = "nothing: no value is lost, the files are larger than they need be"
+        yield Finding("note", scene, path, f"values stored as {dtype}", wanted, advice)
+    elif dtype != wanted:
+        loss = "rounded to three digits" if dtype == "float16" else "rounded to whole numbers, or cut off"
         yield Finding("warning", scene, path, f"values stored as {dtype}", wanted, f"values may be {loss}; {_FETCH}")
-    unmeasured = list(_unmeasured(scene, path, values))
-    yield from unmeasured
-    if not any("throughout" in one.found for one in unmeasured):
-        yield from _odd_values(scene, path, layout, values)
+    yield from _odd_values(scene, path, values, layout)
 
 
-def _unmeasured(scene: str, path: Path, values: NDArray[np.float32]) -> Iterator[Finding]:
-    """Values that no camera gives: not finite, or the same all over a band."""
+def _odd_values(scene: str, path: Path, values: NDArray[np.float32], layout: Layout | None = None) -> Iterator[Finding]:
+    """Values that no camera gives, and those that the layout does not have."""
     unmeasured = ~np.isfinite(values)
     if unmeasured.any():
         found = f"{unmeasured.sum()} values in {unmeasured.any(axis=0).sum()} pixels are not finite"
         yield Finding("error", scene, path, found, "finite values", f"{_FETCH}; such pixels become zero under PN")
         values = np.where(unmeasured, np.float32(0), values)
-    if constant := np.flatnonzero(values.min(axis=(1, 2)) == values.max(axis=(1, 2))).tolist():
+    if filled := fill_values(values):
+        unmeasured = np.isin(values, filled)
+        named = ", ".join(f"{one:g}" for one in filled)
+        found = f"{unmeasured.sum()} values in {unmeasured.any(axis=0).sum()} pixels are {named}: fill values"
+        advice = f"{_FETCH}; such pixels are taken as not measured, and become zero under PN"
+        yield Finding("error", scene, path, found, "values of the camera", advice)
+        values = np.where(unmeasured, np.float32(0), values)
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    if constant := np.flatnonzero(low == high).tolist():
         found = f"one value throughout in bands {constant}"
         yield Finding("error", scene, path, found, "an image in every band", f"{_FETCH}, or leave the scene out")
-
-
-def _odd_values(scene: str, path: Path, layout: Layout, values: NDArray[np.float32]) -> Iterator[Finding]:
-    values = np.where(np.isfinite(values), values, np.float32(0))
-    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
-    if layout.units.startswith("reflectance"):
+    elif layout is not None and layout.units.startswith("reflectance"):
         yield from _no_reflectance(scene, path, values, low, high)
-    elif low.min() < 0 or (high.max() > 1 and "u16" not in layout.name):
+    elif layout is not None and (low.min() < 0 or (high.max() > 1 and "u16" not in layout.name)):
         found = f"values from {low.min():.3g} to {high.max():.3g}"
         yield Finding("warning", scene, path, found, f"{layout.units}: 0 to 1", "see whether it is of this release")
 
@@ -128,8 +132,8 @@ def check_labels(scene: str, path: Path, tiles: tuple[int, int]) -> Iterator[Fin
     try:
         codes = read_labels(path, tiles, HSI_DRIVE_CLASSES)
     except Exception as error:  # as above
-        found, expected = _without_path(error, path), f"codes 0..10, {tiles[0]} x {tiles[1]} pixels"
-        yield Finding("error", scene, path, found, expected, f"{_FETCH}, or move it and its cube away")
+        expected = f"codes 0..10, {tiles[0]} x {tiles[1]} pixels"
+        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it and its cube away")
         return
     if not codes.any():
         yield _unlabelled(scene, path)
@@ -145,12 +149,14 @@ def check_frame(scene: str, path: Path, sensor: Sensor) -> Iterator[Finding]:
     expected = f"{sensor.frame_shape[0]} x {sensor.frame_shape[1]} little-endian uint16 of {sensor.bits} bits"
     try:
         read_frame(path, sensor)
-    except (OSError, ValueError) as error:
-        yield Finding("error", scene, path, _without_path(error, path), expected, _FETCH)
+    except DatasetError as error:
+        yield _unread(scene, path, error, expected)
 
 
-def _without_path(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ") or type(error).__name__
+def _unread(scene: str, path: Path, error: Exception, expected: str, advice: str = _FETCH) -> Finding:
+    own = getattr(error, "advice", "")
+    found = str(error).removeprefix(f"{path}: ").removesuffix(f"; {own}") or type(error).__name__
+    return Finding("error", scene, path, found, expected, own or advice)
 
 
 COLUMNS = ("severity", "scene", "file", "found", "expected", "what to do")
@@ -197,7 +203,7 @@ def _opened(root: Path, progress: bool) -> Iterator[Finding]:
     try:
         data = open_dataset(root)
     except DatasetError as error:
-        yield Finding("error", "", root, _without_path(error, root), "a data set that opens", _FETCH)
+        yield _unread("", root, error, "a data set that opens")
         return
     for remark, value in data.remarks().items():
         yield Finding("note", "", root, f"{remark}: {value}", "to be known", "nothing, if that is as it should be")
@@ -212,14 +218,14 @@ def _scene(data: Source, name: str) -> Iterator[Finding]:
         values = data.cube(name).values
     except Exception as error:  # on a garbled header the parsers raise whatever they trip over
         expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({data.layout})"
-        yield Finding("error", name, cube_path, _without_path(error, cube_path), expected, _FETCH)
+        yield _unread(name, cube_path, error, expected)
     else:
-        yield from _unmeasured(name, cube_path, values)
+        yield from _odd_values(name, cube_path, values)
     try:
         classes = data.classes.merge(data.labels(name))
     except Exception as error:  # as above
         expected = f"codes of {len(data.classes.labels)} labels, {tiles[0]} x {tiles[1]} pixels"
-        yield Finding("error", name, label_path, _without_path(error, label_path), expected, _FETCH)
+        yield _unread(name, label_path, error, expected)
     else:
         if (classes == VOID).all():
             yield _unlabelled(name, label_path)

@@ -52,14 +52,9 @@ def read_reference(given: str | Path | float, sensor: Sensor) -> float | NDArray
     try:
         number = float(str(given))
     except ValueError:  # no number, so a file
-        try:
-            return read_frame(Path(str(given)), sensor)
-        except FileNotFoundError:
-            raise DatasetError(
-                f"reference {given}: neither a number nor a file; expected DN, or a .bin frame"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise DatasetError(str(error)) from error
+        if not Path(str(given)).exists():
+            raise DatasetError(f"reference {given}: neither a number nor a file; expected DN, or a frame") from None
+        return read_frame(Path(str(given)), sensor)
     if not 0 <= number < np.inf:
         raise DatasetError(f"reference {given}: expected a number of DN from 0 on")
     return number

@@ -5,6 +5,7 @@ Attributes: `units`, `source` ("simulated", "real" or "unknown"), `sensor` (its 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -68,6 +69,56 @@ def require_cube(cube: xr.DataArray) -> None:
     missing = {"band", "wavelength"} - set(map(str, cube.coords))
     if missing:
         raise ValueError(f"the cube lacks the coordinates {sorted(missing)}; see hsiutils.data.cube.make_cube")
+
+
+def require_native(cube: xr.DataArray, bands: int, what: str) -> None:
+    """Check that a cube has every band of its camera in native order, for what tells bands by their place alone.
+
+    Raises
+    ------
+    ValueError
+        If it has not; the message begins with `what`.
+    """
+    require_cube(cube)
+    if not np.array_equal(cube["band"].values, np.arange(bands)):
+        raise ValueError(
+            f"{what} needs all {bands} bands of the camera in native order, got bands {cube['band'].values.tolist()}; "
+            'cube.sortby("band") puts them back'
+        )
+
+
+def fill_values(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Numbers that stand for "not measured", such as 65535, -9999 or 1e35: extremes that come again and again.
+
+    An extreme is one if it occurs three times or more and lies ten times further out than the next value: the largest
+    one from ten times another positive value on, or a negative one. Noise and glints do neither.
+    """
+    found: list[float] = []
+    rest = np.ravel(values)
+    if rest.size and not np.isfinite(rest.max() - rest.min()):
+        rest = rest[np.isfinite(rest)]
+    while rest.size:
+        low, high = rest.min(), rest.max()
+        if high > 0 and not _any_between(rest, high / 10, high) and _any_between(rest, 0, high):
+            extreme = high
+        elif low < 0 and not _any_between(rest, low, low / 10):
+            extreme = low
+        else:
+            break
+        if (rest == extreme).sum() >= 3:
+            found.append(float(extreme))
+        rest = rest[rest != extreme]
+    return found
+
+
+def _any_between(values: NDArray[np.floating[Any]], low: float, high: float) -> bool:
+    return any(bool(((some > low) & (some < high)).any()) for some in (values[::101], values))  # a few settle most
+
+
+def without_fill(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values with NaN, which stands for "not measured" here, in the place of `fill_values`."""
+    filled = fill_values(values)
+    return np.where(np.isin(values, filled), np.float32(np.nan), values) if filled else values
 
 
 def with_step(cube: xr.DataArray, values: ArrayLike, step: str, units: str | None = None) -> xr.DataArray:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
-from hsiutils.data.cube import ascending, pseudocolour, require_cube
+from hsiutils.data.cube import ascending, pseudocolour, require_cube, require_native
 from hsiutils.data.hsidrive import HSIDrive, read_settings
 from hsiutils.data.layouts import FOLDER_SPLITS, DatasetError
 from hsiutils.data.source import Source
@@ -128,8 +128,8 @@ def _write_lists(data: HSIDrive, base: Path, names: Sequence[str]) -> None:
 
 
 def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
-    """Write a cube as a released one: level-5 MAT-file, variable `cube`, float32 (band, y, x)."""
-    require_cube(cube)
+    """Write a cube as a released one: level-5 MAT-file, variable `cube`, float32 (band, y, x) in native order."""
+    require_native(cube, len(cube), "a MAT-file")
     buffer = io.BytesIO()
     savemat(buffer, {"cube": np.asarray(cube.values, dtype=np.float32)})
     # The first 116 bytes are free text, in which scipy writes the date.
@@ -166,7 +166,7 @@ def write_envi(
 
     Parameters
     ----------
-    cube : (band, y, x), native band order.
+    cube : (band, y, x).
     header : file to write, ending in .hdr.
     interleave : how the values lie in the file: by line, by pixel or by band.
     order : of the bands. "ascending" in wavelength, as most readers expect, or "native", that of the mosaic. The band
@@ -186,7 +186,7 @@ def write_envi(
         raise ValueError(
             f'interleave must be "bil", "bip" or "bsq" and order "ascending" or "native", got {interleave!r}, {order!r}'
         )
-    ordered = ascending(cube) if order == "ascending" else cube
+    ordered = ascending(cube) if order == "ascending" else cube.sortby("band")
     metadata = {
         "description": "; ".join(f"{key} {value}" for key, value in cube.attrs.items()),
         "wavelength": [f"{nm:g}" for nm in ordered["wavelength"].values],

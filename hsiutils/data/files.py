@@ -5,6 +5,7 @@ wrong size asks for any amount of memory. So the tags that lead to a numeric arr
 "MAT-File Format", level 5: a 128-byte header, then elements of an 8-byte tag (type, size) and data padded to 8 bytes.
 """
 
+import errno
 import math
 import struct
 import zlib
@@ -35,6 +36,10 @@ _HEAD = 1024
 """Bytes that hold the tags before the values, with room: a name has 63 characters at most."""
 _RATIO = 1032
 """zlib makes at most so many bytes of one."""
+
+
+_NOT_THE_FILE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
+"""Errors of disk, network or machine, which say nothing about what is in a file."""
 
 
 @dataclass(frozen=True)
@@ -280,14 +285,23 @@ def named_if_broken(path: Path) -> Iterator[None]:
     except DatasetError:
         raise
     except Exception as error:  # on a garbled header the parsers raise whatever they trip over
-        if not path.exists():  # not every reader says so by FileNotFoundError
-            raise DatasetError(f"{path}: the file is missing; fetch or make it again") from error
-        if path.is_dir():
-            raise DatasetError(f"{path}: a folder, where a file of that name should be; move it away") from error
-        if isinstance(error, PermissionError):
-            raise DatasetError(f"{path}: may not be read; ask for the right to, or change it with chmod") from error
-        size, why = path.stat().st_size, str(error) or type(error).__name__
-        raise DatasetError(f"{path}: cannot be read ({size} bytes): {why}; it is damaged or cut short") from error
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: Exception) -> DatasetError:
+    if not path.exists():  # not every reader says so by FileNotFoundError
+        return DatasetError(f"{path}: the file is missing", "fetch or make it again")
+    if path.is_dir():
+        return DatasetError(f"{path}: a folder, where a file of that name should be", "move it away")
+    if isinstance(error, PermissionError):
+        return DatasetError(f"{path}: may not be read", "ask for the right to, or change it with chmod")
+    if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
+        return DatasetError(f"{path}: another program has it open for writing", "close it there, then try again")
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILE:
+        why = str(error) or "too little memory"
+        return DatasetError(f"{path}: could not be read just now ({why})", "it need not be damaged: try again")
+    size, why = path.stat().st_size, str(error) or type(error).__name__
+    return DatasetError(f"{path}: cannot be read ({size} bytes): {why}; it is damaged or cut short")
 
 
 def _require_variable(path: Path, variable: str, names: list[str]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hsiutils.data import raw
 from hsiutils.data.classes import HSI_DRIVE_CLASSES
-from hsiutils.data.cube import make_cube
+from hsiutils.data.cube import make_cube, without_fill
 from hsiutils.data.files import cube_tiles, read_arrays, read_cube, read_labels
 from hsiutils.data.layouts import DatasetError, Found, SceneFiles, describe_search, find_layouts
 from hsiutils.data.names import Conditions, name_table
@@ -147,9 +147,11 @@ class HSIDrive(Source):
         return "real" if self.manifest is None else "simulated"
 
     def cube(self, name: str) -> xr.DataArray:
-        """The cube of a scene, (band, y, x) float32 in native band order."""
+        """The cube of a scene, (band, y, x) float32 in native band order; NaN where it has `fill_values`."""
         values = read_cube(self._files(name).cube, self.found.layout, len(self.sensor.bands), self.sensor.tiles)
-        return make_cube(values, self.sensor, units=self.units, source=self.origin, history=f"{self.layout}: {name}")
+        return make_cube(
+            without_fill(values), self.sensor, units=self.units, source=self.origin, history=f"{self.layout}: {name}"
+        )
 
     def labels(self, name: str) -> NDArray[np.uint8]:
         """The label codes of a scene, (y, x), 0..10."""
@@ -182,10 +184,7 @@ class HSIDrive(Source):
         path = self._files(name).raw
         if path is None:
             raise DatasetError(f"{self.root}: no raw frame of {name}; expected raw/{name}.bin beside the cubes")
-        try:
-            return raw.read_frame(path, self.sensor)
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{error}") from error
+        return raw.read_frame(path, self.sensor)
 
     def truth(self, name: str) -> xr.Dataset | None:
         """What only the simulator knows of a scene; None for a real data set. For analysis, never for training.

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.data.classes import VOID, Classes, Label
-from hsiutils.data.cube import make_cube
+from hsiutils.data.cube import make_cube, without_fill
 from hsiutils.data.files import mat_variables, read_array, stored_array
 from hsiutils.data.layouts import DatasetError, entries
 from hsiutils.data.sensor import Sensor, cubes_only
@@ -98,7 +98,8 @@ class HyKo2(Source):
         """See `Source.cube`."""
         (path,), bands = self.files(name), len(self.sensor.bands)
         values = read_array(path, DATA, "(row, column, band)", (*self.sensor.tiles, bands))
-        return make_cube(np.moveaxis(values, -1, 0), self.sensor, units=self.units, source="real", history=self.layout)
+        values = without_fill(np.moveaxis(values, -1, 0).astype(np.float32))
+        return make_cube(values, self.sensor, units=self.units, source="real", history=self.layout)
 
     def labels(self, name: str) -> NDArray[np.uint8]:
         """See `Source.labels`."""

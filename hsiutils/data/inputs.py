@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.cube import pn_pixels, require_cube, to_unit_range
+from hsiutils.data.cube import pn_pixels, require_native, to_unit_range
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class FittedVariant:
         ValueError
             If the cube does not have the bands of the camera that the variant was fitted on.
         """
-        _require_bands(cube, len(self.wavelengths_nm), self.variant)
+        require_native(cube, len(self.wavelengths_nm), f"variant {self.variant.name!r}")
         pixels = _project(self.variant.features(cube.values), self.mean, self.components)
         return xr.DataArray(
             to_unit_range(pixels, self.low, self.high),
@@ -226,15 +226,6 @@ class FittedVariant:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
-
-
-def _require_bands(cube: xr.DataArray, bands: int, chosen: Variant) -> None:
-    require_cube(cube)
-    if not np.array_equal(cube["band"].values, np.arange(bands)):
-        raise ValueError(
-            f"variant {chosen.name!r} needs all {bands} bands of the camera in native order, "
-            f"got bands {cube['band'].values.tolist()}"
-        )
 
 
 def _project(
@@ -345,7 +336,7 @@ def _sample(variant: Variant, cubes: Iterable[xr.DataArray], bands: int, size: i
     rng = np.random.default_rng(seed)
     found = []
     for cube in cubes:
-        _require_bands(cube, bands, variant)
+        require_native(cube, bands, f"variant {variant.name!r}")
         pixels = cube.values.reshape(bands, -1)
         pixels = pixels[:, np.isfinite(pixels).all(axis=0)]
         found.append(pixels[:, rng.choice(pixels.shape[1], min(size, pixels.shape[1]), replace=False)])

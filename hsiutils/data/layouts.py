@@ -22,7 +22,16 @@ Files = dict[str, list[Path]]
 
 
 class DatasetError(ValueError):
-    """A data set, or one file of it, is not what it should be; the message says which, what was expected, what came."""
+    """A data set, or one file of it, is not what it should be; the message says which, what was expected, what came.
+
+    Attributes
+    ----------
+    advice : what to do, where that is not to fetch the file again; the message ends with it.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(f"{message}; {advice}" if advice else message)
+        self.advice = advice
 
 
 @dataclass(frozen=True)

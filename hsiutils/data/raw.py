@@ -6,17 +6,28 @@ description (doi 10.1109/SSCI52147.2023.10371793) and the on-chip pipeline of ar
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.data.cube import make_cube, require_cube, with_step
+from hsiutils.data.cube import make_cube, require_cube, require_native, with_step
+from hsiutils.data.files import named_if_broken
+from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import Sensor
+
+_SATURATED = 0.01
+"""Share of a white reference that hot pixels may take up."""
+_BELOW_DARK = 0.5
+"""Share of pixels below the dark reference that noise explains where there is no light."""
 
 
 def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
     """Read a `.bin` frame: uint16, little-endian, row after row.
+
+    Some software puts the bits of the converter at the upper end of the 16: where every value is so, they are moved
+    down. (A frame of one value could be either, and is taken as it is.)
 
     Returns
     -------
@@ -24,29 +35,37 @@ def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
 
     Raises
     ------
-    ValueError
-        If the file does not hold exactly one frame of this sensor, or values beyond its converter.
+    DatasetError
+        If the file cannot be read, or does not hold exactly one frame of this sensor with values of its converter.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, where a raw frame should be; move it away")
     rows, columns = sensor.frame_shape
-    expected, found = rows * columns * 2, path.stat().st_size
+    expected = rows * columns * 2
+    with named_if_broken(path):
+        found = path.stat().st_size
+        values = np.fromfile(path, dtype="<u2", count=rows * columns).astype(np.uint16, copy=False)
     if found != expected:
-        raise ValueError(
+        raise DatasetError(
             f"{path}: expected {expected} bytes ({rows} x {columns} uint16, {sensor.name}), found {found}; "
             "the file is cut short, or comes from another sensor"
         )
-    frame = np.fromfile(path, dtype="<u2").astype(np.uint16, copy=False).reshape(rows, columns)
-    if frame.max() > sensor.saturation_dn:
-        raise ValueError(
+    frame, used = values.reshape(rows, columns), int(np.bitwise_or.reduce(values))
+    unused, varied = 16 - sensor.bits, frame.min() < frame.max()
+    if varied and unused < 8 and not used & 0xFF:
+        raise DatasetError(
+            f"{path}: the lower byte of every value is empty; expected little-endian, not big-endian values"
+        )
+    if varied and not used & ((1 << unused) - 1):
+        return np.right_shift(frame, np.uint16(unused))
+    if used > sensor.saturation_dn:
+        raise DatasetError(
             f"{path}: holds {frame.max()}, but {sensor.name} ends at {sensor.saturation_dn} ({sensor.bits} bits); "
-            "expected little-endian values"
+            f"expected little-endian values of {sensor.bits} bits, at the lower or the upper end of the 16"
         )
     return frame
 
 
-def crop(frame: ArrayLike, sensor: Sensor) -> NDArray[np.generic]:
+def crop(frame: ArrayLike, sensor: Sensor) -> NDArray[Any]:
     """The active area of a whole frame: `sensor.active_shape` pixels from `sensor.active_origin`.
 
     Raises
@@ -132,9 +151,7 @@ def demosaic(active: ArrayLike, sensor: Sensor) -> xr.DataArray:
 
 def interleave(cube: xr.DataArray, sensor: Sensor) -> NDArray[np.float32]:
     """Put the planes of a cube back onto the mosaic: the inverse of `demosaic`, (rows, columns) of the active area."""
-    require_cube(cube)
-    if not np.array_equal(cube["band"].values, np.arange(len(sensor.bands))):
-        raise ValueError(f"interleave needs the {len(sensor.bands)} bands of {sensor.name} in native order")
+    require_native(cube, len(sensor.bands), "interleave")
     rows, columns = cube.shape[1:]
     tiles = np.asarray(cube.values, dtype=np.float32).reshape(*sensor.mosaic, rows, columns)
     return tiles.transpose(2, 0, 3, 1).reshape(rows * sensor.mosaic[0], columns * sensor.mosaic[1])
@@ -222,7 +239,14 @@ def reflectance_cube(
 
     Returns
     -------
-    (band, y, x) float32 reflectance, never negative; NaN (see `reflectance`) around pixels without a white reference.
+    (band, y, x) float32 reflectance, never negative; NaN (see `reflectance`) around pixels without a white reference,
+    and around those where it is saturated.
+
+    Raises
+    ------
+    ValueError
+        If frame and references do not have the sensor's size, the white reference is saturated in more than 1 % of the
+        pixels, or dark is above the frame or the white reference in more than half of them.
 
     Examples
     --------
@@ -234,9 +258,22 @@ def reflectance_cube(
     >>> cube.dims, cube.shape, float(cube.max())
     (('band', 'y', 'x'), (25, 4, 6), 0.25)
     """
-    unlit = _active_reference(dark, sensor, "dark")
-    signal = subtract_dark(crop(frame, sensor), unlit)
-    target = subtract_dark(np.broadcast_to(_active_reference(white, sensor, "white"), signal.shape), unlit)
+    lit, unlit = crop(frame, sensor), _active_reference(dark, sensor, "dark")
+    target = np.broadcast_to(_active_reference(white, sensor, "white"), lit.shape)
+    saturated = target >= sensor.saturation_dn
+    if saturated.mean() > _SATURATED:
+        raise ValueError(
+            f"white: {saturated.mean():.0%} of the pixels are saturated ({sensor.saturation_dn} DN or above), and the "
+            "light that they saw is not known; take it with a shorter exposure"
+        )
+    for what, values in (("frame", lit), ("white", target)):
+        if (below := float(np.mean(values < unlit))) > _BELOW_DARK:
+            raise ValueError(
+                f"dark: {what} is below it in {below:.0%} of the pixels; were the two exchanged, or is dark of another "
+                "exposure, or with its bits at the upper end of 16?"
+            )
+    signal = subtract_dark(lit, unlit)
+    target = np.where(saturated, np.float32(np.nan), subtract_dark(target, unlit))
     cube = demosaic(reflectance(signal, target, exposure_ratio), sensor)
     cube.attrs.update(units="reflectance", source=source, history="crop; dark; white reference; demosaic")
     if centre:
@@ -245,7 +282,7 @@ def reflectance_cube(
     return median_filter(cube) if median else cube
 
 
-def _active_reference(reference: ArrayLike, sensor: Sensor, name: str) -> NDArray[np.generic]:
+def _active_reference(reference: ArrayLike, sensor: Sensor, name: str) -> NDArray[Any]:
     values = np.asarray(reference)
     if values.ndim and values.shape != sensor.frame_shape:
         raise ValueError(f"{name} must be one number or a whole frame {sensor.frame_shape}, got {values.shape}")

@@ -3,12 +3,16 @@
 The default is HSI-Drive's imec CMV2K-SSM5x5-600_1000. Band centres are the data set's own; peak widths, heights and
 shares come from the factory calibration of a sister sensor of the same design (bands.csv).
 
-Another camera comes from a band table (`bands_from_table`), or is known by its cubes alone (`cubes_only`).
+Another camera comes from imec's calibration file (`read_calibration`) with its measured curves, from a band table
+(`bands_from_table`), or is known by its cubes alone (`cubes_only`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -34,7 +38,9 @@ class Band:
     centre_nm: float
     clip_max: float
     """Upper clip limit of this band after per-pixel normalisation (dimensionless)."""
-    peaks: tuple[Peak, ...]
+    peaks: tuple[Peak, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
+    """Measured response: (wavelength in nm, electrons per photon), rising; it stands in for the peaks."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,9 @@ class Sensor:
     def responses(self, wavelength_nm: ArrayLike, long_pass_nm: float | None = None) -> NDArray[np.float64]:
         """Quantum efficiency of every band against wavelength.
 
-        A Fabry-Perot peak is a Lorentzian of its width and height. What the peaks do not account for is a floor, even
-        over 400-1000 nm, sized so that each peak keeps its measured share of the whole response.
+        A measured curve is interpolated, and zero outside. A Fabry-Perot peak is a Lorentzian of its width and height;
+        what the peaks do not account for is a floor, even over 400-1000 nm, sized so that each peak keeps its measured
+        share of the whole response.
 
         Parameters
         ----------
@@ -142,6 +149,9 @@ RANGE_NM = (400.0, 1000.0)
 
 
 def _band_response(band: Band, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    if band.curve:
+        known, response = np.transpose(band.curve)
+        return np.asarray(np.interp(wavelength, known, response, left=0.0, right=0.0))
     low, high = RANGE_NM
     curve = np.zeros_like(wavelength)
     for peak in band.peaks:
@@ -198,7 +208,9 @@ HSI_DRIVE = Sensor(
 
 NOT_MEASURED = float("inf")
 """Clip limit of a band for which nobody published one: inputs learn it from the training scenes."""
-_PEAK = ("fwhm_nm", "quantum_efficiency", "share")
+_COLUMNS = ("centre_nm", "fwhm_nm", "quantum_efficiency", "share")
+_WIDTHS_NM = (1.0, 300.0)
+"""Widths that a filter of such a camera can have."""
 
 
 def cubes_only(name: str, centres_nm: ArrayLike, tiles: tuple[int, int]) -> Sensor:
@@ -207,7 +219,7 @@ def cubes_only(name: str, centres_nm: ArrayLike, tiles: tuple[int, int]) -> Sens
     It has no frame around the cubes, no clip limits and no response; its bands lie side by side in a mosaic of one row.
     """
     centres = np.asarray(centres_nm, dtype=float).tolist()
-    bands = tuple(Band(index, centre, NOT_MEASURED, ()) for index, centre in enumerate(centres))
+    bands = tuple(Band(index, centre, NOT_MEASURED) for index, centre in enumerate(centres))
     return Sensor(name, (1, len(bands)), (tiles[0], tiles[1] * len(bands)), (0, 0), tiles, bands)
 
 
@@ -217,35 +229,148 @@ def bands_from_table(table: pd.DataFrame) -> tuple[Band, ...]:
     Parameters
     ----------
     table : `centre_nm`; optionally `fwhm_nm`, `quantum_efficiency` (0..1 at the peak) and `share` (part of the whole
-        response that lies in the peak, 0..1), which a simulation needs, and `clip_max`. A second peak goes into columns
-        that end in 2, empty where a filter has only one.
+        response that lies in the peak, 0..1; what imec's files call contribution is another quantity), which a
+        simulation needs, and `clip_max`. A second peak goes into columns that end in 2, empty where a filter has only
+        one. Text is read as numbers, with a decimal comma, too.
 
     Raises
     ------
     ValueError
-        If a column is missing, or a value cannot be.
+        If a column is missing, a value cannot be, or an index says another order than the rows.
     """
     if "centre_nm" not in table:
         raise ValueError(f"band table: expected a column centre_nm, found {list(table.columns)}")
-    return tuple(_band(number, row.dropna().to_dict()) for number, (_, row) in enumerate(table.iterrows()))
+    count = len(table)
+    for what, order in (("index", table.index), *((key, table[key]) for key in ("index", "band") if key in table)):
+        if set(order) in ({*range(count)}, {*range(1, count + 1)}) and list(order) != sorted(order):
+            advice = "sort the rows by it; where the rows are right, drop it (reset_index(drop=True))"
+            raise ValueError(
+                f"band table: the rows are not in the order of their {what}, {list(order)[:5]}...: {advice}"
+            )
+    known = [f"{key}{end}" for end in ("", "2") for key in _COLUMNS] + ["clip_max"]
+    numbers = table[[key for key in known if key in table]].apply(_as_numbers)
+    return tuple(_band(number, row.dropna().to_dict()) for number, (_, row) in enumerate(numbers.iterrows()))
+
+
+def _as_numbers(column: "pd.Series[float]") -> "pd.Series[float]":
+    try:
+        text = not pd.api.types.is_numeric_dtype(column)
+        return pd.to_numeric(column.str.strip().str.replace(",", ".") if text else column)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"band table, column {column.name}: expected numbers, found {column.tolist()[:3]}") from error
 
 
 def _band(number: int, row: dict[str, float]) -> Band:
-    low, high = RANGE_NM
-    if not low <= row.get("centre_nm", np.nan) <= high:
-        raise ValueError(f"band table, band {number}: centre_nm {row.get('centre_nm')} outside {low:g}..{high:g} nm")
-    peaks = [peak for end in ("", "2") if (peak := _peak(number, row, end)) is not None]
+    band, (low, high) = f"band table, band {number}", RANGE_NM
+    peaks = []
+    for end in ("", "2"):
+        centre, *others = (row.get(f"{key}{end}") for key in _COLUMNS)
+        if not (low <= (centre or np.nan) <= high) and (centre is not None or not end):
+            raise ValueError(f"{band}: centre_nm{end} {centre} outside {low:g}..{high:g} nm; is it in nanometres?")
+        if all(value is None for value in others):
+            continue
+        if missing := [f"{key}{end}" for key in _COLUMNS if f"{key}{end}" not in row]:
+            raise ValueError(f"{band}: a peak needs {', '.join(missing)}, too")
+        peak = Peak(*(row[f"{key}{end}"] for key in _COLUMNS))
+        narrowest, widest = _WIDTHS_NM
+        if not (narrowest <= peak.fwhm_nm <= widest and 0 < peak.quantum_efficiency <= 1 and 0 < peak.share <= 1):
+            expected = f"fwhm_nm {narrowest:g}..{widest:g}, quantum_efficiency and share above 0 and up to 1"
+            raise ValueError(f"{band}: expected {expected}, got {peak}")
+        peaks.append(peak)
     if sum(peak.share for peak in peaks) > 1:
-        raise ValueError(f"band table, band {number}: the shares of the peaks add up to more than one")
-    return Band(number, row["centre_nm"], row.get("clip_max", NOT_MEASURED), tuple(peaks))
+        raise ValueError(f"{band}: the shares of the peaks add up to more than one")
+    if not (limit := row.get("clip_max", NOT_MEASURED)) > 0:
+        raise ValueError(f"{band}: clip_max must be positive, got {limit}")
+    return Band(number, row["centre_nm"], limit, tuple(peaks))
 
 
-def _peak(number: int, row: dict[str, float], end: str) -> Peak | None:
-    found = {key: row[f"{key}{end}"] for key in _PEAK if f"{key}{end}" in row}
-    if not found:
-        return None
-    if missing := [f"{key}{end}" for key in ("centre_nm", *_PEAK) if f"{key}{end}" not in row]:
-        raise ValueError(f"band table, band {number}: a peak needs {', '.join(missing)}, too")
-    if found["fwhm_nm"] <= 0 or not 0 < found["quantum_efficiency"] <= 1 or not 0 < found["share"] <= 1:
-        raise ValueError(f"band table, band {number}: a peak must be of positive width, height and share, got {found}")
-    return Peak(row[f"centre_nm{end}"], **found)
+def read_calibration(path: Path | str, optics: bool = True) -> Sensor:
+    """The camera that imec's calibration file (XML) describes, with the measured response of every band.
+
+    Read are geometry, bits, full well, the strongest peak of each filter as its centre, and the curves; of both forms
+    in which such files come: with `filter_zones` (responses are electrons per photon), and without (older; responses
+    are in units of their own, so that they tell bands apart, and not how many electrons there are).
+
+    Parameters
+    ----------
+    path : the file.
+    optics : multiply the responses by the transmission of the filters in front of the chip that the file lists.
+
+    Raises
+    ------
+    ValueError
+        If the file is no calibration of a mosaic sensor, or something is missing.
+    """
+    path = Path(path)
+    try:
+        root = ElementTree.parse(path).getroot()  # noqa: S314 - no entity is fetched, and expat bounds their expansion
+        zones = root.findall("filter_info/filter_zones/filter_zone") or root.findall("filter_info")
+        if len(zones) != 1 or zones[0].get("layout") != "MOSAIC" or root.tag != "sensor_calibration":
+            raise ValueError(f"expected one MOSAIC zone, found {[zone.get('layout') for zone in zones]}")
+        (zone,) = zones
+        mosaic = _number(zone, "pattern_height"), _number(zone, "pattern_width")
+        if (_number(zone, "filter_height"), _number(zone, "filter_width")) != (1, 1):
+            raise ValueError("filters of several pixels each")
+        bands = dict(_calibrated(root, zone, optics))
+        if sorted(bands) != list(range(mosaic[0] * mosaic[1])):
+            raise ValueError(f"expected {mosaic[0] * mosaic[1]} bands, found {sorted(bands)}")
+        return Sensor(
+            name=root.get("sensor_id") or path.stem,
+            mosaic=mosaic,
+            frame_shape=(_number(root, "sensor_info/height"), _number(root, "sensor_info/width")),
+            active_origin=(_number(zone, "filter_area/offset_y"), _number(zone, "filter_area/offset_x")),
+            tiles=(_number(zone, "filter_area/height") // mosaic[0], _number(zone, "filter_area/width") // mosaic[1]),
+            bands=tuple(bands[index] for index in sorted(bands)),
+            full_well_e=float(_number(root, "sensor_info/full_well_capacity_e", 11_000)),
+            bits=_number(root, "sensor_info/bit_depth", _number(root, "sensor_info/input_bpp", 12)),
+        )
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{path}: no calibration of a mosaic sensor that can be read: {error}") from error
+
+
+def _calibrated(root: ElementTree.Element, zone: ElementTree.Element, optics: bool) -> Iterator[tuple[int, Band]]:
+    """Place in the mosaic and band of every filter."""
+    wavelength = _samples(root.find("filter_info/calibration_info"))
+    through = np.ones_like(wavelength)
+    for part in (*root.iter("rejection_filter"), *root.findall("system_info/optical_components/optical_component")):
+        if optics:
+            through *= np.interp(wavelength, _samples(part), _list(part, "filter_response", "response")).clip(min=0)
+    for band in zone.findall("bands/band"):
+        index = int(band.get("pattern_position_index") or band.get("index") or -1)
+        peak = max(band.iter("peak"), key=lambda one: float(one.findtext("QE") or 0), default=band)
+        response = _list(band, "response", "response_composition").clip(min=0)
+        centre = peak.findtext("wavelength_nm")
+        if centre is None or len(response) != len(wavelength) or not np.isfinite(response).all():
+            raise ValueError(
+                f"band {index}: expected a centre and {len(wavelength)} numbers, found {centre} and {len(response)}"
+            )
+        curve = zip(wavelength.tolist(), (response * through).tolist(), strict=True)
+        yield index, Band(index, float(centre), NOT_MEASURED, (), tuple(curve))
+
+
+def _samples(element: ElementTree.Element | None) -> NDArray[np.float64]:
+    """Wavelengths, as a list or as start, step and number."""
+    if element is None:
+        raise ValueError("no wavelengths")
+    if element.find("sample_points_nm") is not None:
+        return _list(element, "sample_points_nm")
+    found = {child.tag: child.text or "" for child in element}
+    start, step, count = (
+        float(next((text for tag, text in found.items() if part in tag), "nan"))
+        for part in ("start_nm", "resolution_nm", "nr_")
+    )
+    return np.asarray(start + step * np.arange(count), dtype=float)
+
+
+def _list(element: ElementTree.Element, *names: str) -> NDArray[np.float64]:
+    """Numbers of the first child that is there, in its attribute or in a child of its own."""
+    child = next((found for name in names if (found := element.find(name)) is not None), element)
+    text = child.get("values") or child.findtext("data") or ""
+    return np.array(text.replace(",", " ").split(), dtype=float)
+
+
+def _number(element: ElementTree.Element, path: str, default: int | None = None) -> int:
+    text = element.findtext(path) or element.findtext(f"{path}_px") or default
+    if text is None:
+        raise ValueError(f"no {path}")
+    return round(float(text))

@@ -94,15 +94,16 @@ class _Sums:
         self.pn_max = np.full(bands, -np.inf)
 
     def add(self, cube: xr.DataArray, labels: NDArray[np.uint8]) -> None:
-        values = cube.values.reshape(len(cube), -1).astype(float)
+        measured = np.isfinite(cube.values).all(axis=0)
+        values, labels = cube.values[:, measured].astype(float), labels[measured]
         self.pixels += values.shape[1]
         self.all_first += values.sum(axis=1)
         self.all_second += (values**2).sum(axis=1)
-        normalised = pn(cube).values.reshape(len(cube), -1)
+        normalised = pn(cube).values[:, measured]
         self.pn += normalised.sum(axis=1, dtype=float)
-        self.pn_max = np.maximum(self.pn_max, normalised.max(axis=1))
+        self.pn_max = np.maximum(self.pn_max, normalised.max(axis=1, initial=-np.inf))
         for index in range(len(self.names)):
-            own = values[:, (labels == index).ravel()]
+            own = values[:, labels == index]
             self.count[index] += own.shape[1]
             self.first[index] += own.sum(axis=1)
             self.second[index] += (own**2).sum(axis=1)
@@ -147,9 +148,9 @@ def sun_and_shadow(data: Source, names: Sequence[str], class_name: str) -> xr.Da
     index = data.classes.index(class_name)
     plain, normalised = [], []
     for name in names:
-        lit = _sun_and_shadow(data, name, data.classes.merge(data.labels(name)) == index)
-        if lit is not None:
-            cube = data.cube(name)
+        cube = data.cube(name)
+        own = (data.classes.merge(data.labels(name)) == index) & np.isfinite(cube.values).all(axis=0)
+        if (lit := _sun_and_shadow(data, name, own)) is not None:
             plain.append([cube.values[:, mask].mean(axis=1) for mask in lit])
             normalised.append([pn(cube).values[:, mask].mean(axis=1) for mask in lit])
     if not plain:

@@ -68,7 +68,7 @@ class Simulation:
             return
         if self.chip.tiles != self.tiles:
             raise ValueError(f"a camera of {self.tiles} tiles is needed, got {self.chip.tiles}: give tiles=chip.tiles")
-        if blind := [band.index for band in self.chip.bands if not band.peaks]:
+        if blind := [band.index for band in self.chip.bands if not (band.peaks or band.curve)]:
             raise ValueError(f"{self.chip.name}: bands {blind} have no peak, so they would see nothing")
 
     @property

@@ -76,6 +76,11 @@ def with_nan(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def filled(values: np.ndarray) -> np.ndarray:
+    values[:, 0, :3], values[:, 3, 5] = 65535, -9999
+    return values
+
+
 def banded(values: np.ndarray) -> np.ndarray:
     low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)
     return (values - low) / (high - low)
@@ -114,13 +119,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "another size": (lambda r: spoilt(r, lambda v: v[:, :3]), "error", "_TC.mat", r"found \(25, 3, 6\)"),
     "a band short": (lambda r: spoilt(r, lambda v: v[:24]), "error", "_TC.mat", r"found \(24, 4, 6\)"),
     "complex": (lambda r: spoilt(r, lambda v: v + 1j), "error", "_TC.mat", "found complex"),
-    "double": (lambda r: spoilt(r, lambda v: v.astype(float)), "warning", "_TC.mat", "stored as float64"),
+    "double": (lambda r: spoilt(r, lambda v: v.astype(float)), "note", "_TC.mat", "stored as float64"),
     "integers": (
         lambda r: spoilt(r, whole_numbers),
         "warning",
         "_TC",
         "stored as uint16",
     ),
+    "fill values": (lambda r: spoilt(r, filled), "error", "_TC.mat", "100 values in 4 pixels are 65535, -9999: fill"),
     "not finite": (lambda r: spoilt(r, with_nan), "error", "_TC.mat", "2 values in 1 pixels are not finite"),
     "constant": (lambda r: spoilt(r, flat), "error", "_TC.mat", r"one value throughout in bands \[2, 9\]"),
     "band-wise scaled": (lambda r: spoilt(r, banded), "error", "_TC.mat", "every band runs from 0 to 1"),

@@ -10,7 +10,7 @@ from tiny_hsi_drive import write_matlab_release as write_tiny
 
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import LABELS
-from hsiutils.data.cube import pseudocolour
+from hsiutils.data.cube import ascending, pseudocolour
 from hsiutils.data.export import write_cube, write_envi, write_envi_labels, write_matlab_release, write_python_release
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
@@ -92,6 +92,17 @@ class TestMatlabRelease:
         assert whosmat(tmp_path / "a.mat") == [("cube", (25, *TILES), "single")]
         np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
 
+    def test_bands_out_of_order_are_not_swapped(self, drive: HSIDrive, tmp_path: Path) -> None:
+        cube = drive.cube(NAME)
+        with pytest.raises(ValueError, match=r"needs all 25 bands of the camera in native order.*sortby"):
+            write_cube(ascending(cube), tmp_path / "a.mat")
+        write_cube(ascending(cube).sortby("band"), tmp_path / "a.mat")
+        np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
+        for order in ("native", "ascending"):
+            for name, given in (("a", cube), ("b", ascending(cube))):
+                write_envi(given, tmp_path / f"{name}.hdr", order=order)
+            assert (tmp_path / "a.img").read_bytes() == (tmp_path / "b.img").read_bytes()
+
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
         write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
         write_matlab_release(open_dataset(tmp_path / "a"), tmp_path / "b")
@@ -151,6 +162,12 @@ class TestEnvi:
         np.testing.assert_array_equal(image.read_band(0), codes_of(NAME))
         assert image.metadata["class names"] == [label.name for label in LABELS]
         assert [int(value) for value in image.metadata["class lookup"][6:9]] == [255, 255, 255]  # road marks
+
+    @pytest.mark.parametrize("code", [300, -1, 2.7, np.nan, 11])
+    def test_what_is_no_label_code_is_refused(self, code: float, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="label codes"):
+            write_envi_labels(np.array([[1, code]]), tmp_path / "labels.hdr")
+        assert not list(tmp_path.iterdir())
 
     def test_wrong_arguments(self, drive: HSIDrive, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="got 'bli', 'native'"):

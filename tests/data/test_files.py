@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -92,18 +94,43 @@ def test_a_folder_named_like_a_file_is_told(layout: Layout, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("layout", [MATLAB, PYTHON], ids=["mat", "npy"])
-def test_a_file_that_may_not_be_read_is_told_from_a_damaged_one(layout: Layout, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "a: may not be read; ask for the right to"),
+        (BlockingIOError(11, "unable to lock file"), "a: another program has it open for writing; close it there"),
+        (OSError(5, "Input/output error"), "a: could not be read just now .*it need not be damaged: try again"),
+        (OSError(24, "Too many open files"), "a: could not be read just now .*Too many open files"),
+        (MemoryError(), "a: could not be read just now .too little memory"),
+    ],
+)
+def test_what_is_no_fault_of_the_file_is_not_called_damage(
+    layout: Layout, error: Exception, message: str, tmp_path: Path, monkeypatch
+) -> None:
     (tmp_path / "a").write_bytes(b"something")
 
     def refused(*args, **kwargs):  # as root, who runs many a test machine, every file can be read
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr("hsiutils.data.files.inspect_level5", refused)
     monkeypatch.setattr("hsiutils.data.files.np.load", refused)
     monkeypatch.setattr("hsiutils.data.files.Image.open", refused)
     for read in (lambda p: read_cube(p, layout, 25, TILES), lambda p: read_labels(p, TILES, HSI_DRIVE_CLASSES)):
-        with pytest.raises(DatasetError, match="a: may not be read"):
+        with pytest.raises(DatasetError, match=message) as caught:
             read(tmp_path / "a")
+        assert caught.value.advice
+        assert "damaged or cut short" not in str(caught.value)
+
+
+def test_a_file_that_another_program_writes_is_not_called_damage(tmp_path: Path) -> None:
+    mat73(tmp_path / "a.mat", VALUES)
+    code = f"import h5py, sys; f = h5py.File({str(tmp_path / 'a.mat')!r}, 'r+'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:  # noqa: S603
+        writer.stdout.readline()
+        with pytest.raises(DatasetError, match=r"a\.mat: another program has it open for writing; close it there"):
+            read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
+        writer.stdin.close()
+    np.testing.assert_array_equal(read_cube(tmp_path / "a.mat", MATLAB, 25, TILES), VALUES)
 
 
 @pytest.mark.parametrize(("write", "layout"), [(mat(), MATLAB), (mat73, MATLAB), (npy_bands_last, PYTHON)])

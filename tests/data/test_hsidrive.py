@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from hsiutils.data import raw
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
+from hsiutils.data.cube import pn
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.layouts import DatasetError
@@ -87,6 +88,21 @@ class TestRead:
         assert cube.attrs["source"] == "real"
         assert cube.attrs["units"] == "reflectance"
         assert NAMES[-1] in cube.attrs["history"]
+
+    def test_fill_values_are_pixels_without_a_value(self, tmp_path: Path) -> None:
+        write_matlab_release(tmp_path)
+        before = fit_variant(variant("25"), [open_dataset(tmp_path).cube(NAMES[2])]).high
+        for fill in (65535.0, -9999.0, 1e35, -1.0):
+            values = values_of(NAMES[2])
+            values[:, 1, 2:5] = fill
+            mat()(tmp_path / "Image_dataset" / "cubes_fl32" / f"{NAMES[2]}_TC.mat", values)
+            cube = open_dataset(tmp_path).cube(NAMES[2])
+            assert np.isnan(cube[:, 1, 2:5]).all()
+            assert int(np.isnan(cube).sum()) == 75
+            inputs = fit_variant(variant("25"), [cube])
+            np.testing.assert_allclose(inputs.high, before, rtol=1e-3)
+            assert (inputs.apply(cube)[:, 1, 2:5] == -1).all()
+            assert not pn(cube)[:, 1, 2:5].any()
 
     def test_a_cube_of_another_size_than_the_first_is_an_error(self, tmp_path: Path) -> None:
         write_matlab_release(tmp_path)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tiny_hsi_drive import NAMES, codes_of, mat, npy_bands_last, values_of, write_matlab_release, write_scene
 
+from hsiutils.data.check import check_dataset
 from hsiutils.data.layouts import LAYOUTS, DatasetError
 from hsiutils.data.source import open_dataset
 
@@ -98,6 +99,37 @@ def test_a_garbled_list_is_no_reason_to_fail(tmp_path: Path) -> None:
     write_matlab_release(tmp_path)
     (tmp_path / "Image_dataset" / "test_filenames.txt").write_bytes(b"\xff\xfe\x00" + "\n".join(NAMES).encode())
     assert open_dataset(tmp_path).names("test") == sorted(NAMES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1"])
+@pytest.mark.parametrize("form", ["{}", "HSIDrive20\\training\\{}_TC.npy", "é, {}"])
+def test_lists_are_read_in_any_encoding_and_case(encoding: str, form: str, tmp_path: Path) -> None:
+    base = write_matlab_release(tmp_path) / "Image_dataset"
+    split = {"Training_Filenames.TXT": NAMES[3:], "val_filenames.txt": NAMES[1:3], "test_filenames.txt": NAMES[:1]}
+    for file, names in split.items():
+        (base / file).write_bytes("\r\n".join(form.format(name.upper()) for name in names).encode(encoding))
+    data = open_dataset(tmp_path)
+    assert [data.names(split) for split in ("train", "val", "test")] == [sorted(names) for names in split.values()]
+
+
+@pytest.mark.parametrize("listed", [[], NAMES[1:]])
+def test_lists_without_some_scenes_are_an_error_and_not_another_split(listed, tmp_path: Path) -> None:
+    base = write_matlab_release(tmp_path) / "Image_dataset"
+    (base / "training_filenames.txt").write_text("\n".join(listed))
+    with pytest.raises(DatasetError, match=rf"training_filenames.txt list {len(listed)} of the 5 scenes, and not nf"):
+        open_dataset(tmp_path)
+
+
+def test_names_are_told_in_any_case(tmp_path: Path) -> None:
+    """As copying through other file systems leaves them."""
+    write_matlab_release(tmp_path)
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.upper()))
+    data = open_dataset(tmp_path)
+    assert data.names() == sorted(NAMES)
+    np.testing.assert_array_equal(data.cube(NAMES[2]), values_of(NAMES[2]))
+    np.testing.assert_array_equal(data.labels(NAMES[2]), codes_of(NAMES[2]))
+    assert (check_dataset(tmp_path)["severity"] == "note").all()
 
 
 def test_a_scene_that_is_there_twice_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Peak, Sensor, band_tab
 from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
-TABLE = pd.DataFrame(
-    {"centre_nm": np.linspace(480, 620, 16), "fwhm_nm": 12.0, "quantum_efficiency": 0.25, "share": 0.8}
-).iloc[::-1]
+TABLE = (
+    pd.DataFrame({"centre_nm": np.linspace(480, 620, 16), "fwhm_nm": 12.0, "quantum_efficiency": 0.25, "share": 0.8})
+    .iloc[::-1]
+    .reset_index(drop=True)
+)
+
+SECOND = {"centre_nm2": 900.0, "fwhm_nm2": 8.0, "quantum_efficiency2": 0.1, "share2": 0.1}
 
 
 def chip(table: pd.DataFrame = TABLE, tiles: tuple[int, int] = (8, 16)) -> Sensor:
@@ -32,12 +37,19 @@ class TestBandTable:
         assert bands[0].clip_max == NOT_MEASURED
 
     def test_a_second_peak_and_limits_where_there_are_any(self) -> None:
-        second = pd.DataFrame({"centre_nm2": 900.0, "fwhm_nm2": 8.0, "quantum_efficiency2": 0.1, "share2": 0.1}, [0])
-        table = TABLE.reset_index(drop=True).join(second).assign(clip_max=0.1)
+        table = TABLE.join(pd.DataFrame(SECOND, [0])).assign(clip_max=0.1)
         bands = bands_from_table(table)
         assert bands[0].peaks[1] == Peak(900, 8, 0.1, 0.1)
         assert len(bands[1].peaks) == 1
         assert bands[5].clip_max == 0.1
+
+    @pytest.mark.parametrize("line", ["{:.1f};12;0.25;0.8", "{:.1f};12,0;0,25;0,8"])
+    def test_text_is_read_as_numbers_with_a_decimal_comma_too(self, line: str) -> None:
+        rows = [line.format(centre) for centre in TABLE["centre_nm"]]
+        if "," in line:
+            rows = [row.replace(".", ",") for row in rows]
+        table = pd.read_csv(StringIO("\n".join([";".join(TABLE.columns), *rows])), sep=";")
+        assert bands_from_table(table) == bands_from_table(TABLE.assign(centre_nm=TABLE["centre_nm"].round(1)))
 
     def test_centres_alone_are_enough_for_a_real_camera(self) -> None:
         assert all(not band.peaks for band in bands_from_table(TABLE[["centre_nm"]]))
@@ -46,14 +58,20 @@ class TestBandTable:
         ("table", "message"),
         [
             (TABLE.rename(columns={"centre_nm": "nm"}), "expected a column centre_nm, found"),
-            (TABLE.assign(centre_nm=0.62), "band 0: centre_nm 0.62 outside 400..1000 nm"),
+            (TABLE.assign(centre_nm=0.62), r"band 0: centre_nm 0.62 outside 400..1000 nm; is it in nanometres\?"),
+            (TABLE.assign(fwhm_nm=0.012), "band 0: expected fwhm_nm 1..300, .*fwhm_nm=0.012"),
+            (TABLE.assign(**SECOND | {"centre_nm2": 0.9}), "band 0: centre_nm2 0.9 outside 400..1000 nm"),
+            (TABLE.assign(fwhm_nm="wide"), r"column fwhm_nm: expected numbers, found \['wide'"),
+            (TABLE.assign(clip_max=-0.1), "band 0: clip_max must be positive, got -0.1"),
+            (
+                TABLE.iloc[::-1],
+                r"not in the order of their index, \[15, 14, .*sort the rows by it; where the rows are right",
+            ),
+            (TABLE.assign(band=range(16, 0, -1)), r"not in the order of their band, \[16, 15"),
             (TABLE.assign(centre_nm=np.nan), "band 0: centre_nm None"),
             (TABLE.drop(columns="share"), "band 0: a peak needs share, too"),
-            (TABLE.assign(quantum_efficiency=25), "positive width, height and share"),
-            (
-                TABLE.assign(centre_nm2=900, fwhm_nm2=8, quantum_efficiency2=0.1, share2=0.3),
-                "shares of the peaks add up",
-            ),
+            (TABLE.assign(quantum_efficiency=25), "quantum_efficiency and share above 0"),
+            (TABLE.assign(**SECOND | {"share2": 0.3}), "shares of the peaks add up"),
         ],
     )
     def test_what_cannot_be_is_named(self, table: pd.DataFrame, message: str) -> None:

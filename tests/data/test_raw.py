@@ -11,6 +11,7 @@ from skimage.registration import phase_cross_correlation
 
 from hsiutils.data import raw
 from hsiutils.data.cube import make_cube
+from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
 
 NIR_FRAME = Path(__file__).parents[3] / "shared" / "data" / "imec_5x5_nir_frame"
@@ -64,8 +65,18 @@ class TestReadFrame:
         with pytest.raises(ValueError, match="little-endian"):
             raw.read_frame(self.write(tmp_path / "big.bin", frame), self.sensor)
 
+    def test_bits_at_the_upper_end_are_moved_down(self, tmp_path: Path) -> None:
+        """Of a bright frame and of a dark one, whose values would pass for others."""
+        for low, high in ((300, 4096), (60, 70)):
+            frame = np.random.default_rng(0).integers(low, high, self.sensor.frame_shape).astype("<u2")
+            (frame << 4).tofile(tmp_path / "frame.bin")
+            np.testing.assert_array_equal(raw.read_frame(tmp_path / "frame.bin", self.sensor), frame)
+            frame.astype(">u2").tofile(tmp_path / "frame.bin")
+            with pytest.raises(DatasetError, match="expected little-endian"):
+                raw.read_frame(tmp_path / "frame.bin", self.sensor)
+
     def test_a_missing_file_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(DatasetError, match=r"none\.bin: the file is missing"):
             raw.read_frame(tmp_path / "none.bin", self.sensor)
 
 
@@ -285,3 +296,37 @@ def test_translation_registers_the_bands_of_a_real_frame(
     )
     assert np.linalg.norm(before) > 0.5
     assert np.linalg.norm(after) < np.linalg.norm(before) / 2
+
+
+class TestReferences:
+    """A frame of known reflectance .25, dark 64, white 2000 above it."""
+
+    sensor = HSI_DRIVE.resized((4, 6))
+    frame = np.full(sensor.frame_shape, 564, dtype=np.uint16)
+    white = np.full(sensor.frame_shape, 2064, dtype=np.uint16)
+
+    def cube(self, **changes) -> xr.DataArray:
+        return raw.reflectance_cube(
+            **{"frame": self.frame, "sensor": self.sensor, "white": self.white, "dark": 64} | changes
+        )
+
+    def test_a_few_saturated_pixels_have_no_reflectance(self) -> None:
+        np.testing.assert_allclose(self.cube(), 0.25)
+        white = self.white.copy()
+        white[3, 0] = self.sensor.saturation_dn  # band 0 of the first tile
+        cube = self.cube(white=white, centre=False)
+        assert np.isnan(cube[0, 0, 0])
+        assert int(np.isnan(cube).sum()) == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"white": np.full_like(white, 4095)}, r"white: 100% of the pixels are saturated \(4095 DN or above\)"),
+            ({"white": 5000}, "white: 100% of the pixels are saturated"),
+            ({"dark": 64 << 4}, "dark: frame is below it in 100% of the pixels"),
+            ({"dark": white, "white": 64, "frame": white}, "dark: white is below it in 100%"),
+        ],
+    )
+    def test_references_that_cannot_be_are_refused(self, changes: dict, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            self.cube(**changes)
