@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hsiutils.data.sensor import HSI_DRIVE, Sensor
     from hsiutils.data.source import open_dataset
     from hsiutils.models.files import load_model
-    from hsiutils.models.metrics import evaluate, scores
+    from hsiutils.models.metrics import evaluate, predict, scores
     from hsiutils.models.train import train
     from hsiutils.models.unet import UNet, UNetConfig
     from hsiutils.simulate.files import simulate_dataset
@@ -61,6 +61,7 @@ __all__ = [
     "open_dataset",
     "pixel",
     "pn",
+    "predict",
     "reflectance_cube",
     "region",
     "scores",
@@ -81,7 +82,7 @@ _ROOMS = {
     "data.sensor": ("HSI_DRIVE", "Sensor"),
     "data.source": ("open_dataset",),
     "models.files": ("load_model",),
-    "models.metrics": ("evaluate", "scores"),
+    "models.metrics": ("evaluate", "predict", "scores"),
     "models.train": ("train",),
     "models.unet": ("UNet", "UNetConfig"),
     "simulate.files": ("simulate_dataset",),

@@ -231,19 +231,6 @@ def _student(samples: Sequence[NDArray[np.float64]], mean: float, test: Callable
     return Estimate(mean, float(interval.low), float(interval.high), count)
 
 
-def seed_columns(values: xr.DataArray, mean: str, lowest: str, highest: str) -> dict[str, xr.DataArray]:
-    """Columns of a table by these names: mean over seeds, lowest and highest seed. One network has no spread to show.
-
-    Parameters
-    ----------
-    values : with the dimension seed.
-    """
-    columns = {mean: values.mean("seed")}
-    if values.sizes["seed"] > 1:
-        columns |= {lowest: values.min("seed"), highest: values.max("seed")}
-    return columns
-
-
 def _finite(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values, dtype=float).ravel()
     finite = array[np.isfinite(array)]

@@ -185,6 +185,14 @@ def check_dataset(
     ------
     DatasetError
         If there is no such folder.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> data = hu.simulate_dataset("HSI-Drive", scenes=3, tiles=(8, 16), workers=1, progress=False)
+    >>> data.files(data.names()[1])[0].unlink()
+    >>> hu.check_dataset("HSI-Drive").loc[0, ["severity", "found"]].tolist()
+    ['error', 'no cube']
     """
     root, kind = Path(root), recognised(Path(root))
     if kind is None:

@@ -258,7 +258,12 @@ def fit_inputs(spec: str, data: "Source", *, percentile: float = 99.9, seed: int
 
     Examples
     --------
-    >>> inputs = fit_inputs("25-PN", open_dataset("HSI-Drive"))  # doctest: +SKIP
+    >>> import hsiutils as hu
+    >>> data = hu.simulate_dataset("HSI-Drive", scenes=3, tiles=(8, 16), workers=1, progress=False)
+    >>> inputs = hu.fit_inputs("25-PN", data)
+    >>> x, y = data.scenes("test", inputs)[0]
+    >>> inputs.channels, tuple(x.shape), tuple(y.shape)
+    (25, (25, 8, 16), (8, 16))
     """
     chosen = variant(spec)
     chosen.require_units(data.units)

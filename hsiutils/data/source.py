@@ -194,6 +194,14 @@ def open_dataset(root: Path | str, layout: str | None = None, sensor: Sensor | N
     DatasetError
         If nothing is recognised, with what was looked for and what is there; if the kind of data set does not take an
         option; or if it cannot be opened.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> folder = hu.simulate_dataset("HSI-Drive", scenes=3, tiles=(8, 16), workers=1, progress=False).root
+    >>> data = hu.open_dataset(folder)
+    >>> data.origin, data.classes.names[:2], data.cube(data.names("test")[0]).shape
+    ('simulated', ('Road', 'Road Marks'), (25, 8, 16))
     """
     root = Path(root)
     kind = recognised(root)

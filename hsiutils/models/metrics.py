@@ -268,6 +268,13 @@ def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int 
     Returns
     -------
     (n, h, w) class indices.
+
+    Examples
+    --------
+    >>> import hsiutils as hu
+    >>> model = hu.UNet(hu.UNetConfig(channels=25, classes=5, depth=1, filters=2))
+    >>> hu.predict(model, torch.rand(2, 25, 10, 12)).shape
+    (2, 10, 12)
     """
     device = next(model.parameters()).device
     stack = torch.as_tensor(images, dtype=torch.float32)

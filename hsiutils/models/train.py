@@ -88,9 +88,11 @@ def train(
     --------
     >>> import hsiutils as hu
     >>> from hsiutils.models.segmenter import Recipe
-    >>> data = hu.simulate_dataset("scenes", scenes=10)  # doctest: +SKIP
-    >>> inputs = hu.fit_inputs("25-PN", data)  # doctest: +SKIP
-    >>> model = hu.train(data, inputs, "network", recipe=Recipe(epochs=20))  # doctest: +SKIP
+    >>> data = hu.simulate_dataset("HSI-Drive", scenes=5, tiles=(8, 16), workers=1, progress=False)
+    >>> inputs, small = hu.fit_inputs("25-PN", data), hu.UNetConfig(depth=1, filters=2)
+    >>> model = hu.train(data, inputs, "network", config=small, recipe=Recipe(epochs=1, batch=1), progress=False)
+    >>> model.config.names[:2], hu.load_model("network").config == model.config
+    (('Road', 'Road Marks'), True)
     """
     names, shares = data.classes.names, data.classes.frequencies
     if recipe.class_weights == "published":

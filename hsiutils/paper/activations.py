@@ -18,6 +18,7 @@ from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
 from hsiutils.analysis.survey import survey
 from hsiutils.models.metrics import iou
+from hsiutils.models.unet import UNetConfig, layer_shapes
 from hsiutils.paper.study import Subject, read, study, together
 
 if TYPE_CHECKING:
@@ -87,6 +88,24 @@ def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
     if unknown:
         raise ValueError(f"models {', '.join(unknown)}: this run has {', '.join(run.variants)}; add them to variants")
     return list(wanted) or [name for name in PAPER_VARIANTS if name in run.variants] or list(run.variants)
+
+
+def check_choices(run: "Run", class_name: str, scene: str, layer: str | None) -> None:
+    """Check the parameters of the chapter that name something, before networks are trained for them.
+
+    Raises
+    ------
+    ValueError
+        If the run has no such class or test scene, or its networks no such layer.
+    """
+    names, tests = run.data.classes.names, run.data.names("test")
+    if class_name not in names:
+        raise ValueError(f"parameter class_name: expected one of {', '.join(names)}, got {class_name!r}")
+    choose_scenes(pd.Series(0.0, index=tests), scene)
+    depth = run.profile.depth if run.weights is None else run.model(run.variants[0]).model.config.depth
+    layers = [shape.name for shape in layer_shapes(UNetConfig(depth=depth))]
+    if layer and layer not in layers:
+        raise ValueError(f"parameter layer: expected one of {', '.join(layers)}, got {layer!r}")
 
 
 def scene_scores(counts: xr.Dataset) -> pd.Series:

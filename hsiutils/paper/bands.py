@@ -222,6 +222,17 @@ def pooled(found: xr.Dataset, variable: str = "contribution") -> xr.DataArray:
     return total / pixels.sum("scene").where(lambda count: count > 0)
 
 
+def fed_to(found: xr.Dataset, target: str = "Road", targets: Sequence[str] = CLASSES) -> xr.DataArray:
+    """What the pixels of each source add to one class's margin over the pixels of each of the targets.
+
+    In units of what the target class's pixels add over themselves: (variant, source, target), median over seeds.
+    """
+    margin = margins(pooled(found)).sel({"class": target}, drop=True)
+    own = abs(margin.sel(source=target, target=target, drop=True))
+    share = margin.sel(target=list(targets)) / own.where(own > 0)
+    return share.median("seed").transpose("variant", "source", "target")
+
+
 def self_feed(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
     """Whether the pixels of one class, by what they are, speak for another class at their own place: -1..1.
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import pandas as pd
-
 from hsiutils import simulate
 from hsiutils.data.inputs import variant
 from hsiutils.data.source import Scenes, Source, open_dataset
-from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.models.files import Trained, load_trained
 from hsiutils.models.segmenter import AUTHORS, Recipe
 from hsiutils.models.unet import UNetConfig
@@ -250,24 +247,3 @@ def simulated(names: Sequence[str], settings: simulate.Simulation) -> store.Arte
     """Return the data set of these scenes, rendering what is not there."""
     build = partial(simulate.write_dataset, names=list(names), simulation=settings, workers=workers())
     return store.artefact("data", build, {"names": list(names), "simulation": settings}, resumable=True)
-
-
-FILTER_TILES = (32, 64)
-
-
-def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
-    """Does the camera carry a long-pass filter? HSI-Drive does not say; its released mean spectrum can tell.
-
-    A few scenes are simulated with and without the filter, and their mean spectra held against the released one.
-
-    Returns
-    -------
-    A row for each: filter, correlation over the 25 bands with HSI-Drive v2.0's mean reflectance.
-    """
-    names = simulate.draw_names(scenes, run.seed)
-    rows = []
-    for edge in (simulate.Simulation().long_pass_nm, None):
-        made = simulated(names, simulate.Simulation(seed=run.seed, tiles=FILTER_TILES, long_pass_nm=edge))
-        summary = statistics(open_dataset(made.folder), names)
-        rows.append(("none" if edge is None else f"long-pass at {edge:.0f} nm", spectrum_correlation(summary)))
-    return pd.DataFrame(rows, columns=["filter", "correlation"])

@@ -6,6 +6,7 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import pandas as pd
+import xarray as xr
 from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, StringFormatter
 from pandas.io.formats.style import Styler
 
@@ -149,3 +150,16 @@ def estimates(frame: pd.DataFrame, value: str, form: str = "{:.2f}", scale: floa
 def between(low: float, high: float, form: str = "{:.2f}") -> str:
     """A range as one word that no line break parts."""
     return f"{form}{_SPACE}to{_SPACE}{form}".format(low, high) if np.isfinite(low) and np.isfinite(high) else "unknown"
+
+
+def seed_columns(values: xr.DataArray, mean: str, lowest: str, highest: str) -> dict[str, xr.DataArray]:
+    """Columns of a table by these names: mean over seeds, lowest and highest seed. One network has no spread to show.
+
+    Parameters
+    ----------
+    values : with the dimension seed.
+    """
+    columns = {mean: values.mean("seed")}
+    if values.sizes["seed"] > 1:
+        columns |= {lowest: values.min("seed"), highest: values.max("seed")}
+    return columns

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds, seed_columns, weighted
+from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds, weighted
 
 
 def data(scenes=40, seed=0):
@@ -155,14 +155,3 @@ def test_what_is_not_finite_is_left_out():
 def test_text_shows_the_interval_if_there_is_one():
     assert str(Estimate(1.0, 0.5, 1.5, 3)) == "1 [0.5, 1.5]"
     assert str(Estimate(1.0, np.nan, np.nan, 1)) == "1"
-
-
-def test_columns_of_seeds_show_a_spread_only_where_there_is_one():
-    values = xr.DataArray([[1.0, 5.0], [3.0, 6.0]], dims=("seed", "method"))
-    columns = seed_columns(values, "mean", "least", "most")
-    assert {name: list(column.values) for name, column in columns.items()} == {
-        "mean": [2.0, 5.5],
-        "least": [1.0, 5.0],
-        "most": [3.0, 6.0],
-    }
-    assert list(seed_columns(values[:1], "mean", "least", "most")) == ["mean"]

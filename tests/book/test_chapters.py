@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +137,13 @@ def test_committed_chapters_are_clean_and_parameterised(path):
             assert cell.outputs, f"{path.name}: a cell promises an output and holds none:\n{cell.source}"
         elif cell.cell_type == "code":
             assert not cell.outputs, f"{path.name}: outputs are made by the build, not committed:\n{cell.source}"
+
+
+@pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
+def test_a_chapter_imports_from_four_rooms_at_most(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    found = re.findall(r"^ *(?:from|import) hsiutils\.(\w+)", "\n".join(cells), flags=re.MULTILINE)
+    assert len(set(found)) <= 4, sorted(set(found))
 
 
 @pytest.mark.parametrize("number", [4, 5, 7])

@@ -19,7 +19,7 @@ from hsiutils.paper import conservativeness as audit_study
 from hsiutils.paper import networks as training
 from hsiutils.paper import store
 from hsiutils.paper.claims import MEASURES, NotTestable
-from hsiutils.paper.run import PROFILES, long_pass_evidence, profile
+from hsiutils.paper.run import PROFILES, profile
 from hsiutils.paper.study import over_networks, sunlit
 from hsiutils.paper.table1 import evaluation
 
@@ -214,9 +214,3 @@ def test_every_profile_can_show_a_spread_and_names_real_variants(own):
 def test_unknown_profile_is_an_error_that_lists_them():
     with pytest.raises(ValueError, match="unknown profile 'fast': expected one of smoke, quick, paper"):
         profile("fast")
-
-
-def test_the_filter_brings_the_mean_spectrum_nearer_to_the_released_one(tiny_run):
-    evidence = long_pass_evidence(tiny_run, scenes=6).set_index("filter")["correlation"]
-    assert evidence["long-pass at 600 nm"] > evidence["none"]
-    assert evidence.between(-1, 1).all()

@@ -5,10 +5,11 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from hsiutils.plots.tables import beside, estimates, ranges, sortable, table, verdicts
+from hsiutils.plots.tables import beside, estimates, ranges, seed_columns, sortable, table, verdicts
 
 
 def test_columns_sort_and_numbers_stay_readable():
@@ -96,3 +97,14 @@ def test_estimates_take_their_own_bounds_or_the_frames():
     )
     assert estimates(frame, "iou", "{:.0f}", 100) == ["50\u00a0(25\u00a0to\u00a075)", "unknown"]
     assert estimates(frame, "rho", "{:.0f}")[0] == "1\u00a0(unknown)"
+
+
+def test_columns_of_seeds_show_a_spread_only_where_there_is_one():
+    values = xr.DataArray([[1.0, 5.0], [3.0, 6.0]], dims=("seed", "method"))
+    columns = seed_columns(values, "mean", "least", "most")
+    assert {name: list(column.values) for name, column in columns.items()} == {
+        "mean": [2.0, 5.5],
+        "least": [1.0, 5.0],
+        "most": [3.0, 6.0],
+    }
+    assert list(seed_columns(values[:1], "mean", "least", "most")) == ["mean"]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hsiutils.analysis.metamers import band_reflectance, find_metamers, spectral_angle_deg
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.paper.sensor import band_reflectance, find_metamers, long_pass_evidence, metamers, spectral_angle_deg
 
 FEW = [12, 23, 15]
 
@@ -123,3 +123,19 @@ class TestBandReflectance:
     def test_bad_input(self, spectra: np.ndarray, wavelength: list[float], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             band_reflectance(spectra, wavelength, HSI_DRIVE)
+
+
+def test_the_filter_brings_the_mean_spectrum_nearer_to_the_released_one(tiny_run):
+    evidence = long_pass_evidence(tiny_run, scenes=6).set_index("filter")["correlation"]
+    assert evidence["long-pass at 600 nm"] > evidence["none"]
+    assert evidence.between(-1, 1).all()
+
+
+def test_measured_materials_have_metamers_and_modelled_canopies_wider_ones():
+    pairs, seen = metamers()
+    assert len(metamers(("measured", "canopy model"), apart=0.1)[0]) > len(metamers(apart=0.1)[0])
+    one = pairs.iloc[0]
+    first, second = np.log(seen[int(one["first"])]), np.log(seen[int(one["second"])])
+    assert one["first_family"] != one["second_family"]
+    assert np.sqrt(np.mean((first - second)[FEW] ** 2)) <= 0.02
+    assert np.sqrt(np.mean((first - second) ** 2)) == pytest.approx(one["rms_all"])

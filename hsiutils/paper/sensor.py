@@ -1,4 +1,7 @@
-"""Metamers: different materials that a few bands cannot tell apart and all bands can."""
+"""What chapter 1 says of the sensor: whether it carries a long-pass filter, and what its bands tell apart.
+
+Metamers are different materials that a few bands cannot tell apart and all bands can.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,54 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from hsiutils.data.inputs import THREE_BANDS
-from hsiutils.data.sensor import Sensor
+from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.data.source import open_dataset
+from hsiutils.data.statistics import spectrum_correlation, statistics
+from hsiutils.paper.run import Run, simulated
+from hsiutils.simulate import Simulation, draw_names
+from hsiutils.simulate.materials import distinct_samples
+
+LONG_PASS_NM = Simulation().long_pass_nm
+"""Edge of the filter that the book simulates; None for none."""
+FILTER_TILES = (32, 64)
+"""(rows, columns) of the scenes that are simulated with and without it."""
+
+
+def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
+    """Does the camera carry a long-pass filter? HSI-Drive does not say; its released mean spectrum can tell.
+
+    A few scenes are simulated with and without the filter, and their mean spectra held against the released one.
+
+    Returns
+    -------
+    A row for each: filter, correlation over the 25 bands with HSI-Drive v2.0's mean reflectance.
+    """
+    names = draw_names(scenes, run.seed)
+    rows = []
+    for edge in (LONG_PASS_NM, None):
+        made = simulated(names, Simulation(seed=run.seed, tiles=FILTER_TILES, long_pass_nm=edge))
+        summary = statistics(open_dataset(made.folder), names)
+        rows.append(("none" if edge is None else f"long-pass at {edge:.0f} nm", spectrum_correlation(summary)))
+    return pd.DataFrame(rows, columns=["filter", "correlation"])
+
+
+def metamers(
+    kinds: tuple[str, ...] = ("measured",), near: float = 0.02, apart: float = 0.05
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Metamers of HSI-Drive's camera among the simulator's materials.
+
+    Parameters
+    ----------
+    kinds : of materials, as in `hsiutils.simulate.materials.distinct_samples`.
+    near, apart : as in `find_metamers`.
+
+    Returns
+    -------
+    Pairs as of `find_metamers`, and the reflectance of every sample as the bands see it, (samples, bands).
+    """
+    families, wavelength, spectra = distinct_samples(kinds)
+    seen = band_reflectance(spectra, wavelength, HSI_DRIVE)
+    return find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart), seen
 
 
 def band_reflectance(
