@@ -7,9 +7,11 @@ knows its files, opens them, and reads a cube and the label codes of a scene. Ev
 import hashlib
 import inspect
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -255,21 +257,31 @@ def fingerprint(root: Path | str) -> str:
     if not root.is_dir():
         raise FileNotFoundError(f"data root {root} is not a folder")
     digest = hashlib.sha256()
-    for path, state in _states(root, frozenset()):
-        digest.update(json.dumps([path.relative_to(root).as_posix(), *state]).encode())
+    for path, state in _states(str(root), frozenset()):
+        digest.update(json.dumps([path.removeprefix(str(root)), *state]).encode())
     return digest.hexdigest()
 
 
-def _states(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, tuple[Any, ...]]]:
+def _states(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Every file below a folder with what tells its state; folders that are linked into themselves end there."""
-    own = folder.stat().st_dev, folder.stat().st_ino
-    for path in sorted(folder.iterdir()) if own not in above else ():
+    stat = Path(folder).stat()
+    own = stat.st_dev, stat.st_ino
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name) if own not in above else []
+    for entry in found:
         try:
-            if path.is_dir():
-                yield from _states(path, above | {own})
+            if entry.is_dir():
+                yield from _states(entry.path, above | {own})
                 continue
-            stat = path.stat()
-            with path.open("rb") as file:
-                yield path, (stat.st_size, stat.st_mtime_ns, file.read(_HEAD).hex())
+            stat = entry.stat()
+            head = _head(entry.path, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
+            yield entry.path, (stat.st_size, stat.st_mtime_ns, head)
         except OSError as error:
-            yield path, (type(error).__name__,)  # a link to nowhere, or what may not be read
+            yield entry.path, (type(error).__name__,)  # a link to nowhere, or what may not be read
+
+
+@cache
+def _head(path: str, *state: int) -> str:
+    """Hash of the first bytes of a file, which is read again only if its state changed."""
+    with Path(path).open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD)).hexdigest()

@@ -158,7 +158,7 @@ class Run:
         """
         return open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
 
-    @cached_property
+    @property
     def data_key(self) -> str:
         """Name that changes whenever the data set does."""
         return self._scenes.key if self.data_root is None else self.data.fingerprint()
@@ -198,7 +198,8 @@ class Run:
             workers=workers(),
             progress=progress,
         )
-        settings = {"data": self.data_key, "config": config, "recipe": own.recipe}
+        scenes = {split: self.data.names(split) for split in ("train", "val")}
+        settings = {"data": self.data_key, "scenes": scenes, "config": config, "recipe": own.recipe}
         inputs = [{**settings, "variant": variant(name), "seed": seed} for name, seed in wanted]
         return store.artefacts("model", build, inputs, resumable=True)
 
@@ -208,7 +209,8 @@ class Run:
             raise ValueError(f"{path} is one network, counted as seed {self.seed}; there is none of seed {seed}")
         if not path.is_file():
             raise FileNotFoundError(f"no Keras weights at {path}")
-        inputs = {"data": self.data_key, "variant": variant(name), "weights": self._weights_hash}
+        scenes = self.data.names("train")  # which set the limits of the input
+        inputs = {"data": self.data_key, "scenes": scenes, "variant": variant(name), "weights": self._weights_hash}
         return store.artefact("model", partial(published.keep, path=path, name=name, data=self.data), inputs)
 
     @cached_property
