@@ -134,11 +134,14 @@ def leaderboard(
     map depends on what they learned; `class_sensitivity`, rank correlation of the signed maps for the region's class
     and its rival, 1 where the map does not see the class; `faithfulness`, insertion's area less deletion's, for maps in
     space; `band_faithfulness`, rank correlation of a band's part and the logit's fall without it, for maps with bands;
-    `seconds` for the region's map. NaN where a question does not apply or its answer is not defined.
+    `seconds` that the region's map took here. NaN where a question does not apply or its answer is not defined.
     """
     twin = next(network for _, network in randomised_networks(model, seed=seed, layers=upper_layers(model)[-1:]))
     rows = [_answers(model, twin, x, asked, method, steps) for method in methods.values()]
-    return xr.Dataset({name: (("method",), [row[name] for row in rows]) for name in rows[0]}, {"method": list(methods)})
+    answers = {name: ("method", [row[name] for row in rows]) for name in rows[0]}
+    found = xr.Dataset(answers, {"method": list(methods)})
+    found["seconds"].attrs["units"] = "s"
+    return found
 
 
 def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attribute, steps: int) -> dict[str, float]:

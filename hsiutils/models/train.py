@@ -9,7 +9,6 @@ several threads.
 import json
 import multiprocessing
 import threading
-import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,7 +152,6 @@ def fit(
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
-    started = time.monotonic()
     segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
     write_json(folder / MANIFEST, {**settings, "finished": False})
     with reproducible(seed), quiet(), _reporting(progress, folder.name) as report:
@@ -163,7 +161,7 @@ def fit(
         batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed), generator=torch.Generator())
         judged = DataLoader(val, recipe.batch, generator=torch.Generator())
         harness.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
-    return _finish(folder, settings, record, frequencies, time.monotonic() - started)
+    return _finish(folder, settings, record, frequencies)
 
 
 def _checkpoint(folder: Path) -> Path | None:
@@ -202,7 +200,7 @@ def _read_manifest(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finish(
-    folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64], seconds: float
+    folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64]
 ) -> pd.DataFrame:
     """Write history and manifest, the manifest last: it says that all is there."""
     history = pd.DataFrame(record.rows).astype({"epoch": int})
@@ -213,7 +211,6 @@ def _finish(
         "best_epoch": record.best_epoch,
         "best_val_weighted_iou": record.best_iou,
         "class_frequencies": frequencies.tolist(),
-        "seconds": round(seconds, 1),
         "torch": str(torch.__version__),
     }
     write_json(folder / MANIFEST, {**settings, **outcome})

@@ -73,7 +73,7 @@ default_root()  # in the folder where the program was started
 
 def artefact(
     kind: str,
-    build: Callable[[Path], None],
+    build: Callable[[Path], Mapping[str, Any] | None],
     inputs: Mapping[str, Any],
     *,
     uses: Iterable[str] = (),
@@ -86,7 +86,8 @@ def artefact(
     ----------
     kind : folder of the store, such as "data" or "model".
     build : called with a folder to fill. If it raises, nothing appears in the store. A module-level function, or
-        `functools.partial` of one; the modules of functions and objects among the arguments count, too.
+        `functools.partial` of one; the modules of functions and objects among the arguments count, too. What it
+        returns, such as measured times, goes into the manifest as `remarks`, beside the content.
     inputs : JSON-able values (dataclasses allowed) that tell this artefact from others that `build` makes.
     uses : names of further modules that the content depends on, such as those that a notebook imports.
     resumable : `build` can continue in a folder left by an interrupted or damaged earlier one.
@@ -98,7 +99,7 @@ def artefact(
         If an input cannot be written as JSON, or the code of `build` cannot be followed.
     """
     described = [describe(kind, build, inputs, uses)]
-    (made,) = _made(described, lambda folders: build(folders[0]), resumable, root)
+    (made,) = _made(described, lambda folders: {0: build(folders[0])}, resumable, root)
     return made
 
 
@@ -127,7 +128,7 @@ def find(kind: str, build: Callable[..., None], inputs: Mapping[str, Any], uses:
 
 
 def describe(
-    kind: str, build: Callable[..., None], inputs: Mapping[str, Any], uses: Iterable[str] = (), package: Path = PACKAGE
+    kind: str, build: Callable[..., Any], inputs: Mapping[str, Any], uses: Iterable[str] = (), package: Path = PACKAGE
 ) -> dict[str, Any]:
     """Everything that determines an artefact, as JSON can say it; parameters as in `artefact`."""
     own = code(frozenset({*makers(build), *((name, None) for name in uses)}), package)
@@ -135,7 +136,10 @@ def describe(
 
 
 def _made(
-    described: list[dict[str, Any]], build: Callable[[dict[int, Path]], None], resumable: bool, root: Path | None
+    described: list[dict[str, Any]],
+    build: Callable[[dict[int, Path]], Mapping[int, Any] | None],
+    resumable: bool,
+    root: Path | None,
 ) -> list[Artefact]:
     folders = [(root or default_root()) / item["kind"] / _digest(item) for item in described]
     found = [load(folder) for folder in folders]
@@ -148,9 +152,10 @@ def _made(
         unfinished = {index: _partial(folder, resumable) for index, folder in missing.items() if load(folder) is None}
         if unfinished:
             started = time.monotonic()
-            build(unfinished)
+            remarks = build(unfinished) or {}
+            seconds = round(time.monotonic() - started, 3)
             for index, folder in unfinished.items():
-                _write_manifest(folder, described[index], time.monotonic() - started)
+                _write_manifest(folder, {**described[index], "seconds": seconds, "remarks": remarks.get(index)})
                 folder.replace(folders[index])
     return [artefact or _loaded(folder) for artefact, folder in zip(found, folders, strict=True)]
 
@@ -371,12 +376,11 @@ def _drop_damaged(folder: Path) -> None:
     manifest.unlink()
 
 
-def _write_manifest(folder: Path, described: dict[str, Any], seconds: float) -> None:
+def _write_manifest(folder: Path, known: dict[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
-        **described,
+        **known,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "files": {path.relative_to(folder).as_posix(): _seal(path) for path in files},
     }

@@ -96,6 +96,11 @@ def study(
     over : the network, or the networks.
     scenes : names; all test scenes by default.
     settings : JSON-able values.
+
+    Returns
+    -------
+    What `build` found, but for variables with the units "s": measured times differ from run to run, and stand in the
+    manifest of the artefact.
     """
     alone = isinstance(over[0], str)
     keys, subjects = _asked(run, cast(list[Network], [over] if alone else over), scenes)
@@ -158,10 +163,13 @@ def read(path: Path) -> xr.Dataset:
     return xr.load_dataset(path, engine="h5netcdf")
 
 
-def _write(found: xr.Dataset, path: Path) -> None:
+def _write(found: xr.Dataset, path: Path) -> dict[str, Any]:
+    """Write what is the same each time, and return the measured times, which are not, for the manifest."""
     # netCDF has no booleans.
     attrs = {key: int(value) if isinstance(value, bool) else value for key, value in found.attrs.items()}
-    found.assign_attrs(attrs).to_netcdf(path, engine="h5netcdf")
+    times = [name for name in found if found[name].attrs.get("units") == "s"]
+    found.drop_vars(times).assign_attrs(attrs).to_netcdf(path, engine="h5netcdf")
+    return found[times].to_dict() if times else {}
 
 
 Subjects = Callable[..., list[Subject]]
@@ -199,9 +207,9 @@ def _subjects(
 
 def _fill(
     folder: Path, subjects: Subjects, build: Callable[..., xr.Dataset], alone: bool, settings: Mapping[str, Any]
-) -> None:
+) -> dict[str, Any]:
     chosen = subjects()
-    _write(build(chosen[0] if alone else chosen, **settings), folder / FILE)
+    return _write(build(chosen[0] if alone else chosen, **settings), folder / FILE)
 
 
 def _fill_many(

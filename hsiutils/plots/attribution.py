@@ -65,7 +65,6 @@ def methods_table(board: xr.Dataset) -> pd.DataFrame:
         "class_sensitivity": "classes",
         "faithfulness": "in - out",
         "band_faithfulness": "bands",
-        "seconds": "seconds",
     }
     frame = board[list(heads)].to_dataframe().rename(columns=heads).reset_index()
     return frame.sort_values("residual", ignore_index=True)

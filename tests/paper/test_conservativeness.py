@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ import xarray as xr
 
 from hsiutils.attribution.methods import METHODS
 from hsiutils.paper import conservativeness as study
+from hsiutils.paper import store
+from hsiutils.paper.study import FILE
 
 LAST = "conv2d_9"  # of depth 2
 
@@ -60,3 +63,18 @@ def test_the_board_has_every_method_and_is_kept(tiny_run, monkeypatch):
     assert set(found["method"].values) == set(METHODS)
     monkeypatch.setattr(study, "leaderboard", None)  # would fail if it were computed again
     xr.testing.assert_identical(found, study.board(tiny_run, "25-PN", 0, scene, pixels=1))
+
+
+def test_the_board_comes_back_byte_for_byte_and_its_times_stand_beside_it(tiny_run, monkeypatch, tmp_path):
+    (scene,) = study.audited_scenes(tiny_run, 1)
+    files, times = [], []
+    trained = tiny_run.networks([("25-PN", 0)], progress=False)
+    monkeypatch.setattr(type(tiny_run), "networks", lambda *_, **__: trained)  # or another store would train its own
+    for name in ("one", "two"):
+        monkeypatch.setenv(store.ROOT, str(tmp_path / name))
+        assert "seconds" not in study.board(tiny_run, "25-PN", 0, scene, pixels=1)
+        (manifest,) = (tmp_path / name).glob("leaderboard/*/manifest.json")
+        files.append((manifest.parent / FILE).read_bytes())
+        times.append(json.loads(manifest.read_text())["remarks"]["data_vars"]["seconds"]["data"])
+    assert files[0] == files[1]
+    assert times[0] != times[1]
