@@ -90,7 +90,10 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
-    """Every pair of variants and class: difference of means, its 95 % interval, whether it can be told from zero."""
+    """Every pair of variants and class: difference of means, its 95 % interval, whether it can be told from zero.
+
+    No rows where there is one variant only.
+    """
     rows = []
     for one, other in combinations(dict.fromkeys(values["variant"]), 2):
         for name in dict.fromkeys(values["class"]):
@@ -98,7 +101,8 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
             gap = _gap(own, score, one, other)
             if gap is not None:
                 rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.sign != 0))
-    return pd.DataFrame(rows, columns=["variant", "against", "class", "difference", "low", "high", "told apart"])
+    columns = ["variant", "against", "class", "difference", "low", "high", "told apart"]
+    return pd.DataFrame(rows, columns=columns).astype({"told apart": bool})  # also without a row, of one variant
 
 
 def _gap(values: pd.DataFrame, score: str, one: Hashable, other: Hashable) -> Estimate | None:

@@ -58,3 +58,9 @@ def test_only_differences_outside_the_seed_noise_are_told_apart():
     assert gaps.loc[("3", "25", "Road"), "difference"] == pytest.approx(30)
     assert not gaps.loc[("3", "1", "Road"), "told apart"]
     assert ("3", "25", "Sky") not in gaps.index
+
+
+def test_one_variant_has_no_differences():
+    gaps = differences(iou_by_seed(counts({"3": [80, 81]})))
+    assert gaps[gaps["told apart"]].empty  # a column of truth values also without rows
+    assert list(gaps[gaps["told apart"]]) == list(gaps)
