@@ -16,7 +16,7 @@ import xarray as xr
 from torch import Tensor
 
 from hsiutils.attribution.cams import signed_gradcam_sums
-from hsiutils.attribution.hooks import INPUT
+from hsiutils.attribution.hooks import INPUT, full_precision
 from hsiutils.attribution.linearise import MEMORY
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.sums import Audited, Sums
@@ -95,7 +95,7 @@ def default_layers(model: UNet) -> list[str]:
 
 def _sums(image: Audited, names: Sequence[str], patch: int) -> Iterator[tuple[tuple[str, str], Sums]]:
     """Every method's sums under (name, layer)."""
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():
         for method, layer in _asked(image, [method for name, method in AUDITED.items() if name in names]):
             assert method.sums is not None  # noqa: S101
             options = {"patch": patch} if method.name == "occlusion" else {}

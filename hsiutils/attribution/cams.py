@@ -100,7 +100,8 @@ def cam_map(
         If x or the target does not fit the network.
     """
     seen = look(model, x, target, layer, after)
-    values = rule(seen)
+    with full_precision():
+        values = rule(seen)
     if relu:
         values = values.clamp_min(0)
     if upsample and seen.layer != INPUT:

@@ -10,7 +10,6 @@ again, so they judge what a change does, not whether contributions sum to the lo
 of what is removed is an argument: another reference, another answer.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -108,7 +107,7 @@ def randomised_networks(
     fresh = UNet(model.config, torch.Generator().manual_seed(int(stream)))
     for place, name in enumerate(order):
         if name in chosen:
-            twin = copy.deepcopy(model).eval()
+            twin = model.unhooked().eval()
             _redraw(twin, fresh, order[: place + 1] if mode == "cascading" else [name])
             yield name, twin
 

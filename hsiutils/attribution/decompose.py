@@ -20,8 +20,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hsiutils.attribution.hooks import INPUT, full_precision
-from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, input_image, linearise, pushed
+from hsiutils.attribution.hooks import INPUT
+from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, linearise, pushed
 from hsiutils.attribution.result import REFERENCE, Attribution, Decomposition, as_map, closed
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
@@ -98,7 +98,7 @@ def decompose(
         raise ValueError(f'biases must be "sum" or "layers", got {biases!r}')
 
     def exact(model: UNet, x: Tensor) -> Decomposition:
-        at = linearise(model, x)
+        at = linearise(model, x, exact=True)
         start = None if _is_zero(reference) else reference_image(reference, at.image)
         parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
         bias = _bias_parts(at, output, biases)
@@ -109,7 +109,7 @@ def decompose(
             bias = bias.assign_coords(layer=labels)
         away = at.image if start is None else at.image - start
         contribution = output.named(pushed(at, parts, away, output, memory), parts.coords)
-        return Decomposition(contribution, bias, _logit(at, output), _dtype(at))
+        return Decomposition(contribution, bias, _logit(at, output), _dtype(at.image.dtype), _dtype(at.gated))
 
     def path(nodes: int) -> Decomposition:
         at = linearise(model, x)
@@ -121,8 +121,8 @@ def decompose(
             total = total + weight * pushed(along, parts, away, output, memory)
         own = linearise(model, start).logits[None, list(output.classes)]
         bias = output.named(output.keep(own), {"layer": [REFERENCE]})
-        contribution = output.named(total.astype(_dtype(at)), parts.coords)
-        return Decomposition(contribution, bias, _logit(at, output), _dtype(at), nodes)
+        contribution = output.named(total.astype(_dtype(at.image.dtype)), parts.coords)
+        return Decomposition(contribution, bias, _logit(at, output), _dtype(at.image.dtype), _dtype(at.gated), nodes)
 
     return closed(exact, model, x) if nodes is None else path(nodes)
 
@@ -141,8 +141,8 @@ def _is_zero(reference: ArrayLike | Tensor) -> bool:
     return isinstance(reference, int | float) and reference == 0
 
 
-def _dtype(at: Linearisation) -> str:
-    return str(at.image.dtype).removeprefix("torch.")
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _logit(at: Linearisation, output: Output) -> xr.DataArray:
@@ -181,18 +181,12 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
 
 
 def _reverse(model: UNet, x: Tensor, target: Target) -> Attribution:
-    image = input_image(model, x).requires_grad_()
-    network = model.folded().requires_grad_(True)  # also where the caller froze some of it
-    layers = network.keras_layers()
-    biases = [cast(Tensor, layer.bias) for layer in layers.values()]
-    with torch.enable_grad(), full_precision():
-        value = target.value(network(image[None]))
-        gradient, *slopes = torch.autograd.grad(value.sum(), [image, *biases])
-    parts = {
-        name: float((slope * bias.detach()).sum()) for name, slope, bias in zip(layers, slopes, biases, strict=True)
-    }
-    values = as_map(gradient * image, ("band", "y", "x"))
-    return Attribution("linear decomposition", INPUT, values, float(value.detach()), parts)
+    at = linearise(model, x, exact=True)
+    slopes = at.pull(target.weights)
+    gradient, value = slopes.pop(Site(INPUT)), float(target.value(at.logits[None]))
+    biases = {site.layer: bias.flatten() for site, bias in at.biases().items()}
+    parts = {site.layer: float((slope * biases[site.layer]).sum()) for site, slope in slopes.items()}
+    return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)
 
 
 def linear_sums(image: Audited, layer: str) -> Sums:

@@ -57,7 +57,7 @@ class Explained(nn.Module):
 
     def at(self, image: Tensor) -> float:
         """Value of the target for one image (channels, h, w)."""
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             return float(self(image[None]))
 
 
@@ -251,7 +251,8 @@ def lrp(
 
     Parameters
     ----------
-    rule : of the convolutions and transposed convolutions; the head always has the epsilon rule.
+    rule : of the convolutions and transposed convolutions; the head always has the epsilon rule, and so has the first
+        layer: gamma and alpha1beta0 take what a layer reads for positive, and the input is not.
     epsilon : added to denominators, away from zero.
     gamma : of the gamma rule: how much positive weights are favoured.
 
@@ -270,7 +271,8 @@ def lrp(
 def _set_rules(explained: Explained, rule: LrpRule, epsilon: float, gamma: float) -> None:
     """Give a rule to every module that computes; captum lets relevance pass through ReLU and Dropout."""
     network = explained.network
-    ruled = {layer for layer in network.keras_layers().values() if layer is not network.head}
+    own_rule = (network.head, network.encoder[0].conv1)
+    ruled = {layer for layer in network.keras_layers().values() if layer not in own_rule}
     for module in explained.modules():
         if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
             module.rule = _rule(rule if module in ruled else "epsilon", epsilon, gamma)

@@ -98,11 +98,22 @@ def replaced(model: UNet, name: str, change: Callable[[Tensor], Tensor], after: 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Convolutions and matrix products in the full precision of their dtype: no TF32 on a GPU, which rounds to 1e-3."""
+    """Compute as the tensors' dtype says, whatever the caller's modes: what an attribution needs to be exact.
+
+    No TF32 on a GPU, which rounds to 1e-3; no autocast; and not inference mode, whose tensors know no gradient. Whether
+    gradients are recorded stays as it is.
+    """
     convolution, product = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    records = torch.is_grad_enabled()
     try:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        yield
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(records),
+        ):
+            yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, activations, full_precision
+from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision
 from hsiutils.attribution.targets import class_number, one_image
 from hsiutils.models.unet import Conv, UNet
 
@@ -56,6 +56,7 @@ class Linearisation:
     logits : (classes, h, w).
     gates : layer -> (channels, h', w'), 1 where its ReLU lets through, else 0.
     picks : layer that is pooled -> (channels, h'/2, w'/2) flat index of each window's largest value.
+    gated : dtype of the pass that gates and picks were taken in.
     """
 
     network: UNet
@@ -63,6 +64,7 @@ class Linearisation:
     logits: Tensor
     gates: Mapping[str, Tensor]
     picks: Mapping[str, Tensor]
+    gated: torch.dtype
 
     def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
         """What tangents do to every logit.
@@ -85,6 +87,35 @@ class Linearisation:
         """
         with torch.no_grad(), full_precision():
             return _Walk(self, tangents).run(classes)
+
+    def pull(self, weights: Tensor) -> dict[Site, Tensor]:
+        """The adjoint of `push`: derivative of weighted logits by the input and by every bias, in one reverse pass.
+
+        Parameters
+        ----------
+        weights : (classes, h, w).
+
+        Returns
+        -------
+        dict
+            Site of the input -> (channels, h, w), site of each layer's bias -> (channels,).
+        """
+        tangents = {Site(INPUT): self.image[None], **self.biases()}
+        with torch.enable_grad(), full_precision():
+            leaves = {site: torch.zeros_like(tangent).requires_grad_() for site, tangent in tangents.items()}
+            value = (_Walk(self, leaves).run(None)[0] * weights.to(self.image)).sum()
+            slopes = torch.autograd.grad(value, list(leaves.values()))
+        found = dict(zip(leaves, slopes, strict=True))  # (1, channels, h, w), and (1, channels, 1, 1) of biases
+        return {site: slope[0] if site == Site(INPUT) else slope.flatten() for site, slope in found.items()}
+
+    @property
+    def closes(self) -> bool:
+        """Whether the affine map gives the network's logits at its own image, but for rounding.
+
+        It does for ReLU and max-pooling, and for no other activation or pooling.
+        """
+        total = self.push({Site(INPUT): self.image[None], **self.biases()})[0]
+        return bool((total - self.logits).abs().max() <= 1e-3 * self.logits.abs().max())
 
     def biases(self, layers: Iterable[str] | None = None) -> dict[Site, Tensor]:
         """The biases of layers (None for all) as tangents of a batch of one."""
@@ -123,12 +154,14 @@ class Linearisation:
         return self.network.config.padded((height, width))
 
 
-def linearise(model: UNet, x: Tensor) -> Linearisation:
+def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
     """The affine map that a network, in evaluation, is at one image.
 
     Parameters
     ----------
     x : (channels, h, w) or (1, channels, h, w), of the network's dtype and device.
+    exact : take gates and choices in float64 whatever the network's dtype: single precision opens one gate in millions
+        that double precision shuts, and a part that is small by itself can change by a third of its size.
 
     Raises
     ------
@@ -137,12 +170,16 @@ def linearise(model: UNet, x: Tensor) -> Linearisation:
     """
     image = input_image(model, x)
     network = model.folded().requires_grad_(False)
+    precise = network if exact is False or image.dtype == torch.float64 else model.unhooked().double().folded()
     names = [name for name, unit in network.units().items() if unit.relu is not None]
-    with torch.no_grad(), full_precision(), activations(network, names) as seen:
-        logits = network(image[None])[0]
+    with torch.no_grad(), full_precision():
+        with activations(precise, names) as seen:
+            logits = precise(image[None].to(precise.head.weight.dtype))[0]
+        if precise is not network:
+            logits = network(image[None])[0]
     gates = {name: (seen[name][0] > 0).to(image) for name in names}
     picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in network.config.skips}
-    return Linearisation(network, image, logits, gates, picks)
+    return Linearisation(network, image, logits, gates, picks, precise.head.weight.dtype)
 
 
 def input_image(model: UNet, x: Tensor) -> Tensor:
@@ -151,13 +188,24 @@ def input_image(model: UNet, x: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        As `linearise`.
+        As `linearise`, or if the dtype is half precision, or if a hook on the network changes its logits: copies that
+        are made of it have no hooks, and would be another network.
     """
-    image, dtype = one_image(x, "x").detach(), model.head.weight.dtype
+    image, dtype = one_image(x, "x"), model.head.weight.dtype
     if image.dtype != dtype:
         raise ValueError(f"x is {image.dtype} and the network {dtype}: convert one of them")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"x and the network are {dtype}, too coarse to add contributions up: take .float() of both")
+    with full_precision():
+        image = image.clone().detach() if image.is_inference() else image.detach()
     if not torch.isfinite(image).all():
         raise ValueError("x holds values that are not finite: there is no affine map at such an input")
+    if any(model.hooks()):
+        with torch.no_grad(), full_precision(), frozen(model):
+            hooked, bare = model(image[None]), model.unhooked().eval()(image[None])
+        if not torch.allclose(hooked, bare, rtol=1e-5, atol=1e-5 * float(bare.abs().max())):
+            change = float((hooked - bare).abs().max())
+            raise ValueError(f"a hook on the network changes its logits by up to {change:.3g}: remove it first")
     return image
 
 

@@ -6,7 +6,6 @@ signed residual, the tolerance that rounding excuses, and the verdict. `closed` 
 single precision does not suffice, and warns where that does not help.
 """
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,6 +92,7 @@ class Decomposition:
     bias : (layer, class, y, x), what the input's parts do not say: biases, and what the reference adds.
     logit : (class, y, x) of the network.
     computed : dtype of the computation; the arrays are rounded to the network's own.
+    gated : dtype of the pass that gates of ReLU and choices of pooling were taken in, one pattern for all parts.
     nodes : of the path from the reference; None for the exact decomposition at the input.
 
     Examples
@@ -109,6 +109,7 @@ class Decomposition:
     bias: xr.DataArray
     logit: xr.DataArray
     computed: str
+    gated: str
     nodes: int | None = None
 
     @cached_property
@@ -154,7 +155,7 @@ class Decomposition:
     def astype(self, dtype: str) -> "Decomposition":
         """The same with its arrays rounded to another dtype."""
         arrays = (self.contribution.astype(dtype), self.bias.astype(dtype), self.logit.astype(dtype))
-        return Decomposition(*arrays, self.computed, self.nodes)
+        return Decomposition(*arrays, self.computed, self.gated, self.nodes)
 
     @property
     def _exact_logit(self) -> xr.DataArray:
@@ -224,12 +225,12 @@ def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> 
     """
     found, dtype = compute(model, x), model.head.weight.dtype
     if dtype != torch.float64 and not found.closes:
-        found = compute(copy.deepcopy(model).double(), x.double()).astype(str(dtype).removeprefix("torch."))
+        found = compute(model.unhooked().double(), x.double()).astype(str(dtype).removeprefix("torch."))
     if not found.closes:
         warnings.warn(
             f"the parts do not sum to the logits (largest residual {float(np.abs(found.residual).max()):.3g}), in "
-            "float64 neither: the network does more than its layers say. Has it another activation or pooling, or a "
-            "hook that changes a tensor? Do not read its parts.",
+            "float64 neither: the network does more than its layers say, such as another activation or pooling. Its "
+            "parts mean nothing.",
             stacklevel=3,
         )
     return found

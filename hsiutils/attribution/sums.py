@@ -6,6 +6,7 @@ stands beside the method's map (`cams`, `gradients`, `perturbation`, `decompose`
 (Audited, layer, **options) -> `Sums`, and in the method's record (`hsiutils.attribution.methods.Method`).
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -67,7 +68,14 @@ class Audited:
         gains = {name: torch.ones(len(inside[name])).to(logits) for name in layers}
         if not after:
             gains |= {name: gain for name, gain in _gains(model).items() if name in gains}
-        return cls(model, linearise(model, image), logits, inside, gains, masks, after, upsample, memory)
+        at = linearise(model, image)
+        if not at.closes:
+            warnings.warn(
+                "the network is not the affine map that its layers say at this image, such as by another activation or "
+                "pooling: sums that follow from it, of GradCAM and of gradients, are of another network",
+                stacklevel=3,
+            )
+        return cls(model, at, logits, inside, gains, masks, after, upsample, memory)
 
     @property
     def image(self) -> Tensor:

@@ -56,7 +56,8 @@ class Target:
             raise ValueError(f"target {self.name!r}: weights must be finite numbers")
         if not self.weights.any():
             raise ValueError(f"target {self.name!r}: every weight is zero, there is nothing to explain")
-        object.__setattr__(self, "weights", self.weights.detach().to(torch.float64, copy=True))
+        with full_precision():  # a target made in inference mode can be explained by gradients, too
+            object.__setattr__(self, "weights", self.weights.clone().detach().double())
 
     @property
     def shape(self) -> Shape:

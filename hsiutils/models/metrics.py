@@ -269,6 +269,11 @@ def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int 
     -------
     (n, h, w) class indices.
 
+    Raises
+    ------
+    ValueError
+        If the images have another number of axes, or hold values that are not finite.
+
     Examples
     --------
     >>> import hsiutils as hu
@@ -276,12 +281,16 @@ def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int 
     >>> hu.predict(model, torch.rand(2, 25, 10, 12)).shape
     (2, 10, 12)
     """
-    device = next(model.parameters()).device
-    stack = torch.as_tensor(images, dtype=torch.float32)
+    like, stack = next(model.parameters()), torch.as_tensor(images)
     if stack.ndim != 4:
         raise ValueError(f"predict expects images (n, channels, h, w), got {tuple(stack.shape)}")
+    if broken := [index for index, image in enumerate(stack) if not torch.isfinite(image).all()]:
+        raise ValueError(
+            f"images {broken} hold values that are not finite, which spread to every pixel within a network's reach: "
+            "fill or leave out what was not measured"
+        )
     with _evaluating(model):
-        parts = [model(part.to(device)).argmax(dim=1).to(torch.uint8).cpu() for part in torch.split(stack, batch)]
+        parts = [model(part.to(like)).argmax(dim=1).to(torch.uint8).cpu() for part in torch.split(stack, batch)]
     return np.asarray(torch.cat(parts).numpy())
 
 
@@ -332,6 +341,9 @@ def evaluate(
     masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
     counts: list[xr.Dataset] = []
     for images, labels in DataLoader(scenes, batch, generator=torch.Generator()):
+        for image, name in zip(images, names[len(counts) :], strict=False):
+            if not torch.isfinite(image).all():
+                raise ValueError(f"scene {name}: its image holds values that are not finite; fill or leave them out")
         for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
             if len(counts) < min(len(names), len(masks)):
                 counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))

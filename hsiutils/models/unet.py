@@ -8,10 +8,11 @@ after Ronneberger 2015.
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -134,6 +135,13 @@ class Unit(NamedTuple):
     relu: nn.Module | None
 
 
+_HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
+    *("_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
+"""Where a torch module keeps its hooks."""
+
+
 class ConvBlock(nn.Module):
     """Two convolutions of unchanged size, each with batch normalisation and ReLU, then dropout."""
 
@@ -210,9 +218,10 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config or UNetConfig()
-        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are not used
+        # torch's layers draw weights of their own, which are not used; weights made in inference mode know no gradient.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             self._build()
-        self.reset_parameters(generator or torch.Generator().manual_seed(0))
+            self.reset_parameters(generator or torch.Generator().manual_seed(0))
 
     def _build(self) -> None:
         config, widths = self.config, self.config.widths
@@ -296,12 +305,22 @@ class UNet(nn.Module):
     def folded(self) -> "UNet":
         """Copy in evaluation mode, with batch normalisation folded into the convolutions.
 
-        It gives the same logits, and is piecewise linear in its input and its biases.
+        It gives the same logits, and is piecewise linear in its input and its biases. No hook comes along.
         """
-        twin = copy.deepcopy(self).eval()
-        for block in twin.blocks():
-            block.fold()
+        twin = self.unhooked().eval()
+        with torch.inference_mode(False):  # what is made in inference mode knows no gradient
+            for block in twin.blocks():
+                block.fold()
         return twin
+
+    def hooks(self) -> list[dict[int, Any]]:
+        """The tables of hooks of the network and all its modules; empty ones, too."""
+        return [getattr(module, name) for module in self.modules() for name in _HOOKS]
+
+    def unhooked(self) -> "UNet":
+        """Copy without the hooks that hang on this network: running it tells nobody."""
+        with torch.inference_mode(False):
+            return copy.deepcopy(self, {id(table): OrderedDict() for table in self.hooks()})
 
 
 @dataclass(frozen=True)
