@@ -182,8 +182,8 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
 
 def _reverse(model: UNet, x: Tensor, target: Target) -> Attribution:
     at = linearise(model, x, exact=True)
-    slopes = at.pull(target.weights)
-    gradient, value = slopes.pop(Site(INPUT)), float(target.value(at.logits[None]))
+    value, slopes = float(target.value(at.logits[None])), at.pull(target.weights)
+    gradient = slopes.pop(Site(INPUT))
     biases = {site.layer: bias.flatten() for site, bias in at.biases().items()}
     parts = {site.layer: float((slope * biases[site.layer]).sum()) for site, slope in slopes.items()}
     return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)

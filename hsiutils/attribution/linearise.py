@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision
 from hsiutils.attribution.targets import class_number, one_image
-from hsiutils.models.unet import Conv, UNet
+from hsiutils.models.unet import Conv, Entrance, UNet
 
 MEMORY = 1 << 30
 """Default limit on the working memory of a computation, bytes: room for tangents of the full-size network in double
@@ -121,6 +121,9 @@ class Linearisation:
         """The biases of layers (None for all) as tangents of a batch of one."""
         modules = self.network.keras_layers()
         biases = {name: cast(Tensor, modules[name].bias).detach() for name in (modules if layers is None else layers)}
+        entrance = self.network.entrance
+        if isinstance(entrance, Entrance) and layers is None:
+            biases[INPUT] = entrance.shift
         return {Site(name, after=False): bias[None, :, None, None] for name, bias in biases.items()}  # (1, k, 1, 1)
 
     def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
@@ -177,8 +180,8 @@ def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
             logits = precise(image[None].to(precise.head.weight.dtype))[0]
         if precise is not network:
             logits = network(image[None])[0]
-    gates = {name: (seen[name][0] > 0).to(image) for name in names}
-    picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in network.config.skips}
+        gates = {name: (seen[name][0] > 0).to(image) for name in names}
+        picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in network.config.skips}
     return Linearisation(network, image, logits, gates, picks, precise.head.weight.dtype)
 
 
@@ -220,7 +223,9 @@ class _Walk:
     def run(self, classes: Sequence[int] | None) -> Tensor:
         config, (_, height, width), (rows, columns) = self.at.network.config, self.at.image.shape, self.at.padded
         blocks = iter(config.blocks)
-        t = self.enter(Site(INPUT), None, tuple(self.at.image.shape))
+        t, entrance = self.enter(Site(INPUT), None, tuple(self.at.image.shape)), self.at.network.entrance
+        t = t * entrance.scale[:, None, None] if isinstance(entrance, Entrance) and t is not None else t
+        t = self.enter(Site(INPUT, after=False), t, tuple(self.at.image.shape))
         t = None if t is None else functional.pad(t, (0, columns - width, 0, rows - height))
         skips = []
         for name in config.skips:

@@ -8,19 +8,22 @@ padding depends on it, and leave the number of images open.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import torch
-from torch.export import Dim, ExportedProgram
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from hsiutils.data.atomic import replacing, write_atomically
 from hsiutils.data.inputs import FittedVariant
-from hsiutils.models import unet
 from hsiutils.models.keras import read_keras
-from hsiutils.models.unet import UNet
+from hsiutils.models.unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
 
@@ -65,10 +68,44 @@ def load_model(path: Path | str, *, void_output: int | None = None, class_names:
     elif void_output is not None:
         raise ValueError(f"{path}: void_output is for Keras files, got {void_output}")
     else:
-        model = unet.load(path / WEIGHTS if path.is_dir() else path)
+        model = load(path / WEIGHTS if path.is_dir() else path)
     if class_names:
         model.config = replace(model.config, class_names=tuple(class_names))
     return model
+
+
+def save(model: UNet, path: Path) -> None:
+    """Write weights and configuration to one safetensors file, atomically.
+
+    The configuration is JSON in the file's header, so that a weights file can never meet the wrong network.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
+
+
+def load(path: Path) -> UNet:
+    """Read a network written by `save`, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, or was not written by `save`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no U-Net weights at {path}: train this variant first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            model = UNet(UNetConfig(**json.loads(metadata["unet"])))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a U-Net saved by hsiutils ({error}): delete it and retrain"
+        ) from error
+    return model.eval()
 
 
 def load_trained(folder: Path) -> Trained:
@@ -126,7 +163,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
-def export_program(model: UNet, shape: tuple[int, int]) -> ExportedProgram:
+def export_program(model: UNet, shape: tuple[int, int]) -> "ExportedProgram":
     """The network in evaluation mode as a graph of torch's core operations.
 
     Parameters
@@ -139,10 +176,12 @@ def export_program(model: UNet, shape: tuple[int, int]) -> ExportedProgram:
     Program with input (n, channels, rows, columns) float32, any n >= 1, and output (n, classes, rows, columns) logits.
     `program.module()(x)` runs it; `torch.export.save(program, path)` or `save_program` writes it.
     """
+    from torch.export import Dim, export  # loading a network must not pay for it
+
     # Two examples: a size of one would be taken for a constant.
     example = torch.zeros(2, model.config.channels, *shape)
     frozen = model.folded()  # the same logits with half the layers
-    return torch.export.export(frozen, (example,), dynamic_shapes={"x": {0: Dim("n", min=1)}})
+    return export(frozen, (example,), dynamic_shapes={"x": {0: Dim("n", min=1)}})
 
 
 def save_program(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:

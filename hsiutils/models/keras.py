@@ -8,14 +8,13 @@ Read with h5py alone: no TensorFlow, no Keras, nothing unpickled, no code of the
     model.save("x.keras")                   a zip archive that holds such a model.weights.h5
 
 The authors' checkpoints are of the first kind (arXiv 2411.19274, public code). The size of the network follows from
-the shapes. Arrays cannot tell what an activation is or in which order two tensors were joined: it is taken for granted
-that the network is the authors' (ReLU everywhere, upsampled tensor before the skipped one).
+the shapes. Where a file describes its model, the description must be the authors' network
+(`hsiutils.models.keras_graph`); of weights alone that is taken for granted. A batch normalisation of the input (the
+authors' `implicitNorm`) becomes the network's `entrance`.
 
-A look at an HDF5 file before the HDF5 library opens it: heaps of names that would never end.
-
-A group of the older kind keeps its names in a local heap, and the free places of that heap in a linked list. The
-library follows the list without looking back. One damaged byte can bend it into a circle, and opening the group then
-takes all memory of the machine. Everything else that damage does, the library reports by itself.
+Before the HDF5 library opens a file, its heaps of names are looked at: a group of the older kind keeps its names in a
+local heap, and the free places of that heap in a linked list. The library follows the list without looking back, and
+one damaged byte that bends it into a circle would take all memory of the machine.
 """
 
 import io
@@ -25,7 +24,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +37,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsiutils.data.atomic import replacing
-from hsiutils.models.unet import UNet, UNetConfig, keras_name, layer_shapes
+from hsiutils.models.keras_graph import Described, computed
+from hsiutils.models.unet import Entrance, UNet, UNetConfig, keras_name, layer_shapes
 
 _HEADER = b"HEAP\0\0\0\0"
 """Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each."""
@@ -121,6 +121,7 @@ class _Layers:
     convs: list[_Layer]
     transposed: list[_Layer]
     norms: list[_Layer]
+    leading: _Layer | None = None
 
 
 def read_keras(
@@ -133,10 +134,11 @@ def read_keras(
     path : .h5, .hdf5, .weights.h5 or .keras file.
     void_output : output to leave out of the head. The authors' code has six, void (index 0, the label's code) and the
         five classes; void was never trained, so its logit means nothing. None keeps every output.
-    order : "position" takes the layers as the file lists them, and by number where it has no list; "name" always by
-        the number at the end of the name. The numbers need not start at zero: Keras counts on within one process.
-    epsilon : of the batch normalisation. None takes what the file says, and where it says nothing (files of weights
-        alone) the authors' 1e-5; Keras' own default is 1e-3.
+    order : "position" takes the layers as the file describes or lists them, and by number where it does neither;
+        "name" always by the number at the end of the name. The numbers need not start at zero: Keras counts on within
+        one process.
+    epsilon : of all batch normalisations. None takes what the file says of each, and where it says nothing (files of
+        weights alone) the authors' 1e-5; Keras' own default is 1e-3.
 
     Returns
     -------
@@ -150,11 +152,12 @@ def read_keras(
         If the file is damaged, lacks an array, or holds another network; the message names it.
     """
     with _opened(Path(path)) as (file, description):
-        layers = _layers(file, order)
+        described = computed(description, zipfile.is_zipfile(path))
+        layers = _layers(file, order, described)
         config = _config(layers)
         kept = _kept_outputs(config.classes, void_output)
         model = UNet(replace(config, classes=len(kept)))
-        _fill(model, layers, kept, _epsilon(description) if epsilon is None else epsilon)
+        _fill(model, layers, kept, _epsilons(described, epsilon))
     return model.eval()
 
 
@@ -163,8 +166,8 @@ def read_keras_config(path: Path | str, *, order: Order = "position") -> UNetCon
 
     Parameters and errors are those of `read_keras`.
     """
-    with _opened(Path(path)) as (file, _):
-        return _config(_layers(file, order))
+    with _opened(Path(path)) as (file, description):
+        return _config(_layers(file, order, computed(description, zipfile.is_zipfile(path))))
 
 
 def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None) -> None:
@@ -173,22 +176,25 @@ def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None
     Parameters
     ----------
     model : with its batch normalisation, not folded.
-    path : ending in ".weights.h5" for Keras 3's layout, else in ".h5" for that of Keras 2 (the authors'). A Keras model
-        of the same build takes either by its `load_weights`; neither can be opened by `load_model`, which needs the
-        description of a model and not only weights. The build has an epsilon of 1e-5, as the authors'.
+    path : ending in ".h5" for the layout of Keras 2 (the authors'), which a Keras model of the same build takes by its
+        `load_weights`, Keras 3 too; in ".weights.h5" for that of Keras 3, and of no earlier Keras: 2.15 has another
+        layout under this very suffix. Neither can be opened by Keras' `load_model`, which needs the description of a
+        model. The build has an epsilon of 1e-5, as the authors'.
     void_output : place in the head at which an output for void is put, 0 for the authors' six; it never wins. None
         writes the network's own outputs and no other.
 
     Raises
     ------
     ValueError
-        If the name ends otherwise, the network was folded, or the head has no such place.
+        If the name ends otherwise, the network was folded or has an `entrance`, or the head has no such place.
     """
     path = Path(path)
     if path.suffix != ".h5":
         raise ValueError(
             f"{path}: Keras weights are written to .h5 or .weights.h5, not to {path.suffix or 'no suffix'}"
         )
+    if model.config.entrance:
+        raise ValueError(f"{path}: a network that normalises its input cannot be written as the authors' Keras network")
     layers = _arrays_of(model)
     if void_output is not None:
         *_, head = layers
@@ -234,11 +240,11 @@ def _hdf5(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         yield file, None if text is None else json.loads(text)
 
 
-def _layers(file: h5py.File, order: Order) -> _Layers:
+def _layers(file: h5py.File, order: Order, described: Described | None) -> _Layers:
     if order not in ("position", "name"):
         raise ValueError(f'order must be "position" or "name", got {order!r}')
-    listed = _listed_layers(file) if order == "position" else []
-    place = {name: number for number, name in enumerate(listed)}
+    listed = (described and described.order) or _listed_layers(file)
+    place = {name: number for number, name in enumerate(listed if order == "position" else ())}
     found = sorted(_with_weights(file), key=lambda layer: (place.get(layer.name, -1), layer.number))
     layers = _Layers([], [], [])
     for layer in found:
@@ -250,8 +256,12 @@ def _layers(file: h5py.File, order: Order) -> _Layers:
             layers.norms.append(layer)
         elif kernel.ndim != 4:
             raise ValueError(f"layer {layer.name} has a kernel {kernel.shape}: no U-Net, which has convolutions alone")
-        else:  # a convolution needs a central pixel, doubling the size an even kernel
-            (layers.convs if kernel.shape[0] % 2 else layers.transposed).append(layer)
+        else:  # where layers have names of their own: a convolution needs a central pixel, so its kernel is odd
+            (layers.transposed if "transpose" in layer.name or kernel.shape[0] % 2 == 0 else layers.convs).append(layer)
+    convs, transposed, norms = layers.convs, layers.transposed, layers.norms
+    if transposed and len(norms) == len(convs) == 4 * len(transposed) + 3:  # the head has no norm: it is the input's
+        leading = next((norm for norm in norms if described and norm.name == described.leading), norms[0])
+        return _Layers(convs, transposed, [norm for norm in norms if norm is not leading], leading)
     return layers
 
 
@@ -290,11 +300,12 @@ def _config(layers: _Layers) -> UNetConfig:
     if depth < 1 or convs != 4 * depth + 3 or norms != 4 * depth + 2:
         raise ValueError(
             f"found {convs} convolutions, {transposed} transposed ones and {norms} batch normalisations; a U-Net of "
-            "depth d has 4 d + 3, d and 4 d + 2. It is another network, or layers are missing"
+            "depth d has 4 d + 3, d and 4 d + 2, or one more that normalises the input. It is another network, or "
+            "layers are missing"
         )
     kernel, _, channels, filters = layers.convs[0].arrays["kernel"].shape
     classes = layers.convs[-1].arrays["kernel"].shape[3]
-    config = UNetConfig(channels=channels, classes=classes, depth=depth, filters=filters, kernel=kernel)
+    config = UNetConfig(channels, classes, depth, filters, kernel, entrance=layers.leading is not None)
     _require_shapes(layers, config)
     return config
 
@@ -311,6 +322,8 @@ def _require_shapes(layers: _Layers, config: UNetConfig) -> None:
 
 def _expected_shapes(layers: _Layers, config: UNetConfig) -> Iterator[tuple[_Layer, dict[str, tuple[int, ...]]]]:
     convs, transposed, norms = iter(layers.convs), iter(layers.transposed), iter(layers.norms)
+    if layers.leading is not None:
+        yield layers.leading, dict.fromkeys(_NORM, (config.channels,))
     for shape in layer_shapes(config):
         if "transpose" in shape.name:
             yield next(transposed), {"kernel": (2, 2, shape.outputs, shape.inputs), "bias": (shape.outputs,)}
@@ -330,18 +343,15 @@ def _kept_outputs(outputs: int, void_output: int | None) -> list[int]:
     return kept
 
 
-def _epsilon(description: Any) -> float:
-    """Epsilon of the batch normalisation as the model's own description has it; the authors' where there is none."""
-    entries = description["config"]["layers"] if description else []
-    found = {entry["config"]["epsilon"] for entry in entries if entry["class_name"] == "BatchNormalization"}
-    if len(found) > 1:
-        raise ValueError(f"batch normalisation with several epsilons, {sorted(found)}; expected one for all")
-    return float(found.pop()) if found else _EPSILON
+def _epsilons(described: Described | None, given: float | None) -> Callable[[str], float]:
+    """Epsilon of a batch normalisation by name: what the caller says, then the file, then the authors."""
+    if given is not None and not given > 0:
+        raise ValueError(f"epsilon of the batch normalisation must be positive, got {given}")
+    known = described.epsilons if described and given is None else {}
+    return lambda name: known.get(name, _EPSILON if given is None else given)
 
 
-def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: float) -> None:
-    if not epsilon > 0:
-        raise ValueError(f"epsilon of the batch normalisation must be positive, got {epsilon}")
+def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: Callable[[str], float]) -> None:
     ours = _modules(model)
     with torch.no_grad():
         for module, layer in zip(ours.values(), [*layers.convs, *layers.transposed, *layers.norms], strict=True):
@@ -350,8 +360,15 @@ def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: float) -> None
                 if module is model.head:
                     values = values[..., kept]
                 if role == "moving_variance":  # our epsilon is fixed; only its sum with the variance enters
-                    values = values + (epsilon - _EPSILON)
+                    values = values + (epsilon(layer.name) - _EPSILON)
                 cast(Tensor, getattr(module, _TORCH_NAMES[role])).copy_(torch.from_numpy(_to_torch(values)))
+        if layers.leading is not None:
+            name = layers.leading.name
+            gamma, beta, mean, variance = (_values(name, role, layers.leading.arrays[role]) for role in _NORM)
+            scale = gamma / np.sqrt(variance + epsilon(name))
+            entrance = cast(Entrance, model.entrance)
+            entrance.scale.copy_(torch.from_numpy(scale))
+            entrance.shift.copy_(torch.from_numpy(beta - mean * scale))
 
 
 def _values(layer: str, role: str, dataset: h5py.Dataset) -> NDArray[np.float64]:

@@ -24,8 +24,9 @@ from torch.utils.data import Dataset, Sampler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsiutils.data.classes import VOID, inverse_frequency_weights
+from hsiutils.models.files import save
 from hsiutils.models.metrics import iou, weighted_iou
-from hsiutils.models.unet import UNet, UNetConfig, save
+from hsiutils.models.unet import UNet, UNetConfig
 
 Scenes = Dataset[tuple[Tensor, Tensor]]
 """Pairs of image (channels, h, w) float32 and class indices (h, w) int64 with `VOID`; has a length."""

@@ -7,21 +7,15 @@ after Ronneberger 2015.
 """
 
 import copy
-import json
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-from hsiutils.data.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,7 @@ class UNetConfig:
     dropout : probability, after every encoder block but the first and after the base.
     norm_momentum : weight of the newest batch in the running statistics; 0.01 is what Keras calls momentum 0.99.
     class_names : one for each output; empty where nobody named them.
+    entrance : scale and shift every channel of the input first, by numbers that come with the weights.
 
     Examples
     --------
@@ -55,6 +50,7 @@ class UNetConfig:
     dropout: float = 0.5
     norm_momentum: float = 0.01
     class_names: tuple[str, ...] = ()
+    entrance: bool = False
 
     def __post_init__(self) -> None:
         for name in ("channels", "classes", "depth", "filters", "kernel"):
@@ -170,6 +166,22 @@ class ConvBlock(nn.Module):
         self.norm1 = self.norm2 = nn.Identity()
 
 
+class Entrance(nn.Module):
+    """What a batch normalisation of the input is in evaluation: a scale and a shift for every channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> the same."""
+        return x * self.scale[:, None, None] + self.shift[:, None, None]
+
+
 class UpBlock(nn.Module):
     """Double the size, put the skipped tensor beside it, convolve twice."""
 
@@ -229,6 +241,7 @@ class UNet(nn.Module):
         # The first block keeps every activation: only the deeper ones are dropped from.
         drops = (0.0, *(config.dropout,) * config.depth)
         blocks = [ConvBlock(a, b, config, drop) for a, b, drop in zip(inputs, widths, drops, strict=True)]
+        self.entrance = Entrance(config.channels) if config.entrance else nn.Identity()
         self.encoder = nn.ModuleList(blocks[:-1])
         self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(config.depth))
         self.base = blocks[-1]
@@ -251,7 +264,7 @@ class UNet(nn.Module):
             raise ValueError(f"UNet expects (n, {self.config.channels}, h, w), got {tuple(x.shape)}")
         height, width = x.shape[2:]
         rows, columns = self.config.padded((height, width))
-        x = functional.pad(x, (0, columns - width, 0, rows - height))
+        x = functional.pad(self.entrance(x), (0, columns - width, 0, rows - height))
         skips = []
         for block, pool in zip(self.encoder, self.pools, strict=True):
             skips.append(block(x))
@@ -398,40 +411,6 @@ def parameter_count(model: nn.Module) -> int:
     """Numbers in the network, batch-normalisation statistics included (as Keras counts them)."""
     statistics = [value for value in model.buffers() if value.is_floating_point()]
     return sum(value.numel() for value in [*model.parameters(), *statistics])
-
-
-def save(model: UNet, path: Path) -> None:
-    """Write weights and configuration to one safetensors file, atomically.
-
-    The configuration is JSON in the file's header, so that a weights file can never meet the wrong network.
-    """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
-
-
-def load(path: Path) -> UNet:
-    """Read a network written by `save`, in evaluation mode, on the CPU.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, or was not written by `save`.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no U-Net weights at {path}: train this variant first")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            model = UNet(UNetConfig(**json.loads(metadata["unet"])))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is damaged or not a U-Net saved by hsiutils ({error}): delete it and retrain"
-        ) from error
-    return model.eval()
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:

@@ -17,8 +17,7 @@ from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import FittedVariant, Variant, fit_inputs, variant
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
-from hsiutils.models import unet
-from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model
+from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, save
 from hsiutils.models.keras import read_keras_config
 from hsiutils.models.unet import UNet
 
@@ -99,7 +98,7 @@ def keep(folder: Path, path: Path, name: str, data: Source) -> None:
             f"{path} takes {model.config.channels} channels, variant {fitted.variant.name} has {fitted.channels}: "
             "name the input that it was trained with in `variants`"
         )
-    unet.save(model, folder / WEIGHTS)
+    save(model, folder / WEIGHTS)
     write_atomically(folder / HISTORY, "epoch\n0\n")
     known = {"config": asdict(model.config), "variant": fitted.to_dict()}
     manifest = {**known, "recipe": None, "seed": None, "finished": True, "epochs_run": 0}

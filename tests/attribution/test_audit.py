@@ -285,3 +285,19 @@ def test_other_sizes_and_depths():
     assert found["residual"].shape == (1, 1 + 7 + 3 * 4 + 5, 3, 5, 3)
     assert abs(found["residual"].sel({"method": "linear decomposition input"})).max() < 1e-10
     assert SMALL.depth == 2
+
+
+def test_an_audit_in_the_callers_modes_is_the_same():
+    model, x = shaken(dtype=torch.float32), X.float()
+    expected = audit(model, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert audit(model, x).identical(expected)
+    with torch.inference_mode():
+        assert audit(model, x.clone()).identical(expected)
+
+
+def test_an_audit_of_another_network_warns():
+    model = shaken()
+    model.base.relu1 = torch.nn.LeakyReLU(0.1)
+    with pytest.warns(UserWarning, match="is not the affine map that its layers say"):
+        audit(model, X, ["CAM"])

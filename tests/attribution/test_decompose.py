@@ -12,7 +12,7 @@ from torch.func import jacrev
 from hsiutils.attribution.decompose import decompose, linear_decomposition, margins
 from hsiutils.attribution.result import TOLERANCE
 from hsiutils.attribution.targets import class_map, pixel, region
-from hsiutils.models.unet import UNetConfig
+from hsiutils.models.unet import UNet, UNetConfig
 
 X = image()
 SPECTRUM = np.array([0.5, -0.2, 0.1, 0.3])
@@ -279,3 +279,29 @@ def test_a_path_takes_regions_and_means_and_keeps_the_dtype(model):
 def test_what_does_not_fit_is_named(model, options, message):
     with pytest.raises(ValueError, match=message):
         decompose(model, X, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_another_activation_is_said_in_the_verdict_and_in_a_warning(dtype):
+    model, x = shaken(dtype=dtype), X.to(dtype)
+    for block in model.blocks():
+        block.relu1 = torch.nn.LeakyReLU(0.1)
+    for call in (lambda: decompose(model, x), lambda: linear_decomposition(model, x, pixel(model, x, 0, 5, 5))):
+        with pytest.warns(UserWarning, match="parts do not sum to the logits"):
+            assert not call().closes
+
+
+def test_parts_in_single_precision_are_those_of_double_precision():
+    """By band and by layer, at every pixel and class: gates are taken once, in float64, for all of them."""
+    config = UNetConfig(channels=6, depth=3, filters=16)
+    model = UNet(config, torch.Generator().manual_seed(0)).eval()
+    x = image(config, 40, 56, torch.float32).cumsum(1) / 8
+    single, double = (
+        decompose(model, x, biases="layers"),
+        decompose(model.unhooked().double(), x.double(), biases="layers"),
+    )
+    assert (single.computed, single.gated, double.gated) == ("float32", "float64", "float64")
+    for name in ("contribution", "bias"):
+        one, other = getattr(single, name).values, getattr(double, name).values
+        scale = np.abs(other).max(axis=(-1, -2, -3), keepdims=True)
+        assert (np.abs(one - other) <= 1e-4 * np.maximum(scale, 1e-30)).all(), name

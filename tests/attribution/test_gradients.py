@@ -1,5 +1,7 @@
 """Gradient methods against captum on the plain network, and against what they must sum to."""
 
+import copy
+
 import captum.attr as captum
 import numpy as np
 import pytest
@@ -7,10 +9,11 @@ import torch
 from captum.attr._utils.lrp_rules import EpsilonRule
 from networks import PLAIN, image, shaken
 from torch import nn
+from torch.nn import functional
 
 from hsiutils.attribution import gradients
 from hsiutils.attribution.targets import class_map, region
-from hsiutils.models.unet import UNet
+from hsiutils.models.unet import UNet, UNetConfig
 
 X = image()
 EVEN = image(height=16, width=20)
@@ -142,6 +145,46 @@ def test_lrp_gamma_of_zero_is_epsilon_and_a_large_one_is_alpha1beta0():
     large = gradients.lrp(model, X.abs(), TARGET, rule="gamma", gamma=1e9).map.values
     alpha = gradients.lrp(model, X.abs(), TARGET, rule="alpha1beta0").map.values
     np.testing.assert_allclose(large, alpha, atol=1e-4 * np.abs(alpha).max())
+
+
+def relevance(layer, read, share, gamma, epsilon):
+    """The gamma rule (Montavon 2019) by its definition: shares of a (w + gamma w+) in its sum with the bias."""
+    twin = copy.deepcopy(layer)
+    twin.weight.data += gamma * twin.weight.data.clamp(min=0)
+    read = read.detach().requires_grad_()
+    total = twin(read)
+    (slope,) = torch.autograd.grad((total * (share / (total + epsilon * total.sign())).detach()).sum(), read)
+    return (read * slope).detach()
+
+
+def lrp_by_definition(model, x, target, gamma, epsilon=1e-9):
+    """Layer by layer down a U-Net of depth 1, its first and its last layer with gamma 0."""
+    network = model.folded().requires_grad_(False)
+    first, base, up = network.encoder[0], network.base, network.decoder[0]
+    seen = {}
+    for name, layer in network.keras_layers().items():
+        layer.register_forward_hook(lambda _m, args, _o, name=name: seen.update({name: args[0]}))
+    share = network(x[None]) * target.weights
+    back = lambda name, share, gamma=gamma: relevance(network.keras_layers()[name], seen[name], share, gamma, epsilon)  # noqa: E731
+    share = back("conv2d_4", back("conv2d_5", back("conv2d_6", share, 0)))
+    width = up.transpose.out_channels
+    below = back("conv2d_2", back("conv2d_3", back("conv2d_transpose", share[:, :width])))
+    skip = torch.relu(first.conv2(seen["conv2d_1"])).requires_grad_()
+    (routed,) = torch.autograd.grad((functional.max_pool2d(skip, 2) * below).sum(), skip)
+    assert base.conv1 is network.keras_layers()["conv2d_2"]
+    return back("conv2d", back("conv2d_1", share[:, width:] + routed), 0)[0]
+
+
+@pytest.mark.parametrize("gamma", [0.25, 2.0])
+def test_lrp_gamma_is_its_definition_with_epsilon_where_the_input_may_be_negative(gamma):
+    config = UNetConfig(channels=4, depth=1, filters=4)
+    model, x = shaken(config), image(config, 12, 16)
+    assert (x < 0).any()
+    target = region(model, x, 1, torch.ones(12, 16, dtype=torch.bool))
+    expected = lrp_by_definition(model, x, target, gamma).numpy()
+    found = gradients.lrp(model, x, target, rule="gamma", gamma=gamma).map.values
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+    assert np.abs(expected).min(axis=0).max() > 0  # no unit lost its relevance on the way
 
 
 def test_captums_lrp_alone_is_another_method_on_a_network_with_skip_connections():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from networks import SMALL, Live, hooks, image, shaken, trained
+from torch import nn
 from torch.nn import functional
 
 from hsiutils.attribution.hooks import INPUT, replaced
@@ -141,7 +142,7 @@ def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
     """Also for an audit, which gives half of it to the tangents."""
     model = UNet(UNetConfig(), torch.Generator().manual_seed(0)).to(dtype)
     with torch.device("meta"):
-        at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {})
+        at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {}, dtype)
     assert at.tangents_within(MEMORY // 2) >= 1
 
 
@@ -194,3 +195,67 @@ def test_output_averages_over_target_regions():
 def test_output_names_an_unknown_class():
     with pytest.raises(ValueError, match="no class 5"):
         Output.of(linearise(shaken(), SMALL_X), [5], None)
+
+
+def test_pull_is_the_adjoint_of_push(model):
+    at = linearise(model, X)
+    weights = torch.randn(5, 13, 18, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    tangents = {Site(INPUT): random_like(X, 1), **at.biases()}
+    slopes = at.pull(weights)
+    assert slopes.keys() == tangents.keys()
+    pulled = sum((slopes[site] * tangents[site][0].squeeze()).sum() for site in slopes)
+    assert float(pulled) == pytest.approx(float((at.push(tangents)[0] * weights).sum()), rel=1e-9)
+    network, x = model.folded(), X.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((network(x[None])[0] * weights).sum(), x)
+    torch.testing.assert_close(slopes[Site(INPUT)], expected)
+
+
+def test_exact_gates_are_those_of_double_precision():
+    """A unit so near to zero that single precision opens it: (1 + 2**-24) - 1 is nothing there."""
+    config = UNetConfig(channels=1, depth=1, filters=1)
+    model, x = shaken(config).folded(), torch.ones(1, 4, 4)
+    with torch.no_grad():
+        first = model.encoder[0].conv1
+        first.weight.zero_()
+        first.weight[0, 0, 1, 1], first.bias[0] = 1 / 3, -0.3333333
+    single, double = model.unhooked().float(), model.unhooked().float().double()
+    before = double.encoder[0].conv1(x.double()[None])
+    assert float(before.min()) > 0
+    with torch.no_grad():
+        single.encoder[0].conv1.bias -= float(before.min())  # now zero but for rounding
+    precise = linearise(single.unhooked().double(), x.double()).gates["conv2d"]
+    assert linearise(single, x, exact=True).gated == torch.float64
+    assert linearise(single, x).gated == torch.float32
+    assert torch.equal(linearise(single, x, exact=True).gates["conv2d"].double(), precise)
+
+
+@pytest.mark.parametrize("change", ["adds", "looks"])
+def test_a_hook_that_changes_the_logits_is_refused(change):
+    model, seen = shaken(), []
+    model.base.relu2.register_forward_hook(lambda _m, _i, out: out + 1 if change == "adds" else seen.append(out))
+    if change == "adds":
+        with pytest.raises(ValueError, match=r"a hook on the network changes its logits by up to \d.*: remove"):
+            linearise(model, X)
+    else:
+        linearise(model, X)
+        assert len(seen) == 1  # of the network itself, asked once; no copy tells of its own passes
+        assert hooks(model.folded()) == hooks(model.unhooked()) == 0
+        assert hooks(model) == 1
+
+
+def test_half_precision_is_refused_with_what_to_do():
+    for dtype in (torch.bfloat16, torch.float16):
+        with pytest.raises(ValueError, match=rf"x and the network are {dtype}, too coarse .* take .float\(\) of both"):
+            linearise(shaken(dtype=dtype), X.to(dtype))
+
+
+def test_of_another_activation_or_pooling_the_affine_map_does_not_close(model):
+    assert linearise(model, X).closes
+    for change in (
+        lambda m: setattr(m.base, "relu1", nn.LeakyReLU(0.1)),
+        lambda m: setattr(m.base, "relu1", nn.Softplus()),
+        lambda m: m.pools.__setitem__(1, nn.AvgPool2d(2)),
+    ):
+        other = model.unhooked()
+        change(other)
+        assert not linearise(other, X).closes

@@ -56,6 +56,26 @@ def test_the_answer_is_the_same_in_training_mode_and_under_no_grad(name):
 
 
 @EVERY
+@pytest.mark.parametrize("mode", ["autocast", "inference"])
+def test_the_callers_modes_change_nothing(name, mode):
+    x = X.float()
+    expected = METHODS[name](shaken(dtype=torch.float32), x, region(PLAIN, x, 1, MASK, mean=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16) if mode == "autocast" else torch.inference_mode():
+        model, inside = shaken(dtype=torch.float32), x.clone()
+        found = METHODS[name](model, inside, region(model, inside, 1, MASK, mean=True))
+        assert torch.is_autocast_enabled("cpu") == (mode == "autocast")
+        assert torch.is_inference_mode_enabled() == (mode == "inference")
+    np.testing.assert_array_equal(found.map.values, expected.map.values)
+    assert found.logit == expected.logit
+
+
+@EVERY
+def test_half_precision_is_refused(name):
+    with pytest.raises(ValueError, match=r"x and the network are torch.bfloat16, too coarse"):
+        METHODS[name](shaken(dtype=torch.bfloat16), X.bfloat16(), TARGET)
+
+
+@EVERY
 def test_a_method_takes_any_layer_or_says_that_it_does_not(name):
     method = METHODS[name]
     if name == "CAM":

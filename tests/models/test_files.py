@@ -1,12 +1,16 @@
+import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from onnxruntime import InferenceSession
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.export import ExportedProgram
 
-from hsiutils.models.files import export_program, save_onnx, save_program
+from hsiutils.models.files import export_program, load, load_model, save, save_onnx, save_program
+from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 
 SHAPE = (15, 22)  # no multiple of 4: padding and cropping are part of what is exported
@@ -73,3 +77,54 @@ def test_onnx_runtime_gives_the_same_logits(model: UNet, tmp_path: Path) -> None
 def test_names_must_say_what_is_written(model: UNet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unet\.pt: expected a name ending in \.pt2"):
         save_program(model, tmp_path / "unet.pt", SHAPE)
+
+
+def test_save_and_load(model, tmp_path):
+    save(model, tmp_path / "weights.safetensors")
+    twin = load(tmp_path / "weights.safetensors")
+    assert twin.config == model.config
+    assert not twin.training
+    assert torch.equal(twin(images(2)), model(images(2)))
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_saved_bytes_are_the_same_for_the_same_network(model, tmp_path):
+    for name in ("a", "b"):
+        save(
+            copy.deepcopy(model).to(memory_format=torch.channels_last if name == "b" else torch.contiguous_format),
+            tmp_path / name,
+        )
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_loading_damaged_files_is_a_clear_error(tmp_path: Path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors: train"):
+        load(path)
+    save(UNet(UNetConfig(channels=3, depth=2, filters=4)), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
+        load(path)
+    path.write_bytes(whole)
+    state = load_file(path)
+    save_file(state, path)
+    with pytest.raises(ValueError, match="damaged or not a U-Net"):
+        load(path)
+    save_file(state, path, metadata={"unet": json.dumps({"channels": 4, "depth": 2, "filters": 4})})
+    with pytest.raises(ValueError, match="size mismatch"):
+        load(path)
+
+
+def test_a_network_is_loaded_from_whatever_holds_it(model, tmp_path):
+    save(model, tmp_path / "weights.safetensors")
+    write_keras(model, tmp_path / "authors.h5")
+    for path in (tmp_path, tmp_path / "weights.safetensors", str(tmp_path / "authors.h5")):
+        assert torch.equal(load_model(path)(images(1)), model(images(1)))
+    assert load_model(tmp_path, class_names="abcde").config.names == tuple("abcde")
+    with pytest.raises(ValueError, match="expected 5 names"):
+        load_model(tmp_path, class_names=("a", "b"))
+    with pytest.raises(ValueError, match="void_output is for Keras files"):
+        load_model(tmp_path, void_output=0)
+    with pytest.raises(FileNotFoundError, match=r"none\.keras"):
+        load_model(tmp_path / "none.keras")

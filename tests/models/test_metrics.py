@@ -22,6 +22,7 @@ from hsiutils.models.metrics import (
     scene_counts,
     scores,
 )
+from hsiutils.models.unet import UNet, UNetConfig
 
 
 def maps(seed=0, shape=(20, 30), classes=5, void=0.1):
@@ -287,3 +288,29 @@ def test_names_must_be_as_many_as_scenes(count):
 def test_masks_must_be_as_many_as_names():
     with pytest.raises(ValueError, match="3 names and 2 masks"):
         evaluate(ByColour(), toy_scenes(3, 0), list("abc"), CLASSES, sunlit=[np.ones((16, 24), bool)] * 2)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_refused(value):
+    images, labels = toy_scenes(3, 0)[:]
+    images[1, 0, 5, 5] = value
+    with pytest.raises(ValueError, match=r"images \[1\] hold values that are not finite"):
+        predict(ByColour(), images)
+    with pytest.raises(ValueError, match="scene b: its image holds values that are not finite"):
+        evaluate(ByColour(), list(zip(images, labels, strict=True)), list("abc"), CLASSES)
+
+
+def test_a_network_in_half_or_double_precision_predicts():
+    images, _ = toy_scenes(2, 0)[:]
+    expected = predict(ByColour(), images)
+    np.testing.assert_array_equal(predict(ByColour().double(), images), expected)
+    assert (predict(ByColour().bfloat16(), images) == expected).mean() > 0.95
+
+
+def test_evaluate_takes_names_from_the_scenes_and_classes_from_the_network():
+    model = UNet(UNetConfig(channels=3, depth=1, filters=2, class_names=tuple("abcde")))
+    scenes = toy_scenes(2, 0)
+    counts = evaluate(model, scenes)
+    assert (counts["scene"].values.tolist(), counts["truth"].values.tolist()) == (["0", "1"], list("abcde"))
+    scenes.names = ["first", "second"]
+    assert evaluate(model, scenes)["scene"].values.tolist() == ["first", "second"]

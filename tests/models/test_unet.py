@@ -1,11 +1,8 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,10 +12,8 @@ from hsiutils.models.unet import (
     UNetConfig,
     flops,
     layer_shapes,
-    load,
     parameter_count,
     receptive_field,
-    save,
 )
 
 SMALL = UNetConfig(channels=3, depth=2, filters=4)
@@ -234,43 +229,6 @@ def test_folded_layers_keep_their_names_and_the_normalised_tensor():
     folded(images())
     torch.testing.assert_close(seen["folded"], seen["whole"], rtol=1e-4, atol=1e-5)
     assert isinstance(folded.base, ConvBlock)
-
-
-def test_save_and_load(tmp_path):
-    model = trained()
-    save(model, tmp_path / "weights.safetensors")
-    twin = load(tmp_path / "weights.safetensors")
-    assert twin.config == SMALL
-    assert not twin.training
-    assert torch.equal(twin(images()), model(images()))
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
-
-
-def test_saved_bytes_are_the_same_for_the_same_network(tmp_path):
-    for name in ("a", "b"):
-        save(
-            trained().to(memory_format=torch.channels_last if name == "b" else torch.contiguous_format), tmp_path / name
-        )
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_loading_damaged_files_is_a_clear_error(tmp_path: Path):
-    path = tmp_path / "weights.safetensors"
-    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors: train"):
-        load(path)
-    save(UNet(SMALL), path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
-        load(path)
-    path.write_bytes(whole)
-    state = load_file(path)
-    save_file(state, path)
-    with pytest.raises(ValueError, match="damaged or not a U-Net"):
-        load(path)
-    save_file(state, path, metadata={"unet": json.dumps({"channels": 4, "depth": 2, "filters": 4})})
-    with pytest.raises(ValueError, match="size mismatch"):
-        load(path)
 
 
 @pytest.mark.parametrize(
