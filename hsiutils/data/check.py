@@ -282,8 +282,11 @@ def _names(files: Found) -> Iterator[Finding]:
             yield Finding("error", name, path, f"a name that does not parse: {error}", "nfSWDS_NNN", "rename the files")
             continue
         if not files.layout.name.startswith("v1") and name not in name_table().index:
-            advice = "see whether conditions and number are right; HS3-Bench's split does not know it"
-            yield Finding("warning", name, path, "no image of HSI-Drive v2.0", "one of its 752 names", advice)
+            added = Conditions.parse(name).number > len(name_table())
+            advice = "HS3-Bench's split does not know it: give split lists, or all scenes are split in seeded folds"
+            advice = advice if added else f"see whether conditions and number are right; {advice}"
+            severity: Severity = "note" if added else "warning"
+            yield Finding(severity, name, path, "no image of HSI-Drive v2.0", "one of its 752 names", advice)
     for number, names in numbers.items():
         if len(names) > 1:
             advice = "find out which conditions are right, and keep that one"
@@ -406,9 +409,9 @@ def _broken_seals(base: Path, everything: list[Found]) -> Iterator[Finding]:
     for name in names:
         if root and not is_sealed(root, name):
             path = base / next(one for one in everything if name in one.names).layout.folder
-            found = "files that differ from their record, or no sound record"
+            found = "files that differ from their record or may not be read, or no sound record"
             expected = f"files with the hashes in scenes/{name}.json"
-            yield Finding("error", name, path, found, expected, "simulate the scene anew")
+            yield Finding("error", name, path, found, expected, "let them be read, or simulate the scene anew")
 
 
 def _some(names: list[str], most: int = 4) -> str:

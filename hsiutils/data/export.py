@@ -30,7 +30,7 @@ from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
 from hsiutils.data.cube import ascending, pseudocolour, require_cube, require_native
 from hsiutils.data.hsidrive import HSIDrive, read_settings
-from hsiutils.data.layouts import FOLDER_SPLITS, DatasetError
+from hsiutils.data.layouts import ASK, FOLDER_SPLITS, MAY_NOT, DatasetError
 from hsiutils.data.source import Source
 
 Interleave = Literal["bil", "bip", "bsq"]
@@ -411,6 +411,8 @@ def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
     """
     try:
         opened = xr.open_zarr(store, chunks=None)
+    except PermissionError as error:
+        raise DatasetError(f"{store}: {MAY_NOT}", ASK) from error
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(f"{store}: no Zarr store that can be read ({error}); delete it and convert anew") from error
     with opened:

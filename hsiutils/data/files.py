@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from hsiutils.data.classes import Classes
-from hsiutils.data.layouts import DatasetError, Layout
+from hsiutils.data.layouts import ASK, MAY_NOT, DatasetError, Layout
 
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
@@ -294,7 +294,7 @@ def _explained(path: Path, error: Exception) -> DatasetError:
     if path.is_dir():
         return DatasetError(f"{path}: a folder, where a file of that name should be", "move it away")
     if isinstance(error, PermissionError):
-        return DatasetError(f"{path}: may not be read", "ask for the right to, or change it with chmod")
+        return DatasetError(f"{path}: {MAY_NOT}", ASK)
     if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
         return DatasetError(f"{path}: another program has it open for writing", "close it there, then try again")
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILE:

@@ -142,12 +142,11 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 
 def _sensor(paths: list[Path], bands: int, tiles: tuple[int, int]) -> Sensor:
-    """The camera: band centres as the files have them, else even over its range."""
-    low, high = (600.0, 975.0) if bands == 25 else (470.0, 630.0)
-    centres = np.linspace(low, high, bands)
+    """The camera: band centres as the files have them, in nm or micrometres, else even over its range."""
+    name, low, high = ("HyKo2 NIR", 600.0, 975.0) if bands == 25 else ("HyKo2 VIS", 470.0, 630.0)
     for path in (path for path in paths if WAVELENGTHS in _variables(path)):
         with stored_array(path, WAVELENGTHS) as stored:
             if np.prod(stored.shape) == bands and np.dtype(stored.dtype).kind in "fui":
                 centres = np.asarray(stored.values(), dtype=float).ravel()
-                break
-    return cubes_only(f"HyKo2 {'NIR' if bands == 25 else 'VIS'}", centres, tiles)
+                return cubes_only(name, centres * (1000 if centres.max() < 10 else 1), tiles)
+    return cubes_only(name, np.linspace(low, high, bands), tiles)

@@ -21,6 +21,9 @@ Files = dict[str, list[Path]]
 """Files by the scene that they are of; a sound data set has one of each kind."""
 
 
+MAY_NOT, ASK = "may not be read", "ask for the right to, or change it with chmod"
+
+
 class DatasetError(ValueError):
     """A data set, or one file of it, is not what it should be; the message says which, what was expected, what came.
 
@@ -194,7 +197,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     except PermissionError as error:
-        raise DatasetError(f"{folder}: may not be read; ask for the right to, or change it with chmod") from error
+        raise DatasetError(f"{folder}: {MAY_NOT}", ASK) from error
 
 
 def _by_name(folder: Path, pattern: str, by_split: bool) -> Files:
@@ -208,7 +211,10 @@ def _by_name(folder: Path, pattern: str, by_split: bool) -> Files:
 
 def _listed(path: Path) -> list[str]:
     """Scenes in a list, in whatever encoding: names are ASCII, and without zero bytes UTF-16 and UTF-32 are, too."""
-    text = path.read_bytes().replace(b"\0", b"").decode("latin-1")
+    try:
+        text = path.read_bytes().replace(b"\0", b"").decode("latin-1")
+    except PermissionError as error:
+        raise DatasetError(f"{path}: {MAY_NOT}", ASK) from error
     return [match["name"].lower() for match in re.finditer(NAME, text, re.IGNORECASE)]
 
 

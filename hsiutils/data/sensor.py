@@ -219,6 +219,8 @@ def cubes_only(name: str, centres_nm: ArrayLike, tiles: tuple[int, int]) -> Sens
     It has no frame around the cubes, no clip limits and no response; its bands lie side by side in a mosaic of one row.
     """
     centres = np.asarray(centres_nm, dtype=float).tolist()
+    if not all(200 <= centre <= 3000 for centre in centres):
+        raise ValueError(f"{name}: expected band centres in nanometres, got {centres}")
     bands = tuple(Band(index, centre, NOT_MEASURED) for index, centre in enumerate(centres))
     return Sensor(name, (1, len(bands)), (tiles[0], tiles[1] * len(bands)), (0, 0), tiles, bands)
 

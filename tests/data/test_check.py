@@ -147,6 +147,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "frame missing": (lambda r: frame(r, NAMES[1]), "note", f"cubes_fl32/{FIRST}_TC.mat", "no raw frame"),
     "impossible name": (lambda r: both_renamed(r, "nf9111_576"), "error", "nf9111_576_TC.mat", "does not parse"),
     "unknown name": (lambda r: both_renamed(r, "nf4433_576"), "warning", "nf4433_576", "no image of"),
+    "an addition": (lambda r: both_renamed(r, "nf1111_800"), "note", "nf1111_800", "no image of"),
     "number twice": (
         lambda r: both_renamed(r, "nf1112_577"),
         "error",

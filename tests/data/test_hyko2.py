@@ -60,10 +60,11 @@ def test_scenes_are_those_written(root: Path) -> None:
 def test_near_infrared_and_the_folder_above(tmp_path: Path) -> None:
     """Band centres are those in the files where they have them; scenes are named by their folder, too."""
     centres = np.linspace(610, 960, 25)
-    write(tmp_path / "nir", NAMES[0], 25, **{WAVELENGTHS: centres})
+    for unit in (1000, 1):  # micrometres, nanometres
+        write(tmp_path / "nir", NAMES[0], 25, **{WAVELENGTHS: centres / unit})
+        np.testing.assert_allclose(open_dataset(tmp_path).sensor.wavelengths_nm, centres)
     data = open_dataset(tmp_path)
     assert (data.layout, data.names()) == ("HyKo2 NIR", [f"nir/{NAMES[0]}"])
-    np.testing.assert_array_equal(data.sensor.wavelengths_nm, centres)
     assert data.cube(f"nir/{NAMES[0]}").shape == (25, *SIZE)
 
 
