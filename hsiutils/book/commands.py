@@ -92,7 +92,7 @@ def convert(
     root: Root,
     out: Annotated[Path, typer.Argument(help="Zarr store, or folder, to write.")],
     to: Annotated[
-        Target, typer.Option(help="Zarr for training; MATLAB or Python layout; ENVI for other tools.")
+        Target, typer.Option(help="Zarr for dask and xarray; MATLAB or Python layout; ENVI for other tools.")
     ] = "zarr",
     layout: LayoutName = "",
     name: Names = None,

@@ -354,8 +354,8 @@ def _codes_of_colours(path: Path, image: Image.Image, classes: Classes) -> NDArr
     if len(fitting) != 1:
         strange = [colour for colour, code in zip(colours, by_colour, strict=True) if code is None] or colours
         raise DatasetError(
-            f"{path}: colours {strange[:4]} ({len(strange)}) are neither those of the label codes nor, as grey values, "
-            "the codes themselves; expected the palette of the data set, or a grey image of codes"
+            f"{path}: colours {strange[:2]} ({len(strange)} in all) are neither in the palette of the labels, nor "
+            "greys of their codes"
         )
     return np.array(fitting.pop(), dtype=np.uint8)[place].reshape(packed.shape)
 
