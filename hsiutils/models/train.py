@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import inverse_frequency_weights
-from hsiutils.data.inputs import FittedVariant
+from hsiutils.data.inputs import FittedVariant, fit_inputs
 from hsiutils.data.source import Source
 from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json, write_json
 from hsiutils.models.segmenter import (
@@ -293,6 +293,46 @@ def fit_many(jobs: Sequence[Job], workers: int = 2, progress: bool = True) -> li
     if errors:
         raise JobsFailed(errors, len(jobs))
     return [history for history in outcomes.values() if isinstance(history, pd.DataFrame)]
+
+
+def train_networks(
+    folders: Mapping[int, Path],
+    networks: Sequence[tuple[str, int]],
+    data: Source,
+    config: UNetConfig,
+    recipe: Recipe,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Train networks of several inputs and seeds on one data set, side by side, each in its folder.
+
+    Parameters
+    ----------
+    folders : by index in `networks`, of those to train.
+    networks : (variant, seed) pairs.
+    config : of the networks; the channels are those of their input.
+    recipe : of the training.
+    workers : processes.
+    progress : show a bar.
+
+    Raises
+    ------
+    RuntimeError
+        If some trainings fail, naming variant and seed; the others are kept.
+    """
+    fitted = {name: fit_inputs(name, data) for name in dict.fromkeys(networks[index][0] for index in folders)}
+    jobs = []
+    for index, folder in folders.items():
+        name, seed = networks[index]
+        own = fitted[name]
+        train, val = (data.scenes(split, own, cache=True) for split in ("train", "val"))
+        jobs.append(Job(train, val, replace(config, channels=own.channels), recipe, seed, folder, own))
+    try:
+        fit_many(jobs, workers, progress)
+    except JobsFailed as failed:
+        names = {folder: "variant {}, seed {}".format(*networks[index]) for index, folder in folders.items()}
+        causes = "\n".join(f"  {names[folder]}: {error}" for folder, error in failed.errors.items())
+        raise RuntimeError(f"{len(failed.errors)} of {len(jobs)} trainings failed:\n{causes}") from failed
 
 
 def _run(jobs: Sequence[Job], indices: Sequence[int], workers: int, messages: Messages | None) -> dict[int, Outcome]:

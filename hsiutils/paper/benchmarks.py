@@ -61,5 +61,8 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
         record: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text())
         record["network"]["image"], record["audit"], record["machine"]["threads"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no benchmark record ({error!r}); make it with python -m benchmarks.peers") from error
+        raise ValueError(
+            f"{path}: no benchmark record ({error!r}); a checkout of the repository has them in data/results, and "
+            "python -m benchmarks.peers makes them there"
+        ) from error
     return record

@@ -15,9 +15,9 @@ from hsiutils.data.inputs import variant
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
 from hsiutils.models.segmenter import AUTHORS, Recipe
+from hsiutils.models.train import train_networks
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
-from hsiutils.paper.networks import train_networks
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ def default_root() -> Path:
     project = checkout()
     if project is not None:
         return project / "data" / "store"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hsiutils"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "hsiutils"  # as XDG says of a relative one
 
 
 default_root()  # in the folder where the program was started

@@ -131,7 +131,7 @@ def test_networks_on_real_data_know_neither_simulator_nor_pictures(asked, edited
 def test_measuring_code_measures_its_own_chapter_anew(edited):
     for name, kinds in (("conservativeness", CHAPTER_4), ("activations", CHAPTER_5), ("bands", CHAPTER_7)):
         assert edited(f"paper/{name}.py") & NETWORKS == kinds
-    assert edited("paper/networks.py") & NETWORKS == {"model"}
+    assert edited("models/train.py") & NETWORKS == {"model"}
     assert edited("paper/published.py") & NETWORKS == {"published"}
     assert edited("paper/table1.py") & NETWORKS == {"counts"}
     assert edited("paper/study.py") & NETWORKS == NETWORKS - {"model", "published"}

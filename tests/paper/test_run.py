@@ -9,6 +9,7 @@ import torch
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import variant
 from hsiutils.data.layouts import DatasetError
+from hsiutils.models import train as training
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
 from hsiutils.models.segmenter import AUTHORS
@@ -16,7 +17,6 @@ from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations as activation_study
 from hsiutils.paper import bands as spectral_study
 from hsiutils.paper import conservativeness as audit_study
-from hsiutils.paper import networks as training
 from hsiutils.paper import store
 from hsiutils.paper.claims import MEASURES, NotTestable
 from hsiutils.paper.run import PROFILES, profile

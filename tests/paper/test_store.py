@@ -2,6 +2,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -177,6 +179,11 @@ def test_a_relative_root_is_of_the_folder_where_the_program_started(monkeypatch,
     assert store.default_root() == tmp_path / "mine"
     monkeypatch.chdir("/")  # as a kernel does, which inherits the environment
     assert store.default_root() == tmp_path / "mine"
+    code = "import hsiutils.paper.store, os; os.chdir('/'); print(hsiutils.paper.store.default_root())"
+    own = {**os.environ, store.ROOT: "mine", "PYTHONPATH": str(store.PACKAGE.parent)}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=True)  # noqa: S603
+    assert said.stdout.strip() == str(tmp_path / "mine")  # resolved before anything could change the folder
 
 
 def test_where_it_is_installed_artefacts_go_to_the_users_cache(monkeypatch, tmp_path):
@@ -184,6 +191,8 @@ def test_where_it_is_installed_artefacts_go_to_the_users_cache(monkeypatch, tmp_
     monkeypatch.setattr(store, "PACKAGE", tmp_path / "site-packages" / "hsiutils")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert store.default_root() == tmp_path / "cache" / "hsiutils"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert store.default_root() == Path.home() / ".cache" / "hsiutils"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert store.default_root() == Path.home() / ".cache" / "hsiutils"
 
