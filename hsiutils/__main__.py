@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hsiutils.book import commands, project
-from hsiutils.book.commands import DataRoot, Profile, Seed, print_table, say
+from hsiutils.book.commands import TOLD, DataRoot, Profile, Seed, print_table, say
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
@@ -93,19 +93,19 @@ def claims(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "",
 def validate(profile: Profile = "smoke", seed: Seed = 0, data_root: DataRoot = "") -> None:
     """Run every chapter under nbval."""
     _require_book()
-    from hsiutils.book.validate import validate
+    from hsiutils.book import build
 
     run = _run(profile, seed, data_root)
     run.train()  # with a progress bar, before nbval's silence
-    raise typer.Exit(validate(run))
+    raise typer.Exit(build.validate(run))
 
 
 @app.command()
 def record(name: Chapter, profile: Profile = "smoke") -> None:
     """Write the outputs that nbval checks into a chapter, after a change of it."""
     _require_book(name)
+    from hsiutils.book.build import record_outputs
     from hsiutils.book.chapters import find_chapter
-    from hsiutils.book.validate import record_outputs
 
     record_outputs(find_chapter(name), _run(profile, 0, ""))
 
@@ -132,10 +132,10 @@ def _print_claims(run: "Run") -> None:
 
 
 def main() -> None:
-    """Run the command line; errors in what the user gave are told in one line, without a traceback."""
+    """Run the command line."""
     try:
         app()
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+    except TOLD as error:
         Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
 

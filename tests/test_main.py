@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hsiutils import __main__ as cli
-from hsiutils.book import build, chapters, validate
+from hsiutils.book import build, chapters
 
 runner = CliRunner()
 
@@ -67,7 +67,7 @@ def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
 
 
 def test_validate_exits_as_nbval_does(tiny, monkeypatch):
-    monkeypatch.setattr(validate, "validate", lambda run: 3)
+    monkeypatch.setattr(build, "validate", lambda run: 3)
     assert runner.invoke(cli.app, ["validate"]).exit_code == 3
 
 

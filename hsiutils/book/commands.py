@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hsiutils.data.hsidrive import HSIDrive
     from hsiutils.data.source import Source
 
+TOLD = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
+"""Errors in what the user gave: told in one line, without a traceback."""
 # Commands import what they need themselves: help then costs no import of torch.
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 _MOST = 40

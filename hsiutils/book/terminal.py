@@ -16,14 +16,13 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
+from hsiutils.book.commands import TOLD
 from hsiutils.data.export import write_matlab_release
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.simulate import Simulation, draw_names, write_dataset
 
 FOLDER = "HSI-Drive"
 """Of the small data set."""
-_TOLD = (ValueError, OSError, RuntimeError)
-"""What the command line tells in one line; see `hsiutils.__main__.main`."""
 
 
 class Shell:
@@ -77,7 +76,7 @@ class Shell:
         environment = {"COLUMNS": self._columns, "FORCE_COLOR": None}
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(self._app, list(words), env=environment)
-        if isinstance(result.exception, _TOLD):
+        if isinstance(result.exception, TOLD):
             told = textwrap.fill(f"Error: {result.exception}", int(self._columns), break_on_hyphens=False)
             return f"{result.stdout}{told}", 1
         if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import nbformat
 import pytest
 from tiny_book import write_book
 
@@ -71,3 +72,29 @@ def test_kernels_share_the_cores(monkeypatch):
     build._share_cores(8)
     assert build.os.environ["OMP_NUM_THREADS"] == "2"  # what the user asked for stays
     monkeypatch.delenv("OMP_NUM_THREADS")
+
+
+def edit(path: Path, source: str, tags: list[str]) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    cell = notebook.cells[-1]
+    cell.source, cell.metadata = source, nbformat.from_dict({"tags": tags})
+    nbformat.write(notebook, path)
+
+
+def outputs(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [output["text"] for cell in cells for output in cell.get("outputs", [])]
+
+
+def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path):
+    plot = chapters(write_book(tmp_path / "project"))[1]
+    edit(plot, "print(1)", [])
+    build.record_outputs(plot, tiny_run)
+    assert outputs(plot) == []  # only checked cells keep one
+    edit(plot, "print(factor * 3)", [build.CHECKED])
+    build.record_outputs(plot, tiny_run)
+    assert outputs(plot) == ["6\n"]
+    assert build.validate(tiny_run, [plot]) == 0
+    for wrong in ("print(factor * 4)", "1 / 0"):
+        edit(plot, wrong, [build.CHECKED])
+        assert build.validate(tiny_run, [plot]) == 1
