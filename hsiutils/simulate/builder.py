@@ -28,21 +28,13 @@ class Part:
 
 @dataclass
 class Stage:
-    """Collects the parts of a scene.
-
-    Attributes
-    ----------
-    rng : source of everything random in the scene.
-    slots, labels : the slots so far, and the HSI-Drive label code of each.
-    parts : the parts so far.
-    objects : number of the newest object; the ground is the first.
-    """
+    """Collects the parts of a scene, with the generator of all that is random in it."""
 
     rng: np.random.Generator
     slots: list[Slot] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)  # HSI-Drive label code of each slot
     parts: list[Part] = field(default_factory=list)
-    objects: int = GROUND_ID
+    objects: int = GROUND_ID  # number of the newest object; the ground is the first
 
     def slot(self, material: str, label: int, blend: str | None = None) -> int:
         """Index of a new slot with a physical sample of its own."""

@@ -103,12 +103,7 @@ class Exposure:
 
 
 def meter(rate: NDArray[np.floating], camera: Camera) -> float:
-    """Exposure time, seconds, at which the mean of the clipped signal is the metering level.
-
-    Parameters
-    ----------
-    rate : (rows, columns) electrons per second.
-    """
+    """Exposure time, s, at which the mean of the clipped signal is the metering level; rate: electrons per second."""
     spot = np.sort(rate.ravel()[::7].astype(float))  # 7 has no factor in common with a mosaic of 5
     low, high = camera.shortest_s, camera.longest_s
     for _ in range(40):
@@ -124,13 +119,7 @@ def pixel_gains(camera: Camera, rng: np.random.Generator) -> Float32:
 
 
 def expose(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.random.Generator) -> Exposure:
-    """Take one frame.
-
-    Parameters
-    ----------
-    rate : (rows, columns) electrons per second on the active area.
-    time_s : exposure time.
-    rng : draws photon and read noise.
+    """Take one frame of electrons per second on the active area (rows, columns), with photon and read noise.
 
     Raises
     ------
@@ -172,15 +161,7 @@ def label_tiles(label: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.u
 
     Uncertain is a tile of mixed classes, and a tile next to another class, since demosaicing draws on both sides.
     Marks against road are drawn to the edge, as the real annotators did: they are often just two tiles wide.
-
-    Parameters
-    ----------
-    label : (rows, columns) class of every ray, codes 1..10.
-    tile : (rows, columns) of rays in a tile.
-
-    Returns
-    -------
-    (tile rows, tile columns) codes 0..10.
+    From codes 1..10 (rows, columns) of rays to codes 0..10 (tile rows, tile columns); `tile` is rows, columns of rays.
     """
     shares = np.stack([tile_mean(label == one.code, tile) for one in LABELS])
     winner = shares.argmax(axis=0).astype(np.uint8)

@@ -19,8 +19,6 @@ from hsiutils.simulate.textures import Noise
 
 FIELD_OF_VIEW: Final = np.radians(42.0)
 """Horizontal, edge to edge; the smaller of the usual for a camera behind a windscreen."""
-PITCH: Final = np.radians(5.9)
-HEIGHT_M: Final = 1.4
 HORIZON_ID: Final = GROUND_ID + 1
 END_M = 170.0
 """Nothing is put up farther ahead."""
@@ -69,21 +67,13 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene before anybody looks at it.
-
-    Attributes
-    ----------
-    stage : slots, labels and parts of all that stands beside the road.
-    horizon : what closes the view.
-    pose : pitch, yaw, roll in radians and height in metres of the camera.
-    film, puddles : wetness of the ground, see `hsiutils.simulate.ground.wetness`.
-    """
+    """A scene before anybody looks at it: road, what stands beside it, and the hills that close the view."""
 
     stage: Stage
     road: Road
     horizon: Horizon
-    pose: tuple[float, float, float, float]
-    film: float
+    pose: tuple[float, float, float, float]  # pitch, yaw, roll in radians and height in metres of the camera
+    film: float  # see `hsiutils.simulate.ground.wetness`
     puddles: float
 
     def camera(self, shape: tuple[int, int]) -> Perspective:
@@ -110,12 +100,8 @@ def compose(conditions: Conditions, seed: int) -> Scene:
     if conditions.scene == "highway":
         _median(stage, road, conditions)
     _traffic(stage, road, conditions)
-    pose = (
-        PITCH + float(stage.rng.normal(0, 0.006)),
-        float(stage.rng.normal(0, 0.01)),
-        float(stage.rng.normal(0, 0.004)),
-        HEIGHT_M + stage.between(-0.05, 0.05),
-    )
+    pitch, yaw, roll = np.radians([5.9, 0, 0]) + [stage.rng.normal(0, spread) for spread in (0.006, 0.01, 0.004)]
+    pose = (float(pitch), float(yaw), float(roll), 1.4 + stage.between(-0.05, 0.05))
     wet = conditions.weather == "wet"
     film, puddles = (stage.between(0.25, 0.6), stage.between(0.0, 0.08)) if wet else (0.0, 0.0)
     return Scene(stage, road, horizon, pose, film, puddles)
@@ -147,7 +133,7 @@ def _town_side(stage: Stage, road: Road, conditions: Conditions, side: _Side) ->
     else:
         _park(stage, road, conditions, side)
     if stage.chance(0.65):
-        pitch = stage.between(8, 15)
+        pitch = stage.between(8, 15)  # drawn before the first tree's place
         for u in np.arange(stage.between(3, 12), 110, pitch):
             if _free(road, side.sign, u - 3, u + 3):
                 plants.add_tree(stage, curve.pose(u, side.v(0.9)), conditions.season, stage.between(4.5, 8.0))
@@ -269,11 +255,10 @@ def _traffic(stage: Stage, road: Road, conditions: Conditions) -> None:
     curve = road.curve
     headway = {"urban": 60.0, "road": 90.0, "highway": 80.0}[conditions.scene]
     for index, (v, direction) in enumerate(road.lanes):
-        nearest = 12.0 if index != road.own else 18.0
-        u = nearest + stage.rng.exponential(headway * (0.6 if index != road.own else 1.0))
+        nearest, share = (18.0, 1.0) if index == road.own else (12.0, 0.6)
+        u = nearest + stage.rng.exponential(headway * share)
         while u < END_M:
-            turn = 0.0 if direction > 0 else np.pi
-            pose = curve.pose(u, v + stage.between(-0.25, 0.25), turn)
+            pose = curve.pose(u, v + stage.between(-0.25, 0.25), 0.0 if direction > 0 else np.pi)
             objects.add_vehicle(stage, pose, heavy=0.16 if conditions.scene == "highway" else 0.08)
             u += 14 + stage.rng.exponential(headway)
     for v, sign in road.parking:
@@ -281,13 +266,11 @@ def _traffic(stage: Stage, road: Road, conditions: Conditions) -> None:
         while u < 90:
             if _free(road, sign, u - 4, u + 4) and stage.chance(0.45):
                 pose = curve.pose(u, v + stage.between(-0.1, 0.1), facing + stage.between(-0.03, 0.03))
-                (objects.add_van if stage.chance(0.12) else objects.add_car)(stage, pose)
+                objects.add_car(stage, pose, van=stage.chance(0.12))
             u += stage.between(5.4, 6.6)
     if conditions.scene != "highway" and stage.chance(0.25):
-        v = road.lanes[-1][0] + 1.0
-        objects.add_cyclist(stage, curve.pose(stage.between(8, 30), v))
+        objects.add_cyclist(stage, curve.pose(stage.between(8, 30), road.lanes[-1][0] + 1.0))
     for mark in road.marks:
         if isinstance(mark, Bars) and mark.gap and stage.chance(0.4):
-            turn = stage.rng.choice([-0.5, 0.5]) * np.pi
-            middle = (mark.start + mark.end) / 2
+            turn, middle = stage.rng.choice([-0.5, 0.5]) * np.pi, (mark.start + mark.end) / 2
             objects.add_pedestrian(stage, curve.pose(middle, stage.between(*road.sides), turn))

@@ -169,8 +169,7 @@ def references(simulation: Simulation) -> tuple[Exposure, Exposure]:
     White is a perfect diffuser that fills the view, under the standard sun, through the same lens, exposed so that the
     brightest pixels are at 85 % of full well.
     """
-    camera = simulation.camera
-    sensor = camera.sensor
+    camera, sensor = simulation.camera, simulation.sensor
     radiance = illuminate(STANDARD, simulation.seed).horizontal / np.pi
     flat = np.tile((camera.weights @ radiance).reshape(sensor.mosaic), sensor.tiles)
     flat = flat * camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains"))

@@ -56,31 +56,20 @@ class Affine:
 
 @dataclass(frozen=True)
 class Perspective:
-    """A pinhole camera with square pixels and its principal point in the middle.
+    """A pinhole camera with square pixels and its principal point in the middle."""
 
-    Attributes
-    ----------
-    position : (3,) of the pinhole.
-    axes : (3, 3) rows: unit vectors to the right, down, and forward of the camera.
-    focal : focal length in pixels.
-    shape : (rows, columns).
-    """
-
-    position: Vector
-    axes: Float64
-    focal: float
-    shape: tuple[int, int]
+    position: Vector  # of the pinhole
+    axes: Float64  # (3, 3) rows: unit vectors to the right, down, and forward of the camera
+    focal: float  # in pixels
+    shape: tuple[int, int]  # rows, columns
 
     @classmethod
     def looking(
         cls, position: Vector, shape: tuple[int, int], view_rad: float, pitch: float, yaw: float = 0, roll: float = 0
     ) -> "Perspective":
-        """A camera that looks along +y, turned by angles in radians.
+        """A camera that looks along +y, turned by angles in radians; `view_rad` is horizontal, edge to edge.
 
-        Parameters
-        ----------
-        view_rad : horizontal field of view, edge to edge.
-        pitch : downwards. yaw : to the right. roll : clockwise as seen from behind the camera.
+        Pitch is downwards, yaw to the right, roll clockwise as seen from behind the camera.
         """
         forward = np.array([np.sin(yaw) * np.cos(pitch), np.cos(yaw) * np.cos(pitch), -np.sin(pitch)])
         level = np.array([np.cos(yaw), -np.sin(yaw), 0.0])
@@ -88,7 +77,7 @@ class Perspective:
         axes = np.stack([right, np.cross(forward, right), forward])
         return cls(np.asarray(position, dtype=float), axes, shape[1] / 2 / np.tan(view_rad / 2), shape)
 
-    @cached_property
+    @property
     def origin(self) -> Affine:
         """The pinhole, for every ray."""
         return Affine(self.position, np.zeros(3), np.zeros(3))
@@ -108,15 +97,9 @@ class Perspective:
         return np.stack([self.focal * axis / forward + size / 2 - 0.5 for axis, size in places], axis=-1)
 
     def windows(self, corners: Float64) -> Index:
-        """Blocks of rays that can meet solids.
+        """Blocks of rays that can meet solids in the convex hulls of corners (solids, 8, 3).
 
-        Parameters
-        ----------
-        corners : (solids, 8, 3) points whose convex hull holds each solid.
-
-        Returns
-        -------
-        (solids, 4) first row, end row, first column, end column; empty where the solid is out of view.
+        Returns (solids, 4) first row, end row, first column, end column; empty where the solid is out of view.
         """
         ahead = (corners - self.position) @ self.axes[2]
         in_front, behind = ahead.min(axis=1) > NEAR_M, ahead.max(axis=1) <= NEAR_M
@@ -136,31 +119,18 @@ class Perspective:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Parallel rays on a square grid: how the sun, or the zenith, sees the scene.
+    """Parallel rays on a square grid: how the sun, or the zenith, sees the scene."""
 
-    Attributes
-    ----------
-    corner : (3,) start of the ray of cell (0, 0).
-    axes : (3, 3) rows: unit vectors along a row, along a column, and along the rays.
-    cell_m : grid spacing.
-    shape : (rows, columns).
-    """
-
-    corner: Vector
-    axes: Float64
-    cell_m: float
-    shape: tuple[int, int]
+    corner: Vector  # start of the ray of cell (0, 0)
+    axes: Float64  # (3, 3) rows: unit vectors along a row, along a column, and along the rays
+    cell_m: float  # grid spacing
+    shape: tuple[int, int]  # rows, columns
 
     @classmethod
     def covering(cls, towards: Vector, points: Float64, cells: int, distance_m: float = 1000.0) -> "Parallel":
-        """Rays from direction `towards` onto a region.
+        """Rays from direction `towards` (unit vector) over the hull of points (n, 3).
 
-        Parameters
-        ----------
-        towards : (3,) unit vector to where the rays come from.
-        points : (n, 3) whose hull the grid has to cover.
-        cells : of the longer side of the grid.
-        distance_m : how far before the region's middle the rays start.
+        The longer side of the grid has so many cells; the rays start `distance_m` before the region's middle.
         """
         reference = np.array([0.0, 1.0, 0.0]) if abs(towards[2]) > 0.999 else np.array([0.0, 0.0, 1.0])
         right = np.cross(reference, towards)

@@ -12,8 +12,6 @@ from hsiutils.simulate.textures import Noise, textured
 
 _CRACKS: Final = Noise(seed=3)
 _PUDDLES: Final = Noise(seed=4)
-_TRACK_OFFSET_M = 0.8
-"""Half of a car's track width."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,9 @@ class GroundHits:
 
 
 def meet_ground(road: Road, origin: Float32, direction: Float32) -> GroundHits:
-    """Follow descending rays to the carriageway, to a raised pavement, or to the face of a kerb between them.
+    """Follow rays down to the carriageway, to a raised pavement, or to the face of a kerb between them.
 
-    Parameters
-    ----------
-    origin : (3, 1), above the ground. direction : (3, n), downwards.
+    They start at `origin` (3, 1), above the ground; their direction (3, n) is downwards.
     """
     height = max(zone.height for zone in road.zones)
     low = _on_level(road, origin, direction, 0.0)
@@ -91,10 +87,7 @@ def ground_texture(
 ) -> tuple[Float32, Float32]:
     """Brightness and mix of the ground: the materials' own texture, wheel tracks, cracks, and joints.
 
-    Parameters
-    ----------
-    table : see `hsiutils.simulate.textures.texture_table`.
-    spacing : (n,) metres from ray to ray.
+    The table is that of `hsiutils.simulate.textures.texture_table`; spacing (n,) is metres from ray to ray.
     """
     brightness, mix = textured(table[:, slot], (hits.u, hits.v), spacing, blotches_m=(2.3, 0.45))
     asphalt, paving = _of_kind(road, hits, "asphalt"), _of_kind(road, hits, "paving")
@@ -109,7 +102,7 @@ def _driven(road: Road, u: Float32, v: Float32, spacing: Float32) -> Float32:
     """Tyres polish and darken two tracks in each lane; cracks run along the zero line of a noise."""
     lanes = np.array([v for v, _ in road.lanes], dtype=np.float32)
     beside = v - lanes[np.searchsorted((lanes[1:] + lanes[:-1]) / 2, v)]
-    track = np.exp(-(((np.abs(beside) - _TRACK_OFFSET_M) / 0.28) ** 2))
+    track = np.exp(-(((np.abs(beside) - 0.8) / 0.28) ** 2))  # 0.8 m: half of a car's track width
     crack = np.abs(_CRACKS.plane(u, v, 3.0)) * 3.0 / 6 < np.maximum(0.015, spacing / 2)
     faded = np.clip(0.03 / np.maximum(spacing, 1e-6), 0, 1)
     return np.asarray((1 - 0.09 * track) * (1 - 0.3 * faded * crack), dtype=np.float32)
@@ -118,10 +111,8 @@ def _driven(road: Road, u: Float32, v: Float32, spacing: Float32) -> Float32:
 def wetness(road: Road, hits: GroundHits, film: float, puddles: float) -> Float32:
     """Water on the ground, 0 dry .. 1 standing.
 
-    Parameters
-    ----------
-    film : mean wetness of what does not stand under water, 0..1.
-    puddles : share of the sealed surface that stands under water, roughly.
+    `film` is the mean wetness of what does not stand under water, 0..1; `puddles` roughly the share of the sealed
+    surface that does.
     """
     water = np.zeros(hits.u.shape, dtype=np.float32)
     if film <= 0:

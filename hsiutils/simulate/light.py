@@ -30,15 +30,11 @@ SUN_RADIUS: Final = np.deg2rad(0.2666)
 DISC_SR: Final = 2 * np.pi * (1 - np.cos(SUN_RADIUS))
 LATITUDE, LONGITUDE = 43.26, -2.93
 """Bilbao, degrees."""
-_YEAR = 2021
 _FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
-_SEASON_DAYS = 91
 _VAPOUR_CM: Final = {"winter": (0.7, 1.6), "spring": (1.0, 2.2), "summer": (1.8, 3.2), "fall": (1.2, 2.6)}
 _VISIBILITY_M: Final = {"sunny": (15e3, 45e3), "cloudy": (8e3, 30e3), "wet": (2e3, 10e3), "foggy": (60.0, 400.0)}
 _TRANSMITTANCE: Final = {"cloudy": (0.2, 0.5), "wet": (0.12, 0.35), "foggy": (0.2, 0.5)}
 """Share of the clear-sky global irradiance that comes through (Kasten and Czeplak 1980: about 0.25 when overcast)."""
-_CLOUD_PATH = 1.8
-"""Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999)."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +111,17 @@ class CloudField:
 
 @dataclass(frozen=True)
 class Sky:
-    """Radiance over the dome: sum over parts of irradiance x pattern.
+    """Radiance over the dome: sum over parts of irradiance x pattern."""
 
-    Attributes
-    ----------
-    sun : (3,) unit vector towards the sun, world axes.
-    patterns : one for each part.
-    irradiance : (parts, wavelengths) that each part lays on a horizontal plane, W m-2 nm-1.
-    clouds : the field that textures patterns which ask for it.
-    """
-
-    sun: Float64
-    patterns: tuple[Pattern, ...]
-    irradiance: Float64
-    clouds: CloudField
+    sun: Float64  # (3,) unit vector towards the sun, world axes
+    patterns: tuple[Pattern, ...]  # one for each part
+    irradiance: Float64  # (parts, wavelengths) that each part lays on a horizontal plane, W m-2 nm-1
+    clouds: CloudField  # textures the patterns which ask for it
 
     def shape(self, direction: Float64) -> Float64:
         """Radiance of every part per unit of its horizontal irradiance, 1/sr: (parts, ...); zero below the horizon.
 
-        Parameters
-        ----------
-        direction : (3, ...) unit vectors, away from the eye.
+        Directions (3, ...) are unit vectors away from the eye.
         """
         return np.asarray(self._unscaled(direction) * self._scale.reshape(-1, *(1,) * (direction.ndim - 1)))
 
@@ -247,17 +233,17 @@ def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
     The time is within two hours of noon, or 20 minutes to two hours off sunrise or sunset.
     """
     rng = generator(seed, conditions.name, "circumstances")
-    day = int(_FIRST_DAY[conditions.season] + rng.integers(_SEASON_DAYS))
-    midnight = pd.Timestamp(f"{_YEAR}-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
+    day = int(_FIRST_DAY[conditions.season] + rng.integers(91))  # days of a season
+    midnight = pd.Timestamp("2021-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
     events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
     low_sun, around_noon = float(rng.uniform(1 / 3, 2.0)), float(rng.uniform(-2.0, 2.0))
-    hours = {"sunrise": low_sun, "transit": around_noon, "sunset": -low_sun}
-    event = {"dawn": "sunrise", "midday": "transit", "sunset": "sunset"}[conditions.daytime]
+    choices = {"dawn": ("sunrise", low_sun), "midday": ("transit", around_noon), "sunset": ("sunset", -low_sun)}
+    event, hours = choices[conditions.daytime]
     weather, overcast = conditions.weather, conditions.weather != "sunny"
     low, high = np.log(_VISIBILITY_M[weather])
     return Circumstances(
         weather=weather,
-        time=(events[event] + pd.Timedelta(hours=hours[event])).round("s"),
+        time=(events[event] + pd.Timedelta(hours=hours)).round("s"),
         heading_deg=float(rng.uniform(0, 360)),
         aerosol=float(rng.uniform(0.05, 0.28)),
         vapour_cm=float(rng.uniform(*_VAPOUR_CM[conditions.season])),
@@ -275,7 +261,8 @@ def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
     up, turn = np.deg2rad(90 - zenith), np.deg2rad(azimuth - circumstances.heading_deg)
     sun = np.array([np.cos(up) * np.sin(turn), np.cos(up) * np.cos(turn), np.sin(up)])
     sunny, cover = circumstances.weather == "sunny", circumstances.cloud_cover
-    direct, diffuse = _clear_sky(circumstances, zenith, circumstances.aerosol, 1.0 if sunny else _CLOUD_PATH)
+    # Under clouds the air is moister, and light crosses it more than once: deeper water bands (Siegel et al. 1999).
+    direct, diffuse = _clear_sky(circumstances, zenith, circumstances.aerosol, 1.0 if sunny else 1.8)
     horizontal = direct * sun[2] + diffuse
     patterns: tuple[Pattern, ...]
     if sunny:
@@ -288,9 +275,8 @@ def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
         patterns = (FOG if circumstances.weather == "foggy" else OVERCAST,)
         direct, parts = np.zeros_like(direct), [circumstances.transmittance * horizontal]
     clouds = CloudField.draw(cover, generator(seed, str(circumstances.time), "clouds"))
-    return Illumination(
-        sun, direct, Sky(sun, patterns, np.stack(parts), clouds), extinction(circumstances.visibility_m)
-    )
+    sky = Sky(sun, patterns, np.stack(parts), clouds)
+    return Illumination(sun, direct, sky, extinction(circumstances.visibility_m))
 
 
 def _clear_sky(

@@ -12,7 +12,7 @@ the split cuts them into blocks, and no recipe mixes pigments of two splits.
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import earthlib
@@ -24,27 +24,17 @@ Spectra = NDArray[np.float64]
 WAVELENGTHS_NM: Final = np.arange(400.0, 1001.0, 10.0)
 """Where every reflectance of the simulator is given, nm."""
 SPLITS: Final = ("train", "val", "test")
-_SHARES: Final = (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
 class Family:
-    """All samples of one material.
-
-    Attributes
-    ----------
-    ids : name of every sample, those of earthlib where it is measured.
-    spectra : (samples, 61) reflectance at `WAVELENGTHS_NM`.
-    splits : split of every sample.
-    kind : "measured", "canopy model" (PROSAIL), "measured pigments, mixed", or "model".
-    source : where the spectra come from.
-    """
+    """All samples of one material."""
 
     name: str
-    ids: tuple[str, ...]
-    spectra: Spectra
-    splits: tuple[str, ...]
-    kind: str
+    ids: tuple[str, ...]  # name of every sample, those of earthlib where it is measured
+    spectra: Spectra  # (samples, 61) reflectance at `WAVELENGTHS_NM`
+    splits: tuple[str, ...]  # of every sample
+    kind: str  # "measured", "canopy model" (PROSAIL), "measured pigments, mixed", or "model"
     source: str
 
 
@@ -57,12 +47,7 @@ def families() -> pd.DataFrame:
 
 @cache
 def samples(family: str, split: str | None = None) -> tuple[tuple[str, ...], Spectra]:
-    """Names and spectra of a family, of one split or of all.
-
-    Returns
-    -------
-    ids : names of the samples
-    spectra : (samples, 61) reflectance at `WAVELENGTHS_NM`; do not modify.
+    """Names of the samples of a family, of one split or of all, and their (samples, 61) spectra; do not modify.
 
     Raises
     ------
@@ -81,9 +66,7 @@ def samples(family: str, split: str | None = None) -> tuple[tuple[str, ...], Spe
 def reflectance(family: str, sample: int, split: str) -> Spectra:
     """One physical sample of a family: (61,) reflectance at `WAVELENGTHS_NM`.
 
-    Parameters
-    ----------
-    sample : any non-negative number; it is taken modulo the number of samples of this split.
+    The number of the sample is taken modulo the number of samples of this split.
     """
     if sample < 0:
         raise ValueError(f"sample must be 0 or more, got {sample}")
@@ -139,12 +122,7 @@ _MEASURED: Final[dict[str, tuple[str, str]]] = {
     "soil": ("soil|dirt|sand", r""),
     "gravel": ("gravel", r""),
 }
-_COLOURS: Final = ("paint", r"ctcg|ctcn|tccr|tpab|toft")
-_SIGNS: Final = ("paint", r"tccr|tpab|traw|pprw")
 _CANOPIES: Final = ("leaves", "conifer", "grass")
-_TRAITS: Final = r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-"
-"""How a canopy is named: leaf area index, leaf mass per area (g/cm2), chlorophyll (ug/cm2)."""
-_NUMBERED: Final = r"^[a-z]{6}\.\d{3}-$|^FS15R_"
 
 
 @cache
@@ -174,11 +152,11 @@ def _blocks(table: pd.DataFrame) -> list[str]:
     all other names stand for themselves and are cut in an order that says nothing about them.
     """
     names = table.index.to_series()
-    numbered = names.str.contains(_NUMBERED)
+    numbered = names.str.contains(r"^[a-z]{6}\.\d{3}-$|^FS15R_")
     order = names.where(numbered, names.map(lambda name: f"{zlib.crc32(name.encode()):010d}"))
     run = order.groupby([table["LEVEL_3"], names.str[:4].where(numbered, "")])
     place = (run.rank(method="first") - 0.5) / run.transform("size")
-    return [SPLITS[index] for index in np.searchsorted(np.cumsum(_SHARES)[:-1], place.to_numpy())]
+    return [SPLITS[index] for index in np.searchsorted(np.cumsum([0.6, 0.2]), place.to_numpy())]
 
 
 def _select(groups: str, start: str) -> pd.DataFrame:
@@ -189,7 +167,9 @@ def _select(groups: str, start: str) -> pd.DataFrame:
 def _canopies(name: str) -> pd.DataFrame:
     """Conifer: thick green needles (PROSAIL has no shoots, so a substitute); grass: thin, open; leaves: the rest."""
     rows = _select("canopy", "v-LAI")
-    traits = rows.index.str.extract(_TRAITS).astype(float).set_axis(rows.index)
+    # Its name gives leaf area index, leaf mass per area (g/cm2), and chlorophyll (ug/cm2).
+    named = rows.index.str.extract(r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-")
+    traits = named.astype(float).set_axis(rows.index)
     conifer = (traits["mass"] >= 0.016) & (traits["green"] >= 30) & (traits["area"] >= 2)
     grass = ~conifer & (traits["mass"] < 0.010) & (traits["area"] < 4)
     leaves = ~conifer & ~grass & (traits["mass"] < 0.016) & (traits["area"] >= 2.5)
@@ -200,7 +180,7 @@ def _values(rows: pd.DataFrame) -> Spectra:
     return np.asarray(rows.drop(columns=["LEVEL_3", "split"]), dtype=float)
 
 
-# --- small physical models: each function draws `count` samples (count, 61) of its material -------------------------
+# --- small physical models: each function draws `count` samples (count, 61) of its material, for a split ------------
 
 
 def absorption_ratio(reflectance: ArrayLike) -> Spectra:
@@ -246,7 +226,7 @@ def plasters(split: str, count: int, rng: np.random.Generator) -> Spectra:
     return opaque_reflectance(clean * white + tint * earth)
 
 
-def cloths(count: int, rng: np.random.Generator) -> Spectra:
+def cloths(_split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Dyed textiles: a nearly white fibre, one or two dye absorptions in the visible, none in the near infrared.
 
     Organic dyes stop absorbing at 700-800 nm, so that cloth of any colour is bright beyond; one garment in seven
@@ -262,7 +242,7 @@ def cloths(count: int, rng: np.random.Generator) -> Spectra:
     return opaque_reflectance(ratio + carbon)
 
 
-def skins(count: int, rng: np.random.Generator) -> Spectra:
+def skins(_split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Human skin: a melanin filter over blood-perfused dermis.
 
     Melanin follows Jacques (2013, Phys. Med. Biol. 58 R37), proportional to wavelength^-3.48 and passed twice; dermis
@@ -277,13 +257,13 @@ def skins(count: int, rng: np.random.Generator) -> Spectra:
     return np.asarray(opaque_reflectance(base + blood) * np.exp(-melanin))
 
 
-def tyres(count: int, rng: np.random.Generator) -> Spectra:
+def tyres(_split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Rubber filled with carbon black: 3-7 %, rising slightly towards the infrared, with road dust on it."""
     level, slope = rng.uniform(0.03, 0.07, (count, 1)), rng.uniform(0.0, 0.35, (count, 1))
     return np.asarray(level * (1 + slope * (WAVELENGTHS_NM - 700) / 600))
 
 
-def glazings(count: int, rng: np.random.Generator) -> Spectra:
+def glazings(_split: str, count: int, rng: np.random.Generator) -> Spectra:
     """What is seen through a pane, without the reflection on it: a dim interior behind tinted soda-lime glass, twice.
 
     Ferrous iron absorbs in a broad band at 1050 nm, ferric iron in the blue: the green edge of window glass.
@@ -294,7 +274,7 @@ def glazings(count: int, rng: np.random.Generator) -> Spectra:
     return np.asarray(level * (1 + slope * (WAVELENGTHS_NM - 700) / 600) * once**2)
 
 
-def waters(count: int, rng: np.random.Generator) -> Spectra:
+def waters(_split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Light that comes back from within turbid water: 0.33 b / (a + b) (Gordon 1975), without surface reflection.
 
     a: pure water (Hale and Querry 1973) and yellow substance; b: backscatter of silt.
@@ -316,14 +296,12 @@ def _bump(wavelength: Spectra, centre: float, width: float) -> Spectra:
     return np.asarray(np.exp(-(((wavelength - centre) / width) ** 2) / 2))
 
 
-# --- modelled -------------------------------------------------------------------------------------------------------
-
 _Recipe = Callable[[str, int, np.random.Generator], Spectra]
 _COUNTS: Final = {"train": 60, "val": 20, "test": 20}
 
 
-def _coloured(choice: tuple[str, str], split: str, count: int, rng: np.random.Generator) -> Spectra:
-    rows = _select(*choice)
+def _coloured(names: str, split: str, count: int, rng: np.random.Generator) -> Spectra:
+    rows = _select("paint", names)
     return coloured_coats(_values(rows[rows["split"] == split]), count, rng)
 
 
@@ -331,21 +309,19 @@ def _car_paint(split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Three cars in four are white, grey or black, as on European roads."""
     coloured = count // 4
     grey = achromatic_coats(samples("street_paint", split)[1], count - coloured, rng)
-    return rng.permutation(np.vstack([grey, _coloured(_COLOURS, split, coloured, rng)]))
+    return rng.permutation(np.vstack([grey, _coloured(r"ctcg|ctcn|tccr|tpab|toft", split, coloured, rng)]))
 
 
+_sign_paint: Final = partial(_coloured, r"tccr|tpab|traw|pprw")
 _MODELLED: Final[dict[str, tuple[_Recipe, str, str]]] = {
     "car_paint": (_car_paint, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib paints and carbon black"),
     "plaster": (plasters, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib white paint and soil"),
-    "sign_paint": (
-        lambda split, count, rng: _coloured(_SIGNS, split, count, rng),
-        *("measured pigments, mixed", "Kubelka-Munk: earthlib red, blue and white paint"),
-    ),
-    "cloth": (lambda _, count, rng: cloths(count, rng), "model", "dyed fibre, Kubelka-Munk"),
-    "skin": (lambda _, count, rng: skins(count, rng), "model", "melanin and blood, Jacques 2013"),
-    "tyre": (lambda _, count, rng: tyres(count, rng), "model", "carbon-black rubber"),
-    "glass": (lambda _, count, rng: glazings(count, rng), "model", "dim interior behind soda-lime glass"),
-    "water": (lambda _, count, rng: waters(count, rng), "model", "Gordon 1975, Hale and Querry 1973"),
+    "sign_paint": (_sign_paint, "measured pigments, mixed", "Kubelka-Munk: earthlib red, blue and white paint"),
+    "cloth": (cloths, "model", "dyed fibre, Kubelka-Munk"),
+    "skin": (skins, "model", "melanin and blood, Jacques 2013"),
+    "tyre": (tyres, "model", "carbon-black rubber"),
+    "glass": (glazings, "model", "dim interior behind soda-lime glass"),
+    "water": (waters, "model", "Gordon 1975, Hale and Querry 1973"),
 }
 NAMES: Final = (*_MEASURED, *_CANOPIES, *_MODELLED)
 """Every family that a `Slot` may name."""

@@ -6,7 +6,7 @@ one material: frames around panes, windows and doors in walls.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from hsiutils.simulate.geometry import FRONT, LEFT, REAR, RIGHT, Cylinder, Ellip
 from hsiutils.simulate.roads import Curve
 from hsiutils.simulate.surfaces import Float32
 
-_ALL_ROUND: Final = (REAR, FRONT, LEFT, RIGHT)
+_ALL_ROUND: Final[tuple[int, ...]] = (REAR, FRONT, LEFT, RIGHT)
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,16 @@ class Framed:
 
 @dataclass(frozen=True)
 class Facade:
-    """Rows of windows on the walls of a box, and doors at its foot.
+    """Rows of windows on the walls of a box, and doors at its foot; `glass`, `frame` and `door` are slots."""
 
-    Attributes
-    ----------
-    bay_m, storey_m : distance between windows along and up the wall.
-    window : width and height of a window.
-    sill_m : height of its lower edge above the storey's floor.
-    glass, frame, door : slots. door_every : bays from door to door.
-    """
-
-    bay_m: float
-    storey_m: float
-    window: tuple[float, float]
-    sill_m: float
+    bay_m: float  # from window to window along the wall
+    storey_m: float  # from window to window up the wall
+    window: tuple[float, float]  # width and height, metres
+    sill_m: float  # height of a window's lower edge above the storey's floor
     glass: int
     frame: int
     door: int
-    door_every: int
+    door_every: int  # bays from door to door
 
     @classmethod
     def draw(cls, stage: Stage) -> "Facade":
@@ -118,8 +110,7 @@ def add_house(stage: Stage, pose: Pose) -> None:
     stage.begin()
     wall = stage.slot(_WALLS[stage.rng.integers(len(_WALLS))], STONE, "soil")
     roof = stage.slot(_ROOFS[stage.rng.integers(len(_ROOFS))], STONE, "soil")
-    half_width, half_length = stage.between(3.5, 5.0), stage.between(4.5, 8.0)
-    eaves = stage.between(3.0, 6.0)
+    half_width, half_length, eaves = stage.between(3.5, 5.0), stage.between(4.5, 8.0), stage.between(3.0, 6.0)
     base = (-half_width, half_width, -half_length, half_length)
     stage.add(box(pose, base, 0, eaves), wall, Facade.draw(stage))
     over = (-half_width - 0.5, half_width + 0.5, -half_length - 0.4, half_length + 0.4)
@@ -239,8 +230,7 @@ def add_pedestrian(stage: Stage, pose: Pose) -> None:
     """Somebody who walks along the pose's heading."""
     stage.begin()
     scale = stage.between(0.88, 1.08)
-    coat, trousers = stage.slot("cloth", PERSON), stage.slot("cloth", PERSON)
-    skin = stage.slot("skin", PERSON)
+    coat, trousers, skin = (stage.slot(material, PERSON) for material in ("cloth", "cloth", "skin"))
     stride = stage.between(0.0, 0.32)
     for side, step in ((-1, stride), (1, -stride)):
         hip, foot = pose.point(0.09 * side, 0, 0.85 * scale), pose.point(0.1 * side, step, 0.0)
@@ -253,8 +243,7 @@ def add_pedestrian(stage: Stage, pose: Pose) -> None:
 def add_cyclist(stage: Stage, pose: Pose) -> None:
     """A bicycle with its rider."""
     stage.begin()
-    coat, skin = stage.slot("cloth", PERSON), stage.slot("skin", PERSON)
-    tyre, frame = stage.slot("tyre", PERSON), stage.slot("car_paint", PERSON)
+    coat, skin, tyre, frame = (stage.slot(material, PERSON) for material in ("cloth", "skin", "tyre", "car_paint"))
     for along in (-0.52, 0.52):
         stage.add(Cylinder(pose.point(-0.02, along, 0.34), pose.point(0.02, along, 0.34), 0.34), tyre)
     # Tubes of its frame: y and z of both ends, metres.
@@ -277,8 +266,7 @@ def _add_torso(stage: Stage, pose: Pose, coat: int, skin: int, low: float, high:
 # --- vehicles -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Body:
+class _Body(NamedTuple):
     """Outline of a car, metres: overall size, belt line, and where cabin and roof begin and end along it."""
 
     length: float
@@ -300,26 +288,21 @@ _CARS: Final = (
 _VAN: Final = _Body(5.2, 1.98, 2.15, 1.15, (-2.55, 2.05), (-2.50, 1.10), wheel=0.34, clearance=0.25)
 
 
-def add_vehicle(stage: Stage, pose: Pose, heavy: float = 0.12) -> None:
+def add_vehicle(stage: Stage, pose: Pose, heavy: float) -> None:
     """Any vehicle, its middle at the pose; `heavy` is the share of lorries and buses."""
     draw = stage.rng.random()
     if draw < heavy:
         (add_lorry if stage.chance(0.7) else add_bus)(stage, pose)
     else:
-        (add_van if draw < heavy + 0.12 else add_car)(stage, pose)
+        add_car(stage, pose, van=draw < heavy + 0.12)
 
 
-def add_car(stage: Stage, pose: Pose) -> None:
-    """A passenger car."""
-    _add_body(stage, pose, _CARS[stage.rng.integers(len(_CARS))], glazed=_ALL_ROUND)
-
-
-def add_van(stage: Stage, pose: Pose) -> None:
-    """A delivery van: windows only in front, and sometimes at the back."""
-    _add_body(stage, pose, _VAN, glazed=(FRONT, REAR) if stage.chance(0.4) else (FRONT,))
-
-
-def _add_body(stage: Stage, pose: Pose, body: _Body, glazed: tuple[int, ...]) -> None:
+def add_car(stage: Stage, pose: Pose, van: bool = False) -> None:
+    """A passenger car, or a delivery van: windows only in front, and sometimes at the back."""
+    if not van:
+        body, glazed = _CARS[stage.rng.integers(len(_CARS))], _ALL_ROUND
+    else:
+        body, glazed = _VAN, (FRONT, REAR) if stage.chance(0.4) else (FRONT,)
     stage.begin()
     paint = stage.slot("car_paint", PAINTED_METAL, "soil")
     half, side = body.length / 2, body.width / 2

@@ -1,8 +1,7 @@
 """Trees, shrubs and hedges: crowns of many leaf clumps with gaps, by season."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -11,8 +10,7 @@ from hsiutils.simulate.builder import Pose, Stage, box
 from hsiutils.simulate.geometry import Cylinder, Ellipsoid, Vector
 
 
-@dataclass(frozen=True)
-class Foliage:
+class Foliage(NamedTuple):
     """The leaves of a plant: what is seen mostly, what shows between, and the share of gaps."""
 
     material: str
@@ -28,13 +26,11 @@ DECIDUOUS: Final = {
     "fall": Foliage("leaves", "litter", 0.45),
     "winter": Foliage("bark", "litter", 0.80),
 }
-_CLUMPS: Final = 36
-"""Leaf clumps in the crown of a tree near the camera."""
 
 
-def _clumps(distance_m: float) -> int:
-    """Far crowns need fewer clumps to look the same."""
-    return int(np.clip(_CLUMPS * 25 / max(distance_m, 1.0), 7, _CLUMPS))
+def _clumps(pose: Pose) -> int:
+    """Leaf clumps in a crown: 36 near the camera; far ones need fewer to look the same."""
+    return int(np.clip(36 * 25 / max(np.hypot(pose.x, pose.y), 1.0), 7, 36))
 
 
 def _in_ball(stage: Stage) -> Vector:
@@ -53,7 +49,7 @@ def add_tree(stage: Stage, pose: Pose, season: str, height_m: float | None = Non
     bark, leaves = stage.slot("bark", VEGETATION), stage.slot(foliage.material, VEGETATION, foliage.blend)
     stage.add(Cylinder(pose.point(0, 0, 0), pose.point(0, 0, 0.7 * height), 0.018 * height + 0.03), bark)
     crown = 0.5 * (height - trunk)
-    for _ in range(_clumps(np.hypot(pose.x, pose.y))):
+    for _ in range(_clumps(pose)):
         place = _in_ball(stage) * np.array([spread, spread, crown])
         size = spread * stage.between(0.32, 0.5)
         centre = pose.point(place[0], place[1], trunk + crown + 0.9 * place[2])
@@ -72,7 +68,7 @@ def add_conifer(stage: Stage, pose: Pose, season: str) -> None:
     height = stage.between(6.0, 14.0)
     bark, needles = stage.slot("bark", VEGETATION), stage.slot(CONIFER.material, VEGETATION, CONIFER.blend)
     stage.add(Cylinder(pose.point(0, 0, 0), pose.point(0, 0, 0.9 * height), 0.012 * height + 0.05), bark)
-    tiers = max(5, _clumps(np.hypot(pose.x, pose.y)) // 3)
+    tiers = max(5, _clumps(pose) // 3)
     for tier in np.linspace(0.15, 0.97, tiers):
         width = height * 0.24 * (1.02 - tier) + 0.25
         place = 0.25 * width * _in_ball(stage)

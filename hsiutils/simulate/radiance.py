@@ -15,8 +15,7 @@ from hsiutils.simulate.light import DISC_SR, GRID_NM, Illumination
 from hsiutils.simulate.materials import WAVELENGTHS_NM, reflectance
 from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
 
-WATER_INDEX = 1.33
-GLASS_INDEX = 1.52
+WATER_INDEX, GLASS_INDEX = 1.33, 1.52
 GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX}
 """Families with a smooth face, and its refractive index; everything else scatters like paper (Lambert)."""
 _MOST = 0.98
@@ -24,12 +23,9 @@ _MOST = 0.98
 
 
 def fresnel(cosine: ArrayLike, index: float) -> Float64:
-    """Reflectance of a smooth dielectric for unpolarised light.
+    """Reflectance of a smooth dielectric of a refractive index, seen from air, for unpolarised light.
 
-    Parameters
-    ----------
-    cosine : of the angle of incidence, 0..1.
-    index : refractive index of the medium, seen from air.
+    The cosine, 0..1, is that of the angle of incidence.
     """
     inside = np.clip(np.asarray(cosine, dtype=float), 0, 1)
     refracted = np.sqrt(index**2 - 1 + inside**2)
@@ -62,28 +58,22 @@ def wet(reflectance: ArrayLike, index: float = WATER_INDEX) -> Float64:
 class Light:
     """Band integrals of the light of one scene, electrons per second.
 
-    Attributes
-    ----------
-    surfaces : (slots, bands, 12) radiance of each slot; columns are the four states dry, dry blend, wet, wet blend,
-        each under direct light at normal incidence, the whole sky, and the surroundings.
-    emitters : (bands, parts + 2) radiance of each part of the sky per unit of its shape, of the sun's disc, and of the
-        surroundings.
-    airlight : (bands,) radiance of an endless column of air.
-    extinction : (bands,) 1/m.
-    strongest : (slots, 2) largest reflectance of slot and blend.
+    Surfaces have a radiance in four states (dry, dry blend, wet, wet blend), each under direct light at normal
+    incidence, the whole sky, and the surroundings. Emitters are the parts of the sky, per unit of their shape, the
+    sun's disc, and the surroundings.
     """
 
-    surfaces: Float32
-    emitters: Float32
-    airlight: Float32
-    extinction: Float32
-    strongest: Float64
+    surfaces: Float32  # (slots, bands, 12)
+    emitters: Float32  # (bands, parts + 2)
+    airlight: Float32  # (bands,) radiance of an endless column of air
+    extinction: Float32  # (bands,) 1/m
+    strongest: Float64  # (slots, 2) largest reflectance of slot and blend
 
 
 def band_signal(
     surfaces: Surfaces, illumination: Illumination, weights: Float64, split: str, mosaic: tuple[int, int], blur: Float64
 ) -> Float32:
-    """Signal of every sensor pixel behind its own filter, after the lens.
+    """Electrons per second (rows, columns) of every sensor pixel behind its own filter, after the lens.
 
     Parameters
     ----------
@@ -92,10 +82,6 @@ def band_signal(
     split : whose materials to use: "train", "val" or "test".
     mosaic : (rows, columns) of a tile.
     blur : (2 k + 1, 2 k + 1) point spread function in sensor pixels, sum 1.
-
-    Returns
-    -------
-    (rows, columns) electrons per second.
     """
     light = gather_light(surfaces, illumination, weights, split)
     band = band_map(surfaces.slot.shape, mosaic)

@@ -11,13 +11,11 @@ from hsiutils.simulate.builder import Stage
 from hsiutils.simulate.roads import Arrow, Bars, Curve, Hatching, Lanes, Line, Mark, Road, SideStreet, Teeth, Zone
 
 KERB_M = 0.12
-_CAR_LANE_JITTER_M = 0.3
 
 
 def lay_road(stage: Stage, conditions: Conditions) -> Road:
     """Draw a road of the kind that the conditions say."""
-    build = {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene]
-    return build(stage, conditions)
+    return {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene](stage, conditions)
 
 
 def _street(stage: Stage, conditions: Conditions) -> Road:
@@ -32,8 +30,7 @@ def _street(stage: Stage, conditions: Conditions) -> Road:
     depth = (stage.between(1.3, 2.6), stage.between(1.3, 2.6))
     asphalt, parking_zone = _asphalt(stage), Zone(stage.slot("parking", ROAD, "soil"), "asphalt")
     # Now and then a lawn takes the place of the pavement.
-    beside = [_plot(stage, conditions, 0.4), _plot(stage, conditions, 0.4)]
-    behind = [_plot(stage, conditions, 0.85), _plot(stage, conditions, 0.85)]
+    beside, behind = ([_plot(stage, conditions, green) for _ in range(2)] for green in (0.4, 0.85))
     borders = [edges[0] - depth[0], edges[0], left, right, edges[1], edges[1] + depth[1]]
     zones = [behind[0], beside[0], parking_zone, asphalt, parking_zone, beside[1], behind[1]]
     streets = []
@@ -54,12 +51,7 @@ def _plot(stage: Stage, conditions: Conditions, green: float) -> Zone:
 
 
 def _street_marks(
-    stage: Stage,
-    lanes: Lanes,
-    width: float,
-    sides: tuple[float, float],
-    parked: list[bool],
-    streets: list[SideStreet],
+    stage: Stage, lanes: Lanes, width: float, sides: tuple[float, float], parked: list[bool], streets: list[SideStreet]
 ) -> list[Mark]:
     left, right = sides
     marks: list[Mark] = [
@@ -80,8 +72,7 @@ def _street_marks(
 
 
 def _country_road(stage: Stage, conditions: Conditions) -> Road:
-    width, shoulder = stage.between(3.1, 3.6), stage.between(0.5, 2.0)
-    climbing = stage.chance(0.25)
+    width, shoulder, climbing = stage.between(3.1, 3.6), stage.between(0.5, 2.0), stage.chance(0.25)
     lanes = _lanes(width, 1, 2 if climbing else 1)
     own = len(lanes) - 1 - int(climbing and stage.chance(0.5))
     left, right = -width, width * (len(lanes) - 1)
@@ -102,8 +93,7 @@ def _country_road(stage: Stage, conditions: Conditions) -> Road:
             marks += [Arrow(u, v, stage.between(4, 6)) for v, direction in lanes if direction > 0]
         else:
             marks.append(Hatching(u, u + stage.between(20, 40), right - 1.6, right))
-    sealed = (left - shoulder, right + shoulder)
-    return _road(stage, (1 / 180, 0.25), borders, zones, lanes, own, marks, sealed, patched=0.5)
+    return _road(stage, (1 / 180, 0.25), borders, zones, lanes, own, marks, (borders[1], borders[2]), patched=0.5)
 
 
 def _highway(stage: Stage, conditions: Conditions) -> Road:
@@ -178,15 +168,13 @@ def _road(
 ) -> Road:
     """Add what every road has: a course, and repairs (with probability `patched` each) and manhole covers.
 
-    Parameters
-    ----------
-    bend : curvature of the sharpest bend, 1/m, and the share of roads that are straight.
-    sealed : v between which there are repairs.
+    `bend` is the curvature of the sharpest bend, 1/m, and the share of roads that are straight; there are repairs
+    between the two v of `sealed`.
     """
     curvature = 0.0 if stage.chance(bend[1]) else stage.between(-bend[0], bend[0])
     slope = stage.between(-0.02, 0.02)
     # The camera is at x = 0 in its lane, nearly along the road.
-    beside = lanes[own][0] + stage.between(-_CAR_LANE_JITTER_M, _CAR_LANE_JITTER_M)
+    beside = lanes[own][0] + stage.between(-0.3, 0.3)
     curve = Curve(-beside * float(np.sqrt(1 + slope**2)), slope, curvature, straight_from=stage.between(60, 140))
     patches = [_patch(stage, sealed) for _ in range(4) if stage.chance(patched)]
     lids = [(stage.between(4, 40), stage.between(*sealed)) for _ in range(4) if stage.chance(patched / 2)]

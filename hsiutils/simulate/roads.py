@@ -136,9 +136,8 @@ class Curve:
     def centre(self, y: NDArray[np.floating]) -> NDArray[np.floating]:
         """X of the centre line."""
         bent = np.clip(y, -self.straight_from, self.straight_from)
-        return np.asarray(
-            self.offset + bent * (self.slope + bent * (self.curvature / 2)) + (y - bent) * self.direction(y)
-        )
+        curved = self.offset + bent * (self.slope + bent * (self.curvature / 2))
+        return np.asarray(curved + (y - bent) * self.direction(y))
 
     def direction(self, y: NDArray[np.floating]) -> NDArray[np.floating]:
         """dx/dy of the centre line."""
@@ -201,42 +200,25 @@ class SideStreet:
 
 @dataclass(frozen=True)
 class Road:
-    """Cross-section and markings of a road.
-
-    Attributes
-    ----------
-    edges : (n,) v where one strip ends and the next begins, ascending.
-    zones : n + 1 strips from left to right, and last what the side streets are made of.
-    sides : v where the strips next to the carriageway begin, left and right: pavements, verges.
-    depths : width of those strips, metres; houses and fields lie behind them.
-    lanes : (v, direction) of the middle of every lane from left to right; direction 1 is the camera's own, -1
-        oncoming. The wheels of others have polished two tracks into each.
-    own : index of the lane that the camera drives in.
-    marks : painted on the carriageway, and the slot of the paint.
-    patches : (n, 4) u from, u to, v from, v to of repaired stretches, and their slot.
-    lids : (n, 2) u, v of manhole covers, and their slot.
-    kerb, puddle : slots of the face of a kerb, and of standing water.
-    parking : (v, side) of the middles of parking lanes; side is -1 for the left.
-    side_streets : where the outer strips are interrupted.
-    """
+    """Cross-section and markings of a road; paint, patch, lid, kerb (its face) and puddle are slots."""
 
     curve: Curve
-    edges: Float32
-    zones: tuple[Zone, ...]
-    sides: tuple[float, float]
-    depths: tuple[float, float]
-    lanes: Lanes
-    own: int
-    marks: tuple[Mark, ...]
+    edges: Float32  # (n,) v where one strip ends and the next begins, ascending
+    zones: tuple[Zone, ...]  # n + 1 strips from left to right, and last what the side streets are made of
+    sides: tuple[float, float]  # v where the strips next to the carriageway begin, left and right: pavements, verges
+    depths: tuple[float, float]  # width of those strips, metres; houses and fields lie behind them
+    lanes: Lanes  # middles from left to right; direction 1 is the camera's own, -1 oncoming
+    own: int  # index of the lane that the camera drives in
+    marks: tuple[Mark, ...]  # on the carriageway
     paint: int
-    patches: Float32
+    patches: Float32  # (n, 4) u from, u to, v from, v to of repaired stretches
     patch: int
-    lids: Float32
+    lids: Float32  # (n, 2) u, v of manhole covers
     lid: int
     kerb: int
     puddle: int
-    parking: Lanes = ()
-    side_streets: tuple[SideStreet, ...] = ()
+    parking: Lanes = ()  # (v, side) of the middles of parking lanes; side is -1 for the left
+    side_streets: tuple[SideStreet, ...] = ()  # where the outer strips are interrupted
 
     def zone(self, u: Float32, v: Float32) -> NDArray[np.intp]:
         """Index into `zones` at each point."""

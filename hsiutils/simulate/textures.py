@@ -27,13 +27,10 @@ class Noise:
     seed: int
 
     def plane(self, first: Float32, second: Float32, period_m: float, spacing_m: Float32 | float = 0.0) -> Float32:
-        """Value at surface coordinates, bilinear between texels.
+        """Value at surface coordinates (n,), metres, bilinear between texels.
 
-        Parameters
-        ----------
-        first, second : (n,) metres.
-        period_m : typical distance from one maximum to the next.
-        spacing_m : distance between neighbouring rays there; detail finer than two of them fades to zero.
+        The period is the typical distance from one maximum to the next; detail finer than two spacings of
+        neighbouring rays fades to zero.
         """
         shift, table = _shift(self.seed, period_m), _periodic_noise((_PLANE, _PLANE), 20)
         i, down = _cell(first, period_m, shift[0])
@@ -120,14 +117,9 @@ def texture_table(slots: Sequence[Slot]) -> Float32:
 def textured(
     numbers: Float32, place: tuple[Float32, Float32], spacing: Float32, blotches_m: tuple[float, float]
 ) -> tuple[Float32, Float32]:
-    """Brightness and mix (n,) at points of a surface.
+    """Brightness and mix (n,) at coordinates (n,) on a surface, metres, with columns (5, n) of `texture_table`.
 
-    Parameters
-    ----------
-    numbers : (5, n) columns of `texture_table`.
-    place : coordinates (n,) on the surface, metres.
-    spacing : metres from ray to ray.
-    blotches_m : coarse and fine period of the blend's blotches.
+    Spacing is metres from ray to ray; `blotches_m` is the coarse and the fine period of the blend's blotches.
     """
     coarse, fine = blotches_m
     blotches = 0.8 * _MIX.plane(*place, coarse, spacing) + 0.6 * _MIX.plane(*place, fine, spacing)

@@ -1,7 +1,6 @@
 """A whole scene as the rays through the lens meet it: the front door of the simulator's geometry."""
 
 from itertools import pairwise
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,14 @@ from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
 from hsiutils.simulate.textures import coordinates_on, texture_table, textured
 from hsiutils.simulate.visibility import Hits, SkyView, rasterise, sun_visible
 
-_HILLSIDE_SKY: Final = 0.8
-"""Share of the sky in front of a wooded hillside that its own trees leave free."""
-
 
 def build_surfaces(
     conditions: Conditions, seed: int, shape: tuple[int, int], sun: Float64, direct_light: bool
 ) -> Surfaces:
-    """Draw a scene and follow one ray through the middle of each pixel.
+    """Draw a scene, which conditions and seed decide, and follow one ray through the middle of each pixel.
 
     Parameters
     ----------
-    conditions : season, weather and kind of road; with `seed` they decide everything.
     shape : (rows, columns) of rays. The horizontal field of view is fixed and pixels are square, so that more of both
         are the same picture with more rays.
     sun : (3,) unit vector towards the sun; x right, y ahead, z up.
@@ -135,10 +130,8 @@ def _follow_to_solids(
         normal[:, run] = part.solid.normals(points[:, run], faces[run])
         rays.object_id[index[run]], leaves[run] = part.object_id, part.porosity > 0
     rays.slot[index], rays.normal[:, index] = slot, normal
-    place = coordinates_on(points, normal)
-    rays.brightness[index], rays.mix[index] = textured(
-        table[:, slot], place, rays.t[index] * rays.spacing, blotches_m=(1.3, 0.3)
-    )
+    place, spacing = coordinates_on(points, normal), rays.t[index] * rays.spacing
+    rays.brightness[index], rays.mix[index] = textured(table[:, slot], place, spacing, blotches_m=(1.3, 0.3))
     rays.sky[index[~leaves]] = sky_view.on_surfaces(points[:, ~leaves], normal[:, ~leaves])
     rays.sky[index[leaves]] = sky_view.in_crowns(points[:, leaves], normal[:, leaves])
     # What rain falls on gets wet; walls and undersides mostly do not.
@@ -158,6 +151,6 @@ def _follow_to_horizon(scene: Scene, rays: _Rays) -> None:
     level = np.hypot(x, y)
     slope = np.stack([-x / level, -y / level, np.ones_like(level)]) / np.float32(np.sqrt(2))
     rays.normal[:, index] = slope
-    rays.sky[index] = _HILLSIDE_SKY * (1 + slope[2]) / 2
+    rays.sky[index] = 0.8 * (1 + slope[2]) / 2  # its own trees leave 0.8 of the sky in front of it free
     rays.brightness[index] = scene.horizon.brightness(rays.points(index))
     rays.water[index] = scene.film * slope[2]

@@ -23,28 +23,15 @@ from hsiutils.simulate.textures import Noise
 NEAR_FIELD_M, FAR_FIELD_M = 22.0, 160.0
 """Ranges ahead of the camera that the two sun images cover; farther points count as sunlit."""
 _CELLS: Final = 900
-_LOWEST_SUN: Final = 0.02
-"""Sine of the elevation under which the terrain around hides the sun."""
 _LEAVES: Final = Noise(seed=7)
-_LEAF_CLUMP_M = 0.24
 SECTORS: Final = 8
 _AZIMUTHS: Final = np.arange(SECTORS) * 2 * np.pi / SECTORS
 _LEVELS_M: Final = np.array([0.0, 0.8, 1.6, 3.0, 5.0, 8.0], dtype=np.float32)
 _REACH_CELLS: Final = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
 _CELL_M: Final = 0.5
 _REGION: Final = np.array([[x, y, 0.0] for x in (-32.0, 32.0) for y in (-6.0, 90.0)])
-_CROWN_LEVEL_M: Final = 3.0
-"""Height at which crowns are reached by light past houses."""
-_LEAF_EXTINCTION: Final = 0.22
-"""Beer-Lambert extinction of diffuse light inside a crown, 1/m: a leaf area of about 0.5 per metre at random angles."""
-_CANOPY_OPACITY: Final = 0.8
-"""Of a crown without leaf gaps."""
 _TOLERANCE_M: Final = 0.2
 """A cell's one height is that far off on a slope; what is lower than this hides no sky."""
-_BESIDE_M: Final = 0.85
-"""How far in front of a wall its horizon is looked up: past eaves, and past half the diagonal of a cell."""
-_NO_CROWN_M: Final = 1e4
-"""Height of the base of the crown where there is none."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ def rasterise(view: View, parts: Sequence[Part]) -> Hits:
             place = np.nonzero(nearer)
             rays = rows[place[0]], columns[place[1]]
             points = view.origin.at(*rays) + t[place] * view.direction.at(*rays)
-            nearer[place] = _LEAVES.space(points, _LEAF_CLUMP_M) > NormalDist().inv_cdf(part.porosity)
+            nearer[place] = _LEAVES.space(points, 0.24) > NormalDist().inv_cdf(part.porosity)
         np.copyto(hits.t[block], t, where=nearer)
         np.copyto(hits.part[block], np.int32(index), where=nearer)
         np.copyto(hits.face[block], face, where=nearer)
@@ -84,15 +71,11 @@ def rasterise(view: View, parts: Sequence[Part]) -> Hits:
 
 
 def sun_visible(parts: Sequence[Part], sun: Vector, points: Float32, normals: Float32, ahead: Float32) -> Float32:
-    """Share of the sun's disc that each point sees.
+    """Share of the sun's disc that each point (3, n) with its normal (3, n) sees.
 
-    Parameters
-    ----------
-    sun : (3,) unit vector towards the sun.
-    points, normals : (3, n) world.
-    ahead : (n,) distance from the camera, metres; decides which sun image is looked up.
+    The distance `ahead` (n,) of the camera, metres, decides which sun image is looked up.
     """
-    if sun[2] < _LOWEST_SUN:
+    if sun[2] < 0.02:  # the terrain around hides it
         return np.zeros(points.shape[1], dtype=np.float32)
     visible = np.ones(points.shape[1], dtype=np.float32)
     for low, high in ((0.0, NEAR_FIELD_M), (NEAR_FIELD_M, FAR_FIELD_M)):
@@ -124,22 +107,13 @@ def _lit(parts: Sequence[Part], sun: Vector, points: Float32, normals: Float32) 
 
 @dataclass(frozen=True)
 class SkyView:
-    """Diffuse light that reaches places and heights of a scene.
+    """Diffuse light that reaches places and heights of a scene."""
 
-    Attributes
-    ----------
-    view : the grid, as seen from the zenith.
-    vectors : (levels, cells, 2, sectors) A and B at each height and cell.
-    ground : (rows, columns) share of the sky that level ground sees.
-    crowns : (rows, columns) share that the solids around leave to tree crowns.
-    crown_top : (rows, columns) height of the top of the crowns, 0 where none is.
-    """
-
-    view: Parallel
-    vectors: Float32
-    ground: Float32
-    crowns: Float32
-    crown_top: Float32
+    view: Parallel  # the grid, as seen from the zenith
+    vectors: Float32  # (levels, cells, 2, sectors) A and B at each height and cell
+    ground: Float32  # (rows, columns) share of the sky that level ground sees
+    crowns: Float32  # (rows, columns) share that the solids around leave to tree crowns
+    crown_top: Float32  # (rows, columns) height of the top of the crowns, 0 where none is
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> "SkyView":
@@ -155,12 +129,14 @@ class SkyView:
             bottom = float(part.solid.corners[:, 2].min())
             lowest[part.object_id] = min(lowest.get(part.object_id, np.inf), bottom)
         bases = [max(lowest[part.object_id], 0.0) for part in crowns]
-        crown_base = np.array([*bases, _NO_CROWN_M], dtype=np.float32)[crown_part]
-        opacity = float(_CANOPY_OPACITY * (1 - np.mean([part.porosity for part in crowns]))) if crowns else 0.0
+        crown_base = np.array([*bases, 1e4], dtype=np.float32)[crown_part]  # far up where there is none
+        # A crown without gaps between its leaves would have an opacity of 0.8.
+        opacity = float(0.8 * (1 - np.mean([part.porosity for part in crowns]))) if crowns else 0.0
         vectors = [_scan(top, crown_top, crown_base, opacity, float(level)) for level in _LEVELS_M]
         ground, around = (
             (received[:, 1].sum(axis=-1) * np.float32(2 / SECTORS)).reshape(view.shape)
-            for received in (vectors[0], _scan(top, crown_top, crown_top, 0.0, _CROWN_LEVEL_M))
+            # Light past houses reaches crowns at 3 m.
+            for received in (vectors[0], _scan(top, crown_top, crown_top, 0.0, 3.0))
         )
         # Inside a solid there is no light to know of; its surface looks up from the next level above.
         for level in reversed(range(_LEVELS_M.size - 1)):
@@ -170,7 +146,8 @@ class SkyView:
 
     def on_surfaces(self, points: Float32, normals: Float32) -> Float32:
         """Share of the sky's light on surfaces at points (3, n) with normals (3, n)."""
-        beside = points + np.float32(_BESIDE_M) * normals * np.array([[1], [1], [0]], dtype=np.float32)
+        # The horizon is looked up 0.85 m in front of a wall: past eaves, and past half the diagonal of a cell.
+        beside = points + np.float32(0.85) * normals * np.array([[1], [1], [0]], dtype=np.float32)
         row, column = self._place(beside)
         cell = np.rint(row).astype(np.int32) * self.view.shape[1] + np.rint(column).astype(np.int32)
         height = np.interp(points[2], _LEVELS_M, np.arange(_LEVELS_M.size)).astype(np.float32)
@@ -187,10 +164,13 @@ class SkyView:
         return self._bilinear(self.ground, points)
 
     def in_crowns(self, points: Float32, normals: Float32) -> Float32:
-        """The same for leaves: it falls off from the top of the crown, and solids around hide their part."""
+        """The same for leaves: it falls off from the top of the crown, and solids around hide their part.
+
+        Beer-Lambert extinction of 0.22 / m: a leaf area of about 0.5 per metre at random angles.
+        """
         depth = np.maximum(self._bilinear(self.crown_top, points) - points[2], 0)
         around = self._bilinear(self.crowns, points)
-        return np.asarray((0.7 + 0.3 * normals[2]) * around * np.exp(-_LEAF_EXTINCTION * depth))
+        return np.asarray((0.7 + 0.3 * normals[2]) * around * np.exp(-0.22 * depth))
 
     def _place(self, points: Float32) -> tuple[Float32, Float32]:
         """Rows and columns of points, held inside the grid."""

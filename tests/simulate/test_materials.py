@@ -116,6 +116,6 @@ def test_carbon_black_greys_a_white_coat_evenly_and_a_coloured_one_keeps_its_hue
 
 @pytest.mark.parametrize("name", ["cloths", "skins", "tyres", "glazings", "waters"])
 def test_models_are_seeded(name: str) -> None:
-    one, same, other = (getattr(materials, name)(5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    one, same, other = (getattr(materials, name)("train", 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3

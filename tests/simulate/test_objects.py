@@ -22,7 +22,7 @@ Maker = Callable[[Stage], None]
 VEHICLE = {PAINTED_METAL, GLASS, METAL, UNLABELLED}
 THINGS: dict[str, tuple[Maker, set[int], tuple[float, float]]] = {
     "car": (lambda s: objects.add_car(s, HERE), VEHICLE, (1.4, 1.7)),
-    "van": (lambda s: objects.add_van(s, HERE), VEHICLE, (2.1, 2.2)),
+    "van": (lambda s: objects.add_car(s, HERE, van=True), VEHICLE, (2.1, 2.2)),
     "lorry": (lambda s: objects.add_lorry(s, HERE), VEHICLE, (2.9, 4.0)),
     "bus": (lambda s: objects.add_bus(s, HERE), VEHICLE, (2.9, 3.1)),
     "pedestrian": (lambda s: objects.add_pedestrian(s, HERE), {PERSON}, (1.45, 2.0)),
