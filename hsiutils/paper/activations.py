@@ -31,12 +31,7 @@ FIELD_PIXELS = 2
 
 
 def head_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """The head, and sums of the activations that it reads over each class of each test scene.
-
-    Returns
-    -------
-    "head" of `survey`: with the weights, the bias, and how closely they make the logit.
-    """
+    """The head, and sums of the activations that it reads over each class of each test scene: "head" of the survey."""
     return _surveyed(run, name, seed, "head")
 
 

@@ -4,12 +4,10 @@ claims.yaml holds the claims, one small function each measures them (`MEASURES`)
 interval against what a claim expects.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,27 +34,42 @@ class NotTestable(Exception):
 
 
 Measure = Callable[["Run"], Estimate]
+MEASURES: dict[str, Measure] = {}
+"""Measures by the name that claims.yaml uses."""
+
+
+def measure(function: Measure) -> Measure:
+    """Decorator of a function that measures a claim: its name is what claims.yaml calls it."""
+    MEASURES[function.__name__] = function
+    return function
 
 
 def _cell(variant: str, name: str) -> Measure:
-    def measure(run: "Run") -> Estimate:
+    def cell(run: "Run") -> Estimate:
         if run.data_root is None:
             raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
         return mean_over_seeds(_iou(run, variant, name))
 
-    return measure
+    return cell
 
 
+for _name, _label in (("marks", "Road Marks"), ("vegetation", "Vegetation")):
+    MEASURES |= {f"{_name}_3": _cell("3", _label), f"{_name}_25pn": _cell("25-PN", _label)}
+
+
+@measure
 def marks_fall(run: "Run") -> Estimate:
     """IoU of Road Marks, 3 channels minus 25 with PN, points."""
     return difference(_iou(run, "3", "Road Marks"), _iou(run, "25-PN", "Road Marks"))
 
 
+@measure
 def vegetation_rise(run: "Run") -> Estimate:
     """IoU of Vegetation, 25 channels with PN minus 3, points."""
     return difference(_iou(run, "25-PN", "Vegetation"), _iou(run, "3", "Vegetation"))
 
 
+@measure
 def variability_gain(run: "Run") -> Estimate:
     """Spearman correlation over the classes of class variability and IoU gained from 1 to 25 channels, by seed."""
     variability = class_variability(statistics(run.data, run.data.names("train"))).values
@@ -67,66 +80,67 @@ def variability_gain(run: "Run") -> Estimate:
     return mean_over_seeds([stats.spearmanr(variability[known], row[known]).statistic for row in gain])
 
 
+@measure
 def pn_robustness(run: "Run") -> Estimate:
     """Mean IoU lost from sunlit to shadowed pixels, 25 channels minus 25 with PN, points."""
     return difference(_lost_in_shadow(run, "25"), _lost_in_shadow(run, "25-PN"))
 
 
+@measure
 def pn_edge_cost(run: "Run") -> Estimate:
     """Boundary IoU of Road Marks, 25 channels minus 25 with PN, points."""
     one, other = (_scores(run, name)["boundary_iou"].sel({"class": "Road Marks"}) * 100 for name in ("25", "25-PN"))
     return difference(_finite(one), _finite(other))
 
 
+@measure
 def head_gap(run: "Run") -> Estimate:
     """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
     gaps = over_networks(run, activations.head_sums)["gap"]
     return mean_over_seeds(gaps.max(["variant", "scene"]))
 
 
+@measure
 def likeness_of_inputs(run: "Run") -> Estimate:
     """Matched correlation of conv2d_21 between two seeds of one input, less that between two inputs."""
     variants = [name for name in activations.PAPER_VARIANTS if name in run.variants]
     pairs = likeness(activations.similarity_sums(run), variants, run.seeds)
-    with _testable():
-        return beyond_seeds(pairs)
+    return _told(beyond_seeds, pairs)
 
 
+@measure
 def vegetation_on_road(run: "Run") -> Estimate:
     """Placement of vegetation on the way to Road, mean of 1 and 3 channels minus 25 with PN."""
     sums = merits.evidence(_compared(run, activations.head_sums))
-    with _testable():
-        return merits.contrast(merits.placement(sums), FEW, MANY)
+    return _told(merits.contrast, merits.placement(sums), FEW, MANY)
 
 
+@measure
 def vegetation_share(run: "Run") -> Estimate:
     """Share of the positive contributions to Road on true vegetation, plain weights, %, 1 and 3 minus 25 with PN."""
     sums = merits.evidence(_compared(run, activations.head_sums), margin=False)
-    with _testable():
-        return merits.contrast(100 * merits.road_share(sums), FEW, MANY)
+    return _told(merits.contrast, 100 * merits.road_share(sums), FEW, MANY)
 
 
+@measure
 def inhomogeneity(run: "Run") -> Estimate:
     """Coefficient of variation of activations inside Other, 25 channels with PN minus the mean of 1 and 3."""
-    sums = _compared(run, activations.head_sums)
-    with _testable():
-        return merits.contrast(merits.variation(sums), MANY, FEW)
+    return _told(merits.contrast, merits.variation(_compared(run, activations.head_sums)), MANY, FEW)
 
 
+@measure
 def edge_noise(run: "Run") -> Estimate:
     """Noise of conv2d_1 along label borders, in standard deviations, 25 channels with PN minus the mean of 1 and 3."""
-    sums = _compared(run, activations.edge_sums)
-    with _testable():
-        return merits.contrast(merits.edge_noise(sums), MANY, FEW)
+    return _told(merits.contrast, merits.edge_noise(_compared(run, activations.edge_sums)), MANY, FEW)
 
 
+@measure
 def vegetation_feeds_road(run: "Run") -> Estimate:
     """How far vegetation's input pixels speak for Road at their own place, -1..1, 1 and 3 channels minus 25 with PN."""
-    pull = self_feed(_compared(run, feeding))
-    with _testable():
-        return merits.contrast(pull, FEW, MANY)
+    return _told(merits.contrast, self_feed(_compared(run, feeding)), FEW, MANY)
 
 
+@measure
 def gradcam_residual(run: "Run") -> Estimate:
     """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
     variant, scenes = conservativeness.subject(run), conservativeness.audited_scenes(run)
@@ -135,41 +149,17 @@ def gradcam_residual(run: "Run") -> Estimate:
     return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
 
 
+@measure
 def gradcam_survival(run: "Run") -> Estimate:
     """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
     return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
 
 
+@measure
 def guided_survival(run: "Run") -> Estimate:
     """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
     both = _survival(run).sel({"method": list(conservativeness.GUIDED)})
     return mean_over_seeds(_known(both.min("method", skipna=False)))
-
-
-MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {
-        "marks_3": _cell("3", "Road Marks"),
-        "marks_25pn": _cell("25-PN", "Road Marks"),
-        "vegetation_3": _cell("3", "Vegetation"),
-        "vegetation_25pn": _cell("25-PN", "Vegetation"),
-        "marks_fall": marks_fall,
-        "vegetation_rise": vegetation_rise,
-        "variability_gain": variability_gain,
-        "pn_robustness": pn_robustness,
-        "pn_edge_cost": pn_edge_cost,
-        "gradcam_residual": gradcam_residual,
-        "gradcam_survival": gradcam_survival,
-        "guided_survival": guided_survival,
-        "head_gap": head_gap,
-        "likeness_of_inputs": likeness_of_inputs,
-        "vegetation_on_road": vegetation_on_road,
-        "vegetation_share": vegetation_share,
-        "inhomogeneity": inhomogeneity,
-        "edge_noise": edge_noise,
-        "vegetation_feeds_road": vegetation_feeds_road,
-    }
-)
-"""Measures by the name that claims.yaml uses."""
 
 
 def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
@@ -180,11 +170,10 @@ def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
     return over_networks(run, measure, [*FEW, *MANY])
 
 
-@contextmanager
-def _testable() -> Iterator[None]:
-    """Turn a figure that no network of the run has into a claim that cannot be tested."""
+def _told(figure: Callable[..., Estimate], *values: Any) -> Estimate:
+    """A figure; what no network of the run has is a claim that cannot be tested."""
     try:
-        yield
+        return figure(*values)
     except ValueError as reason:
         raise NotTestable(str(reason)) from reason
 

@@ -5,7 +5,7 @@ Functions take the sums of `hsiutils.paper.activations`, so that they can be tri
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
 FEW, MANY = ("1", "3"), ("25-PN",)
 """The models that the paper's sentences on its Figs. 5 and 6 set against each other."""
-RESAMPLES = 400
+_over_scenes = partial(interval, resamples=400, method="percentile")
 _AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
 
 
@@ -78,7 +78,7 @@ def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
         summed = found["contribution"].cumsum("channel")
         return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
 
-    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed, pools=True)
+    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed=seed, pools=True)
     for key in ("score", "logit_share"):
         for side in ("low", "high"):
             table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
@@ -111,15 +111,14 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
         return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
 
     both = sums.merge(silenced).assign_attrs(sums.attrs)
-    bounds = _over_scenes(both, figures, seed, pools=True)
-    columns: dict[str, Any] = {}
-    for key in ("rho", "loss"):
-        columns |= {key + end: bounds[side].sel(measure=key).values for end, side in _ENDS.items()}
-    columns["place"] = np.array(rank_of_costliest(found, loss))
+    bounds = _over_scenes(both, figures, seed=seed, pools=True)
+    columns = {
+        f"{key}{end}": bounds[side].sel(measure=key).values
+        for key in ("rho", "loss")
+        for end, side in {"": "value", "_low": "low", "_high": "high"}.items()
+    }
+    columns["place"] = rank_of_costliest(found, loss).values
     return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
-
-
-_ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
@@ -147,34 +146,29 @@ def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Returns
     -------
-    One row a layer: median, low, high, pixels.
+    One row a layer: median, low, high.
     """
     number = table.groupby(["layer", "scene"]).cumcount()
     values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
     layers = list(dict.fromkeys(table["layer"]))
-    bounds = _over_scenes(
-        values.sel(layer=layers).to_dataset(name="diameter"), lambda d: d["diameter"].median(["scene", "number"]), seed
-    )
-    columns = {"median": bounds["value"], "low": bounds["low"], "high": bounds["high"]}
-    return pd.DataFrame(
-        {key: one.transpose("layer").values for key, one in columns.items()}, index=pd.Index(layers, name="layer")
-    )
+    diameters = values.sel(layer=layers).to_dataset(name="diameter")
+    bounds = _over_scenes(diameters, lambda drawn: drawn["diameter"].median(["scene", "number"]), seed=seed)
+    sides = {"median": "value", "low": "low", "high": "high"}
+    columns = {key: bounds[side].transpose("layer").values for key, side in sides.items()}
+    return pd.DataFrame(columns, index=pd.Index(layers, name="layer"))
 
 
-def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> list[float]:
-    """Which rank by score the channel has that costs a class the most IoU, by class: 1 is the best; NaN if unknown.
+def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> xr.DataArray:
+    """Which rank by score the channel has that costs a class the most IoU, (class): 1 is the best; NaN if unknown.
 
     Parameters
     ----------
     found : of `discrimination`.
     loss : of `iou_loss`.
     """
-    ranks = []
-    for name in found["class"].values:
-        score, lost = found["score"].sel({"class": name}), loss.sel({"class": name})
-        known = bool(score.notnull().any() and lost.notnull().any())
-        ranks.append(float((score > score.sel(channel=_largest(lost))).sum() + 1) if known else np.nan)
-    return ranks
+    score, known = found["score"], (found["score"].notnull() & loss.notnull()).any("channel")
+    costliest = score.isel(channel=loss.fillna(-np.inf).argmax("channel"))
+    return ((score > costliest).sum("channel") + 1).where(known)
 
 
 def boldest_channel(sums: xr.Dataset, name: str) -> int:
@@ -226,7 +220,7 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
         each = statistic(sums)
-        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed, pools)
+        bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=pools)
     columns = {
         "mean": each.mean("seed"),
         "least": each.min("seed").where(each.sizes["seed"] > 1),
@@ -252,8 +246,17 @@ def compare(
     Rows "over seeds" (Welch) and "over scenes" (bootstrap): difference, low, high. The first says whether other
     trainings would agree, the second whether other scenes would. NaN where nothing is known.
     """
-    trainings = _contrast_or_nothing(statistic(sums), more, less)
-    scenes = _over_scenes(sums, lambda drawn: _gap(statistic(drawn), more, less).mean("seed"), seed, pools)
+    each = statistic(sums)
+    try:
+        trainings = contrast(each, more, less)
+    except ValueError:
+        trainings = Estimate(np.nan, np.nan, np.nan, 0)
+
+    def gap(drawn: xr.Dataset) -> xr.DataArray:
+        one, other = (statistic(drawn).sel(variant=list(names)).mean("variant") for names in (more, less))
+        return (one - other).mean("seed")
+
+    scenes = _over_scenes(sums, gap, seed=seed, pools=pools)
     rows = {
         "over seeds": (trainings.mean, trainings.low, trainings.high),
         "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
@@ -280,21 +283,16 @@ def findings(
     -------
     Two rows a statement: statement, interval, difference, low, high, verdict; none where the sums lack a variant.
     """
+    columns = ["statement", "interval", "difference", "low", "high", "verdict"]
     if not {*more, *less} <= set(sums["variant"].values):
-        return pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])
+        return pd.DataFrame(columns=columns)
     parts = [
         compare(sums, statistic, seed, more, less, pools).reset_index().assign(statement=words)
         for words, statistic in statements.items()
     ]
     table = pd.concat(parts, ignore_index=True)
-    table["verdict"] = [_verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
-    return table[["statement", "interval", "difference", "low", "high", "verdict"]]
-
-
-def _verdict(low: float, high: float) -> str:
-    if low > 0:
-        return "holds"
-    return "the reverse holds" if high < 0 else "cannot be told"
+    verdicts = ["holds", "the reverse holds"]
+    return table.assign(verdict=np.select([table["low"] > 0, table["high"] < 0], verdicts, "cannot be told"))[columns]
 
 
 def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
@@ -312,18 +310,3 @@ def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> 
     """
     one, other = (values.sel(variant=list(names)).mean("variant") for names in (more, less))
     return difference(one, other)
-
-
-def _contrast_or_nothing(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
-    try:
-        return contrast(values, more, less)
-    except ValueError:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-
-
-def _gap(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> xr.DataArray:
-    return values.sel(variant=list(more)).mean("variant") - values.sel(variant=list(less)).mean("variant")
-
-
-def _over_scenes(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = False) -> xr.Dataset:
-    return interval(sums, statistic, seed=seed, resamples=RESAMPLES, method="percentile", pools=pools)

@@ -110,7 +110,7 @@ def test_the_costliest_channel_has_its_rank_by_score():
     nothing = [np.nan] * 3
     found = xr.Dataset({"score": (dims, [[1.0, 5.0, 3.0], [1.0, 5.0, 3.0], nothing])}, coords)
     loss = xr.DataArray([[0.1, 0.9, 0.2], [0.9, 0.1, 0.2], nothing], dims=dims, coords=coords)
-    assert results.rank_of_costliest(found, loss) == pytest.approx([1, 3, np.nan], nan_ok=True)
+    assert results.rank_of_costliest(found, loss).values == pytest.approx([1, 3, np.nan], nan_ok=True)
 
 
 def region_sums(values):
