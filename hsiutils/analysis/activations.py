@@ -27,7 +27,6 @@ from hsiutils.models.unet import UNet, UNetConfig, layer_shapes
 Maps = NDArray[np.float32]
 ROUNDING = 1e-10
 """A variance below this share of the mean square is what rounding leaves of a channel that never varies."""
-RULES = "median, worst, best, or quantile:Q with Q in 0..1"
 
 
 def spaced(names: Sequence[str], most: int, centred: bool = False) -> list[str]:
@@ -55,11 +54,9 @@ class LabelledScenes(Protocol):
 
     def __len__(self) -> int:
         """Number of scenes."""
-        ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
         """Image float (channels, h, w), and class indices (h, w) with `VOID` where nobody knows."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +69,7 @@ class Scene:
 
 
 def name_each(count: int, names: Sequence[str] | None) -> list[str]:
-    """One name a scene: those given, else their numbers.
-
-    Raises
-    ------
-    ValueError
-        If there is no scene, or names do not match in number.
-    """
+    """One name a scene: those given, else their numbers; ValueError if there is no scene, or not one name each."""
     labels = [str(index) for index in range(count)] if names is None else list(names)
     if not labels or len(labels) != count:
         raise ValueError(f"expected one name a scene and at least one scene, got {len(labels)} names for {count}")
@@ -86,19 +77,12 @@ def name_each(count: int, names: Sequence[str] | None) -> list[str]:
 
 
 def each_scene(scenes: LabelledScenes, names: Sequence[str] | None, classes: int) -> Iterator[Scene]:
-    """Go through labelled scenes, checking each.
-
-    Parameters
-    ----------
-    scenes : images and class indices.
-    names : one a scene; None numbers them.
-    classes : number of classes that the indices may name.
+    """Go through labelled scenes, named as by `name_each`.
 
     Raises
     ------
     ValueError
-        If there is no scene, names do not match in number, or a label map does not fit its image or has an index
-        that is no class.
+        If a label map does not fit its image, or has an index that is none of so many classes.
     """
     for index, name in enumerate(name_each(len(scenes), names)):
         image, truth = scenes[index]
@@ -141,7 +125,7 @@ def pick(scores: pd.Series, rule: str = "median") -> str:
     except ValueError:
         level = np.nan
     if not 0 <= level <= 1:
-        raise ValueError(f"unknown rule {rule!r}: expected {RULES}")
+        raise ValueError(f"unknown rule {rule!r}: expected median, worst, best, or quantile:Q with Q in 0..1")
     value = float(np.quantile(known.to_numpy(dtype=float), level, method="lower"))
     return str(min(map(str, known.index[known.to_numpy(dtype=float) == value])))
 
@@ -157,7 +141,6 @@ def observe(model: UNet, image: Tensor, layers: Iterable[str], after: bool = Tru
     Parameters
     ----------
     image : (channels, h, w); moved to where the network is.
-    layers : Keras names.
     after : activations after batch normalisation and ReLU, else before.
 
     Returns
@@ -165,18 +148,14 @@ def observe(model: UNet, image: Tensor, layers: Iterable[str], after: bool = Tru
     activations : layer -> (filters, h', w'), without the padding: h' is h halved level times and rounded up.
     logits : (classes, h, w).
     """
-    names = list(layers)
-    device = next(model.parameters()).device
+    maps, names = {}, list(layers)
     with frozen(model), full_precision(), torch.no_grad(), activations(model, names, after) as seen:
-        logits = model(image[None].to(device))
-        maps = {name: _cropped(seen[name], layer_level(model.config, name), image) for name in names}
+        logits = model(image[None].to(next(model.parameters()).device))
+        for name in names:
+            rows, columns = (-(-size // 2 ** layer_level(model.config, name)) for size in image.shape[1:])
+            # (1, filters, padded h', padded w') -> (filters, h', w')
+            maps[name] = np.ascontiguousarray(seen[name][0, :, :rows, :columns].cpu().numpy())
     return maps, logits[0].cpu().numpy()
-
-
-def _cropped(activation: Tensor, level: int, image: Tensor) -> Maps:
-    """The part of the padded grid that lies over the image."""
-    rows, columns = (-(-size // 2**level) for size in image.shape[1:])
-    return np.ascontiguousarray(activation[0, :, :rows, :columns].cpu().numpy())
 
 
 def activation_maps(
@@ -201,10 +180,8 @@ def activation_maps(
 
     Raises
     ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If `images` is no batch of images, or has not one name each.
+    KeyError, ValueError
+        If there is no such layer; if `images` is no batch of images, or has not one name each.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be (n, channels, h, w), got {tuple(images.shape)}")
@@ -223,9 +200,6 @@ def cell_centre(index: ArrayLike, level: int) -> NDArray[np.float64]:
 
 def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
     """Sums of activations and of their squares over each region of a scene.
-
-    Everything that is linear or quadratic in the activations follows from these few numbers, on any resampling of the
-    scenes, without another forward pass.
 
     Parameters
     ----------
@@ -251,15 +225,7 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
 
 
 def head_table(model: UNet) -> xr.Dataset:
-    """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64.
-
-    Examples
-    --------
-    >>> from hsiutils.models.unet import UNet, UNetConfig
-    >>> table = head_table(UNet(UNetConfig(classes=2, filters=4, depth=1, class_names=("Road", "Other"))))
-    >>> table["weight"].sizes
-    Frozen({'channel': 4, 'class': 2})
-    """
+    """Weights and bias of the head: weight (channel, class), 32 x 5 in the paper, and bias (class); float64."""
     weight = model.head.weight.detach().cpu().double().numpy()[:, :, 0, 0]  # (class, channel, 1, 1) -> (class, channel)
     bias = cast(Tensor, model.head.bias).detach().cpu().double().numpy()
     return xr.Dataset(
@@ -294,10 +260,7 @@ def contributions(model: UNet, image: Tensor) -> xr.Dataset:
     maps, logits = observe(model, image, [layer])
     head = head_table(model)
     pixels = {"y": np.arange(logits.shape[1]), "x": np.arange(logits.shape[2])}
-    activation = xr.DataArray(
-        maps[layer], dims=("channel", "y", "x"), coords={"channel": head["channel"], **pixels}, name="activation"
-    )
-    weight = head["weight"].astype(np.float32)
-    parts = (weight * activation).transpose("class", "channel", "y", "x")
-    logit = xr.DataArray(logits, dims=("class", "y", "x"), coords={"class": head["class"], **pixels})
+    activation = xr.DataArray(maps[layer], {"channel": head["channel"], **pixels}, ("channel", "y", "x"))
+    parts = (head["weight"].astype(np.float32) * activation).transpose("class", "channel", "y", "x")
+    logit = (("class", "y", "x"), logits)
     return xr.Dataset({"contribution": parts, "bias": head["bias"], "logit": logit, "activation": activation})

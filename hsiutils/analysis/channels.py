@@ -12,51 +12,32 @@ channel (halving a_k and doubling w_ck changes nothing) nor on a number added to
 Also claims 5 and 6 of arXiv 2502.14416 (its Fig. 5) as figures: how strongly the pixels of one class activate for
 another (vegetation for Road in the 1- and 3-channel models), and how homogeneous activations are inside a region.
 
-Head and sums are those of `hsiutils.analysis.survey.survey`: weight and bias, and pixels, total and square by region.
+`head` is weight and bias; `sums` are pixels, total and square by region, of `region_sums` along scene, here of the
+layer that the head reads with the classes as regions. `hsiutils.analysis.survey.survey` gives both.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.activations import (
-    ROUNDING,
-    LabelledScenes,
-    Scene,
-    each_scene,
-    head_table,
-    observe,
-)
+from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Scene, each_scene, head_table, observe
 from hsiutils.attribution.decompose import margins
 from hsiutils.data.classes import VOID
 from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNet
 
-Replacement = Literal["zero", "mean"]
-
 
 def class_means(sums: xr.Dataset) -> xr.DataArray:
-    """Mean activation on the pixels of each class: (..., class, channel); NaN for a class that no scene shows.
-
-    Parameters
-    ----------
-    sums : of `hsiutils.analysis.activations.region_sums` along scene, with the classes as regions.
-    """
+    """Mean activation on the pixels of each class: (..., class, channel); NaN for a class that no scene shows."""
     total, pixels = sums["total"].sum("scene"), sums["pixels"].sum("scene")
     return (total / pixels.where(pixels > 0)).rename(region="class").rename("activation")
 
 
 def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     """How much each channel sets a class apart, and of what that is made up.
-
-    Parameters
-    ----------
-    head : weight and bias, of `head_table`.
-    sums : of `region_sums` along scene, of the layer that the head reads, with the classes as regions.
 
     Returns
     -------
@@ -72,7 +53,7 @@ def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     ValueError
         If the sums are of another layer or other regions.
     """
-    require_head_input(head, sums)
+    _require_head_input(head, sums)
     means, weight, margin = class_means(sums), head["weight"], margins(head["weight"])
     shown = means.notnull()
     # Each class that is shown counts the same, or the scene's largest class would be all that counts.
@@ -86,7 +67,7 @@ def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({**parts, "score": score}).transpose(..., "class", "channel")
 
 
-def require_head_input(head: xr.Dataset, sums: xr.Dataset) -> None:
+def _require_head_input(head: xr.Dataset, sums: xr.Dataset) -> None:
     """Raise ValueError unless the sums are of the tensor that the head reads, over the head's classes."""
     if not sums.attrs.get("after") or list(sums["channel"].values) != list(head["channel"].values):
         raise ValueError(
@@ -127,20 +108,18 @@ def rank_channels(scores: xr.Dataset) -> pd.DataFrame:
 def knock_out(
     model: UNet,
     scenes: LabelledScenes,
-    replacement: Replacement = "zero",
+    replacement: str = "zero",
     means: xr.DataArray | None = None,
     names: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Silence one channel before the head at a time, and count what the network then predicts.
 
-    The head is linear, so one forward pass a scene serves all channels: y_c - w_ck (a_k - r_k). The mean logit that a
-    class loses on its own pixels is therefore known beforehand, for zero the `contribution` of `discrimination`; what
-    the pixels are then taken for is not.
+    The head is linear, so one forward pass a scene serves all channels: y_c - w_ck (a_k - r_k).
 
     Parameters
     ----------
-    replacement : r_k is zero, or the channel's mean. A channel that is on everywhere acts as a bias, which zero takes
-        away and the mean leaves; the mean is the better check of a ranking by what sets classes apart.
+    replacement : r_k is "zero", or the channel's "mean". A channel that is on everywhere acts as a bias, which zero
+        takes away and the mean leaves; the mean is the better check of a ranking by what sets classes apart.
     means : (channel) for replacement "mean": e.g. the mean activation over all labelled pixels.
     names : one a scene; None numbers them.
 
@@ -186,12 +165,7 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
 
 
 def iou_loss(counts: xr.Dataset) -> xr.DataArray:
-    """IoU that each class loses without each channel, over all scenes: (class, channel); negative where it gains.
-
-    Parameters
-    ----------
-    counts : of `knock_out`.
-    """
+    """IoU lost without each channel, of `knock_out` over all scenes: (class, channel); negative where a class gains."""
     total = counts.sum("scene")
     loss = iou(total["intact"]) - iou(total["silenced"])
     return loss.transpose(..., "class", "channel").rename("iou_loss")
@@ -205,8 +179,6 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
 
     Parameters
     ----------
-    head : weight and bias, of `head_table`.
-    sums : of `region_sums` along scene, of the layer that the head reads, with the classes as regions.
     margin : weigh by the margins of the weights, which a number added to all logits leaves unchanged; else by the plain
         weights, as the paper's pictures do.
 
@@ -214,16 +186,13 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
     -------
     Dataset of positive and negative (scene, region, class), in logits times pixels, and pixels (scene, region).
     """
-    require_head_input(head, sums)
+    _require_head_input(head, sums)
     weight = margins(head["weight"]) if margin else head["weight"]
-    return xr.Dataset(
-        {
-            # (scene, region, channel) x (channel, class) -> (scene, region, class)
-            "positive": xr.dot(sums["total"], weight.clip(min=0), dim="channel"),
-            "negative": xr.dot(sums["total"], weight.clip(max=0), dim="channel"),
-            "pixels": sums["pixels"],
-        }
+    # (scene, region, channel) x (channel, class) -> (scene, region, class)
+    positive, negative = (
+        xr.dot(sums["total"], part, dim="channel") for part in (weight.clip(min=0), weight.clip(max=0))
     )
+    return xr.Dataset({"positive": positive, "negative": negative, "pixels": sums["pixels"]})
 
 
 def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.Dataset:
@@ -277,7 +246,7 @@ def homogeneity(sums: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    Dataset, neither of which depends on a channel's scale:
+    Dataset, independent of a channel's scale:
 
     - variation (region, channel): coefficient of variation, the standard deviation inside a region of a scene over the
       region's mean; larger is less homogeneous. Meant for activations after ReLU. NaN for a channel silent there.
@@ -286,9 +255,8 @@ def homogeneity(sums: xr.Dataset) -> xr.Dataset:
     """
     pixels, total, square = (sums[name] for name in ("pixels", "total", "square"))
     inside = (square - total**2 / _above_zero(pixels)).clip(min=0)
-    whole = (
-        (square.sum("region") - total.sum("region") ** 2 / _above_zero(pixels.sum("region"))).clip(min=0).sum("scene")
-    )
+    whole = square.sum("region") - total.sum("region") ** 2 / _above_zero(pixels.sum("region"))
+    whole = whole.clip(min=0).sum("scene")
     spread = np.sqrt(inside.sum("scene") / _above_zero(pixels.sum("scene")))
     mean = total.sum("scene") / _above_zero(pixels.sum("scene"))
     varies = whole > ROUNDING * square.sum(["scene", "region"])

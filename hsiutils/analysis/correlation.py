@@ -7,7 +7,7 @@ every figure follows from its sums.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,8 +16,6 @@ from scipy.optimize import linear_sum_assignment
 
 from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Maps, name_each, observe
 from hsiutils.models.unet import UNet
-
-Shuffle = Literal["none", "moved", "other scene"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +26,14 @@ class Features:
     ----------
     model : the network.
     scenes : in the same order for every source; images may differ in their channels.
-    shuffle : "moved" shifts each scene's maps cyclically by a quarter to three quarters of its height and width, which
-        keeps their texture and undoes their place; "other scene" takes the maps of another scene, which keeps the
-        common layout (sky above, road below) and undoes the content.
+    shuffle : "none"; "moved" shifts each scene's maps cyclically by a quarter to three quarters of its height and
+        width, which keeps their texture and undoes their place; "other scene" takes the maps of another scene, which
+        keeps the common layout (sky above, road below) and undoes the content.
     """
 
     model: UNet
     scenes: LabelledScenes
-    shuffle: Shuffle = "none"
+    shuffle: str = "none"
 
     def __post_init__(self) -> None:
         if self.shuffle not in ("none", "moved", "other scene"):
@@ -53,8 +51,8 @@ def moments(
 ) -> xr.Dataset:
     """Joint first and second moments of all channels of all sources over the pixels of each scene, in one pass.
 
-    Every correlation, matching, CKA and interval follows from these sums; no more than one scene's activations are held
-    at a time. The result takes 8 bytes x scenes x (all channels)**2.
+    No more than one scene's activations are held at a time. The result takes 8 bytes x scenes x (all channels)**2.
+
 
     Parameters
     ----------
@@ -80,17 +78,16 @@ def moments(
     count = next(iter(counts.values()))
     labels = name_each(count, names)
     draws = {name: np.random.default_rng(seed) for name in sources}
-    steps = {
-        name: int(draws[name].integers(1, count)) if source.shuffle == "other scene" else 0
-        for name, source in sources.items()
-    }
+    steps = {name: draws[name].integers(1, count) for name, one in sources.items() if one.shuffle == "other scene"}
     total: dict[str, NDArray[np.float64]] = {}
     for index in range(count):
         passes: dict[Any, Any] = {}
-        maps = {
-            name: _shuffled(_observed(source, (index + steps[name]) % count, layer, after, passes), source, draws[name])
-            for name, source in sources.items()
-        }
+        maps = {}
+        for name, source in sources.items():
+            maps[name] = _observed(source, int(index + steps.get(name, 0)) % count, layer, after, passes)
+            if source.shuffle == "moved":
+                drawn = [int(draws[name].integers(size // 4, 3 * size // 4 + 1)) for size in maps[name].shape[1:]]
+                maps[name] = np.roll(maps[name], np.maximum(drawn, 1), axis=(1, 2))
         sums = _scene_moments(maps)
         # Room for all scenes at once: the sums may be large, and a list of parts would hold them twice.
         total = total or {str(name): np.empty((count, *values.shape)) for name, values in sums.items()}
@@ -109,13 +106,6 @@ def _observed(source: Features, place: int, layer: str | None, after: bool, pass
         name = layer or source.model.config.last
         passes[maps] = observe(source.model, passes[image], [name], after)[0][name]
     return np.asarray(passes[maps])
-
-
-def _shuffled(maps: Maps, source: Features, draw: np.random.Generator) -> Maps:
-    if source.shuffle != "moved":
-        return maps
-    rows, columns = (int(draw.integers(size // 4, max(size // 4, 3 * size // 4) + 1)) for size in maps.shape[1:])
-    return np.roll(maps, (max(rows, 1), max(columns, 1)), axis=(1, 2))
 
 
 def _scene_moments(maps: Mapping[str, Maps]) -> xr.Dataset:
@@ -166,13 +156,7 @@ class Correlated:
         return cls(sums["source"].values.astype(str), sums["channel"].values, correlation, covariance)
 
     def units(self, source: str) -> NDArray[np.intp]:
-        """Where a source's channels stand.
-
-        Raises
-        ------
-        KeyError
-            If there is no such source.
-        """
+        """Where a source's channels stand; KeyError if there is no such source."""
         chosen = np.flatnonzero(self.sources == source)
         if not chosen.size:
             raise KeyError(f"no source {source!r}; there are {', '.join(dict.fromkeys(self.sources))}")
@@ -183,7 +167,7 @@ class Correlated:
         rows, columns = self.units(first), self.units(second)
         coords = {"channel_a": self.channels[rows], "channel_b": self.channels[columns]}
         block = self.correlation[np.ix_(rows, columns)]  # (unit, unit) -> (channel_a, channel_b)
-        return xr.DataArray(block, coords, ("channel_a", "channel_b"), "correlation", {"a": first, "b": second})
+        return xr.DataArray(block, coords, tuple(coords), "correlation", {"a": first, "b": second})
 
     def alike(self, first: str, second: str) -> dict[str, float]:
         """How alike two sources are, in three figures.
@@ -194,18 +178,15 @@ class Correlated:
         linear centred kernel alignment: 0 for unrelated features, 1 for features equal up to rotation and one common
         scale. NaN where a source is all dead.
         """
-        units = self.units(first), self.units(second)
-        block = self.correlation[np.ix_(*units)]  # (unit, unit) -> (channel_a, channel_b)
+        a, b = self.units(first), self.units(second)
+        block = self.correlation[np.ix_(a, b)]  # (unit, unit) -> (channel_a, channel_b)
         rows, columns = assign(block)
-        powers = [
-            float(np.nansum(self.covariance[np.ix_(units[a], units[b])] ** 2)) for a, b in ((0, 1), (0, 0), (1, 1))
-        ]
-        own = np.sqrt(powers[1] * powers[2])
-        known = bool(len(rows))
+        power, *own = (float(np.nansum(self.covariance[np.ix_(*pair)] ** 2)) for pair in ((a, b), (a, a), (b, b)))
+        scale = np.sqrt(own[0] * own[1])
         return {
-            "matched": float(block[rows, columns].mean()) if known else np.nan,
-            "random_pairing": float(np.nanmean(block)) if known else np.nan,
-            "cka": powers[0] / own if own > 0 else np.nan,
+            "matched": float(block[rows, columns].mean()) if len(rows) else np.nan,
+            "random_pairing": float(np.nanmean(block)) if len(rows) else np.nan,
+            "cka": power / scale if scale > 0 else np.nan,
         }
 
     def matches(self, first: str, second: str) -> NDArray[np.float64]:
@@ -218,15 +199,9 @@ class Correlated:
 
 
 def assign(matrix: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pair rows and columns one to one so that the sum over the pairs is largest.
+    """Pair rows and columns one to one so that the sum over the pairs is largest: their indices.
 
-    Parameters
-    ----------
-    matrix : rows and columns without any finite number stay unpaired, and so do the surplus ones of the longer side.
-
-    Returns
-    -------
-    rows, columns : of the pairs.
+    Rows and columns without any finite number stay unpaired, and so do the surplus ones of the longer side.
     """
     known = np.isfinite(matrix)
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))

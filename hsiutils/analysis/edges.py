@@ -3,21 +3,16 @@
 Claim 7 of arXiv 2502.14416 (its Fig. 6) is that conv2d_1 is noisier at edges in the 25-channel PN model. Three measures
 against the signed distance d to a class's border, each relative to the channel's own standard deviation:
 
-- slope(d): mean length of the gradient (central differences). A border that is drawn sharply gives a narrow peak at
-  d = 0. Its width at half maximum, over the floor far from the border, is the edge's localisation; an ideal step
-  between two pixels has 2 pixels, which is the reach of central differences. The distance is that between pixels, so
-  widths at slanted borders come out up to a seventh small, for every network alike.
+- slope(d): mean length of the gradient (central differences). Its peak's width at half maximum, over the floor far from
+  the border, is the edge's localisation; an ideal step between two pixels has 2 pixels, the reach of central
+  differences. Widths at slanted borders come out up to a seventh small, for every network alike.
 - noise(d): root mean square of a(p) - (a(p + t) + a(p - t)) / 2, with t one step along the border, scaled so that white
-  noise gives its standard deviation. A straight border is constant along itself, whatever its profile, so an edge alone
-  leaves next to nothing in any orientation (2 % of the contrast at a blur of one pixel); what is left is what differs
-  from place to place along the border. Colour fringes of constant strength are no noise in this sense; noise that is
-  smooth over several pixels is underrated.
-- contrast: root mean square of a(p + 3 n) - a(p - 3 n) over the pixels at the border, with n across it. noise over
-  contrast says how well the border stands out.
+  noise gives its standard deviation. An edge alone leaves next to nothing in any orientation (2 % of the contrast at a
+  blur of one pixel), and so do fringes of constant strength; noise that is smooth over several pixels is underrated.
+- contrast: root mean square of a(p + 3 n) - a(p - 3 n) over the pixels at the border, with n across it.
 
-What is measured at a border is linear in the maps before it is squared and summed: differences along the border, and
-differences across it. So a class's border becomes a few sparse matrices, a `Probe`, made once for a scene's labels,
-that any network's maps are multiplied by.
+All are linear in the maps before they are squared and summed. So a class's border becomes a few sparse matrices, a
+`Probe`, made once for a scene's labels, that any network's maps are multiplied by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +38,7 @@ ARM = 3
 convolutions, and still inside a road mark's neighbour."""
 _RIM = ARM + 1
 """Pixels along the image's rim that are left out: padding shows there, and steps would leave the image."""
-VOID_STRIP = 3
+_VOID_STRIP = 3
 """Unlabelled pixels at most this far (pixels) from a label are a strip along a border; beyond, nobody knows."""
 _SMOOTHING = 1.5
 """Standard deviation (pixels) by which the staircase of a label border is smoothed to read its direction."""
@@ -65,17 +60,11 @@ class Border:
     usable: NDArray[np.bool_]
 
 
-def border(labels: Labels, class_index: int, strip: int = VOID_STRIP) -> Border | None:
-    """The border of one class in a label map (h, w), or None where the class has none.
+def border(labels: Labels, class_index: int) -> Border | None:
+    """The border of one class in a label map (h, w) with `VOID`, or None where the class has none.
 
     Label maps leave a strip unlabelled along most borders. Each pixel in it takes the nearest label, so that the border
     runs in the strip's middle; its place is uncertain by half the strip's width.
-
-    Parameters
-    ----------
-    labels : class indices with `VOID`.
-    class_index : of the class.
-    strip : see `VOID_STRIP`.
     """
     if not (labels != VOID).any():
         return None
@@ -89,7 +78,7 @@ def border(labels: Labels, class_index: int, strip: int = VOID_STRIP) -> Border 
     slope = np.stack(np.gradient(ndimage.gaussian_filter(distance, _SMOOTHING)))  # (2, h, w)
     length = np.hypot(*slope)
     across = np.divide(slope, length, out=np.zeros_like(slope), where=length > 1e-9)
-    near = away <= strip
+    near = away <= _VOID_STRIP
     return Border(distance, across, near & near[tuple(foot)])
 
 
@@ -109,9 +98,7 @@ def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_
     The matrix times flattened maps (pixels, channels) is their values at the points. Points must lie inside the image.
     """
     height, width = shape
-    row, column = (
-        np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, (height, width), strict=True)
-    )
+    row, column = (np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, shape, strict=True))
     down, right = points[0] - row, points[1] - column
     # (n, 4) weights and places of the four corners of each point
     weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
@@ -124,11 +111,10 @@ def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """The border of one class in one scene; n pixels lie near it, m of them at it.
+    """The border of one class in one scene (h, w); n pixels lie near it, m of them at it.
 
     Attributes
     ----------
-    shape : (h, w) of the label map.
     reach : largest distance, pixels.
     places : (n,) the pixels near the border, as indices into the flattened image.
     member : (2 reach, n) which bin of distance, one pixel wide, each of them is in.
@@ -145,19 +131,12 @@ class Probe:
 
 
 def border_probes(labels: Labels, classes: Sequence[str], reach: int = REACH) -> dict[str, Probe]:
-    """The probes of every class, by name; a class without a border has one of no pixels.
-
-    Parameters
-    ----------
-    labels : (h, w) class indices with `hsiutils.data.classes.VOID`.
-    classes : names of the indices.
-    reach : largest distance, pixels.
-    """
+    """The probes of every class of labels (h, w), by name; a class without a border has one of no pixels."""
     return {name: _probe(labels, border(labels, index), reach) for index, name in enumerate(classes)}
 
 
 def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
-    height, width = labels.shape
+    shape = (labels.shape[0], labels.shape[1])
     rows, columns = (np.zeros(0, np.intp),) * 2
     distance, direction = np.zeros(0), np.zeros((2, 0))
     if line is not None:
@@ -171,24 +150,18 @@ def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
     at_border = np.abs(distance) < 1
     arm, middle = ARM * direction[:, at_border], points[:, at_border]
     bins = np.floor(distance).astype(int) + reach
-    return Probe(
-        (height, width),
-        reach,
-        rows * width + columns,
-        sparse.csr_array((np.ones(len(rows)), (bins, order)), shape=(2 * reach, len(rows))),
-        _second_difference(points, direction, (height, width)),
-        sampling(middle + arm, (height, width)) - sampling(middle - arm, (height, width)),
-    )
-
-
-def _second_difference(
-    points: NDArray[np.float64], across: NDArray[np.float64], shape: tuple[int, int]
-) -> sparse.csr_array:
-    step = step_along(across)
-    sides = sampling(points + step, shape) + sampling(points - step, shape)
+    step = step_along(direction)
+    second = sampling(points, shape) - (sampling(points + step, shape) + sampling(points - step, shape)) / 2
     between = np.abs(step).min(axis=0)
     scale = 1 / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2)
-    return sparse.csr_array(sparse.diags_array(scale) @ (sampling(points, shape) - sides / 2))
+    return Probe(
+        shape,
+        reach,
+        rows * shape[1] + columns,
+        sparse.csr_array((np.ones(len(rows)), (bins, order)), shape=(2 * reach, len(rows))),
+        sparse.csr_array(sparse.diags_array(scale) @ second),
+        sampling(middle + arm, shape) - sampling(middle - arm, shape),
+    )
 
 
 def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
@@ -228,37 +201,29 @@ def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     reach = next(iter(probes.values())).reach
     distance = np.arange(2 * reach) - reach + 0.5
     coords = {"class": list(probes), "channel": np.arange(len(maps)), "distance": distance}
-    return xr.Dataset(
-        {name: (dims, np.stack([sums[name] for sums in at_borders])) for name, dims in _DIMS.items()}, coords
-    ).assign(whole)
-
-
-_DIMS = {
-    "count": ("class", "distance"),
-    "slope": ("class", "channel", "distance"),
-    "noise": ("class", "channel", "distance"),
-    "border": ("class",),
-    "contrast": ("class", "channel"),
-}
+    sums = {
+        name: (("class", *dims), np.stack([one[name][1] for one in at_borders]))
+        for name, (dims, _) in at_borders[0].items()
+    }
+    return xr.Dataset(sums | whole, coords)
 
 
 def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:
-    """Sums at the borders of one class, of maps and of their slopes (pixels, channels)."""
+    """Dimensions and sums at the borders of one class, of maps and of their slopes (pixels, channels)."""
+    each = ("channel", "distance")
     return {  # (distance, n) x (n, channels) -> (distance, channels) -> (channels, distance)
-        "count": probe.member.sum(axis=1),
-        "slope": (probe.member @ lengths[probe.places]).T,
-        "noise": (probe.member @ (probe.along @ values) ** 2).T,
-        "border": float(probe.across.shape[0]),
-        "contrast": ((probe.across @ values) ** 2).sum(axis=0),
+        "count": (each[1:], probe.member.sum(axis=1)),
+        "slope": (each, (probe.member @ lengths[probe.places]).T),
+        "noise": (each, (probe.member @ (probe.along @ values) ** 2).T),
+        "border": ((), float(probe.across.shape[0])),
+        "contrast": (each[:1], ((probe.across @ values) ** 2).sum(axis=0)),
     }
 
 
 def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
     """Mean slope and noise against distance, pooled over scenes, in units of the channel's own standard deviation.
 
-    Parameters
-    ----------
-    sums : of `border_sums` along scene; further dimensions are carried through.
+    Of `border_sums` along scene; further dimensions are carried through.
 
     Returns
     -------
@@ -266,9 +231,9 @@ def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
     NaN for channels that never vary and distances that no pixel has.
     """
     pooled = sums.sum("scene")
-    mean = pooled["total"] / pooled["pixels"]
-    variance = pooled["square"] / pooled["pixels"] - mean**2
-    scale = np.sqrt(variance.where(variance > ROUNDING * pooled["square"] / pooled["pixels"]))
+    mean, square = (pooled[name] / pooled["pixels"] for name in ("total", "square"))
+    variance = square - mean**2
+    scale = np.sqrt(variance.where(variance > ROUNDING * square))
     count, borders = (pooled[name].where(pooled[name] > 0) for name in ("count", "border"))
     return xr.Dataset(
         {
@@ -279,33 +244,23 @@ def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
     )
 
 
-def edge_measures(sums: xr.Dataset, at: float = 1.0) -> xr.Dataset:
-    """Localisation and noise of a layer's edges, over all its living channels.
-
-    Parameters
-    ----------
-    sums : of `border_sums` along scene.
-    at : noise is that of pixels nearer to the border than this, pixels.
+def edge_measures(sums: xr.Dataset) -> xr.Dataset:
+    """Localisation and noise of a layer's edges, over all its living channels, of `border_sums` along scene.
 
     Returns
     -------
     Dataset (class): width, full width at half maximum of the slope's peak over its floor, pixels; shift of the peak's
-    middle from the border, pixels, positive outside the class; noise near the border and floor_noise at `FLOOR` and
-    beyond, in standard deviations of the channel; contrast likewise; noise_to_contrast. Slopes are averaged over
-    channels, noise and contrast in square. NaN where a class has no border.
+    middle from the border, pixels, positive outside the class; noise within a pixel of the border and floor_noise at
+    `FLOOR` and beyond, in standard deviations of the channel; contrast likewise; noise_to_contrast. Slopes are averaged
+    over channels, noise and contrast in square. NaN where a class has no border.
     """
     profiles = edge_profiles(sums)
     slope, power = profiles["slope"].mean("channel"), (profiles["noise"] ** 2).mean("channel")
-    away = abs(sums["distance"])
+    away, along = abs(sums["distance"]), [["distance"]] * 2
     width, shift = xr.apply_ufunc(
-        peak_width,
-        slope,
-        sums["distance"],
-        input_core_dims=[["distance"]] * 2,
-        output_core_dims=[[], []],
-        vectorize=True,
+        peak_width, slope, sums["distance"], input_core_dims=along, output_core_dims=[[], []], vectorize=True
     )
-    noise, far = (power.where(mask).mean("distance") ** 0.5 for mask in (away < at, away >= FLOOR))
+    noise, far = (power.where(mask).mean("distance") ** 0.5 for mask in (away < 1, away >= FLOOR))
     contrast = (profiles["contrast"] ** 2).mean("channel") ** 0.5
     return xr.Dataset(
         {
@@ -322,12 +277,8 @@ def edge_measures(sums: xr.Dataset, at: float = 1.0) -> xr.Dataset:
 def peak_width(profile: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float, float]:
     """Full width at half maximum over the floor, and its middle, of the peak of a profile nearer than `FLOOR` to zero.
 
-    The floor is the median of the profile at `FLOOR` and beyond. Half maxima are interpolated linearly. Both figures
-    are NaN where there is no peak, or where it does not fall to half on both sides.
-
-    Parameters
-    ----------
-    profile, distance : (n,), distances rising.
+    Of a profile (n,) at rising distances (n,). The floor is the median at `FLOOR` and beyond. Half maxima are
+    interpolated linearly. Both figures are NaN where there is no peak, or where it does not fall to half on both sides.
     """
     middle = np.abs(distance) < FLOOR
     if not np.isfinite(profile[middle]).all() or not np.isfinite(profile[~middle]).any():

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Labelled = xr.DataArray | xr.Dataset
+Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
+"""Of resampled data: (..., resample)."""
 ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
-CONFIDENCE = 0.95
-"""Of the intervals over seeds."""
 _MEMORY = 2**27
 """Bytes of resampled data that are held at a time."""
 
@@ -34,10 +34,7 @@ def interval(
     method: str = "BCa",
     pools: bool = False,
 ) -> xr.Dataset:
-    """A statistic of scenes with its bootstrap interval.
-
-    Scenes are drawn with replacement; everything else about the data, other models included, is kept together, so the
-    statistic may be a difference between models on the same scenes.
+    """A statistic of scenes, such as a difference between models on the same scenes, with its bootstrap interval.
 
     Parameters
     ----------
@@ -96,10 +93,6 @@ def _as_array(result: Labelled) -> xr.DataArray:
     return result.to_dataarray("measure") if isinstance(result, xr.Dataset) else result
 
 
-Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
-"""Of resampled data: (..., resample)."""
-
-
 def _bounds(
     data: xr.Dataset, statistic: Statistic, dim: str, resamples: int, level: float, method: str, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -145,13 +138,7 @@ def _weighted_resamples(
 
 
 def weighted(sums: xr.Dataset, often: xr.DataArray, dim: str = "scene") -> xr.Dataset:
-    """Sums over scenes, each as often as it was drawn, as if they were one scene.
-
-    Parameters
-    ----------
-    sums : with the dimension `dim`; variables without it stay as they are.
-    often : (resample, `dim`)
-    """
+    """Sums over `dim`, each as often (resample, `dim`) as it was drawn, as if they were one; the rest stays."""
     drawn = {
         # (resample, scene) x (scene, ...) -> (scene of one, resample, ...)
         name: xr.dot(often, values, dim=dim).expand_dims(dim) if dim in values.dims else values
@@ -187,36 +174,21 @@ class Estimate:
     @property
     def sign(self) -> int:
         """+1 or -1 where the whole interval lies on one side of zero, else 0."""
-        if self.low > 0:
-            return 1
-        return -1 if self.high < 0 else 0
+        return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
-        if np.isnan(self.low):
-            return f"{self.mean:.3g}"
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        bounds = "" if np.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.mean:.3g}{bounds}"
 
 
 def mean_over_seeds(values: ArrayLike) -> Estimate:
-    """Mean of independent values with Student's interval; values that are not finite are left out.
-
-    Raises
-    ------
-    ValueError
-        If no value is finite.
-    """
+    """Mean of independent values, those that are finite, with Student's interval; ValueError if there is none."""
     finite = _finite(values)
     return _student([finite], float(finite.mean()), lambda: stats.ttest_1samp(finite, 0.0))
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Difference of two means, `first` minus `second`, with Welch's interval (unequal variances).
-
-    Raises
-    ------
-    ValueError
-        If either has no finite value.
-    """
+    """Difference of two means, `first` minus `second`, with Welch's interval; values are as in `mean_over_seeds`."""
     a, b = _finite(first), _finite(second)
     return _student([a, b], float(a.mean() - b.mean()), lambda: stats.ttest_ind(a, b, equal_var=False))
 
@@ -227,13 +199,13 @@ def _student(samples: Sequence[NDArray[np.float64]], mean: float, test: Callable
         return Estimate(mean, np.nan, np.nan, count)
     if all(np.ptp(values) == 0 for values in samples):  # scipy has no interval for values that agree exactly
         return Estimate(mean, mean, mean, count)
-    interval = test().confidence_interval(CONFIDENCE)
-    return Estimate(mean, float(interval.low), float(interval.high), count)
+    bounds = test().confidence_interval(0.95)
+    return Estimate(mean, float(bounds.low), float(bounds.high), count)
 
 
 def _finite(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values, dtype=float).ravel()
-    finite = array[np.isfinite(array)]
+    finite = np.asarray(array[np.isfinite(array)])
     if not finite.size:
         raise ValueError(f"no finite value among {array.size}: nothing to average")
-    return np.asarray(finite)
+    return finite

@@ -1,9 +1,8 @@
 """How far a layer looks: the theoretical receptive field beside the effective one.
 
 The authors measure the effective field as the circle that holds the gradients above 25 % of the maximum (first author's
-public code of December 2023). Here the gradient is that of the sum over the layer's
-channels at one cell, its size at an input pixel is its Euclidean length over the input's channels, and the circle is
-centred on the cell.
+public code of December 2023). Here the gradient is that of the sum over the layer's channels at one cell, its size at
+an input pixel is its Euclidean length over the input's channels, and the circle is centred on the cell.
 """
 
 from collections.abc import Sequence
@@ -11,16 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hsiutils.analysis.activations import LabelledScenes, Scene, cell_centre, each_scene, layer_level
+from hsiutils.analysis.activations import LabelledScenes, cell_centre, each_scene, layer_level
 from hsiutils.attribution.hooks import activations, frozen
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, UNetConfig, receptive_field
-
-THRESHOLD = 0.25
-"""Share of the largest gradient above which an input pixel counts."""
 
 
 def field_layers(config: UNetConfig) -> list[str]:
@@ -39,7 +34,7 @@ def effective_fields(
     pixels: int = 4,
     after: bool = False,
     names: Sequence[str] | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float = 0.25,
 ) -> pd.DataFrame:
     """Effective receptive fields at labelled pixels drawn at random.
 
@@ -50,7 +45,8 @@ def effective_fields(
     pixels : drawn from each scene, without repeating.
     after : after batch normalisation and ReLU; else what Keras calls the layer's output.
     names : one a scene; None numbers them.
-    threshold : share of the largest gradient.
+    threshold : share of the largest gradient above which an input pixel counts.
+
 
     Returns
     -------
@@ -61,10 +57,8 @@ def effective_fields(
 
     Raises
     ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If a scene has fewer labelled pixels than are to be drawn.
+    KeyError, ValueError
+        If there is no such layer; if a scene has fewer labelled pixels than are to be drawn.
     """
     if not 0 < threshold < 1 or pixels < 1:
         raise ValueError(f"threshold must lie in 0..1 and pixels be 1 or more, got {threshold} and {pixels}")
@@ -76,46 +70,27 @@ def effective_fields(
         labelled = np.argwhere(scene.truth != VOID)
         if len(labelled) < pixels:
             raise ValueError(f"scene {scene.name} has {len(labelled)} labelled pixels, {pixels} are to be drawn")
-        positions = [(int(row), int(column)) for row, column in rng.choice(labelled, pixels, replace=False)]
-        for position, fields in _scene_fields(model, scene, chosen, positions, after):
-            known = {"scene": scene.name, "class": classes[int(scene.truth[position])]}
-            place = dict(zip(("row", "column"), position, strict=True))
-            rows += [
-                {"layer": name, **known, **place, **_circle(size, centre, threshold)}
-                for name, (size, centre) in fields.items()
-            ]
+        image = scene.image[None].to(next(model.parameters()).device, copy=True).requires_grad_()
+        with frozen(model), torch.enable_grad(), activations(model, chosen, after) as seen:
+            model(image)
+        for row, column in rng.choice(labelled, pixels, replace=False).tolist():
+            place = {"class": classes[int(scene.truth[row, column])], "row": row, "column": column}
+            for layer in chosen:
+                field = _field(seen[layer], layer_level(model.config, layer), image, (row, column), threshold)
+                rows.append({"layer": layer, "scene": scene.name, **place, **field})
     table = pd.DataFrame(rows)
     return table.assign(theoretical=table["layer"].map(receptive_field(model.config)))
 
 
-Position = tuple[int, int]
-Field = tuple[NDArray[np.float64], tuple[float, float]]
-"""Length of the gradient (h, w), and the (row, column) of the cell's centre in pixels."""
-
-
-def _scene_fields(
-    model: UNet, scene: Scene, layers: Sequence[str], positions: Sequence[Position], after: bool
-) -> list[tuple[Position, dict[str, Field]]]:
-    """One forward pass, then one backward pass a layer and pixel."""
-    image = scene.image[None].to(next(model.parameters()).device, copy=True).requires_grad_()
-    with frozen(model), torch.enable_grad(), activations(model, layers, after) as seen:
-        model(image)
-    return [(spot, {name: _field(model, seen[name], name, image, spot) for name in layers}) for spot in positions]
-
-
-def _field(model: UNet, activation: Tensor, layer: str, image: Tensor, position: Position) -> Field:
-    level = layer_level(model.config, layer)
-    row, column = (index >> level for index in position)
+def _field(activation: Tensor, level: int, image: Tensor, place: tuple[int, int], threshold: float) -> dict[str, float]:
+    """Diameters of the field of the cell (of channels, h', w') that an image pixel lies in: one backward pass."""
+    row, column = (index >> level for index in place)
     (gradient,) = torch.autograd.grad(activation[0, :, row, column].sum(), image, retain_graph=True)
     size = gradient[0].norm(dim=0).cpu().double().numpy()  # (1, channels, h, w) -> (h, w)
-    return size, (float(cell_centre(row, level)), float(cell_centre(column, level)))
-
-
-def _circle(size: NDArray[np.float64], centre: tuple[float, float], threshold: float) -> dict[str, float]:
     if not size.max() > 0:
         return {"diameter": np.nan, "area_diameter": np.nan}
     held = np.argwhere(size >= threshold * size.max())
-    reach = np.hypot(*(held - np.asarray(centre)).T).max()
+    reach = np.hypot(*(held - cell_centre((row, column), level)).T).max()
     # A pixel is one pixel wide: a field of one pixel has the diameter 1.
     return {"diameter": float(2 * reach + 1), "area_diameter": float(2 * np.sqrt(len(held) / np.pi))}
 

@@ -6,20 +6,17 @@ take `hsiutils.analysis.correlation.moments` of sources named by `source_name`.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsiutils.analysis.correlation import Correlated
 from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds
 
 RESAMPLES = 200
-CHANCE = 0.95
-"""Quantile of the matches with another scene's maps above which a channel counts as present in a network."""
 _TRAINED = ["another seed", "another input"]
 
 
@@ -29,12 +26,7 @@ def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
 
 
 def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
-    """How alike networks are, pair by pair, with the nulls beside.
-
-    Parameters
-    ----------
-    sums : of `moments`, with sources named by `source_name`, or their correlations.
-    variants, seeds : the networks.
+    """How alike networks are, pair by pair, with the nulls beside, of `moments` or their correlations.
 
     Returns
     -------
@@ -49,8 +41,7 @@ def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequ
         first, second = source_name(a, one), source_name(b, other, shuffle)
         if second in correlated.sources:
             pair = " and ".join(sorted((a, b), key=list(variants).index))
-            # The lower seed first: which of the two networks comes first means nothing.
-            low, high = sorted((one, other))
+            low, high = sorted((one, other))  # which of the two networks comes first means nothing
             names = {"pair": pair, "kind": kind, "seed": low, "other_seed": high}
             rows.append({**names, **correlated.alike(first, second)})
     return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
@@ -58,18 +49,16 @@ def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequ
 
 def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, tuple[str, int], tuple[str, int], str]]:
     """Kind, two networks (variant, seed), and how the second is shuffled."""
-    networks = [(name, seed) for name in variants for seed in seeds]
     trained = [
         ("another seed" if one[0] == other[0] else "another input", one, other, "none")
-        for one, other in combinations(networks, 2)
+        for one, other in combinations(product(variants, seeds), 2)
         if one[1] != other[1]
     ]
     # The shuffled ones are first networks; against last ones, so that as among the trained the seeds differ.
     nulls = [
         (kind, (one, seeds[-1]), (other, seeds[0]), shuffle)
         for kind, shuffle in (("another scene", "other scene"), ("moved", "moved"))
-        for one in variants
-        for other in variants
+        for one, other in product(variants, repeat=2)
         if one != other or len(seeds) > 1
     ]
     return trained + nulls
@@ -79,12 +68,8 @@ def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
     """Matched correlation of two trainings on one input, less that of two inputs: what an input does to the likeness.
 
     At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
-    have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval is of the
-    jackknife over seeds: there is none with two.
-
-    Parameters
-    ----------
-    pairs : of `likeness`.
+    (of `likeness`) have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval
+    is of the jackknife over seeds: there is none with two.
 
     Raises
     ------
@@ -110,16 +95,9 @@ def _gaps(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int], seed: int) -> Estimate:
-    """The figure of `beyond_seeds` with its 95 % bootstrap interval over scenes.
-
-    Raises
-    ------
-    ValueError
-        If there are not two seeds and two variants.
-    """
+    """The figure of `beyond_seeds`, which may raise its ValueError, with its 95 % bootstrap interval over scenes."""
     gap = _over_scenes(sums, lambda drawn: [_gaps(likeness(drawn, variants, seeds))["gap"].mean()], seed)
-    value, low, high = (float(gap[name].item()) for name in ("value", "low", "high"))
-    return Estimate(value, low, high, sums.sizes["scene"])
+    return Estimate(*(float(bound.item()) for bound in gap.values()), sums.sizes["scene"])
 
 
 def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], seed: int = 0) -> pd.DataFrame:
@@ -127,8 +105,7 @@ def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], 
 
     Parameters
     ----------
-    pairs : of `likeness`.
-    sums, seeds : that they were made of.
+    pairs : of `likeness`, from these sums and seeds.
     seed : of the resampling.
 
     Returns
@@ -140,9 +117,8 @@ def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], 
     columns = {"trained": pairs["matched"].where(trained)}
     columns |= {kind: pairs["matched"].where(pairs["kind"] == kind) for kind in ("another scene", "moved")}
     columns |= {name: pairs[name].where(trained) for name in ("random_pairing", "cka")}
-    table = pd.DataFrame(columns).groupby(pairs["pair"], sort=False).mean()
-    spread = pairs["matched"].where(trained).groupby(pairs["pair"], sort=False)
-    table = table.assign(least=spread.min(), most=spread.max())
+    grouped = pd.DataFrame(columns).groupby(pairs["pair"], sort=False)
+    table = grouped.mean().assign(least=grouped["trained"].min(), most=grouped["trained"].max())
     if table.empty:
         return table.assign(low=np.nan, high=np.nan)
     variants = list(dict.fromkeys(name for pair in table.index for name in pair.split(" and ")))
@@ -162,14 +138,12 @@ def features(
     """What becomes of the channels of each input: preserved, only with more channels, or seed noise.
 
     A channel counts as present in an input if its matched correlation, mean over that input's networks of other seeds,
-    is above what chance gives: the quantile `CHANCE` of all matches with the maps of another scene, which share
-    nothing but the layout. A channel is *preserved* if it is present in an input with fewer channels (other than
-    its own); it comes *only with its own input* if it is present in other trainings on that and in none of those; else
-    it is *seed noise*.
+    is above what chance gives: the 95 % quantile of all matches with the maps of another scene, which share nothing but
+    the layout. A channel is *preserved* if it is present in an input with fewer channels (other than its own); it comes
+    *only with its own input* if it is present in other trainings on that and in none of those; else it is *seed noise*.
 
     Parameters
     ----------
-    sums, variants, seeds : as in `likeness`.
     fewer : the inputs with few channels.
     seed : of the resampling.
 
@@ -191,7 +165,7 @@ def features(
         return [_sorted_channels(drawn, name, seeds, fewer, bound) for name in variants]
 
     bounds = _over_scenes(sums, shares, seed)
-    values, low, high = (bounds[name].values for name in ("value", "low", "high"))
+    values, low, high = (bound.values for bound in bounds.values())
     columns = {"channels": values[:, 0].astype(int), "chance": _chance(Correlated.of(sums), variants, seeds)}
     for index, kind in enumerate(("preserved", "own", "noise"), start=1):
         columns |= {kind: values[:, index], f"{kind}_low": low[:, index], f"{kind}_high": high[:, index]}
@@ -201,14 +175,12 @@ def features(
 def _chance(correlated: Correlated, variants: Sequence[str], seeds: Sequence[int]) -> float:
     """The matched correlation that a channel rarely has with maps of another scene."""
     nulls = [
-        correlated.matches(source_name(name, s), source_name(other, seeds[0], "other scene"))
-        for name in variants
-        for s in seeds[1:]
-        for other in variants
+        correlated.matches(source_name(name, seed), source_name(other, seeds[0], "other scene"))
+        for name, seed, other in product(variants, seeds[1:], variants)
     ]
     known = np.concatenate(nulls)
     known = known[np.isfinite(known)]
-    return float(np.quantile(known, CHANCE)) if known.size else np.nan
+    return float(np.quantile(known, 0.95)) if known.size else np.nan
 
 
 def _sorted_channels(
@@ -219,20 +191,16 @@ def _sorted_channels(
     for seed in seeds:
         units = correlated.units(source_name(name, seed))
         others = [other for other in seeds if other != seed]
-        present = {
-            variant: _mean_match(correlated, source_name(name, seed), variant, others) > bound
-            for variant in {name, *fewer}
-        }
-        elsewhere = np.any([np.zeros(len(units)), *(present[key] for key in present if key != name)], axis=0)
-        alive, own = np.isfinite(correlated.correlation[units, units]), present[name]
+        present = {}
+        for variant in {name, *fewer}:
+            matches = [correlated.matches(source_name(name, seed), source_name(variant, s)) for s in others]
+            present[variant] = np.mean(matches, axis=0) > bound  # (seed, channel) -> (channel,)
+        own = present.pop(name)
+        elsewhere = np.any([np.zeros(len(units)), *present.values()], axis=0)
+        alive = np.isfinite(correlated.correlation[units, units])
         kinds.append(np.stack([alive, alive & elsewhere, alive & own & ~elsewhere, alive & ~own & ~elsewhere]))
     count, *parts = np.concatenate(kinds, axis=1).sum(axis=1).astype(float)  # (kind, channel of every seed) -> (kind,)
     return (float(count), *(float(part / count) if count else np.nan for part in parts))
-
-
-def _mean_match(correlated: Correlated, source: str, variant: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-    """Matched correlation of each channel of a source in the networks of a variant, mean over their seeds."""
-    return np.asarray(np.mean([correlated.matches(source, source_name(variant, seed)) for seed in seeds], axis=0))
 
 
 def _over_scenes(sums: xr.Dataset, statistic: Callable[[Correlated], Any], seed: int) -> xr.Dataset:
@@ -241,8 +209,6 @@ def _over_scenes(sums: xr.Dataset, statistic: Callable[[Correlated], Any], seed:
     def each(drawn: xr.Dataset) -> xr.DataArray:
         if "resample" not in drawn.dims:
             return xr.DataArray(statistic(Correlated.of(drawn)))
-        count = drawn.sizes["resample"]
-        rows = [xr.DataArray(statistic(Correlated.of(drawn.isel(resample=n)))) for n in range(count)]
-        return xr.concat(rows, "resample")
+        return xr.concat([each(drawn.isel(resample=n)) for n in range(drawn.sizes["resample"])], "resample")
 
     return interval(sums, each, seed=seed, resamples=RESAMPLES, method="percentile", pools=True)

@@ -45,11 +45,11 @@ def survey(
     For each network, by kind, with the dimension scene first:
 
     - head: `hsiutils.analysis.activations.region_sums` over the true classes of what the head reads, with the head's
-      weight and bias, and gap (scene), the largest |logit - (contributions + bias)| relative to the scene's largest
-      |logit|;
+      weight and bias, and gap (scene), of `head_gap`;
     - edges: `hsiutils.analysis.edges.border_sums` of conv2d_1, the tensor that the finest skip connection carries;
     - skip: `skip_sums`, with gap (scene), the same for halves and biases;
-    - skip_edges: `skip_border_sums`.
+    - skip_edges: `hsiutils.analysis.edges.border_sums` of what the halves add to each class's margin, in logits, at
+      that class's own borders; the channels are "upsampled", "skip" and "margin", the whole of it.
 
     Raises
     ------
@@ -107,15 +107,9 @@ class LastBlock:
         return self.config.transposes[-1], self.config.skips[0], *self.config.blocks[-1]
 
     def split(self, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
-        """Contributions of the halves, and of the biases above the cut, to every logit.
+        """Contributions of `PARTS` to every logit, which is their sum: (part, class, h, w).
 
-        Parameters
-        ----------
-        seen : layer -> (1, channels, h, w), of the padded size.
-
-        Returns
-        -------
-        (part, class, h, w), parts as in `PARTS`; their sum is the logit.
+        Of the activations of `needs`, (1, channels, h, w) of the padded size.
         """
         up, skip, first, second = (seen[name] for name in self.needs)
         conv1, conv2 = self.block.conv1, self.block.conv2
@@ -148,18 +142,17 @@ class _Network:
 
     def look(self, scene: Scene, probes: Mapping[str, Probe]) -> dict[str, xr.Dataset]:
         """Every sum of one scene."""
-        config, device = self.model.config, next(self.model.parameters()).device
-        layers = {config.last, config.skips[0], *self.block.needs}
+        read, finest = self.model.config.last, self.model.config.skips[0]
+        layers, device = {read, finest, *self.block.needs}, next(self.model.parameters()).device
         with frozen(self.model), full_precision(), torch.no_grad(), activations(self.model, layers) as seen:
             logits = self.model(scene.image[None].to(device))[0].cpu().numpy()
         rows, columns = scene.truth.shape
         # (1, channel, h', w') of the padded size -> (channel, h, w)
-        last, first = (seen[name][0, :, :rows, :columns].cpu().numpy() for name in (config.last, config.skips[0]))
+        last, first = (seen[name][0, :, :rows, :columns].cpu().numpy() for name in (read, finest))
         parts = self.block.split(seen)[..., :rows, :columns]
         margins = to_margins(parts)
-        head_sums = region_sums(last, scene.truth, self.classes)
         return {
-            "head": head_sums.assign(gap=head_gap(self.head, last, logits)),
+            "head": region_sums(last, scene.truth, self.classes).assign(gap=head_gap(self.head, last, logits)),
             "edges": border_sums(first, probes),
             "skip": skip_sums(margins, scene.truth, self.classes).assign(gap=_gap(parts, logits)),
             "skip_edges": skip_border_sums(margins, probes),
@@ -178,7 +171,6 @@ def head_gap(head: xr.Dataset, maps: NDArray[np.float32], logits: NDArray[np.flo
 
     Parameters
     ----------
-    head : of `head_table`.
     maps : (channel, h, w) activations that the head reads.
     logits : (class, h, w)
     """
@@ -203,46 +195,22 @@ def to_margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def skip_sums(parts: NDArray[np.float32], truth: Labels, regions: Sequence[str]) -> xr.Dataset:
-    """Sums of the halves' contributions to the margins over each true class of a scene.
+    """Sums of contributions to the margins (part, class, h, w) over each true class of a scene (h, w).
 
-    Parameters
-    ----------
-    parts : (part, class, h, w) of `to_margins`.
-    truth : (h, w) class indices with `hsiutils.data.classes.VOID`.
-    regions : names of the classes.
-
-    Returns
-    -------
-    Dataset of pixels (region), total and size (region, class, part): sums of contributions and of their absolute
-    values.
+    Dataset of pixels (region), total and size (region, class, part), the latter of absolute values.
     """
     flat = parts.reshape(-1, *truth.shape)  # (part, class, h, w) -> (part x class, h, w)
     total, size = (region_sums(maps, truth, regions) for maps in (flat, np.abs(flat)))
-    dims, shape = ("region", "part", "class"), (len(regions), len(PARTS), -1)
-    return (
-        xr.Dataset(
-            # (region, part x class) -> (region, part, class)
-            {key: (dims, sums["total"].values.reshape(shape)) for key, sums in (("total", total), ("size", size))},
-            coords={"region": list(regions), "part": list(PARTS), "class": list(regions)},
-        )
-        .assign(pixels=total["pixels"])
-        .transpose("region", "class", "part")
-    )
+    coords = {"region": list(regions), "part": list(PARTS), "class": list(regions)}
+    shape = len(regions), len(PARTS), -1  # (region, part x class) -> (region, part, class)
+    data = {
+        key: (tuple(coords), sums["total"].values.reshape(shape)) for key, sums in (("total", total), ("size", size))
+    }
+    return xr.Dataset(data, coords).assign(pixels=total["pixels"]).transpose("region", "class", "part")
 
 
 def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) -> xr.Dataset:
-    """Edge statistics of what each half adds to a class's margin, at that class's own borders in one scene.
-
-    Parameters
-    ----------
-    parts : (part, class, h, w) of `to_margins`.
-    probes : of the scene's labels, by class, in the order of the classes.
-
-    Returns
-    -------
-    As `hsiutils.analysis.edges.border_sums`, for `edge_profiles` and (of one channel at a time) `edge_measures`. The
-    channels are "upsampled", "skip" and "margin", the whole of it. Sums are in logits, so that the halves compare.
-    """
+    """`border_sums` of contributions to each class's margin (part, class, h, w), at that class's own borders."""
     maps = np.concatenate([parts[:2], parts.sum(axis=0, keepdims=True)])  # (channel, class, h, w)
     own = [
         border_sums(maps[:, index], {name: probe}).assign_coords(channel=["upsampled", "skip", "margin"])
@@ -252,11 +220,7 @@ def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) ->
 
 
 def skip_share(sums: xr.Dataset) -> xr.Dataset:
-    """How much of the margins the skip half brings, pooled over scenes.
-
-    Parameters
-    ----------
-    sums : of `skip_sums` along scene; further dimensions are carried through.
+    """How much of the margins the skip half brings, by `skip_sums` along scene; further dimensions are carried through.
 
     Returns
     -------
@@ -264,7 +228,6 @@ def skip_share(sums: xr.Dataset) -> xr.Dataset:
     of the summed absolute contributions of the two halves, 0..1.
     """
     pooled = sums.sum("scene")
-    size = pooled["size"]
-    halves = size.sel(part=["upsampled", "skip"]).sum("part")
-    share = size.sel(part="skip", drop=True) / halves.where(halves > 0)
+    halves = pooled["size"].sel(part=["upsampled", "skip"]).sum("part")
+    share = pooled["size"].sel(part="skip", drop=True) / halves.where(halves > 0)
     return xr.Dataset({"mean": pooled["total"] / pooled["pixels"].where(pooled["pixels"] > 0), "share": share})
