@@ -220,7 +220,7 @@ def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) ->
 
 
 def skip_share(sums: xr.Dataset) -> xr.Dataset:
-    """How much of the margins the skip half brings, by `skip_sums` along scene; further dimensions are carried through.
+    """How much of the margins the skip half brings, of `skip_sums` along scene; further dimensions are carried through.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """What a network's channels show: maps to page through, values with both their spreads, receptive fields."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -19,12 +19,9 @@ PAGE_PIXELS = 4_000_000
 
 
 def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """One channel's weights as a picture: a bar a class, red and to the right for it, blue and to the left against.
+    """One channel's weights (class,) as a picture (rows, columns, 3): a bar a class, relative to the largest of them.
 
-    Parameters
-    ----------
-    weights : (class,), the longest bar is the largest of them.
-    shape : (rows, columns) of the picture.
+    Red and to the right for the class, blue and to the left against it.
     """
     rows, columns = shape
     sheet = np.zeros((rows, columns))
@@ -56,8 +53,7 @@ def contribution_pages(
     channels : rank -> channel.
     notes : channel -> second line of its title.
     """
-    shape = next(iter(scenes.values())).shape[:2]
-    step = thinning(4 * len(scenes) * len(channels), (shape[0], shape[1]))
+    step = thinning(4 * len(scenes) * len(channels), next(iter(scenes.values())).shape)
     frames = {}
     for name, parts in contributions.items():
         own = parts.sel({"class": class_name}).isel(y=slice(None, None, step), x=slice(None, None, step))
@@ -72,16 +68,15 @@ def contribution_pages(
                 f"contribution, ±{limit:.2g}": signed(contribution, limit),
             }
             title = f"channel {channel}, contribution to {class_name}\n{notes[channel]}"
-            frames[name, rank] = montage(pictures, title=title) * _weight_labels(bars, activation.shape)
+            frames[name, rank] = montage(pictures, title=title) * _weight_labels(bars, *activation.shape)
     return pages(frames, "scene", "rank")
 
 
-def _weight_labels(weights: xr.DataArray, shape: tuple[int, int]) -> hv.Labels:
+def _weight_labels(weights: xr.DataArray, rows: int, columns: int) -> hv.Labels:
     """Names and numbers on the bars, on the third tile of a montage in two columns."""
-    rows = shape[0]
     height = rows / len(weights)
     texts = [
-        (shape[1] * 0.98, rows - height * (index + 0.5), f"{name} {float(value):+.2f}")
+        (columns * 0.98, rows - height * (index + 0.5), f"{name} {float(value):+.2f}")
         for index, (name, value) in enumerate(zip(weights["class"].values, weights.values, strict=True))
     ]
     return hv.Labels(texts).opts(text_align="right", text_baseline="middle", text_font_size="8pt", text_color="black")
@@ -95,47 +90,31 @@ def layer_pages(maps: Mapping[str, xr.Dataset]) -> hv.HoloMap:
     maps : scene -> before and after, (channel, y, x). Cells of coarse layers are drawn as squares of several pixels.
     """
     count, *shape = next(iter(maps.values()))["after"].shape
-    step = thinning(2 * len(maps) * count, (shape[0], shape[1]))
+    step = thinning(2 * len(maps) * count, shape)
     frames = {}
     for name, both in maps.items():
         shown = both.isel(y=slice(None, None, step), x=slice(None, None, step))
         for channel in map(int, both["channel"].values):
             own = shown.sel(channel=channel)
-            pictures = {
-                "before normalisation and ReLU": _enlarged(signed(own["before"].values)),
-                "after": _enlarged(colourise(own["after"].values)),
-            }
-            frames[name, channel] = montage(pictures, title=f"channel {channel}")
+            pictures = {"before normalisation and ReLU": signed(own["before"]), "after": colourise(own["after"])}
+            times = -(-LEAST_ROWS // own.sizes["y"])
+            large = {key: picture.repeat(times, axis=0).repeat(times, axis=1) for key, picture in pictures.items()}
+            frames[name, channel] = montage(large, title=f"channel {channel}")
     return pages(frames, "scene", "channel")
 
 
-def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    times = -(-LEAST_ROWS // len(picture))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def thinning(pictures: int, shape: tuple[int, int]) -> int:
+def thinning(pictures: int, shape: Sequence[int]) -> int:
     """Step between the pixels shown, so that so many pictures (rows, columns) stay within `PAGE_PIXELS`."""
     return max(1, int(np.ceil(np.sqrt(pictures * shape[0] * shape[1] / PAGE_PIXELS))))
 
 
 def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **options: Any) -> hv.Violin:
-    """Draw the distribution of values in each category, with its box inside; rows without a value are left out.
-
-    Parameters
-    ----------
-    table : long table with a row per value.
-    x, y : its columns: category and value.
-    """
+    """Draw the distribution of a long table's values `y` in each category `x`; rows without a value are left out."""
     known = table.dropna(subset=[y])
     chart = hv.Violin(known, hv.Dimension(x, label=xlabel), hv.Dimension(y, label=ylabel))
+    # No violin beyond the values that there are.
     return chart.opts(
-        violin_fill_color=colour(5),
-        violin_line_color=colour(0),
-        box_color=colour(7),
-        cut=0,  # no violin beyond the values that there are
-        **CHART,
-        **options,
+        violin_fill_color=colour(5), violin_line_color=colour(0), box_color=colour(7), cut=0, **CHART, **options
     )
 
 
@@ -162,13 +141,5 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
         marks.opts(color=colour(0), marker="diamond", size=12),
         hv.Scatter((seeds[0] + 0.15, seeds[1]), x, y, label="one seed").opts(color=colour(1), size=9, alpha=0.8),
     ][: 3 if several else 2]
-    return hv.Overlay(parts).opts(
-        hv.opts.Overlay(
-            legend_position="bottom",
-            legend_cols=3,
-            xticks=list(enumerate(names)),
-            xlim=(-0.5, len(names) - 0.5),
-            **CHART,
-            **options,
-        )
-    )
+    ticks = {"xticks": list(enumerate(names)), "xlim": (-0.5, len(names) - 0.5)}
+    return hv.Overlay(parts).opts(hv.opts.Overlay(legend_position="bottom", legend_cols=3, **ticks, **CHART, **options))

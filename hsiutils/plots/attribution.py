@@ -20,12 +20,9 @@ _X = "wavelength (nm)"
 
 
 def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
-    """Page through methods: the signed residual in units of the class's logit, a tile a class; large maps are thinned.
+    """Page through methods: residuals (method, class, y, x) in units of the class's logit, a tile a class.
 
-    Parameters
-    ----------
-    shares : (method, class, y, x) residuals in units of the class's logit.
-    scene : (y, x, 3) picture, the first tile.
+    The first tile is the picture of the scene (y, x, 3). Large maps are thinned.
     """
     step = -(-len(scene) // _RESIDUAL_ROWS)
     small = downscale_local_mean(scene, (step, step, 1)).astype(np.uint8)  # type: ignore[no-untyped-call]
@@ -37,12 +34,7 @@ def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
 
 
 def cascade(survived: xr.DataArray) -> Any:
-    """Draw how much of each method's map is left the further down the layers are redrawn.
-
-    Parameters
-    ----------
-    survived : (method, layer) rank correlation, layer from the head down.
-    """
+    """Draw the rank correlation (method, layer) that maps keep the further down from the head layers are redrawn."""
     # A parameter of `sel` is called method, too.
     steps = range(survived.sizes["layer"])
     curves = {str(name): (steps, survived.sel({"method": name})) for name in survived["method"].values}
@@ -60,13 +52,12 @@ def cascade(survived: xr.DataArray) -> Any:
 def methods_table(board: xr.Dataset) -> pd.DataFrame:
     """A leaderboard as a table: one row a method, by rising residual."""
     heads = {
-        "residual": "residual",
         "sanity": "redrawn",
         "class_sensitivity": "classes",
         "faithfulness": "in - out",
         "band_faithfulness": "bands",
     }
-    frame = board[list(heads)].to_dataframe().rename(columns=heads).reset_index()
+    frame = board[["residual", *heads, "seconds"]].to_dataframe().rename(columns=heads).reset_index()
     return frame.sort_values("residual", ignore_index=True)
 
 
@@ -89,11 +80,7 @@ def contribution_spectra(
 def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: int = 1) -> hv.HoloMap:
     """Page up the spectrum through maps (band, y, x), one picture a name, each with one scale for all its bands.
 
-    Parameters
-    ----------
-    maps : name -> (band, y, x).
-    wavelengths : of the bands in nm, in the order of the bands.
-    step : between the bands that are shown, in ascending order.
+    Every `step`-th band is shown; wavelengths are in nm, in the order of the bands.
     """
     centres = np.asarray(wavelengths)
     limits = {name: float(np.nanpercentile(abs(values.values), 99.5)) or 1.0 for name, values in maps.items()}
@@ -118,11 +105,7 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         data = (across, mean.values)
         parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
+    # The zero line comes first and has no names for the axes.
     return hv.Overlay(parts).opts(
-        title=name,
-        xlabel=_X,  # the zero line comes first and has no names for the axes
-        ylabel=ylabel,
-        legend_position="bottom",
-        legend_cols=2,
-        **CHART,
+        title=name, xlabel=_X, ylabel=ylabel, legend_position="bottom", legend_cols=2, **CHART
     )

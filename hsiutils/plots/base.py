@@ -16,7 +16,6 @@ DIVERGING = "RdBu_r"
 HEIGHT = 340
 """Of charts, in screen pixels; their width follows the page."""
 CHART: dict[str, Any] = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
-"""Options of every chart."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +26,15 @@ class Figure:
     alt: str
 
     def _repr_html_(self) -> str:
-        with _without_displays():
+        quiet: AbstractContextManager[object] = nullcontext()
+        if find_spec("IPython") is not None:
+            from IPython.utils.capture import capture_output
+
+            # Drops the empty display that holoviews opens beside each plot of a notebook, for a live server.
+            quiet = capture_output(stdout=False, stderr=False)
+        with quiet:
             data, _ = hv.renderer("bokeh").components(self.element, comm=False)
         return f'<div role="figure" aria-label="{html.escape(self.alt, quote=True)}">{data["text/html"]}</div>'
-
-
-def _without_displays() -> AbstractContextManager[object]:
-    """Drop the empty display that holoviews opens beside each plot of a notebook, for a live server."""
-    if find_spec("IPython") is None:
-        return nullcontext()
-    from IPython.utils.capture import capture_output
-
-    return capture_output(stdout=False, stderr=False)
 
 
 def start() -> None:
@@ -73,9 +69,6 @@ def pages(frames: Mapping[Any, Any], *by: str) -> hv.HoloMap:
     frames : elements by their key; a tuple of keys for several sliders.
     by : name of each slider.
     """
-    keys = [key if isinstance(key, tuple) else (key,) for key in frames]
-    columns = zip(*keys, strict=True)
-    dimensions = [
-        hv.Dimension(name, values=list(dict.fromkeys(column))) for name, column in zip(by, columns, strict=True)
-    ]
+    columns = zip(*(key if isinstance(key, tuple) else (key,) for key in frames), strict=True)
+    dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]
     return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)

@@ -7,7 +7,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, SEQUENTIAL, colour, pages
 
@@ -17,12 +17,7 @@ Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
 
 
 def lines(
-    curves: Mapping[str, Curve] | pd.DataFrame,
-    x: str,
-    y: str,
-    *,
-    markers: bool = False,
-    **options: Any,
+    curves: Mapping[str, Curve] | pd.DataFrame, x: str, y: str, *, markers: bool = False, **options: Any
 ) -> hv.Overlay:
     """Draw named curves.
 
@@ -53,8 +48,7 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     x, y, group : its columns: category, value, and what is told apart by colour.
     ylabel : label of the value axis with its unit.
     """
-    categories = list(dict.fromkeys(table[x]))
-    groups = list(dict.fromkeys(table[group]))
+    categories, groups = (list(dict.fromkeys(table[name])) for name in (x, group))
     width = 0.8 / len(groups)
     parts = []
     for index, name in enumerate(groups):
@@ -62,9 +56,8 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
         place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
         points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
         parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
-    ticks = list(enumerate(map(str, categories)))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
-    return chart.opts(xticks=ticks, xlim=(-0.5, len(categories) - 0.5))
+    return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
 
 
 def matrix(
@@ -109,8 +102,9 @@ def matrix(
     )
     if digits is None:
         return hv.Overlay([heat])
-    written = pd.DataFrame(_written(cells, digits, diverging), columns=[column_label, row_label, "text", "tone"])
-    return heat * hv.Labels(written, [column_label, row_label], ["text", "tone"]).opts(
+    written = [(c, r, "" if np.isnan(value) else f"{value:.{digits}f}") for c, r, value in cells]
+    table = pd.DataFrame(written, columns=[column_label, row_label, "text"]).assign(tone=_tones(grid, diverging))
+    return heat * hv.Labels(table, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
     )
 
@@ -120,18 +114,12 @@ def matrices(values: xr.DataArray, by: str, **options: Any) -> hv.HoloMap:
     return pages({str(key): matrix(values.sel({by: key}), **options) for key in values[by].values}, by)
 
 
-def _written(
-    cells: Sequence[tuple[str, str, float]], digits: int, diverging: bool
-) -> list[tuple[str, str, str, float]]:
-    """Numbers as text, with a tone that stays readable on the cell's colour: 1 on light cells, 0 on dark ones."""
-    values = np.array([value for *_, value in cells])
-    low, high = np.nanmin(values), np.nanmax(values)
+def _tones(grid: NDArray[np.float64], diverging: bool) -> NDArray[np.float64]:
+    """A tone that stays readable on the colour of each cell, row by row: 1 on light cells, 0 on dark ones."""
+    values, low, high = grid.ravel(), np.nanmin(grid), np.nanmax(grid)
     if diverging:  # pale in the middle, dark at both ends
-        light = np.abs(values) < 0.6 * max(abs(low), abs(high), 1e-12)
-    else:
-        light = (values - low) / ((high - low) or 1.0) > 0.55
-    texts = ["" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
-    return [(c, r, text, float(tone)) for (c, r, _), text, tone in zip(cells, texts, light, strict=True)]
+        return np.asarray(np.abs(values) < 0.6 * max(abs(low), abs(high), 1e-12), dtype=float)
+    return np.asarray((values - low) / ((high - low) or 1.0) > 0.55, dtype=float)
 
 
 def _legend(count: int) -> dict[str, Any]:

@@ -35,16 +35,10 @@ def contact_sheet(
 
     Parameters
     ----------
-    data : the data set.
     path : PNG file to write, at once or not at all.
     names : of the scenes; all by default.
     columns : scenes in a row.
     width : of one picture, pixels.
-    progress : show a bar.
-
-    Returns
-    -------
-    The path.
 
     Raises
     ------
@@ -93,8 +87,7 @@ def _sheet(cells: list[Image.Image], columns: int, classes: Classes) -> Image.Im
     whole = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + legend.height + 2 * _GAP)
     sheet = Image.new("RGB", whole, _PAPER)
     for number, cell in enumerate(cells):
-        row, column = divmod(number, columns)
-        sheet.paste(cell, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
+        sheet.paste(cell, (_GAP + number % columns * (width + _GAP), _GAP + number // columns * (height + _GAP)))
     sheet.paste(legend, (_GAP, whole[1] - legend.height - _GAP))
     return sheet
 

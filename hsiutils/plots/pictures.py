@@ -26,17 +26,9 @@ _GAP = 4
 
 
 def paint(indices: ArrayLike, classes: Classes, palette: Mapping[str, str] = SAFE) -> NDArray[np.uint8]:
-    """Colour a map of class indices; void, and what is no class, is black.
+    """Colour a map of class indices (rows, columns) as RGB (rows, columns, 3); void, and what is no class, is black.
 
-    Parameters
-    ----------
-    indices : (rows, columns) class indices, `hsiutils.data.classes.VOID` for none.
-    classes : of the data set.
-    palette : class name -> "#rrggbb"; a class that is not in it has the data set's own colour.
-
-    Returns
-    -------
-    (rows, columns, 3) RGB.
+    A class that is not in the palette (class name -> "#rrggbb") has the data set's own colour.
     """
     lookup = np.zeros((256, 3), dtype=np.uint8)
     for index, (name, own) in enumerate(zip(classes.names, classes.colours, strict=True)):
@@ -47,13 +39,7 @@ def paint(indices: ArrayLike, classes: Classes, palette: Mapping[str, str] = SAF
 def colourise(
     values: ArrayLike, limits: tuple[float, float] | None = None, cmap: str = SEQUENTIAL
 ) -> NDArray[np.uint8]:
-    """Colour a map of numbers; what is not finite is grey.
-
-    Parameters
-    ----------
-    values : (rows, columns)
-    limits : values of the first and last colour; by default the percentiles `CLIP`.
-    """
+    """Colour a map of numbers (rows, columns) between limits, by default the percentiles `CLIP`; not finite is grey."""
     grid = np.asarray(values, dtype=float)
     finite = np.isfinite(grid)
     low, high = limits or (tuple(np.percentile(grid[finite], CLIP)) if finite.any() else (0.0, 1.0))
@@ -64,12 +50,9 @@ def colourise(
 
 
 def signed(values: ArrayLike, limit: float | None = None) -> NDArray[np.uint8]:
-    """Colour a map of signed numbers about zero: red for, blue against, white nothing.
+    """Colour a map of signed numbers (rows, columns) about zero: red for, blue against, white nothing.
 
-    Parameters
-    ----------
-    values : (rows, columns)
-    limit : value of the last colour, its negative that of the first; by default `clip_limit`.
+    The last colour is that of the limit, by default `clip_limit`, the first that of its negative.
     """
     reach = (clip_limit(values) if limit is None else limit) or 1.0
     return colourise(values, (-reach, reach), DIVERGING)
@@ -89,15 +72,13 @@ def image(rgb: NDArray[np.uint8], title: str = "", labels: Sequence[tuple[float,
     labels : (column, row, text) in pixels from the upper left.
     """
     rows, columns = rgb.shape[:2]
+
+    def keep_proportions(plot: Any, element: Any) -> None:
+        plot.state.sizing_mode, plot.state.aspect_ratio = "scale_width", columns / rows
+
+    bare: dict[str, Any] = {"responsive": True, "min_height": 100, "xaxis": None, "yaxis": None, "toolbar": None}
     picture = hv.RGB(rgb, bounds=(0, 0, columns, rows)).opts(
-        responsive=True,
-        min_height=100,
-        xaxis=None,
-        yaxis=None,
-        toolbar=None,
-        title=title,
-        fontsize={"title": 9},
-        hooks=[_keep_proportions(columns / rows)],
+        title=title, fontsize={"title": 9}, hooks=[keep_proportions], **bare
     )
     texts = hv.Labels([(x, rows - y, text) for x, y, text in labels]).opts(
         text_align="left", text_baseline="top", text_color="white", text_font_size="9pt", background_fill_color="black"
@@ -117,11 +98,3 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
         sheet[top : top + height, left : left + width] = tile
         labels.append((left + 1, top + 1, name))
     return image(sheet, title, labels)
-
-
-def _keep_proportions(ratio: float) -> Any:
-    def hook(plot: Any, element: Any) -> None:
-        plot.state.sizing_mode = "scale_width"
-        plot.state.aspect_ratio = ratio
-
-    return hook

@@ -33,14 +33,7 @@ def scene_panels(data: Source, name: str, detail: bool = True) -> dict[str, NDAr
 def prediction_pages(
     data: Source, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
 ) -> hv.HoloMap:
-    """Page through scenes with their labels and every variant's prediction.
-
-    Parameters
-    ----------
-    data : the scenes.
-    predictions : variant -> scene name -> (rows, columns) class indices.
-    names : of the scenes to show.
-    """
+    """Page through scenes with their labels and predictions: variant -> scene name -> (rows, columns) class indices."""
     frames = {}
     for name in names:
         guesses = {f"predicted, {variant}": paint(maps[name], data.classes) for variant, maps in predictions.items()}

@@ -11,10 +11,6 @@ from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, St
 from pandas.io.formats.style import Styler
 
 _SPACE = "\u00a0"
-_SENTENCE = 40
-"""Characters from which on a cell is read as a sentence, and its column kept wide enough for one."""
-_NAMES = {"holds": "above 0", "the reverse holds": "below 0"}
-"""How a verdict reads where the statement names a difference."""
 
 
 def table(
@@ -44,7 +40,7 @@ def table(
     styler = frame.style.format(dict(formats or {}), na_rep=missing).set_caption(caption)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
     if frame.columns.is_unique and frame.index.is_unique:  # else pandas cannot tell the cells apart
-        long = frame.map(lambda cell: len(str(cell)) >= _SENTENCE).any()
+        long = frame.map(lambda cell: len(str(cell)) >= 40).any()  # a sentence, whose column is kept wide enough
         words = {name: "hsi-words" if long[name] else "" for name in frame.columns}
         styler = styler.set_td_classes(pd.DataFrame(words, index=frame.index))
     return styler if named else styler.hide(axis="index")
@@ -71,7 +67,7 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
                 column.formatter = StringFormatter()
                 texts += map(str, frame[name])
             elif name in places:
-                form = "0." + "0" * places[name]
+                form = f"0.{'0' * places[name]}"
                 column.formatter = NumberFormatter(format=form, nan_format="-", text_align="right")
             else:
                 column.formatter = ScientificFormatter(precision=1, nan_format="-", text_align="right")
@@ -89,27 +85,24 @@ def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
     ----------
     findings : a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
     """
-    rows = []
+    names, rows = {"holds": "above 0", "the reverse holds": "below 0"}, []
     for words, pair in findings.groupby("statement", sort=False):
         row: dict[str, object] = {"statement": words}
         for line in pair.itertuples():
             row["difference"] = f"{line.difference:+.2f}"
             row[line.interval] = between(line.low, line.high, "{:+.2f}")
-            row[f"{line.interval}:"] = _NAMES.get(line.verdict, line.verdict)
+            row[f"{line.interval}:"] = names.get(line.verdict, line.verdict)
         rows.append(row)
     columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})
 
 
 def ranges(figures: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
-    """Figures of every variant in two columns of text.
+    """Figures of every variant in two columns of text, times `scale`, with so many digits behind the point.
 
     Parameters
     ----------
     figures : mean, least, most (over seeds), low, high (over scenes), by variant.
-    label : name of the first column.
-    scale : that the figures are multiplied by.
-    digits : behind the point.
 
     Returns
     -------
@@ -136,8 +129,6 @@ def estimates(frame: pd.DataFrame, value: str, form: str = "{:.2f}", scale: floa
     Parameters
     ----------
     frame : with the columns `value`, and its `_low` and `_high`, or low and high.
-    value : name of the column.
-    form : format of the numbers.
     scale : that they are multiplied by, such as 100 for percent.
     """
     bounds = [f"{value}{end}" if f"{value}{end}" in frame else end[1:] for end in ("_low", "_high")]
@@ -153,12 +144,7 @@ def between(low: float, high: float, form: str = "{:.2f}") -> str:
 
 
 def seed_columns(values: xr.DataArray, mean: str, lowest: str, highest: str) -> dict[str, xr.DataArray]:
-    """Columns of a table by these names: mean over seeds, lowest and highest seed. One network has no spread to show.
-
-    Parameters
-    ----------
-    values : with the dimension seed.
-    """
+    """Columns of a table by these names: mean, lowest and highest over `seed`. One network has no spread to show."""
     columns = {mean: values.mean("seed")}
     if values.sizes["seed"] > 1:
         columns |= {lowest: values.min("seed"), highest: values.max("seed")}
