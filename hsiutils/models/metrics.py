@@ -5,8 +5,7 @@ Dataset. Void pixels (`hsiutils.data.classes.VOID` in the truth) are never count
 nor in the prediction has no IoU: it is NaN, not 0 or 1, and means leave it out.
 """
 
-from collections.abc import Hashable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence, Sized
 from typing import cast
 
 import numpy as np
@@ -45,12 +44,19 @@ def confusion(predicted: ClassMap, truth: ClassMap, classes: Sequence[str], mask
     -------
     int64 (truth, predicted).
     """
-    truth = _counted(predicted, truth, len(classes), mask)
-    matrix = multiclass_confusion_matrix(
-        torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(classes), ignore_index=VOID
-    )
-    names = list(classes)
-    return xr.DataArray(matrix.numpy(), coords={"truth": names, "predicted": names}, dims=("truth", "predicted"))
+    if predicted.shape != truth.shape:
+        raise ValueError(f"prediction {predicted.shape} and truth {truth.shape} differ in shape")
+    if mask is not None and (mask.shape != truth.shape or mask.dtype != bool):
+        raise ValueError(f"mask must be bool {truth.shape}, got {mask.dtype} {mask.shape}")
+    for what, values in (("truth", truth[truth != VOID]), ("prediction", predicted)):
+        if values.size and (values.min() < 0 or values.max() >= len(classes)):
+            raise ValueError(
+                f"{what} has class {values.max()}: expected 0..{len(classes) - 1}, or {VOID} for void in the truth"
+            )
+    counted = torch.from_numpy(np.where(True if mask is None else mask, truth, VOID).astype(np.int64))
+    guess = torch.from_numpy(predicted.astype(np.int64))
+    matrix = multiclass_confusion_matrix(guess, counted, len(classes), ignore_index=VOID)
+    return xr.DataArray(matrix.numpy(), {"truth": list(classes), "predicted": list(classes)})
 
 
 def boundary_distance(shape: tuple[int, int], fraction: float = BOUNDARY_FRACTION) -> int:
@@ -67,33 +73,6 @@ def boundary(mask: Mask, distance: int) -> Mask:
     return np.asarray(mask & ~inside)
 
 
-def boundary_counts(
-    predicted: ClassMap,
-    truth: ClassMap,
-    classes: Sequence[str],
-    distance: int | None = None,
-    mask: Mask | None = None,
-) -> xr.Dataset:
-    """Intersection and union of true and predicted boundaries, per class.
-
-    Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) compares the two sets of mask pixels near their own contour.
-    Label images leave a void strip along most edges; a contour inside it cannot be judged. So void is cut out of the
-    truth and of the prediction alike before the contours are drawn: the strip's rim then is a contour of both.
-
-    Parameters
-    ----------
-    predicted, truth, classes, mask : as in `confusion`; (rows, columns).
-    distance : width of the boundary, pixels; None for `boundary_distance` of the image.
-
-    Returns
-    -------
-    Dataset of boundary_intersection and boundary_union, int64 (class).
-    """
-    counted = _counted(predicted, truth, len(classes), mask) != VOID
-    pairs = _boundaries(predicted, truth, len(classes), distance)
-    return _count_boundaries(pairs, counted, classes)
-
-
 def scene_counts(
     predicted: ClassMap,
     truth: ClassMap,
@@ -103,28 +82,40 @@ def scene_counts(
 ) -> xr.Dataset:
     """All counts of one scene.
 
+    Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) compares the two sets of mask pixels near their own contour.
+    Label images leave a void strip along most edges; a contour inside it cannot be judged. So void is cut out of the
+    truth and of the prediction alike before the contours are drawn: the strip's rim then is a contour of both.
+
     Parameters
     ----------
-    predicted, truth, classes, distance : as in `boundary_counts`.
+    predicted, truth, classes : as in `confusion`; (rows, columns).
     sunlit : share of the sun that reaches each pixel, 0..1 (or True and False); NaN where the question makes no sense:
         in the sky, and under an overcast one. None when nothing is known of the scene.
+    distance : width of the boundary, pixels; None for `boundary_distance` of the image.
 
     Returns
     -------
-    Dataset of confusion (region, truth, predicted), boundary_intersection and boundary_union (region, class); the
-    regions are "all", and with `sunlit` given also "sunlit" and "shadowed".
+    Dataset of confusion (region, truth, predicted), and of the intersection and union of true and predicted boundaries,
+    boundary_intersection and boundary_union (region, class), all int64; the regions are "all", and with `sunlit` given
+    also "sunlit" and "shadowed".
     """
-    pairs = _boundaries(predicted, truth, len(classes), distance)
     regions: dict[str, Mask] = {"all": np.ones(truth.shape, dtype=bool)}
     if sunlit is not None:
         share = np.asarray(sunlit, dtype=float)
         regions |= {"sunlit": share >= 0.5, "shadowed": share < 0.5}  # NaN is neither
-    counts = []
-    for mask in regions.values():
-        counted = _counted(predicted, truth, len(classes), mask) != VOID
-        edges = _count_boundaries(pairs, counted, classes)
-        counts.append(edges.assign(confusion=confusion(predicted, truth, classes, mask)))
-    return xr.concat(counts, dim=xr.Variable("region", list(regions))).assign_coords(region=list(regions))
+    names = xr.Variable("region", list(regions))
+    matrix = xr.concat([confusion(predicted, truth, classes, mask) for mask in regions.values()], dim=names)
+    if truth.ndim != 2:
+        raise ValueError(f"boundaries need one image (rows, columns), got {truth.shape}")
+    width, known = distance or boundary_distance((truth.shape[0], truth.shape[1])), truth != VOID
+    pairs = [
+        (boundary(truth == index, width), boundary((predicted == index) & known, width))
+        for index in range(len(classes))
+    ]
+    both = [[np.sum(true & guess & known & mask) for true, guess in pairs] for mask in regions.values()]
+    either = [[np.sum((true | guess) & known & mask) for true, guess in pairs] for mask in regions.values()]
+    edges = {"boundary_intersection": (("region", "class"), both), "boundary_union": (("region", "class"), either)}
+    return xr.Dataset({**edges, "confusion": matrix}, {"region": list(regions), "class": list(classes)})
 
 
 def iou(confusion: xr.DataArray) -> xr.DataArray:
@@ -134,34 +125,15 @@ def iou(confusion: xr.DataArray) -> xr.DataArray:
     return (correct / union.where(union > 0)).rename("iou")
 
 
-def boundary_iou(counts: xr.Dataset) -> xr.DataArray:
-    """Boundary IoU (..., class) of counts by `boundary_counts` or `scene_counts`, NaN where there is no boundary."""
-    union = counts["boundary_union"]
-    return (counts["boundary_intersection"] / union.where(union > 0)).rename("boundary_iou")
+def weighted_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
+    """Mean of the classes' IoU, weighted by the inverse of their frequencies: (..., truth, predicted) -> (...).
 
-
-def accuracy(confusion: xr.DataArray) -> xr.DataArray:
-    """Share of the pixels that are right: (..., truth, predicted) -> (...)."""
-    correct, true, _ = _marginals(confusion)
-    total = true.sum("class")
-    return (correct.sum("class") / total.where(total > 0)).rename("accuracy")
-
-
-def global_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
-    """Mean of the classes' IoU, weighted by their frequencies: (..., truth, predicted) -> (...).
+    A class of frequency zero weighs nothing, as in `hsiutils.data.classes.inverse_frequency_weights`.
 
     Parameters
     ----------
     confusion : counts.
     frequencies : (class) share of each class; None for that of the counted pixels themselves.
-    """
-    return iou(confusion).weighted(_shares(confusion, frequencies)).mean("class").rename("global_iou")
-
-
-def weighted_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
-    """Mean of the classes' IoU, weighted by the inverse of their frequencies; parameters as in `global_iou`.
-
-    A class of frequency zero weighs nothing, as in `hsiutils.data.classes.inverse_frequency_weights`.
     """
     share = _shares(confusion, frequencies)
     inverse = (1 / share.where(share > 0)).fillna(0.0)
@@ -174,7 +146,7 @@ def scores(counts: xr.Dataset, frequencies: ArrayLike | None = None) -> xr.Datas
     Parameters
     ----------
     counts : of `scene_counts`, or several of them along further dimensions (scene, seed, variant...).
-    frequencies : as in `global_iou`. Give the same to regions or data sets that are to be compared.
+    frequencies : as in `weighted_iou`. Give the same to regions or data sets that are to be compared.
 
     Returns
     -------
@@ -193,16 +165,19 @@ def scores(counts: xr.Dataset, frequencies: ArrayLike | None = None) -> xr.Datas
     (['accuracy', 'boundary_iou', 'global_iou'], ('class',))
     """
     total = counts.sum("scene") if "scene" in counts.dims else counts
-    matrix, per_class, edges = total["confusion"], iou(total["confusion"]), boundary_iou(total)
+    matrix, per_class = total["confusion"], iou(total["confusion"])
+    correct, true, _ = _marginals(matrix)
+    pixels, union = true.sum("class"), total["boundary_union"]
+    edges = total["boundary_intersection"] / union.where(union > 0)
     return xr.Dataset(
         {
             "iou": per_class,
             "boundary_iou": edges,
             "mean_iou": per_class.mean("class"),
             "mean_boundary_iou": edges.mean("class"),
-            "global_iou": global_iou(matrix, frequencies),
+            "global_iou": per_class.weighted(_shares(matrix, frequencies)).mean("class"),
             "weighted_iou": weighted_iou(matrix, frequencies),
-            "accuracy": accuracy(matrix),
+            "accuracy": correct.sum("class") / pixels.where(pixels > 0),
         }
     )
 
@@ -221,38 +196,6 @@ def _marginals(confusion: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.
         confusion.sum("predicted").rename(name),
         confusion.sum("truth").rename({"predicted": "class"}),
     )
-
-
-def _counted(predicted: ClassMap, truth: ClassMap, classes: int, mask: Mask | None) -> NDArray[np.int64]:
-    """The truth with void outside the mask, after a check that the maps belong together."""
-    if predicted.shape != truth.shape:
-        raise ValueError(f"prediction {predicted.shape} and truth {truth.shape} differ in shape")
-    if mask is not None and (mask.shape != truth.shape or mask.dtype != bool):
-        raise ValueError(f"mask must be bool {truth.shape}, got {mask.dtype} {mask.shape}")
-    for name, values in (("truth", truth[truth != VOID]), ("prediction", predicted)):
-        if values.size and (values.min() < 0 or values.max() >= classes):
-            raise ValueError(
-                f"{name} has class {values.max()}: expected 0..{classes - 1}, or {VOID} for void in the truth"
-            )
-    counted = truth.astype(np.int64)
-    return counted if mask is None else np.where(mask, counted, VOID)
-
-
-def _boundaries(predicted: ClassMap, truth: ClassMap, classes: int, distance: int | None) -> list[tuple[Mask, Mask]]:
-    """True and predicted boundary of every class, with void cut out of both."""
-    if truth.ndim != 2:
-        raise ValueError(f"boundaries need one image (rows, columns), got {truth.shape}")
-    width = distance or boundary_distance((truth.shape[0], truth.shape[1]))
-    known = truth != VOID
-    masks = (((truth == index), (predicted == index) & known) for index in range(classes))
-    return [(boundary(true, width), boundary(guess, width)) for true, guess in masks]
-
-
-def _count_boundaries(pairs: list[tuple[Mask, Mask]], counted: Mask, classes: Sequence[str]) -> xr.Dataset:
-    both = [int(np.sum(true & guess & counted)) for true, guess in pairs]
-    either = [int(np.sum((true | guess) & counted)) for true, guess in pairs]
-    names = {"class": list(classes)}
-    return xr.Dataset({"boundary_intersection": ("class", both), "boundary_union": ("class", either)}, coords=names)
 
 
 def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int = 8) -> NDArray[np.uint8]:
@@ -289,8 +232,13 @@ def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int 
             f"images {broken} hold values that are not finite, which spread to every pixel within a network's reach: "
             "fill or leave out what was not measured"
         )
-    with _evaluating(model):
-        parts = [model(part.to(like)).argmax(dim=1).to(torch.uint8).cpu() for part in torch.split(stack, batch)]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            parts = [model(part.to(like)).argmax(dim=1).to(torch.uint8).cpu() for part in torch.split(stack, batch)]
+    finally:
+        model.train(training)
     return np.asarray(torch.cat(parts).numpy())
 
 
@@ -313,7 +261,7 @@ def evaluate(
     names : of the scenes, in their order; None for their own `names`, or their numbers.
     classes : names, in the order of the outputs; None for those of the network's `config`.
     sunlit : for every scene, as in `scene_counts`; None when that is not known.
-    distance : as in `boundary_counts`.
+    distance : as in `scene_counts`.
 
     Returns
     -------
@@ -335,31 +283,17 @@ def evaluate(
     >>> float(hu.scores(counts)["iou"].sel({"region": "all", "class": "Road"}))
     1.0
     """
-    if names is None:
-        names = [str(name) for name in getattr(scenes, "names", range(len(cast(Sized, scenes))))]
+    count = len(cast(Sized, scenes))
+    names = [str(name) for name in getattr(scenes, "names", range(count))] if names is None else names
     classes = cast(UNet, model).config.names if classes is None else classes
     masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
+    if not count == len(names) == len(masks):
+        raise ValueError(f"{len(names)} names and {len(masks)} masks were given for {count} scenes")
     counts: list[xr.Dataset] = []
     for images, labels in DataLoader(scenes, batch, generator=torch.Generator()):
         for image, name in zip(images, names[len(counts) :], strict=False):
             if not torch.isfinite(image).all():
                 raise ValueError(f"scene {name}: its image holds values that are not finite; fill or leave them out")
         for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
-            if len(counts) < min(len(names), len(masks)):
-                counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))
-            else:
-                raise ValueError(f"more scenes than the {len(names)} names and {len(masks)} masks given")
-    if not len(counts) == len(names) == len(masks):
-        raise ValueError(f"{len(names)} names and {len(masks)} masks were given for {len(counts)} scenes")
+            counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))
     return xr.concat(counts, dim=xr.Variable("scene", list(names))).assign_coords(scene=list(names))
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

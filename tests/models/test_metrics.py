@@ -10,11 +10,8 @@ from toyscenes import COLOURS, toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID, inverse_frequency_weights
 from hsiutils.models.metrics import (
-    accuracy,
     boundary,
-    boundary_counts,
     boundary_distance,
-    boundary_iou,
     confusion,
     evaluate,
     iou,
@@ -138,10 +135,11 @@ def square(shift=0, size=12, shape=(40, 40)):
 def test_boundary_iou_of_a_shifted_square_counted_by_hand():
     # Rim of a 12 x 12 square, one pixel wide: 44. Shifted by one column the rims share two rows of 11, and no column
     # beyond what those rows hold.
-    counts = boundary_counts(square(1), square(0), ("ground", "square"), distance=1)
-    assert counts["boundary_intersection"].sel({"class": "square"}) == 2 * 11
-    assert counts["boundary_union"].sel({"class": "square"}) == 2 * 44 - 2 * 11
-    assert boundary_iou(counts).sel({"class": "square"}) == pytest.approx(1 / 3)
+    counts = scene_counts(square(1), square(0), ("ground", "square"), distance=1)
+    of_square = counts.sel({"region": "all", "class": "square"})
+    assert of_square["boundary_intersection"] == 2 * 11
+    assert of_square["boundary_union"] == 2 * 44 - 2 * 11
+    assert scores(counts)["boundary_iou"].sel({"region": "all", "class": "square"}) == pytest.approx(1 / 3)
 
 
 def test_boundary_iou_sees_edges_that_plain_iou_hardly_notices():
@@ -159,11 +157,11 @@ def test_contour_inside_the_void_strip_is_not_judged():
     truth[8:24, 8:24] = VOID
     truth[12:20, 12:20] = 1
     predicted[9:23, 9:23] = 1  # one pixel too large on every side: within the strip
-    counts = boundary_counts(predicted, truth, ("ground", "square"), distance=1)
-    np.testing.assert_allclose(boundary_iou(counts), 1.0)
+    counts = scene_counts(predicted, truth, ("ground", "square"), distance=1)
+    np.testing.assert_allclose(scores(counts)["boundary_iou"], 1.0)
     predicted[5:27, 5:27] = 1  # beyond it
-    counts = boundary_counts(predicted, truth, ("ground", "square"), distance=1)
-    assert (boundary_iou(counts) < 0.9).any()
+    counts = scene_counts(predicted, truth, ("ground", "square"), distance=1)
+    assert (scores(counts)["boundary_iou"] < 0.9).any()
 
 
 def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
@@ -186,7 +184,7 @@ def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
     xr.testing.assert_allclose(scores(together)["iou"], iou(summed))
     seeds = xr.concat([together, together], dim="seed")
     assert scores(seeds)["mean_iou"].dims == ("seed", "region")
-    assert accuracy(summed).dims == ("region",)
+    assert scores(together)["accuracy"].dims == ("region",)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +203,7 @@ def test_maps_that_do_not_belong_together_are_refused(predicted, truth, mask, me
 
 def test_boundaries_of_a_stack_of_images_are_refused():
     with pytest.raises(ValueError, match="one image"):
-        boundary_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), CLASSES)
+        scene_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), CLASSES)
 
 
 def test_where_there_is_no_sun_to_speak_of_counts_as_neither_sunlit_nor_shadowed():
