@@ -124,10 +124,10 @@ def _run(profile: str, seed: int, data_root: str, variants: str = "") -> "Run":
 
 
 def _print_claims(run: "Run") -> None:
-    from hsiutils.paper.claims import evaluate_claims, ledger_table
+    from hsiutils.book.build import ledger
 
     # A terminal has no room for what is measured; the first page has.
-    frame = ledger_table(evaluate_claims(run)).drop(columns=["chapter", "what is measured"])
+    frame = ledger(run).drop(columns=["chapter", "what is measured"])
     print_table(frame, f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
 
 

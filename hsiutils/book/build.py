@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ from hsiutils.book.chapters import (
 from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.data.atomic import write_atomically
 from hsiutils.paper import store
+from hsiutils.paper.claims import evaluate_claims, ledger_table
 from hsiutils.paper.run import Run, workers
 
 TARGET = Path("_build") / "html"
@@ -66,11 +68,11 @@ def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True
 
     The ledger comes last: by then the other chapters have computed what it judges.
     """
-    ledger = [path for path in notebooks if "hsiutils.paper.claims" in imported_modules(path)]
-    others = [path for path in notebooks if path not in ledger]
+    judging = [path for path in notebooks if "hsiutils.paper.claims" in imported_modules(path)]
+    others = [path for path in notebooks if path not in judging]
     done: dict[Path, Path] = {}
     with tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress) as bar:
-        for group in (others, ledger):
+        for group in (others, judging):
             for path, made in _executed(group, run):
                 done[path] = made
                 bar.update()
@@ -112,6 +114,17 @@ def _request(notebook: Path, run: Run) -> dict[str, Any]:
         inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
     build = partial(run_into, source=notebook, parameters=parameters)
     return {"build": build, "inputs": inputs, "uses": imported_modules(notebook)}
+
+
+def ledger(run: Run) -> pd.DataFrame:
+    """The claims ledger of a run, as people read it; measured once."""
+    inputs = {"profile": run.profile, "seed": run.seed, "variants": run.variants, "data": run.data_key}
+    made = store.artefact("ledger", partial(_write_ledger, run=run), inputs)
+    return pd.read_csv(made.folder / "ledger.csv", keep_default_na=False)
+
+
+def _write_ledger(folder: Path, run: Run) -> None:
+    ledger_table(evaluate_claims(run)).to_csv(folder / "ledger.csv", index=False)
 
 
 def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:

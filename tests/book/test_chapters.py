@@ -282,6 +282,34 @@ class TestSettings:
         assert settings(layer=None, scene="worst").seed == 0
 
 
+WRONG = (None, True, 0, -1, 1.5, "nonsense", ["nonsense"], {"a": 1})
+RIGHT = {"data_root": [None], "variants": [None], "weights": [None], "models": [None], "layer": [None], "seed": [0]}
+"""Of these, what a parameter takes: None where empty text says the same, and the first seed."""
+NAMES = ("class_name", "scene", "layer", "models")
+"""Parameters that chapter 5 checks itself: any text may be a name."""
+
+
+@pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
+def test_a_wrong_value_of_any_parameter_of_any_chapter_is_named_at_once(path, monkeypatch):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    (cell,) = [cell for cell in cells if "run = settings(" in cell]
+    start = cell[: cell.index("\n", cell.index("run = settings("))]  # and nothing of what comes after it
+    defaults = parameter_defaults(path)
+    for name in defaults:
+        for value in WRONG:
+            kernel = SimpleNamespace(user_ns={"In": ["", cells[0], f"# Parameters\n{name} = {value!r}"]})
+            monkeypatch.setattr(module, "get_ipython", lambda kernel=kernel: kernel)
+            namespace = {**defaults, name: value, "settings": settings}
+            if value in RIGHT.get(name, []) or (name in NAMES and isinstance(value, str)):
+                exec(start, namespace)  # noqa: S102 (our own chapter)
+                continue
+            with pytest.raises(
+                (ValueError, FileNotFoundError), match=rf"parameter {name}\b|unknown (profile|variant) "
+            ) as told:
+                exec(start, namespace)  # noqa: S102
+            assert "\n" not in str(told.value)
+
+
 class TestWeights:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
