@@ -9,26 +9,16 @@ from importlib.util import find_spec
 if find_spec("pvlib") is None or find_spec("earthlib") is None:
     raise ModuleNotFoundError("simulated scenes need pvlib and earthlib: pip install 'hsiutils[simulate]'")
 
-from hsiutils.data.names import Conditions
 from hsiutils.simulate.draws import draw_names
 from hsiutils.simulate.files import is_complete, simulate_dataset, write_dataset
 from hsiutils.simulate.frame import Frame, Simulation, references, render
-from hsiutils.simulate.light import Circumstances, Illumination, draw_circumstances, illuminate
 from hsiutils.simulate.materials import families, reflectance, samples
-from hsiutils.simulate.surfaces import Slot, Surfaces
 
 __all__ = [
-    "Circumstances",
-    "Conditions",
     "Frame",
-    "Illumination",
     "Simulation",
-    "Slot",
-    "Surfaces",
-    "draw_circumstances",
     "draw_names",
     "families",
-    "illuminate",
     "is_complete",
     "references",
     "reflectance",

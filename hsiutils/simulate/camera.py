@@ -134,19 +134,11 @@ def expose(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.ra
     active = (slice(top, top + rows), slice(left, left + columns))
     wanted[active] = rate
     electrons = rng.poisson((wanted + camera.dark_current_e) * time_s)
-    return Exposure(
-        frame=digitise(electrons, camera, rng),
-        time_s=time_s,
-        saturated=float(np.mean(electrons[active] >= sensor.full_well_e)),
-    )
-
-
-def digitise(electrons: NDArray[np.integer], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Full well, read noise, offset and converter: electrons to DN."""
-    held = np.minimum(electrons, camera.sensor.full_well_e)
-    read = held + camera.read_noise_e * rng.standard_normal(held.shape, np.float32)
-    levels = np.rint(camera.dark_dn + camera.dn_per_electron * read)
-    return np.asarray(np.clip(levels, 0, camera.sensor.saturation_dn), dtype=np.uint16)
+    # Read noise acts after the well: a full pixel scatters below the converter's end, never above.
+    noise = camera.read_noise_e * rng.standard_normal(wanted.shape, np.float32)
+    held = np.minimum(electrons, sensor.full_well_e) + noise
+    levels = np.clip(np.rint(camera.dark_dn + camera.dn_per_electron * held), 0, sensor.saturation_dn)
+    return Exposure(levels.astype(np.uint16), time_s, float(np.mean(electrons[active] >= sensor.full_well_e)))
 
 
 def reference(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.random.Generator) -> Exposure:

@@ -133,7 +133,7 @@ def _town_side(stage: Stage, road: Road, conditions: Conditions, side: _Side) ->
     else:
         _park(stage, road, conditions, side)
     if stage.chance(0.65):
-        pitch = stage.between(8, 15)  # drawn before the first tree's place
+        pitch = stage.between(8, 15)
         for u in np.arange(stage.between(3, 12), 110, pitch):
             if _free(road, side.sign, u - 3, u + 3):
                 plants.add_tree(stage, curve.pose(u, side.v(0.9)), conditions.season, stage.between(4.5, 8.0))
@@ -188,8 +188,7 @@ def _wood(stage: Stage, road: Road, conditions: Conditions, side: _Side, first: 
 
 def _country_side(stage: Stage, road: Road, conditions: Conditions, side: _Side) -> None:
     """Stretches of bank, hedge, wood, or open field along the road."""
-    curve, theme = road.curve, str(stage.rng.choice(_THEMES))
-    first = 2.0
+    curve, theme, first = road.curve, str(stage.rng.choice(_THEMES)), 2.0
     if theme == "bank":
         height, width = stage.between(1.5, 5.0), stage.between(2.0, 5.0)
         objects.add_bank(stage, curve, side.v(0.8), side.sign * width, height, -8, END_M)
@@ -201,9 +200,8 @@ def _country_side(stage: Stage, road: Road, conditions: Conditions, side: _Side)
         objects.add_guard_rail(stage, curve, side.v(0.3), -6, stage.between(60, END_M))
     _wood(stage, road, conditions, side, first, {"field": 10, "wood": 38}.get(theme, 22))
     for _ in range(int(stage.rng.poisson(0.8))):
-        objects.add_house(
-            stage, curve.pose(stage.between(30, 120), side.v(stage.between(14, 35)), stage.between(-0.4, 0.4))
-        )
+        u, beyond, turn = stage.between(30, 120), stage.between(14, 35), stage.between(-0.4, 0.4)
+        objects.add_house(stage, curve.pose(u, side.v(beyond), turn))
     for _ in range(int(stage.rng.integers(0, 3))):
         objects.add_sign(stage, curve.pose(stage.between(8, 60), side.v(0.5)))
     if stage.chance(0.25):
@@ -212,8 +210,7 @@ def _country_side(stage: Stage, road: Road, conditions: Conditions, side: _Side)
 
 
 def _highway_side(stage: Stage, road: Road, conditions: Conditions, side: _Side) -> None:
-    curve = road.curve
-    first = 2.0
+    curve, first = road.curve, 2.0
     if stage.chance(0.6):
         objects.add_guard_rail(stage, curve, side.v(0.3), -6, END_M)
     if stage.chance(0.55):
@@ -240,9 +237,8 @@ def _median(stage: Stage, road: Road, conditions: Conditions) -> None:
         objects.add_guard_rail(stage, curve, (low + high) / 2, -6, END_M)
         if stage.chance(0.6):
             for u in np.arange(2, 90, stage.between(3, 6)):
-                plants.add_shrub(
-                    stage, curve.pose(u, low + 0.3 * (high - low)), conditions.season, stage.between(0.8, 1.6)
-                )
+                pose = curve.pose(u, low + 0.3 * (high - low))
+                plants.add_shrub(stage, pose, conditions.season, stage.between(0.8, 1.6))
     left, right = road.sides[0] - 0.5, road.sides[1] + 0.5
     if stage.chance(0.18):
         objects.add_bridge(stage, curve.pose(stage.between(45, 110), 0.0), left - 1, right + 1)

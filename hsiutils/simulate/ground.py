@@ -24,10 +24,6 @@ class GroundHits:
     v: Float32
     normal: Float32
 
-    def chosen(self, keep: NDArray[np.bool_]) -> "GroundHits":
-        """Some of them."""
-        return GroundHits(self.t[keep], self.zone[keep], self.u[keep], self.v[keep], self.normal[:, keep])
-
 
 def meet_ground(road: Road, origin: Float32, direction: Float32) -> GroundHits:
     """Follow rays down to the carriageway, to a raised pavement, or to the face of a kerb between them.

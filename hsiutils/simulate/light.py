@@ -161,46 +161,27 @@ def hemisphere(rings: int = 90, sectors: int = 180) -> tuple[Float64, Float64]:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the name leaves open, drawn for one image.
-
-    Attributes
-    ----------
-    time : UTC.
-    heading_deg : direction in which the car drives, clockwise from north.
-    aerosol : optical depth at 500 nm.
-    vapour_cm, ozone_cm : precipitable water; ozone column at standard pressure.
-    visibility_m : distance at which contrast has fallen to 2 %.
-    cloud_cover : share of the sky, 0..1; 1 hides the sun.
-    transmittance : of the cloud deck or fog, 0..1; 1 without one.
-    """
+    """What the name leaves open, drawn for one image."""
 
     weather: str
-    time: pd.Timestamp
-    heading_deg: float
-    aerosol: float
-    vapour_cm: float
-    ozone_cm: float
-    visibility_m: float
-    cloud_cover: float
-    transmittance: float
+    time: pd.Timestamp  # UTC
+    heading_deg: float  # direction in which the car drives, clockwise from north
+    aerosol: float  # optical depth at 500 nm
+    vapour_cm: float  # precipitable water
+    ozone_cm: float  # column at standard pressure
+    visibility_m: float  # distance at which contrast has fallen to 2 %
+    cloud_cover: float  # share of the sky, 0..1; 1 hides the sun
+    transmittance: float  # of the cloud deck or fog, 0..1; 1 without one
 
 
 @dataclass(frozen=True)
 class Illumination:
-    """Spectral light at the scene; every spectrum is on `GRID_NM`.
+    """Spectral light at the scene; every spectrum is on `GRID_NM`."""
 
-    Attributes
-    ----------
-    sun : (3,) unit vector towards the sun, world axes.
-    direct : (n,) irradiance of a plane facing the sun, W m-2 nm-1; zero when the sun is hidden.
-    sky : radiance of the dome, whose parts sum to `diffuse`.
-    extinction : (n,) of the air along the line of sight, 1/m.
-    """
-
-    sun: Float64
-    direct: Float64
-    sky: Sky
-    extinction: Float64
+    sun: Float64  # (3,) unit vector towards the sun, world axes
+    direct: Float64  # (n,) irradiance of a plane facing the sun, W m-2 nm-1; zero when the sun is hidden
+    sky: Sky  # radiance of the dome, whose parts sum to `diffuse`
+    extinction: Float64  # (n,) of the air along the line of sight, 1/m
 
     @property
     def diffuse(self) -> Float64:

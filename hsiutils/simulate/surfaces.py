@@ -17,18 +17,11 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Slot:
-    """One painted, paved or grown part of one object: where its spectrum comes from.
+    """One painted, paved or grown part of one object: where its spectrum comes from."""
 
-    Attributes
-    ----------
-    material : name of a material family of `hsiutils.simulate.materials`.
-    blend : second family that `Surfaces.mix` mixes in (dirt on paint, asphalt under worn paint, bark among leaves).
-    sample : non-negative number that picks one physical sample of the family, and one of the blend.
-    """
-
-    material: str
-    blend: str | None
-    sample: int
+    material: str  # name of a material family of `hsiutils.simulate.materials`
+    blend: str | None  # second family that `Surfaces.mix` mixes in: dirt on paint, bark among leaves
+    sample: int  # non-negative, picks one physical sample of the family, and one of the blend
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hsiutils.data.names import Conditions
 from hsiutils.simulate.builder import GROUND_ID
 from hsiutils.simulate.compose import HORIZON_ID, Scene, compose
 from hsiutils.simulate.geometry import Index, Perspective
-from hsiutils.simulate.ground import ground_slots, ground_texture, meet_ground, wetness
+from hsiutils.simulate.ground import GroundHits, ground_slots, ground_texture, meet_ground, wetness
 from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
 from hsiutils.simulate.textures import coordinates_on, texture_table, textured
 from hsiutils.simulate.visibility import Hits, SkyView, rasterise, sun_visible
@@ -101,7 +101,8 @@ def _follow_to_ground(scene: Scene, rays: _Rays, nearest: Float32, table: Float3
     index = index[reach * np.hypot(*rays.direction[:2, index]) < scene.horizon.distance_m]
     hits = meet_ground(road, rays.origin, rays.direction[:, index])
     first = hits.t < nearest[index]
-    index, hits = index[first], hits.chosen(first)
+    index = index[first]
+    hits = GroundHits(hits.t[first], hits.zone[first], hits.u[first], hits.v[first], hits.normal[:, first])
     slot = ground_slots(road, hits)
     rays.t[index], rays.normal[:, index] = hits.t, hits.normal
     rays.brightness[index], rays.mix[index] = ground_texture(road, table, slot, hits, rays.t[index] * rays.spacing)

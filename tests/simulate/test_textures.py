@@ -71,11 +71,6 @@ def test_noise_is_standardised_fixed_to_the_world_and_varies_over_its_period() -
         assert correlation(value, unrelated) < 0.4
 
 
-def test_noise_is_continuous() -> None:
-    along = np.linspace(0, 20, 20_001, dtype=np.float32)
-    assert np.abs(np.diff(Noise(1).plane(along, np.zeros_like(along), 2.0))).max() < 0.02
-
-
 def test_detail_that_the_rays_cannot_carry_fades() -> None:
     assert noise(1, 1.0, spacing_m=0.375).std() == pytest.approx(noise(1, 1.0, spacing_m=0.2).std() / 2, rel=1e-3)
     assert not noise(1, 1.0, spacing_m=0.5).any()

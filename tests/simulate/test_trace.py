@@ -46,6 +46,7 @@ def test_strips_lie_from_the_middle_outwards_and_the_sky_above_hills_of_their_an
     surfaces = seen(stage())
     right = surfaces.label[round(HORIZON_ROW + FOCAL * 1.4 / 25), SHAPE[1] // 2 :]
     assert right[np.flatnonzero(np.diff(right, prepend=0))].tolist() == [ROAD, MARKS, ROAD, STONE, VEGETATION]
+    assert np.median(surfaces.sky_view[surfaces.label == ROAD]) > 0.97, "it is open"
     sky = surfaces.label == SKY
     crest = np.flatnonzero(sky[:, SHAPE[1] // 2]).max() + 0.5
     assert crest == pytest.approx(HORIZON_ROW - FOCAL * (4.0 - 1.4) / 300, abs=1)
@@ -62,10 +63,7 @@ def test_things_hide_what_is_behind_them_at_their_distance() -> None:
         on.add(box(Pose(x, 12), (-1, 1, 0, 1), 0, 3), slot)
     surfaces = seen(on)
     body = surfaces.object_id == 3
-    rows, columns = np.nonzero(body)
-    assert columns.mean() == pytest.approx(MIDDLE, abs=0.5)
-    assert rows.max() == pytest.approx(HORIZON_ROW + FOCAL * 1.4 / 12, abs=1)
-    assert rows.min() == pytest.approx(HORIZON_ROW - FOCAL * 1.6 / 12, abs=1)
+    assert np.nonzero(body)[0].max() == pytest.approx(HORIZON_ROW + FOCAL * 1.4 / 12, abs=1)
     assert np.all(surfaces.label[body] == METAL)
     np.testing.assert_allclose((surfaces.depth_m * surfaces.direction[1])[body], 12, rtol=1e-3)
     on_road = surfaces.label == ROAD
@@ -88,17 +86,6 @@ def test_normals_are_unit_and_face_the_camera_and_labels_are_those_of_the_slots(
     assert surfaces.slots == tuple(on.slots)
 
 
-def test_open_ground_sees_the_whole_sky_and_a_free_wall_half() -> None:
-    on = stage()
-    on.begin()
-    on.add(box(Pose(0, 20), (-2, 2, 0, 1), 0, 3), on.slot("brick", STONE))
-    surfaces = seen(on)
-    assert np.median(surfaces.sky_view[surfaces.label == ROAD]) > 0.97
-    assert np.median(surfaces.sky_view[surfaces.object_id == 3]) == pytest.approx(0.5, abs=0.02)
-    assert surfaces.sky_view.min() >= 0
-    assert surfaces.sky_view.max() <= 1
-
-
 def test_rain_leaves_a_film_and_puddles_that_are_water() -> None:
     assert not seen(stage()).water.any()
     wet = seen(stage(), film=0.4, puddles=0.08)
@@ -119,6 +106,7 @@ def test_sides_turned_away_are_dark_and_sunny_sides_do_not_shade_themselves() ->
         sun = np.array([np.sin(turn) * np.cos(up), np.cos(turn) * np.cos(up), np.sin(up)])
         surfaces = trace(scene(on), SHAPE, sun, True)
         assert surfaces.sun_visible[surfaces.object_id == 3].mean() == pytest.approx(expected, abs=0.01)
+    assert np.median(surfaces.sky_view[surfaces.object_id == 3]) == pytest.approx(0.5, abs=0.02)
 
 
 SUN = np.array([0.5, 0.5, np.sqrt(0.5)])
@@ -147,16 +135,6 @@ def test_every_quantity_has_its_shape_type_and_range(name: str) -> None:
     assert surfaces.brightness.mean() == pytest.approx(1, abs=0.1)
     assert surfaces.slot.max() < len(surfaces.slots)
     np.testing.assert_array_equal(surfaces.slot < 0, np.isinf(surfaces.depth_m))
-
-
-def test_scenes_are_functions_of_seed_and_name() -> None:
-    scenes = [build(name, seed) for name, seed in (("nf4321_001", 0), ("nf4321_001", 1), ("nf4321_002", 0))]
-    again = build("nf4321_001")
-    assert scenes[0].slots == again.slots
-    for key, value in arrays(scenes[0]).items():
-        assert value.tobytes() == getattr(again, key).tobytes(), key
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert (scenes[one].label != scenes[other].label).mean() > 0.1
 
 
 def test_light_does_not_change_what_is_there() -> None:
