@@ -71,26 +71,14 @@ def test_region_sums_are_those_of_a_loop_over_pixels():
     assert found["pixels"].sum() == (truth != VOID).sum()
 
 
-def test_any_partition_will_do():
-    halves = np.zeros((26, 39), dtype=int)
-    halves[13:] = 1
-    found = region_sums(np.ones((1, 26, 39), np.float32), halves, ["upper", "lower"])
-    assert found["pixels"].values.tolist() == [13 * 39, 13 * 39]
-
-
-def test_unknown_layers_are_errors_that_list_the_known():
+def test_activation_maps_need_a_known_layer_a_batch_and_a_name_each():
+    image = scene(0)[0]
     with pytest.raises(KeyError, match=r"conv2d_99.*conv2d_10"):
-        activation_maps(trained_like(), scene(0)[0][None], "conv2d_99")
-
-
-def test_one_image_is_no_batch():
+        activation_maps(trained_like(), image[None], "conv2d_99")
     with pytest.raises(ValueError, match="images must be"):
-        activation_maps(planted(), scene(0)[0])
-
-
-def test_images_need_a_name_each():
+        activation_maps(planted(), image)
     with pytest.raises(ValueError, match="got 2 names for 1"):
-        activation_maps(planted(), scene(0)[0][None], names=["a", "b"])
+        activation_maps(planted(), image[None], names=["a", "b"])
 
 
 def test_scenes_come_in_order_with_their_names():
@@ -101,44 +89,30 @@ def test_scenes_come_in_order_with_their_names():
     assert all((one.truth == truth.numpy()).all() for one, (_, truth) in zip(found, pairs, strict=True))
 
 
-@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"]])
-def test_names_must_match_scenes_in_number(names):
-    with pytest.raises(ValueError, match=f"got {len(names)} names for 2"):
-        list(each_scene(scenes(2), names, 5))
-
-
-def test_a_label_map_of_another_size_is_an_error_that_names_the_scene():
+def test_scenes_that_do_not_fit_are_errors_that_name_them():
     image, truth = scene(0)
+    with pytest.raises(ValueError, match="got 1 names for 2"):
+        list(each_scene(scenes(2), ["one"], 5))
     with pytest.raises(ValueError, match=r"scene street: .*\(3, 26, 39\) and \(26, 38\)"):
         list(each_scene([(image, truth[:, 1:])], ["street"], 5))
-
-
-@pytest.mark.parametrize("code", [5, -1])
-def test_an_index_that_is_no_class_is_an_error(code):
-    image, truth = scene(0)
-    truth[0, 0] = code
-    with pytest.raises(ValueError, match=rf"scene 0: label {code} is no class; expected 0..4"):
-        list(each_scene([(image, truth)], None, 5))
+    for code in (5, -1):
+        truth[0, 0] = code
+        with pytest.raises(ValueError, match=rf"scene 0: label {code} is no class; expected 0..4"):
+            list(each_scene([(image, truth)], None, 5))
 
 
 def test_rules_pick_by_rank_and_never_a_scene_without_score():
     scores = pd.Series({"e": 0.5, "a": 0.1, "c": np.nan, "b": 0.9, "d": 0.7})
     assert [pick(scores, rule) for rule in ("worst", "median", "best", "quantile:0.4")] == ["a", "e", "b", "e"]
-
-
-def test_ties_go_to_the_first_name():
-    assert pick(pd.Series({"b": 1.0, "a": 1.0}), "best") == "a"
+    assert pick(pd.Series({"b": 1.0, "a": 1.0}), "best") == "a"  # of equal scores the first name
+    with pytest.raises(ValueError, match="none of the 1 scenes has a score"):
+        pick(pd.Series({"a": np.nan}))
 
 
 @pytest.mark.parametrize("rule", ["nicest", "quantile:2", "quantile:", "quantile:nan"])
 def test_unknown_rules_are_errors(rule):
     with pytest.raises(ValueError, match="unknown rule"):
         pick(pd.Series({"a": 1.0}), rule)
-
-
-def test_nothing_to_pick_from_is_an_error():
-    with pytest.raises(ValueError, match="none of the 1 scenes has a score"):
-        pick(pd.Series({"a": np.nan}))
 
 
 def test_weights_stand_where_they_were_planted():

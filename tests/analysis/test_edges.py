@@ -26,30 +26,23 @@ def halves(shape=(12, 16), column=7):
     return labels
 
 
-def disc(radius=20, size=61):
-    row, column = np.indices((size, size)) - size // 2
-    return (np.hypot(row, column) < radius).astype(int), np.hypot(row, column)
-
-
 def test_a_straight_border_runs_half_way_between_pixels():
     found = border(halves(), 1)
     np.testing.assert_array_equal(found.distance[5], 6.5 - np.arange(16))
-    np.testing.assert_array_equal(border(halves(), 0).distance, -found.distance)
+    other = border(halves(), 0)
+    np.testing.assert_array_equal(other.distance, -found.distance)
     assert found.usable.all()
-
-
-def test_across_points_out_of_the_class():
-    found = border(halves(), 1)
+    # across points out of the class
     np.testing.assert_allclose(found.across[:, 5, 6], [0, -1], atol=1e-9)
-    np.testing.assert_allclose(border(halves(), 0).across[:, 5, 6], [0, 1], atol=1e-9)
+    np.testing.assert_allclose(other.across[:, 5, 6], [0, 1], atol=1e-9)
 
 
 def test_a_discs_border_has_its_radius_and_its_normals():
-    labels, radius = disc()
-    found = border(labels, 1)
-    ring = abs(radius - 20) < 6
+    place = np.indices((61, 61)) - 30
+    radius = np.hypot(*place)
+    found, ring = border((radius < 20).astype(int), 1), abs(radius - 20) < 6
     assert abs(found.distance - (radius - 20))[ring].max() < 1
-    outward = np.stack(np.indices(labels.shape) - 30) / np.maximum(radius, 1)
+    outward = place / np.maximum(radius, 1)
     assert (found.across * outward).sum(axis=0)[ring].min() > 0.97
 
 
@@ -184,10 +177,9 @@ def test_a_blurred_step_has_the_width_of_its_blur(angle, sigma):
 
 def test_a_displaced_edge_is_found_displaced_with_its_sign():
     labels, distance = slanted(0)
-    shift = edge_measures(measured([soft_step(distance - 2, 1.0)], labels))["shift"]
-    assert shift == pytest.approx(2, abs=0.1)
-    shift = edge_measures(measured([soft_step(distance + 1, 1.0)], labels))["shift"]
-    assert shift == pytest.approx(-1, abs=0.1)
+    for shift in (2, -1):
+        found = edge_measures(measured([soft_step(distance - shift, 1.0)], labels))
+        assert found["shift"] == pytest.approx(shift, abs=0.1)
 
 
 @pytest.mark.parametrize("angle", [0, 20, 45, 75])
@@ -264,16 +256,9 @@ def test_maps_and_labels_must_agree_in_size():
         border_sums(np.zeros((1, 4, 5)), border_probes(np.zeros((4, 4), dtype=int), ["a"]))
 
 
-@pytest.mark.parametrize("profile", [np.ones(16), np.full(16, np.nan), -np.exp(-((np.arange(16) - 7.5) ** 2))])
-def test_without_a_peak_there_is_no_width(profile):
-    assert np.isnan(peak_width(profile, np.arange(16) - 7.5)).all()
-
-
-def test_a_triangle_is_as_wide_as_half_its_base():
+def test_a_triangle_is_as_wide_as_half_its_base_and_without_a_peak_that_falls_there_is_no_width():
     distance = np.arange(16) - 7.5
     assert peak_width(0.3 + np.clip(1 - abs(distance - 0.5) / 3, 0, None), distance) == pytest.approx((3, 0.5))
-
-
-def test_a_peak_that_never_falls_has_no_width():
-    distance = np.arange(16) - 7.5
-    assert np.isnan(peak_width(np.where(distance < -4.9, 0.0, 1.0), distance)).all()
+    never_falls = np.where(distance < -4.9, 0.0, 1.0)
+    for profile in (np.ones(16), np.full(16, np.nan), -np.exp(-(distance**2)), never_falls):
+        assert np.isnan(peak_width(profile, distance)).all()

@@ -53,15 +53,13 @@ def test_scenes_are_drawn_together_for_all_models():
         return d["value"].sel(model="new").mean("scene") - d["value"].sel(model="old").mean("scene")
 
     found = interval(both, gain, seed=0, resamples=200)
-    assert found["low"] == pytest.approx(1)
-    assert found["high"] == pytest.approx(1)
+    assert (found["low"], found["high"]) == (pytest.approx(1), pytest.approx(1))
 
 
 def test_several_measures_come_as_one_array():
     found = interval(data(), lambda d: xr.Dataset({"mean": mean(d), "max": d["value"].max("scene")}), seed=0)
     assert found["value"].dims == ("measure", "class")
-    assert (found["low"] <= found["value"]).all()
-    assert (found["high"] >= found["value"]).all()
+    assert ((found["low"] <= found["value"]) & (found["value"] <= found["high"])).all()
 
 
 def test_variables_without_scenes_stay_whole():
@@ -75,17 +73,14 @@ def test_a_statistic_that_few_resamples_lack_has_an_interval_and_one_that_many_l
     often, rare = np.full(20, np.nan), np.full(20, np.nan)
     often[:5], rare[0] = np.arange(5), 1.0
     found = interval(xr.DataArray(np.stack([often, rare], 1), dims=("scene", "class")), mean, seed=0, resamples=1000)
-    assert np.isfinite(found["low"][0])
     assert found["low"][0] < 2 < found["high"][0]
-    assert np.isnan(found["low"][1])
-    assert np.isnan(found["high"][1])
+    assert np.isnan([found["low"][1], found["high"][1]]).all()
 
 
 def test_one_scene_has_no_interval_and_none_is_an_error():
     found = interval(data(1), mean, seed=0)
     assert found["value"].notnull().all()
-    assert found["low"].isnull().all()
-    assert found["high"].isnull().all()
+    assert found[["low", "high"]].to_dataarray().isnull().all()
     with pytest.raises(ValueError, match="interval over 'scene': expected data with that dimension"):
         interval(data().rename(scene="image"), mean, seed=0)
 
@@ -107,8 +102,7 @@ def test_intervals_of_sums_are_those_of_scenes_put_together_up_to_the_draw():
     pooled, plain = (interval(sums, ratio, seed=0, method="percentile", pools=pools) for pools in (True, False))
     xr.testing.assert_allclose(pooled["value"], plain["value"])
     width = plain["high"] - plain["low"]
-    assert (abs(pooled["low"] - plain["low"]) < 0.1 * width).all()
-    assert (abs(pooled["high"] - plain["high"]) < 0.1 * width).all()
+    assert (abs(pooled - plain)[["low", "high"]].to_dataarray() < 0.1 * width).all()
     with pytest.raises(ValueError, match="'percentile' only, got 'BCa'"):
         interval(sums, ratio, seed=0, pools=True)
 
@@ -136,8 +130,7 @@ def test_difference_is_signed_and_needs_a_clear_gap():
 
 def test_one_value_has_no_interval():
     for estimate in (mean_over_seeds([3.0]), difference([3.0], [1.0, 2.0])):
-        assert np.isnan(estimate.low)
-        assert np.isnan(estimate.high)
+        assert np.isnan([estimate.low, estimate.high]).all()
         assert estimate.sign == 0
 
 

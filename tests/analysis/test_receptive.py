@@ -21,18 +21,15 @@ def boxes():
 
 def away_from_the_rim(pairs, margin=3):
     """The same scenes with labels only where no field of conv2d_1 is cut off."""
-    found = [(image, torch.full_like(truth, VOID)) for image, truth in pairs]
     inner = (slice(margin, -margin), slice(margin, -margin))
+    found = [(image, torch.full_like(truth, VOID)) for image, truth in pairs]
     for (_, truth), (_, whole) in zip(found, pairs, strict=True):
         truth[inner] = whole[inner]
     return found
 
 
-def test_layers_are_the_authors():
+def test_layers_are_the_authors_and_the_theoretical_table_is_the_papers():
     assert field_layers(UNetConfig()) == [f"conv2d_{n}" for n in (1, 3, 5, 7, 15, 17, 19, 21)]
-
-
-def test_theoretical_table_is_the_papers():
     table = theoretical_fields(UNetConfig())
     assert table["side"].to_dict() | {"conv2d_1": 5, "conv2d_3": 14, "conv2d_21": 408} == table["side"].to_dict()
     assert table.loc["conv2d_11", "level"] == 5

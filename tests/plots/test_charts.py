@@ -18,6 +18,7 @@ def test_lines_have_labelled_axes_and_colours_of_the_palette():
     drawn = {glyph.glyph.line_color for glyph in plot.renderers if hasattr(glyph.glyph, "line_color")}
     assert {PALETTE[0], PALETTE[1]} <= drawn
     assert [item.label.value for item in plot.legend[0].items] == ["a", "b"]
+    assert plot.sizing_mode == "stretch_width"
 
 
 def test_curves_come_with_an_index_a_coordinate_or_as_a_table():
@@ -30,46 +31,38 @@ def test_curves_come_with_an_index_a_coordinate_or_as_a_table():
         assert curve.dimension_values(1).tolist() == pair[1]
 
 
-def test_charts_follow_the_width_of_the_page():
-    plot = model(lines({"a": ([0, 1], [1, 2])}, "x", "y"))
-    assert plot.sizing_mode == "stretch_width"
-
-
 def test_dots_show_every_value_beside_its_category():
     frame = pd.DataFrame({"class": ["A", "A", "B", "B"], "iou": [1.0, 2, 3, 4], "variant": ["x", "y", "x", "y"]})
     chart = dots(frame, "class", "iou", "variant", ylabel="IoU (%)")
-    places = np.concatenate([part.dimension_values(0) for part in chart.traverse(lambda e: e, [hv.Scatter])])
-    values = np.concatenate([part.dimension_values(1) for part in chart.traverse(lambda e: e, [hv.Scatter])])
+    places, values = np.concatenate([part.array() for part in chart.traverse(lambda e: e, [hv.Scatter])]).T
     assert sorted(values) == [1, 2, 3, 4]
     assert set(places.round()) == {0, 1}
     assert len(set(places)) == 4
 
 
+LABELS = {"row_label": "truth", "column_label": "prediction", "value_label": "share"}
+
+
 def test_matrix_keeps_rows_on_top_and_writes_its_numbers():
     values = np.array([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0]])
-    labels = {"row_label": "truth", "column_label": "prediction", "value_label": "share"}
-    chart = matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], **labels)
+    chart = matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], **LABELS)
     texts = chart.Labels.I.data.set_index(["truth", "prediction"])["text"]
     assert texts[("r0", "c1")] == "2.00"
     assert texts[("r0", "c2")] == ""
     assert list(model(chart).y_range.factors)[-1] == "r0"  # bokeh counts from below
-    assert len(matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], digits=None, **labels)) == 1
+    assert len(matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], digits=None, **LABELS)) == 1
 
 
-def test_numbers_stay_readable_on_their_cells():
-    labels = {"row_label": "a", "column_label": "b", "value_label": "c"}
-    values = [[-1.0, 0.0, 1.0]]
-    plain = matrix(values, ["r"], ["x", "y", "z"], **labels).Labels.I.data["tone"]
-    two_sided = matrix(values, ["r"], ["x", "y", "z"], diverging=True, **labels).Labels.I.data["tone"]
-    assert plain.tolist() == [0, 0, 1]  # dark to light
-    assert two_sided.tolist() == [0, 1, 0]  # dark at both ends
+@pytest.mark.parametrize(("diverging", "tones"), [(False, [0, 0, 1]), (True, [0, 1, 0])])  # 0 where the cell is dark
+def test_numbers_stay_readable_on_their_cells(diverging, tones):
+    chart = matrix([[-1.0, 0.0, 1.0]], ["r"], ["x", "y", "z"], diverging=diverging, **LABELS)
+    assert chart.Labels.I.data["tone"].tolist() == tones
 
 
 def test_an_array_with_coordinates_names_its_rows_and_columns():
-    labels = {"row_label": "truth", "column_label": "prediction", "value_label": "share"}
     values = xr.DataArray(np.eye(2)[None], {"variant": ["x"], "t": ["r0", "r1"], "p": [0, 1]}, ("variant", "t", "p"))
-    chart = matrices(values, "variant", **labels)
+    chart = matrices(values, "variant", **LABELS)
     texts = chart["x"].Labels.I.data.set_index(["truth", "prediction"])["text"]
     assert texts.to_dict() == {("r0", "0"): "1.00", ("r0", "1"): "0.00", ("r1", "0"): "0.00", ("r1", "1"): "1.00"}
     with pytest.raises(ValueError, match="needs the names of its rows and columns"):
-        matrix(np.eye(2), **labels)
+        matrix(np.eye(2), **LABELS)
