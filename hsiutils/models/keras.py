@@ -26,9 +26,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import h5py
 import numpy as np
@@ -40,50 +40,8 @@ from hsiutils.data.atomic import replacing
 from hsiutils.models.keras_graph import Described, computed
 from hsiutils.models.unet import Entrance, UNet, UNetConfig, keras_name, layer_shapes
 
-_HEADER = b"HEAP\0\0\0\0"
-"""Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each."""
-_END = 1
-"""What stands for no further free place."""
-
-
-def require_sound_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse the content of an HDF5 file in which a heap's list of free places runs in a circle.
-
-    Source: HDF5 file format specification 3.0, III.D (local heaps).
-
-    Raises
-    ------
-    ValueError
-        If there is such a heap.
-    """
-    place = content.find(_HEADER)
-    while place >= 0:
-        if _circular(content, place):
-            raise ValueError(f"the heap of names at byte {place} has a list that never ends; the file is damaged")
-        place = content.find(_HEADER, place + len(_HEADER))
-
-
-def require_sound_file(path: Path) -> None:
-    """The same of a file, without reading it into memory. An empty file has no heaps."""
-    if path.stat().st_size == 0:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        require_sound_heaps(content)
-
-
-def _circular(content: bytes | mmap.mmap, place: int) -> bool:
-    if place + 32 > len(content):
-        return False
-    _, free, start = struct.unpack_from("<3Q", content, place + len(_HEADER))
-    seen: set[int] = set()
-    while free != _END and start + free + 8 <= len(content):
-        if free in seen:
-            return True
-        seen.add(free)
-        (free,) = struct.unpack_from("<Q", content, start + free)
-    return False
-
-
+Arrays = dict[str, dict[str, NDArray[Any]]]
+"""By Keras name of the layer, then by role."""
 Order = Literal["position", "name"]
 _CONV = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -91,8 +49,6 @@ _TORCH_NAMES = dict(
     zip((*_CONV, *_NORM), ("weight", "bias", "weight", "bias", "running_mean", "running_var"), strict=True)
 )
 _EPSILON = 1e-5
-_NEVER = -1e4
-"""Logit of an output that no training knows: so low that softmax gives it nothing."""
 _BROKEN = (
     *(OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
     *(UnicodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error),
@@ -100,22 +56,14 @@ _BROKEN = (
 """What h5py, zipfile and json raise on bytes that make no sense to them."""
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One layer of a file, with its arrays by their role: those of `_CONV` or of `_NORM`."""
 
     name: str
     arrays: dict[str, h5py.Dataset]
 
-    @property
-    def number(self) -> int:
-        """What Keras appends to the name of the second, third, ... layer of one class."""
-        suffix = re.search(r"_(\d+)$", self.name)
-        return int(suffix[1]) if suffix else 0
 
-
-@dataclass(frozen=True)
-class _Layers:
+class _Layers(NamedTuple):
     """The layers of a file in the order of computation, by what they do."""
 
     convs: list[_Layer]
@@ -155,9 +103,18 @@ def read_keras(
         described = computed(description, zipfile.is_zipfile(path))
         layers = _layers(file, order, described)
         config = _config(layers)
-        kept = _kept_outputs(config.classes, void_output)
+        if void_output is not None and not 0 <= void_output < config.classes:
+            raise ValueError(
+                f"void_output must be one of the head's outputs, 0..{config.classes - 1}, got {void_output}"
+            )
+        kept = [output for output in range(config.classes) if output != void_output]
+        if not kept:
+            raise ValueError("the head has one output; nothing is left without it")
+        if epsilon is not None and not epsilon > 0:
+            raise ValueError(f"epsilon of the batch normalisation must be positive, got {epsilon}")
+        known = described.epsilons if described and epsilon is None else {}
         model = UNet(replace(config, classes=len(kept)))
-        _fill(model, layers, kept, _epsilons(described, epsilon))
+        _fill(model, layers, kept, lambda name: known.get(name, _EPSILON if epsilon is None else epsilon))
     return model.eval()
 
 
@@ -197,23 +154,14 @@ def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None
         raise ValueError(f"{path}: a network that normalises its input cannot be written as the authors' Keras network")
     layers = _arrays_of(model)
     if void_output is not None:
-        *_, head = layers
-        layers[head] = _with_void(layers[head], void_output)
+        *_, head = layers.values()
+        kernel, bias = head["kernel"], head["bias"]
+        if not 0 <= void_output <= bias.size:
+            raise ValueError(f"void_output must be a place among the head's outputs, 0..{bias.size}, got {void_output}")
+        # A logit so low that softmax gives it nothing.
+        head |= {"kernel": np.insert(kernel, void_output, 0, axis=3), "bias": np.insert(bias, void_output, -1e4)}
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         (_write_keras3 if path.name.endswith(".weights.h5") else _write_keras2)(file, layers)
-
-
-@contextmanager
-def _named_if_broken(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        size = path.stat().st_size
-        raise ValueError(
-            f"{path}: cannot be read as a Keras file ({size} bytes): {error}; it is damaged, cut short or no such file"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 @contextmanager
@@ -221,8 +169,16 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
     """The HDF5 file, and Keras' own description of the model where there is one; errors inside name the file."""
     if not path.is_file():
         raise FileNotFoundError(f"no Keras weights at {path}")
-    with _named_if_broken(path), _hdf5(path) as found:
-        yield found
+    try:
+        with _hdf5(path) as found:
+            yield found
+    except _BROKEN as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path}: cannot be read as a Keras file ({size} bytes): {error}; it is damaged, cut short or no such file"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 @contextmanager
@@ -234,20 +190,52 @@ def _hdf5(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         with h5py.File(io.BytesIO(content)) as file:
             yield file, description
         return
-    require_sound_file(path)
+    if path.stat().st_size:  # an empty file cannot be mapped, and has no heaps
+        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            require_sound_heaps(mapped)
     with h5py.File(path) as file:
         text = file.attrs.get("model_config")
         yield file, None if text is None else json.loads(text)
 
 
+def require_sound_heaps(content: bytes | mmap.mmap) -> None:
+    """Refuse the content of an HDF5 file in which a heap's list of free places runs in a circle.
+
+    Source: HDF5 file format specification 3.0, III.D (local heaps).
+
+    Raises
+    ------
+    ValueError
+        If there is such a heap.
+    """
+    # Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each.
+    header, end = b"HEAP\0\0\0\0", 1  # what stands for no further free place
+    place = content.find(header)
+    while 0 <= place <= len(content) - 32:
+        _, free, start = struct.unpack_from("<3Q", content, place + len(header))
+        seen: set[int] = set()
+        while free != end and start + free + 8 <= len(content):
+            if free in seen:
+                raise ValueError(f"the heap of names at byte {place} has a list that never ends; the file is damaged")
+            seen.add(free)
+            (free,) = struct.unpack_from("<Q", content, start + free)
+        place = content.find(header, place + len(header))
+
+
 def _layers(file: h5py.File, order: Order, described: Described | None) -> _Layers:
     if order not in ("position", "name"):
         raise ValueError(f'order must be "position" or "name", got {order!r}')
-    listed = (described and described.order) or _listed_layers(file)
-    place = {name: number for number, name in enumerate(listed if order == "position" else ())}
-    found = sorted(_with_weights(file), key=lambda layer: (place.get(layer.name, -1), layer.number))
+    names = file.get("model_weights", file).attrs.get("layer_names", [])  # in the order of `model.layers`
+    listed = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    ranked = (described and described.order) or listed
+    place = {name: rank for rank, name in enumerate(ranked if order == "position" else ())}
+
+    def key(layer: _Layer) -> tuple[int, int]:
+        suffix = re.search(r"_(\d+)$", layer.name)  # of the second, third, ... layer of one class
+        return place.get(layer.name, -1), int(suffix[1]) if suffix else 0
+
     layers = _Layers([], [], [])
-    for layer in found:
+    for layer in sorted(_with_weights(file), key=key):
         roles = _CONV if "kernel" in layer.arrays else _NORM
         if missing := [role for role in roles if role not in layer.arrays]:
             raise ValueError(f"layer {layer.name} has {sorted(layer.arrays)} and lacks {missing}")
@@ -258,17 +246,11 @@ def _layers(file: h5py.File, order: Order, described: Described | None) -> _Laye
             raise ValueError(f"layer {layer.name} has a kernel {kernel.shape}: no U-Net, which has convolutions alone")
         else:  # where layers have names of their own: a convolution needs a central pixel, so its kernel is odd
             (layers.transposed if "transpose" in layer.name or kernel.shape[0] % 2 == 0 else layers.convs).append(layer)
-    convs, transposed, norms = layers.convs, layers.transposed, layers.norms
+    convs, transposed, norms, _ = layers
     if transposed and len(norms) == len(convs) == 4 * len(transposed) + 3:  # the head has no norm: it is the input's
         leading = next((norm for norm in norms if described and norm.name == described.leading), norms[0])
         return _Layers(convs, transposed, [norm for norm in norms if norm is not leading], leading)
     return layers
-
-
-def _listed_layers(file: h5py.File) -> list[str]:
-    """Names in the order of `model.layers`, where the file has them."""
-    names = file.get("model_weights", file).attrs.get("layer_names", [])
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def _with_weights(file: h5py.File) -> list[_Layer]:
@@ -281,16 +263,13 @@ def _with_weights(file: h5py.File) -> list[_Layer]:
             arrays.setdefault(holder, {})[role.removesuffix(":0")] = item
 
     file.visititems(visit)
-    return [_layer(holder, own) for holder, own in arrays.items()]
-
-
-def _layer(holder: str, arrays: dict[str, h5py.Dataset]) -> _Layer:
-    """Give Keras 3's numbered arrays the names that they have elsewhere."""
-    *_, name = holder.removesuffix("/vars").split("/")
-    if holder.endswith("/vars"):
-        roles = _CONV if "0" in arrays and arrays["0"].ndim > 1 else _NORM
-        arrays = {dict(enumerate(roles)).get(int(number), number): array for number, array in arrays.items()}
-    return _Layer(name, arrays)
+    layers = []
+    for holder, own in arrays.items():
+        if holder.endswith("/vars"):  # Keras 3 numbers the arrays
+            roles = _CONV if "0" in own and own["0"].ndim > 1 else _NORM
+            own = {dict(enumerate(roles)).get(int(number), number): array for number, array in own.items()}
+        layers.append(_Layer(holder.removesuffix("/vars").rpartition("/")[2], own))
+    return layers
 
 
 def _config(layers: _Layers) -> UNetConfig:
@@ -306,11 +285,6 @@ def _config(layers: _Layers) -> UNetConfig:
     kernel, _, channels, filters = layers.convs[0].arrays["kernel"].shape
     classes = layers.convs[-1].arrays["kernel"].shape[3]
     config = UNetConfig(channels, classes, depth, filters, kernel, entrance=layers.leading is not None)
-    _require_shapes(layers, config)
-    return config
-
-
-def _require_shapes(layers: _Layers, config: UNetConfig) -> None:
     for layer, expected in _expected_shapes(layers, config):
         found = {role: layer.arrays[role].shape for role in expected}
         if found != expected:
@@ -318,6 +292,7 @@ def _require_shapes(layers: _Layers, config: UNetConfig) -> None:
                 f"layer {layer.name}: expected {expected} in a U-Net of depth {config.depth} with {config.filters} "
                 f"filters, found {found}; it is another network, or its layers are in another order (see `order`)"
             )
+    return config
 
 
 def _expected_shapes(layers: _Layers, config: UNetConfig) -> Iterator[tuple[_Layer, dict[str, tuple[int, ...]]]]:
@@ -334,23 +309,6 @@ def _expected_shapes(layers: _Layers, config: UNetConfig) -> Iterator[tuple[_Lay
             yield norm, dict.fromkeys(_NORM, (shape.outputs,))
 
 
-def _kept_outputs(outputs: int, void_output: int | None) -> list[int]:
-    if void_output is not None and not 0 <= void_output < outputs:
-        raise ValueError(f"void_output must be one of the head's outputs, 0..{outputs - 1}, got {void_output}")
-    kept = [output for output in range(outputs) if output != void_output]
-    if not kept:
-        raise ValueError("the head has one output; nothing is left without it")
-    return kept
-
-
-def _epsilons(described: Described | None, given: float | None) -> Callable[[str], float]:
-    """Epsilon of a batch normalisation by name: what the caller says, then the file, then the authors."""
-    if given is not None and not given > 0:
-        raise ValueError(f"epsilon of the batch normalisation must be positive, got {given}")
-    known = described.epsilons if described and given is None else {}
-    return lambda name: known.get(name, _EPSILON if given is None else given)
-
-
 def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: Callable[[str], float]) -> None:
     ours = _modules(model)
     with torch.no_grad():
@@ -361,7 +319,9 @@ def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: Callable[[str]
                     values = values[..., kept]
                 if role == "moving_variance":  # our epsilon is fixed; only its sum with the variance enters
                     values = values + (epsilon(layer.name) - _EPSILON)
-                cast(Tensor, getattr(module, _TORCH_NAMES[role])).copy_(torch.from_numpy(_to_torch(values)))
+                if values.ndim == 4:  # (kh, kw, in, out) to (out, in, kh, kw); transposed ones have both the other way
+                    values = np.ascontiguousarray(values.transpose(3, 2, 0, 1))
+                cast(Tensor, getattr(module, _TORCH_NAMES[role])).copy_(torch.from_numpy(values))
         if layers.leading is not None:
             name = layers.leading.name
             gamma, beta, mean, variance = (_values(name, role, layers.leading.arrays[role]) for role in _NORM)
@@ -380,11 +340,6 @@ def _values(layer: str, role: str, dataset: h5py.Dataset) -> NDArray[np.float64]
     return values
 
 
-def _to_torch(values: NDArray[Any]) -> NDArray[Any]:
-    """Kernels from Keras to torch: (kh, kw, in, out) to (out, in, kh, kw); transposed ones have both the other way."""
-    return np.ascontiguousarray(values.transpose(3, 2, 0, 1)) if values.ndim == 4 else values
-
-
 def _modules(model: UNet) -> dict[str, nn.Module]:
     """The layers that have weights by Keras name: convolutions, transposed ones, then normalisations."""
     units = model.units()
@@ -395,8 +350,8 @@ def _modules(model: UNet) -> dict[str, nn.Module]:
     return convs | {keras_name("batch_normalization", number): norm for number, norm in enumerate(norms)}
 
 
-def _arrays_of(model: UNet) -> dict[str, dict[str, NDArray[Any]]]:
-    """Keras name to arrays by role, in the order of computation (that of Keras' `model.layers`)."""
+def _arrays_of(model: UNet) -> Arrays:
+    """Every layer's arrays in the order of computation (that of Keras' `model.layers`)."""
     modules, units, norms = _modules(model), model.units(), 0
     names: list[str] = []
     for shape in layer_shapes(model.config):
@@ -404,28 +359,16 @@ def _arrays_of(model: UNet) -> dict[str, dict[str, NDArray[Any]]]:
         if units[shape.name].norm is not None:
             names.append(keras_name("batch_normalization", norms))
             norms += 1
-    return {name: _arrays(modules[name]) for name in names}
+    arrays: Arrays = {name: {} for name in names}
+    for name in names:
+        for role in _NORM if isinstance(modules[name], nn.BatchNorm2d) else _CONV:
+            values = cast(Tensor, getattr(modules[name], _TORCH_NAMES[role])).detach().cpu().float().numpy()
+            # (out, in, kh, kw) to (kh, kw, in, out)
+            arrays[name][role] = values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
+    return arrays
 
 
-def _arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
-    roles = _NORM if isinstance(module, nn.BatchNorm2d) else _CONV
-    tensors = {role: cast(Tensor, getattr(module, _TORCH_NAMES[role])) for role in roles}
-    return {role: _to_keras(tensor.detach().cpu().float().numpy()) for role, tensor in tensors.items()}
-
-
-def _to_keras(values: NDArray[Any]) -> NDArray[Any]:
-    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
-
-
-def _with_void(head: dict[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
-    outputs = head["bias"].size
-    if not 0 <= place <= outputs:
-        raise ValueError(f"void_output must be a place among the head's outputs, 0..{outputs}, got {place}")
-    kernel, bias = head["kernel"], head["bias"]
-    return {"kernel": np.insert(kernel, place, 0, axis=3), "bias": np.insert(bias, place, _NEVER)}
-
-
-def _write_keras2(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -> None:
+def _write_keras2(file: h5py.File, layers: Arrays) -> None:
     root = file.create_group("model_weights")
     # Keras 3 asks for the version only to tell Keras 1 from what came after it.
     root.attrs.update(
@@ -438,7 +381,7 @@ def _write_keras2(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -
             group.create_dataset(f"{name}/{role}:0", data=values)
 
 
-def _write_keras3(file: h5py.File, layers: dict[str, dict[str, NDArray[Any]]]) -> None:
+def _write_keras3(file: h5py.File, layers: Arrays) -> None:
     for name, arrays in layers.items():
         for number, values in enumerate(arrays.values()):
             file.create_dataset(f"layers/{name}/vars/{number}", data=values)
