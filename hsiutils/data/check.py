@@ -7,28 +7,30 @@ each fault where it is, what was expected, what was found and what to do.
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
+from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID, Classes
 from hsiutils.data.cube import fill_values
 from hsiutils.data.files import cube_tiles, read_cube, read_labels, stored_array
-from hsiutils.data.hsidrive import HSIDrive, is_sealed, read_settings
+from hsiutils.data.hsidrive import HSIDrive, is_sealed, manifest_folder, read_settings
 from hsiutils.data.layouts import LAYOUTS, DatasetError, Found, Layout, describe_search, find_layouts, split_of_list
 from hsiutils.data.names import NAME, Conditions, name_table
 from hsiutils.data.raw import read_frame
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
-from hsiutils.data.source import Source, open_dataset, recognised
+from hsiutils.data.source import open_dataset, recognised
 
 Severity = Literal["error", "warning", "note"]
+COLUMNS = ("severity", "scene", "file", "found", "expected", "what to do")
+"""Of the table that `check_dataset` gives."""
 REFLECTANCE = (0.0, 4.0)
 """Range of the released v2.0 cubes: reflectance against a white reference in other light is not bounded by one."""
 _OUTSIDE = 0.01
@@ -36,132 +38,16 @@ _OUTSIDE = 0.01
 _FETCH = "fetch the file again"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One fault.
-
-    Attributes
-    ----------
-    severity : "error" (the data cannot be read, or would be read wrongly), "warning" (it can, but look) or "note".
-    scene : name, or "" for what concerns the whole data set.
-    file : where.
-    found, expected : in words.
-    advice : what to do.
-    """
+class Finding(NamedTuple):
+    """One fault: an error (cannot be read, or would be read wrongly), a warning (it can, but look) or a note."""
 
     severity: Severity
     scene: str
+    """Name, or "" for what concerns the whole data set."""
     file: Path
     found: str
     expected: str
     advice: str
-
-
-def check_cube(scene: str, path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) -> Iterator[Finding]:
-    """Faults of one cube: unreadable, of another shape or type, or with values that its layout does not have.
-
-    Parameters
-    ----------
-    scene : name, for the findings.
-    path, layout, bands, tiles : see `hsiutils.data.files.read_cube`.
-    """
-    expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({layout.name})"
-    try:
-        values = read_cube(path, layout, bands, tiles)
-        with stored_array(path, layout.variable) as stored:
-            dtype = stored.dtype
-    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
-        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it away")
-        return
-    wanted = "uint16" if layout.name.endswith("u16") else "float32"
-    if dtype != wanted and np.can_cast(wanted, dtype):
-        advice = "nothing: no value is lost, the files are larger than they need be"
-        yield Finding("note", scene, path, f"values stored as {dtype}", wanted, advice)
-    elif dtype != wanted:
-        loss = "rounded to three digits" if dtype == "float16" else "rounded to whole numbers, or cut off"
-        yield Finding("warning", scene, path, f"values stored as {dtype}", wanted, f"values may be {loss}; {_FETCH}")
-    yield from _odd_values(scene, path, values, layout)
-
-
-def _odd_values(scene: str, path: Path, values: NDArray[np.float32], layout: Layout | None = None) -> Iterator[Finding]:
-    """Values that no camera gives, and those that the layout does not have."""
-    unmeasured = ~np.isfinite(values)
-    if unmeasured.any():
-        found = f"{unmeasured.sum()} values in {unmeasured.any(axis=0).sum()} pixels are not finite"
-        yield Finding("error", scene, path, found, "finite values", f"{_FETCH}; such pixels become zero under PN")
-        values = np.where(unmeasured, np.float32(0), values)
-    if filled := fill_values(values):
-        unmeasured = np.isin(values, filled)
-        named = ", ".join(f"{one:g}" for one in filled)
-        found = f"{unmeasured.sum()} values in {unmeasured.any(axis=0).sum()} pixels are {named}: fill values"
-        advice = f"{_FETCH}; such pixels are taken as not measured, and become zero under PN"
-        yield Finding("error", scene, path, found, "values of the camera", advice)
-        values = np.where(unmeasured, np.float32(0), values)
-    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
-    if constant := np.flatnonzero(low == high).tolist():
-        found = f"one value throughout in bands {constant}"
-        yield Finding("error", scene, path, found, "an image in every band", f"{_FETCH}, or leave the scene out")
-    elif layout is not None and layout.units.startswith("reflectance"):
-        yield from _no_reflectance(scene, path, values, low, high)
-    elif layout is not None and (low.min() < 0 or (high.max() > 1 and "u16" not in layout.name)):
-        found = f"values from {low.min():.3g} to {high.max():.3g}"
-        yield Finding("warning", scene, path, found, f"{layout.units}: 0 to 1", "see whether it is of this release")
-
-
-def _no_reflectance(
-    scene: str, path: Path, values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
-) -> Iterator[Finding]:
-    """Values that some other step of the chain leaves behind."""
-    expected, mixed = "reflectance", "a file of another release or step among these; fetch the one of this release"
-    if np.all(low == 0) and np.allclose(high, 1.0, rtol=0, atol=1e-6):
-        yield Finding("error", scene, path, "every band runs from 0 to 1: band-wise scaled", expected, mixed)
-        return
-    if np.abs(values.sum(axis=0) - 1).max() < 1e-3:
-        yield Finding("error", scene, path, "every pixel sums to one: PN was applied already", expected, mixed)
-        return
-    outside = float(np.mean((values < REFLECTANCE[0]) | (values > REFLECTANCE[1])))
-    if outside > _OUTSIDE:
-        low_limit, high_limit = REFLECTANCE
-        found = f"{outside:.1%} of the values outside {low_limit:g}..{high_limit:g}, median {np.median(values):.3g}"
-        advice = "raw numbers, or a wrong white reference: see how the file was made"
-        yield Finding("error" if outside > 0.5 else "warning", scene, path, found, expected, advice)
-
-
-def check_labels(scene: str, path: Path, tiles: tuple[int, int]) -> Iterator[Finding]:
-    """Faults of one label image: unreadable, coloured, of another size, with unknown codes, or empty."""
-    try:
-        codes = read_labels(path, tiles, HSI_DRIVE_CLASSES)
-    except Exception as error:  # as above
-        expected = f"codes 0..10, {tiles[0]} x {tiles[1]} pixels"
-        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it and its cube away")
-        return
-    if not codes.any():
-        yield _unlabelled(scene, path)
-
-
-def _unlabelled(scene: str, path: Path) -> Finding:
-    advice = "nothing to train on or to score: leave the scene out"
-    return Finding("warning", scene, path, "no pixel is labelled", "labelled pixels", advice)
-
-
-def check_frame(scene: str, path: Path, sensor: Sensor) -> Iterator[Finding]:
-    """Faults of one raw frame: cut short, of another sensor, or in another byte order."""
-    expected = f"{sensor.frame_shape[0]} x {sensor.frame_shape[1]} little-endian uint16 of {sensor.bits} bits"
-    try:
-        read_frame(path, sensor)
-    except DatasetError as error:
-        yield _unread(scene, path, error, expected)
-
-
-def _unread(scene: str, path: Path, error: Exception, expected: str, advice: str = _FETCH) -> Finding:
-    own = getattr(error, "advice", "")
-    found = str(error).removeprefix(f"{path}: ").removesuffix(f"; {own}") or type(error).__name__
-    return Finding("error", scene, path, found, expected, own or advice)
-
-
-COLUMNS = ("severity", "scene", "file", "found", "expected", "what to do")
-"""Of the table that `check_dataset` gives."""
-_SEVERITIES = ("error", "warning", "note")
 
 
 def check_dataset(
@@ -194,16 +80,19 @@ def check_dataset(
     >>> hu.check_dataset("HSI-Drive").loc[0, ["severity", "found"]].tolist()
     ['error', 'no cube']
     """
-    root, kind = Path(root), recognised(Path(root))
+    root = Path(root)
+    kind = recognised(root)
     if kind is None:
         expected = f"HSI-Drive, or another known data set: {describe_search()}"
         findings = [Finding("error", "", root, "no data set", expected, "name the folder that was unpacked")]
     elif kind is HSIDrive:
-        found = [one for one in find_layouts(root) if layout in (None, one.layout.name)]
-        findings = list(_findings(found, sensor, progress))
+        everything = [files for files in find_layouts(root) if layout in (None, files.layout.name)]
+        findings = list(_hsi_drive(everything, sensor, progress))
     else:
         findings = list(_opened(root, progress))
-    return _table(findings, root)
+    order = ("error", "warning", "note")
+    rows = [one._replace(file=str(one.file.relative_to(root))) for one in findings]  # type: ignore[arg-type]
+    return pd.DataFrame(sorted(rows, key=lambda one: order.index(one.severity)), columns=list(COLUMNS))
 
 
 def _opened(root: Path, progress: bool) -> Iterator[Finding]:
@@ -215,51 +104,133 @@ def _opened(root: Path, progress: bool) -> Iterator[Finding]:
         return
     for remark, value in data.remarks().items():
         yield Finding("note", "", root, f"{remark}: {value}", "to be known", "nothing, if that is as it should be")
-    for name in tqdm(data.names(), unit="scene", disable=not progress):
-        yield from _scene(data, name)
-
-
-def _scene(data: Source, name: str) -> Iterator[Finding]:
-    cube_path, label_path = data.files(name)[0], data.files(name)[-1]
     bands, tiles = len(data.sensor.bands), data.sensor.tiles
-    try:
-        values = data.cube(name).values
-    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
-        expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels ({data.layout})"
-        yield _unread(name, cube_path, error, expected)
-    else:
-        yield from _odd_values(name, cube_path, values)
-    try:
-        classes = data.classes.merge(data.labels(name))
-    except Exception as error:  # as above
-        expected = f"codes of {len(data.classes.labels)} labels, {tiles[0]} x {tiles[1]} pixels"
-        yield _unread(name, label_path, error, expected)
-    else:
-        if (classes == VOID).all():
-            yield _unlabelled(name, label_path)
+    for name in tqdm(data.names(), unit="scene", disable=not progress):
+        cube, labels = data.files(name)[0], data.files(name)[-1]
+        yield from _cube(name, cube, lambda name=name: data.cube(name).values, bands, tiles)  # type: ignore[misc]
+        yield from _labels(name, labels, partial(data.labels, name), data.classes, tiles)
 
 
-def _table(findings: Iterable[Finding], root: Path) -> pd.DataFrame:
-    ordered = sorted(findings, key=lambda one: _SEVERITIES.index(one.severity))
-    rows = [
-        (one.severity, one.scene, str(one.file.relative_to(root)), one.found, one.expected, one.advice)
-        for one in ordered
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _findings(everything: list[Found], sensor: Sensor, progress: bool) -> Iterator[Finding]:
+def _hsi_drive(everything: list[Found], sensor: Sensor, progress: bool) -> Iterator[Finding]:
     yield from _different_scenes(everything)
-    total = sum(len(found.names) for found in everything)
-    with tqdm(total=total, unit="scene", disable=not progress) as bar:
-        for found in everything:
-            yield from _names(found)
-            yield from _pairs(found)
-            yield from _strays(found)
-            yield from _file_lists(found)
-            yield from _contents(found, sensor, bar)
-    for base in {found.base for found in everything}:
-        yield from _broken_seals(base, [found for found in everything if found.base == base])
+    with tqdm(total=sum(len(files.names) for files in everything), unit="scene", disable=not progress) as bar:
+        for files in everything:
+            for part in (_names, _pairs, _strays, _file_lists):
+                yield from part(files)
+            yield from _contents(files, sensor, bar)
+    for base in {files.base for files in everything}:
+        yield from _broken_seals(base, [files for files in everything if files.base == base])
+
+
+def _contents(files: Found, sensor: Sensor, bar: "tqdm[None]") -> Iterator[Finding]:
+    layout, bands, tiles = files.layout, len(sensor.bands), _usual_tiles(files, sensor)
+    yield from _turned(files, tiles, sensor)
+    seen: dict[str, Path] = {}
+    fitting = sensor if tiles == sensor.tiles else sensor.resized(tiles)
+    for name in files.names:
+        for path in files.cubes.get(name, []):
+            yield from _cube(name, path, partial(read_cube, path, layout, bands, tiles), bands, tiles, layout)
+            yield from _copied(name, path, seen)
+        for path in files.labels.get(name, []):
+            read = partial(read_labels, path, tiles, HSI_DRIVE_CLASSES)
+            yield from _labels(name, path, read, HSI_DRIVE_CLASSES, tiles)
+        for path in files.frames.get(name, []):
+            try:
+                read_frame(path, fitting)
+            except DatasetError as error:
+                rows, columns = fitting.frame_shape
+                yield _unread(name, path, error, f"{rows} x {columns} little-endian uint16 of {sensor.bits} bits")
+        bar.update()
+
+
+def _cube(
+    scene: str,
+    path: Path,
+    read: Callable[[], NDArray[np.float32]],
+    bands: int,
+    tiles: tuple[int, int],
+    layout: Layout | None = None,
+) -> Iterator[Finding]:
+    """Faults of one cube: unreadable, of another shape or type, or with values that its layout does not have."""
+    try:
+        values = read()
+    except Exception as error:  # on a garbled header the parsers raise whatever they trip over
+        expected = f"{bands} bands of {tiles[0]} x {tiles[1]} pixels" + (f" ({layout.name})" if layout else "")
+        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it away")
+        return
+    if layout is not None:
+        yield from _stored_otherwise(scene, path, layout)
+    measured = np.isfinite(values)
+    if not measured.all():
+        found = f"{(~measured).sum()} values in {(~measured.all(axis=0)).sum()} pixels are not finite"
+        yield Finding("error", scene, path, found, "finite values", f"{_FETCH}; such pixels become zero under PN")
+        values = np.where(measured, values, np.float32(0))
+    if filled := fill_values(values):
+        measured = ~np.isin(values, filled)
+        count = f"{(~measured).sum()} values in {(~measured.all(axis=0)).sum()} pixels"
+        found = f"{count} are {', '.join(f'{one:g}' for one in filled)}: fill values"
+        advice = f"{_FETCH}; such pixels are taken as not measured, and become zero under PN"
+        yield Finding("error", scene, path, found, "values of the camera", advice)
+        values = np.where(measured, values, np.float32(0))
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    if constant := np.flatnonzero(low == high).tolist():
+        found = f"one value throughout in bands {constant}"
+        yield Finding("error", scene, path, found, "an image in every band", f"{_FETCH}, or leave the scene out")
+    elif layout is not None and layout.units.startswith("reflectance"):
+        yield from _no_reflectance(scene, path, values, low, high)
+    elif layout is not None and (low.min() < 0 or (high.max() > 1 and "u16" not in layout.name)):
+        found = f"values from {low.min():.3g} to {high.max():.3g}"
+        yield Finding("warning", scene, path, found, f"{layout.units}: 0 to 1", "see whether it is of this release")
+
+
+def _stored_otherwise(scene: str, path: Path, layout: Layout) -> Iterator[Finding]:
+    with stored_array(path, layout.variable) as stored:
+        found = f"values stored as {stored.dtype}"
+    wanted = "uint16" if layout.name.endswith("u16") else "float32"
+    if stored.dtype != wanted and np.can_cast(wanted, stored.dtype):
+        advice = "nothing: no value is lost, the files are larger than they need be"
+        yield Finding("note", scene, path, found, wanted, advice)
+    elif stored.dtype != wanted:
+        loss = "rounded to three digits" if stored.dtype == "float16" else "rounded to whole numbers, or cut off"
+        yield Finding("warning", scene, path, found, wanted, f"values may be {loss}; {_FETCH}")
+
+
+def _no_reflectance(
+    scene: str, path: Path, values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> Iterator[Finding]:
+    """Values that some other step of the chain leaves behind."""
+    expected, mixed = "reflectance", "a file of another release or step among these; fetch the one of this release"
+    outside = float(np.mean((values < REFLECTANCE[0]) | (values > REFLECTANCE[1])))
+    if np.all(low == 0) and np.allclose(high, 1.0, rtol=0, atol=1e-6):
+        yield Finding("error", scene, path, "every band runs from 0 to 1: band-wise scaled", expected, mixed)
+    elif np.abs(values.sum(axis=0) - 1).max() < 1e-3:
+        yield Finding("error", scene, path, "every pixel sums to one: PN was applied already", expected, mixed)
+    elif outside > _OUTSIDE:
+        limits = f"{REFLECTANCE[0]:g}..{REFLECTANCE[1]:g}"
+        found = f"{outside:.1%} of the values outside {limits}, median {np.median(values):.3g}"
+        advice = "raw numbers, or a wrong white reference: see how the file was made"
+        yield Finding("error" if outside > 0.5 else "warning", scene, path, found, expected, advice)
+
+
+def _labels(
+    scene: str, path: Path, read: Callable[[], NDArray[np.uint8]], classes: Classes, tiles: tuple[int, int]
+) -> Iterator[Finding]:
+    """Faults of one label image: unreadable, of another size, with unknown codes or colours, or empty."""
+    try:
+        found = classes.merge(read())
+    except Exception as error:  # as above
+        expected = f"codes of {len(classes.labels)} labels, {tiles[0]} x {tiles[1]} pixels"
+        yield _unread(scene, path, error, expected, f"{_FETCH}, or move it and its cube away")
+        return
+    if (found == VOID).all():
+        advice = "nothing to train on or to score: leave the scene out"
+        yield Finding("warning", scene, path, "no pixel is labelled", "labelled pixels", advice)
+
+
+def _unread(scene: str, path: Path, error: Exception, expected: str, advice: str = _FETCH) -> Finding:
+    own = getattr(error, "advice", "")
+    found = str(error).removeprefix(f"{path}: ").removesuffix(f"; {own}") or type(error).__name__
+    return Finding("error", scene, path, found, expected, own or advice)
 
 
 def _different_scenes(everything: list[Found]) -> Iterator[Finding]:
@@ -294,24 +265,20 @@ def _names(files: Found) -> Iterator[Finding]:
 
 
 def _pairs(files: Found) -> Iterator[Finding]:
-    for kind, own in (("cube", files.cubes), ("label image", files.labels), ("raw frame", files.frames)):
+    layout = files.layout
+    kinds = (("cube", files.cubes, layout.folder), ("label image", files.labels, layout.labels),
+             ("raw frame", files.frames, "raw"))  # fmt: skip
+    for kind, own, folder in kinds:
         for name, paths in own.items():
             for path in paths[1:]:
                 expected = f"one {kind}; the other is {paths[0].relative_to(files.base)}"
                 yield Finding("error", name, path, f"a second {kind} of this scene", expected, "keep one")
-    for name in files.names:
-        if name not in files.labels:
-            yield _missing("error", name, files.cubes[name][0], "label image", files.layout.labels)
-        elif name not in files.cubes:
-            yield _missing("error", name, files.labels[name][0], "cube", files.layout.folder)
-        if files.frames and name not in files.frames:
-            path = (files.cubes.get(name) or files.labels[name])[0]
-            yield _missing("note", name, path, "raw frame", "raw")
-
-
-def _missing(severity: Severity, name: str, path: Path, kind: str, folder: str) -> Finding:
-    advice = f"fetch the {kind} of {name}" + (", or move this file away" if severity == "error" else "")
-    return Finding(severity, name, path, f"no {kind}", f"one in {folder}/", advice)
+        for name in files.names:
+            if name not in own and (own or kind != "raw frame"):
+                severity: Severity = "note" if kind == "raw frame" else "error"
+                advice = f"fetch the {kind} of {name}" + (", or move this file away" if severity == "error" else "")
+                path = (files.cubes.get(name) or files.labels[name])[0]
+                yield Finding(severity, name, path, f"no {kind}", f"one in {folder}/", advice)
 
 
 def _strays(files: Found) -> Iterator[Finding]:
@@ -345,22 +312,6 @@ def _file_lists(files: Found) -> Iterator[Finding]:
         advice = "add them; or move the lists away, and the scenes are split as HS3-Bench does, or in seeded folds"
         severity: Severity = "warning" if files.layout.by_split else "error"
         yield Finding(severity, "", files.base, found, "every scene in one list", advice)
-
-
-def _contents(files: Found, sensor: Sensor, bar: "tqdm[None]") -> Iterator[Finding]:
-    tiles = _usual_tiles(files, sensor)
-    yield from _turned(files, tiles, sensor)
-    seen: dict[str, Path] = {}
-    fitting = sensor if tiles == sensor.tiles else sensor.resized(tiles)
-    for name in files.names:
-        for path in files.cubes.get(name, []):
-            yield from check_cube(name, path, files.layout, len(sensor.bands), tiles)
-            yield from _copied(name, path, seen)
-        for path in files.labels.get(name, []):
-            yield from check_labels(name, path, tiles)
-        for path in files.frames.get(name, []):
-            yield from check_frame(name, path, fitting)
-        bar.update()
 
 
 def _usual_tiles(files: Found, sensor: Sensor) -> tuple[int, int]:
@@ -398,20 +349,20 @@ def _copied(name: str, path: Path, seen: dict[str, Path]) -> Iterator[Finding]:
 
 def _broken_seals(base: Path, everything: list[Found]) -> Iterator[Finding]:
     """Simulated scenes whose files are not those that the simulator wrote."""
-    root = next((place for place in (base, base.resolve().parent) if (place / "simulation.json").is_file()), None)
     try:
-        sealed = root is not None and "converted_from" not in read_settings(root)
+        root = manifest_folder(base)
+        if root is None or "converted_from" in read_settings(root):
+            return
     except ValueError as error:
         expected, advice = "the settings of a simulated set", "simulate it anew"
         yield Finding("error", "", base, f"a damaged simulation.json: {error}", expected, advice)
         return
-    names = sorted({name for files in everything for name in files.names}) if sealed else []
-    for name in names:
-        if root and not is_sealed(root, name):
-            path = base / next(one for one in everything if name in one.names).layout.folder
+    where = {name: files.layout.folder for files in everything for name in files.names}
+    for name, folder in sorted(where.items()):
+        if not is_sealed(root, name):
             found = "files that differ from their record or may not be read, or no sound record"
-            expected = f"files with the hashes in scenes/{name}.json"
-            yield Finding("error", name, path, found, expected, "let them be read, or simulate the scene anew")
+            expected, advice = f"files with the hashes in scenes/{name}.json", "let them be read, or simulate it anew"
+            yield Finding("error", name, base / folder, found, expected, advice)
 
 
 def _some(names: list[str], most: int = 4) -> str:

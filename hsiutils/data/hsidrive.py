@@ -128,6 +128,8 @@ class HSIDrive(Source):
             raise DatasetError(f"{root}: no HSI-Drive data of layout {layout or 'any'} here{also}")
         found = chosen[0]
         _require_pairs(found)
+        if (made := manifest_folder(found.base)) is not None:
+            read_settings(made)
         tiles = cube_tiles(next(iter(found.scenes.values())).cube, found.layout, len(sensor.bands))
         return cls(
             root=root,
@@ -138,7 +140,7 @@ class HSIDrive(Source):
             table=_scene_table(found),
             others=tuple(other.layout.name for other in everything if other is not found),
             found=found,
-            manifest=_manifest(found.base),
+            manifest=None if made is None else made / SIMULATION_MANIFEST,
         )
 
     @property
@@ -209,13 +211,9 @@ class HSIDrive(Source):
         return self.found.scenes[name]
 
 
-def _manifest(base: Path) -> Path | None:
-    """The simulator's settings, beside the folder that holds the release or in it."""
-    for place in (base, base.resolve().parent):
-        if (place / SIMULATION_MANIFEST).is_file():
-            read_settings(place)
-            return place / SIMULATION_MANIFEST
-    return None
+def manifest_folder(base: Path) -> Path | None:
+    """Where the simulator's settings lie: the folder that holds the release, or the one above; None for a real set."""
+    return next((place for place in (base, base.resolve().parent) if (place / SIMULATION_MANIFEST).is_file()), None)
 
 
 def _require_pairs(found: Found) -> None:
