@@ -115,8 +115,7 @@ def convert(
         elif to == "envi":
             made = export.write_envi_set(data, out, names, interleave=interleave, order=order, progress=True)
         else:
-            write = export.write_matlab_release if to == "matlab" else export.write_python_release
-            made = write(_hsi_drive(data), out, names, progress=True)
+            made = export.write_release(_hsi_drive(data), out, to, names, progress=True)
     except KeyboardInterrupt:
         further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
         say(f"Stopped. Every file in {out} is whole; {further}.")

@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from hsiutils.book.commands import TOLD
-from hsiutils.data.export import write_matlab_release
+from hsiutils.data.export import write_release
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.simulate import Simulation, draw_names, write_dataset
 
@@ -123,7 +123,7 @@ def write_demonstration(place: Path, scenes: int = 6, tiles: tuple[int, int] = (
     """
     made = place / ".made"
     write_dataset(made, draw_names(scenes), Simulation(tiles=tiles), workers=1, progress=False)
-    write_matlab_release(HSIDrive.open(made), place / FOLDER)
+    write_release(HSIDrive.open(made), place / FOLDER, "matlab")
     for name in ("white.bin", "dark.bin"):
         (made / "references" / name).replace(place / name)
     shutil.rmtree(made)

@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ from scipy.io import savemat
 from spectral.io import envi  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from hsiutils.data.atomic import write_atomically
+from hsiutils.data.atomic import replacing, write_atomically
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
 from hsiutils.data.cube import ascending, pseudocolour, require_cube, require_native
 from hsiutils.data.hsidrive import HSIDrive, read_settings
@@ -35,96 +36,88 @@ from hsiutils.data.source import Source
 
 Interleave = Literal["bil", "bip", "bsq"]
 Order = Literal["ascending", "native"]
+Release = Literal["matlab", "python"]
 _FOLDERS = {split: folder for folder, split in FOLDER_SPLITS.items()}
 
 
-def write_matlab_release(
-    data: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
+def write_release(
+    data: HSIDrive, root: Path | str, form: Release, names: Sequence[str] | None = None, progress: bool = False
 ) -> Path:
-    """Write scenes as HSI-Drive v2.0's MATLAB release has them, which is also where hyperseg looks.
+    """Write scenes as HSI-Drive v2.0 has them, in its MATLAB or its Python release.
 
-        Image_dataset/cubes_fl32/nfSWDS_NNN_TC.mat, labels/nfSWDS_NNN.png    `cube`, float32 (band, y, x); codes
-        Image_dataset/raw/nfSWDS_NNN.bin, {training,validation,test}_filenames.txt
+        matlab, where hyperseg looks: `cube`, float32 (band, y, x), and label codes; raw frames where there are any
+            Image_dataset/{cubes_fl32/nfSWDS_NNN_TC.mat, labels/nfSWDS_NNN.png, raw/nfSWDS_NNN.bin}
+        python, where mmsegmentation looks: float32 (y, x, band), and label codes; with pictures
+            HSIDrive20/{images,annotations}/{training,validation,test}/nfSWDS_NNN.{npy,png}
+            HSIDrive20/RGB/nfSWDS_NNN_pseudocolor.png
 
-    Raw frames are copied where there are any; median-filtered cubes go to cubes_fl32/MF. Parameters, result (the
-    folder Image_dataset) and errors are those of `write_python_release`.
-    """
-    base, names = _begin(data, root, "Image_dataset", names)
-    for name in _counted(names, progress):
-        end = "MF/{}_MF_TC.mat" if data.layout.endswith("MF") else "{}_TC.mat"
-        write_cube(data.cube(name), base / "cubes_fl32" / end.format(name))
-        _write(base / "labels" / f"{name}.png", _png(data.labels(name)))
-        if data.found.scenes[name].raw is not None:
-            _write(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
-    _write_lists(data, base, names)
-    return base
-
-
-def write_python_release(
-    data: HSIDrive, root: Path | str, names: Sequence[str] | None = None, progress: bool = False
-) -> Path:
-    """Write scenes as HSI-Drive v2.0's Python release has them, which is also where mmsegmentation looks.
-
-        HSIDrive20/{images,annotations}/{training,validation,test}/nfSWDS_NNN.{npy,png}    (y, x, band) float32; codes
-        HSIDrive20/RGB/nfSWDS_NNN_pseudocolor.png, {training,validation,test}_filenames.txt
-
-    Median-filtered cubes go to images_MF. Every file appears whole or not at all; the lists come last.
+    Median-filtered cubes go to cubes_fl32/MF or images_MF. Every file appears whole or not at all; the lists of the
+    splits, {training,validation,test}_filenames.txt, come last.
 
     Parameters
     ----------
     data : what to write, with its splits.
     root : folder to write into.
+    form : "matlab" or "python".
     names : of the scenes; all by default.
     progress : show a bar.
 
     Returns
     -------
-    The folder HSIDrive20; `hsiutils.data.source.open_dataset` opens it.
+    The folder Image_dataset or HSIDrive20; `hsiutils.data.source.open_dataset` opens it.
 
     Raises
     ------
     DatasetError
         If the cubes do not hold reflectance, or a scene cannot be read, or they would go among the files they are from.
     """
-    base, names = _begin(data, root, "HSIDrive20", names)
-    images = "images_MF" if data.layout.endswith("MF") else "images"
-    for name in _counted(names, progress):
-        cube, part = data.cube(name), _FOLDERS[str(data.table.at[name, "split"])]
-        _write(base / images / part / f"{name}.npy", _npy(np.moveaxis(cube.values, 0, -1)))
-        _write(base / "annotations" / part / f"{name}.png", _png(data.labels(name)))
-        colour = np.rint(255 * pseudocolour(cube).values).astype(np.uint8)
-        _write(base / "RGB" / f"{name}_pseudocolor.png", _png(colour))
-    _write_lists(data, base, names)
+    base, names = Path(root) / {"matlab": "Image_dataset", "python": "HSIDrive20"}[form], _names(data, names)
+    if data.units != "reflectance":
+        raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; this release holds reflectance")
+    if base.resolve() == data.found.base.resolve():
+        raise DatasetError(f"{base}: would be written over the files that it is made from; name another folder")
+    _mark_simulated(data, Path(root), names)
+    filtered, split = data.layout.endswith("MF"), data.table["split"]
+    for name in tqdm(names, desc="convert", unit="scene", disable=not progress):
+        cube, labels, part = data.cube(name), Image.fromarray(data.labels(name)), _FOLDERS[str(split[name])]
+        if form == "matlab":
+            write_cube(cube, base / "cubes_fl32" / (f"MF/{name}_MF_TC.mat" if filtered else f"{name}_TC.mat"))
+            _save(base / "labels" / f"{name}.png", labels.save)
+            if data.found.scenes[name].raw is not None:
+                write_atomically(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
+        else:
+            values = np.ascontiguousarray(np.moveaxis(cube.values, 0, -1))
+            _save(base / ("images_MF" if filtered else "images") / part / f"{name}.npy", partial(_save_array, values))
+            _save(base / "annotations" / part / f"{name}.png", labels.save)
+            colour = Image.fromarray(np.rint(255 * pseudocolour(cube).values).astype(np.uint8))
+            _save(base / "RGB" / f"{name}_pseudocolor.png", colour.save)
+    for one, part in _FOLDERS.items():
+        listed = "".join(f"{name}\n" for name in names if split[name] == one)
+        write_atomically(base / f"{part}_filenames.txt", listed)
     return base
 
 
-def _begin(data: HSIDrive, root: Path | str, folder: str, names: Sequence[str] | None) -> tuple[Path, list[str]]:
-    """Check what is to be written and where, and hand on that a set is simulated before anything else is there."""
-    root, names = Path(root), data.names() if names is None else list(names)
-    if data.units != "reflectance":
-        raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; this release holds reflectance")
-    if (root / folder).resolve() == data.found.base.resolve():
-        raise DatasetError(
-            f"{root / folder}: would be written over the files that it is made from; name another folder"
-        )
+def _names(data: Source, names: Sequence[str] | None) -> list[str]:
+    return data.names() if names is None else list(names)
+
+
+def _mark_simulated(data: HSIDrive, root: Path, names: Sequence[str]) -> None:
+    """Hand on that a set is simulated, and its truth, before anything else is there."""
     if data.manifest is not None:
         settings = {**read_settings(data.manifest.parent), "converted_from": data.layout}
-        _write(root / data.manifest.name, json.dumps(settings, indent=1).encode())
-        for name in names:
-            truth = data.manifest.parent / "truth" / f"{name}.h5"
+        write_atomically(root / data.manifest.name, json.dumps(settings, indent=1))
+        for truth in (data.manifest.parent / "truth" / f"{name}.h5" for name in names):
             if truth.is_file():
-                _write(root / "truth" / truth.name, truth.read_bytes())
-    return root / folder, names
+                write_atomically(root / "truth" / truth.name, truth.read_bytes())
 
 
-def _counted(names: list[str], progress: bool) -> "tqdm[str]":
-    return tqdm(names, desc="convert", unit="scene", disable=not progress)
+def _save(path: Path, save: Callable[[Path], None]) -> None:
+    with replacing(path) as temporary:
+        save(temporary)
 
 
-def _write_lists(data: HSIDrive, base: Path, names: Sequence[str]) -> None:
-    for split, part in _FOLDERS.items():
-        listed = [name for name in names if data.table.at[name, "split"] == split]
-        _write(base / f"{part}_filenames.txt", "".join(f"{name}\n" for name in listed).encode())
+def _save_array(values: NDArray[np.float32], path: Path) -> None:
+    np.save(path, values, allow_pickle=False)
 
 
 def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
@@ -134,7 +127,8 @@ def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
     savemat(buffer, {"cube": np.asarray(cube.values, dtype=np.float32)})
     # The first 116 bytes are free text, in which scipy writes the date.
     text = f"MATLAB 5.0 MAT-file, written by hsiutils, {cube.attrs.get('source', 'unknown')}".ljust(116)
-    return _write(Path(path), text.encode()[:116] + buffer.getvalue()[116:])
+    write_atomically(Path(path), text.encode()[:116] + buffer.getvalue()[116:])
+    return Path(path)
 
 
 def write_envi_set(
@@ -152,8 +146,8 @@ def write_envi_set(
     -------
     The folder.
     """
-    folder, names = Path(folder), data.names() if names is None else list(names)
-    for name in _counted(names, progress):
+    folder = Path(folder)
+    for name in tqdm(_names(data, names), desc="convert", unit="scene", disable=not progress):
         write_envi(data.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
         write_envi_labels(data.labels(name), folder / "labels" / f"{name}.hdr", data.classes)
     return folder
@@ -227,23 +221,6 @@ def _save_envi(save: Any, header: Path, values: NDArray[Any], **options: Any) ->
     return header
 
 
-def _write(path: Path, content: bytes) -> Path:
-    write_atomically(path, content)
-    return path
-
-
-def _npy(values: NDArray[np.float32]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 _FORMAT = 2
 """Of Zarr: version 3 has no settled encoding of text yet, and every reader knows version 2."""
 
@@ -287,11 +264,16 @@ def to_zarr(
         raise ModuleNotFoundError(f"a Zarr store needs {' and '.join(lacking)}: pip install 'hsiutils[zarr]'")
     from dask.delayed import delayed
 
-    store, names = Path(store), data.names() if names is None else list(names)
+    store, names = Path(store), _names(data, names)
+    digest = _digest(data, names)
     if not store.exists():
-        _create(data, names, store)
-    _require_same_source(data, names, store)
+        _create(_template(data, names).assign_attrs(source_digest=digest), store)
     with _plain_zarr(store) as present:
+        if present.attrs.get("source_digest") != digest:
+            raise DatasetError(
+                f"{store}: holds other scenes than the {len(names)} asked for from {data.root}, or these files changed "
+                "since it was begun; delete it, or choose another folder"
+            )
         missing = np.flatnonzero(present["written"].values == 0)
     write = delayed(_write_scene)
     tasks = [write(data, names[number], int(number), store) for number in missing]
@@ -299,9 +281,8 @@ def to_zarr(
     return store
 
 
-def _create(data: Source, names: list[str], store: Path) -> None:
+def _create(template: xr.Dataset, store: Path) -> None:
     """Make the store without its values, at once or not at all."""
-    template = _template(data, names)
     chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
     temporary = store.with_name(f".{store.name}.{os.getpid()}")
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -319,12 +300,15 @@ def _template(data: Source, names: list[str]) -> xr.Dataset:
     cubes = da.zeros((count, bands, rows, columns), dtype=np.float32, chunks=(1, bands, rows, columns))
     labels = da.zeros((count, rows, columns), dtype=np.uint8, chunks=(1, rows, columns))
     conditions = data.table.loc[names].rename(columns={"scene": "road"})  # `scene` is the dimension here
-    coordinates = {key: ("scene", _plain(column.to_numpy())) for key, column in conditions.items()}
+    # Text of fixed length instead of objects, as Zarr keeps it.
+    known = {key: column.to_numpy() for key, column in conditions.items()}
+    coordinates = {key: ("scene", one if one.dtype.kind in "iu" else one.astype("U")) for key, one in known.items()}
+    codes, meanings = zip(*((one.code, one.name.replace(" ", "_")) for one in data.classes.labels), strict=True)
     attributes = {"units": data.units, "source": data.origin, "sensor": data.sensor.name, "history": data.layout}
     return xr.Dataset(
         {
             "cube": (("scene", "band", "y", "x"), cubes, attributes),
-            "labels": (("scene", "y", "x"), labels, _meaning(data.classes)),
+            "labels": (("scene", "y", "x"), labels, {"flag_values": codes, "flag_meanings": " ".join(meanings)}),
             "written": ("scene", da.zeros(count, dtype=np.uint8, chunks=1), {"meaning": "1 once the scene is there"}),
         },
         coords={
@@ -333,18 +317,8 @@ def _template(data: Source, names: list[str]) -> xr.Dataset:
             "wavelength": ("band", data.sensor.wavelengths_nm, {"units": "nm"}),
             **coordinates,
         },
-        attrs={"title": f"{type(data).__name__}, {data.origin}, {data.layout}", "source_digest": _digest(data, names)},
+        attrs={"title": f"{type(data).__name__}, {data.origin}, {data.layout}"},
     )
-
-
-def _meaning(classes: Classes) -> dict[str, Any]:
-    codes, names = zip(*((label.code, label.name) for label in classes.labels), strict=True)
-    return {"flag_values": list(codes), "flag_meanings": " ".join(name.replace(" ", "_") for name in names)}
-
-
-def _plain(values: Any) -> Any:
-    """Text of fixed length instead of objects, as Zarr keeps it."""
-    return values if values.dtype.kind in "iu" else values.astype("U")
 
 
 def _digest(data: Source, names: list[str]) -> str:
@@ -352,16 +326,6 @@ def _digest(data: Source, names: list[str]) -> str:
     files = [path for name in names for path in data.files(name)]
     marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps([data.layout, names, marks]).encode()).hexdigest()
-
-
-def _require_same_source(data: Source, names: list[str], store: Path) -> None:
-    with _plain_zarr(store) as present:
-        digest = present.attrs.get("source_digest")
-    if digest != _digest(data, names):
-        raise DatasetError(
-            f"{store}: holds other scenes than the {len(names)} asked for from {data.root}, or these files changed "
-            "since it was begun; delete it, or choose another folder"
-        )
 
 
 def _write_scene(data: Source, name: str, number: int, store: Path) -> None:

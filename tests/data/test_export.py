@@ -11,7 +11,7 @@ from tiny_hsi_drive import write_matlab_release as write_tiny
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import LABELS
 from hsiutils.data.cube import ascending, pseudocolour
-from hsiutils.data.export import write_cube, write_envi, write_envi_labels, write_matlab_release, write_python_release
+from hsiutils.data.export import write_cube, write_envi, write_envi_labels, write_release
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.source import open_dataset
@@ -27,7 +27,7 @@ def drive(tmp_path: Path) -> HSIDrive:
 
 class TestPythonRelease:
     def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
-        write_python_release(drive, tmp_path / "python")
+        write_release(drive, tmp_path / "python", "python")
         twin = open_dataset(tmp_path / "python")
         assert twin.layout == "v2.0 Python"
         assert twin.table.equals(drive.table)
@@ -38,7 +38,7 @@ class TestPythonRelease:
 
     def test_mmsegmentation_finds_the_label_image_by_the_cubes_name(self, drive: HSIDrive, tmp_path: Path) -> None:
         """It takes images/training/*.npy, (y, x, band), and annotations/training/*.png of that name."""
-        base = write_python_release(drive, tmp_path)
+        base = write_release(drive, tmp_path, "python")
         images = sorted((base / "images" / "training").glob("*.npy"))
         assert [path.stem for path in images] == [NAME]
         np.testing.assert_array_equal(np.load(images[0]), values_of(NAME).transpose(1, 2, 0))
@@ -48,7 +48,7 @@ class TestPythonRelease:
             np.testing.assert_array_equal(np.asarray(image), codes_of(NAME))
 
     def test_lists_and_pictures(self, drive: HSIDrive, tmp_path: Path) -> None:
-        base = write_python_release(drive, tmp_path, names=[NAME, NAMES[0]])
+        base = write_release(drive, tmp_path, "python", names=[NAME, NAMES[0]])
         assert (base / "training_filenames.txt").read_text() == f"{NAME}\n"
         assert (base / "validation_filenames.txt").read_text() == ""
         assert (base / "test_filenames.txt").read_text() == f"{NAMES[0]}\n"
@@ -59,24 +59,24 @@ class TestPythonRelease:
 
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
         write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_python_release(open_dataset(tmp_path / "a"), tmp_path / "b")
+        write_release(open_dataset(tmp_path / "a"), tmp_path / "b", "python")
         assert open_dataset(tmp_path / "b").layout == "v2.0 Python MF"
 
     def test_scaled_values_are_not_passed_off_as_reflectance(self, tmp_path: Path) -> None:
         write_scene(tmp_path, NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
         with pytest.raises(DatasetError, match="band-wise min-max scaled"):
-            write_python_release(open_dataset(tmp_path), tmp_path / "python")
+            write_release(open_dataset(tmp_path), tmp_path / "python", "python")
 
     def test_the_set_is_not_written_over_itself(self, drive: HSIDrive, tmp_path: Path) -> None:
-        write_python_release(drive, tmp_path)
+        write_release(drive, tmp_path, "python")
         with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
-            write_python_release(open_dataset(tmp_path), tmp_path)
+            write_release(open_dataset(tmp_path), tmp_path, "python")
 
 
 class TestMatlabRelease:
     def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
-        python = write_python_release(drive, tmp_path / "python")
-        write_matlab_release(open_dataset(python), tmp_path / "back")
+        python = write_release(drive, tmp_path / "python", "python")
+        write_release(open_dataset(python), tmp_path / "back", "matlab")
         twin = open_dataset(tmp_path / "back")
         assert twin.layout == "v2.0 MATLAB"
         assert twin.table.equals(drive.table)
@@ -105,15 +105,15 @@ class TestMatlabRelease:
 
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
         write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_matlab_release(open_dataset(tmp_path / "a"), tmp_path / "b")
+        write_release(open_dataset(tmp_path / "a"), tmp_path / "b", "matlab")
         assert open_dataset(tmp_path / "b").layout == "v2.0 MATLAB MF"
 
 
-@pytest.mark.parametrize("write", [write_matlab_release, write_python_release])
-def test_a_simulated_set_stays_known_as_simulated(write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["matlab", "python"])
+def test_a_simulated_set_stays_known_as_simulated(form: str, tmp_path: Path) -> None:
     write_dataset(tmp_path / "made", [NAME], Simulation(tiles=(8, 16)), workers=1, progress=False)
     drive = open_dataset(tmp_path / "made")
-    write(drive, tmp_path / "out")
+    write_release(drive, tmp_path / "out", form)
     twin = open_dataset(tmp_path / "out")
     assert twin.origin == "simulated"
     assert twin.truth(NAME).identical(drive.truth(NAME))
