@@ -116,7 +116,7 @@ class Source(ABC):
         return [str(name) for name in self.table.index[(splits == split) | (split is None)]]
 
     def with_splits(self, splits: Mapping[str, str]) -> Self:
-        """The same data set under another split, such as one fold of `hsiutils.data.splits.split_scenes`."""
+        """The same data set under another split, such as one of `hsiutils.data.splits.fold_splits`."""
         if missing := set(self.table.index) - splits.keys():
             raise ValueError(f"no split given for {len(missing)} scenes, such as {sorted(missing)[:3]}")
         return replace(self, table=self.table.assign(split=[splits[name] for name in self.names()]))

@@ -14,55 +14,36 @@ from numpy.typing import NDArray
 from hsiutils.data.names import DAYTIMES, SCENES, SEASONS, WEATHERS, Conditions, name_table
 
 SPLITS = ("train", "val", "test")
+FOLDS = 5
+"""Of the authors: three train, one validates, one tests. Which images are in which is not public."""
 
 
-def split_scenes(
-    names: Sequence[str],
-    official: Mapping[str, str] | None = None,
-    *,
-    method: str = "auto",
-    folds: int = 5,
-    fold: int = 0,
-    seed: int = 0,
-) -> dict[str, str]:
-    """Give each scene its split, "train", "val" or "test".
+def split_scenes(names: Sequence[str], official: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give each scene of HSI-Drive its split, "train", "val" or "test".
 
-    Parameters
-    ----------
-    names : scene names, nfSWDS_NNN.
-    official : name to split, from the file lists or folders of the data set, where it has them.
-    method : "auto" takes the first that knows every scene of "official" (those lists), "hs3-bench" (the published
-        split of the v2.0 images, also the simulator's) and "folds" (seeded, stratified by condition, sequences whole);
-        a set with fewer sequences than folds is then all "test": there is nothing to train on without leaking.
-    folds, fold, seed : for "folds": how many, which one is the test fold (the next one validates), and the shuffling.
+    Taken is the first that knows every scene: `official` (the data set's own lists or folders), then HS3-Bench's
+    published split of the v2.0 images (also the simulator's). Else the scenes are split in folds, and a set with fewer
+    sequences than folds is all "test": there is nothing to train on without leaking.
+    """
+    for table in (official or {}, dict(name_table()["split"])):
+        if all(name in table for name in names):
+            return {name: str(table[name]) for name in names}
+    return fold_splits(names) if len(sequences(names)) >= FOLDS else dict.fromkeys(names, "test")
+
+
+def fold_splits(names: Sequence[str], fold: int = 0, folds: int = FOLDS, seed: int = 0) -> dict[str, str]:
+    """The splits by `stratified_folds`, of which one tests, the next one validates, and the others train.
 
     Raises
     ------
     ValueError
-        If the method is unknown or does not know every scene.
+        If there are too few sequences, or no such fold.
     """
-    if method not in ("auto", "official", "hs3-bench", "folds"):
-        raise ValueError(f'method must be "auto", "official", "hs3-bench" or "folds", got {method!r}')
-    bench = dict(name_table()["split"])
-    known = {"official": official or {}, "hs3-bench": bench}
-    for source, table in known.items():
-        if method == source or (method == "auto" and all(name in table for name in names)):
-            return _looked_up(names, table, source)
-    if method == "auto" and len(sequences(names)) < folds:
-        return dict.fromkeys(names, "test")
-    return _as_splits(stratified_folds(names, folds, seed), fold)
-
-
-def _looked_up(names: Sequence[str], table: Mapping[str, str], source: str) -> dict[str, str]:
-    unknown = [name for name in names if name not in table]
-    if unknown:
-        raise ValueError(
-            f"the {source} split does not know {len(unknown)} of {len(names)} scenes, such as {unknown[:3]}"
-        )
-    wrong = sorted({table[name] for name in names} - set(SPLITS))
-    if wrong:
-        raise ValueError(f"the {source} split uses {wrong}; expected {', '.join(SPLITS)}")
-    return {name: table[name] for name in names}
+    parts = stratified_folds(names, folds, seed)
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be 0..{folds - 1}, got {fold}")
+    role = {fold: "test", (fold + 1) % folds: "val"}
+    return {name: role.get(number, "train") for number, part in enumerate(parts) for name in part}
 
 
 def runs(names: Sequence[str]) -> dict[str, str]:
@@ -88,7 +69,7 @@ def sequences(names: Sequence[str]) -> list[list[str]]:
     return groups
 
 
-def stratified_folds(names: Sequence[str], folds: int = 5, seed: int = 0) -> list[list[str]]:
+def stratified_folds(names: Sequence[str], folds: int = FOLDS, seed: int = 0) -> list[list[str]]:
     """Share whole sequences out to folds that are alike in size, season, weather, time of day and kind of road.
 
     The longest sequences go first, each to the fold where it brings the counts of its traits nearest to an even
@@ -125,10 +106,3 @@ def _traits(name: str) -> NDArray[np.float64]:
     own = Conditions.parse(name)
     pairs = ((own.season, SEASONS), (own.weather, WEATHERS), (own.daytime, DAYTIMES), (own.scene, SCENES))
     return np.array([1.0] + [float(value == one) for value, known in pairs for one in known])
-
-
-def _as_splits(parts: list[list[str]], fold: int) -> dict[str, str]:
-    if not 0 <= fold < len(parts):
-        raise ValueError(f"fold must be 0..{len(parts) - 1}, got {fold}")
-    role = {fold: "test", (fold + 1) % len(parts): "val"}
-    return {name: role.get(number, "train") for number, part in enumerate(parts) for name in part}

@@ -30,18 +30,45 @@ def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
     `pn_max` (band) after per-pixel normalisation; `class_mean` and `class_std` (class, band) of reflectance; `shade`
     (band), median over the scenes of mean road reflectance in shadow over in sun, NaN where no shadows are known.
     """
-    sums = _Sums(len(data.sensor.bands), data.classes.names)
-    road = data.classes.names.index("Road") if "Road" in data.classes.names else VOID
-    ratios = []
+    names, own, bands = list(names), data.classes.names, len(data.sensor.bands)
+    road = own.index("Road") if "Road" in own else VOID
+    count, first, second = np.zeros((len(own) + 1, 1)), *np.zeros((2, len(own) + 1, bands))  # the last row: all pixels
+    shares, largest, ratios = np.zeros(bands), np.full(bands, -np.inf), []
     for name in names:
         cube, labels = data.cube(name), data.classes.merge(data.labels(name))
-        sums.add(cube, labels)
         if (lit := _sun_and_shadow(data, name, labels == road)) is not None:
             sun, shadow = (cube.values[:, mask].mean(axis=1) for mask in lit)
             ratios.append(shadow / sun)
+        measured = np.isfinite(cube.values).all(axis=0)
+        values, labels, normalised = (
+            cube.values[:, measured].astype(float),
+            labels[measured],
+            pn(cube).values[:, measured],
+        )
+        shares += normalised.sum(axis=1, dtype=float)
+        largest = np.maximum(largest, normalised.max(axis=1, initial=-np.inf))
+        for row in range(len(count)):
+            picked = values[:, labels == row] if row < len(own) else values
+            count[row] += picked.shape[1]
+            first[row] += picked.sum(axis=1)
+            second[row] += (picked**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = first / count
+        std = np.sqrt(np.maximum(second / count - mean**2, 0.0))
     known = np.array([ratio for ratio in ratios if np.isfinite(ratio).all()], dtype=float)
-    median = np.median(known, axis=0) if len(known) else np.full(len(data.sensor.bands), np.nan)
-    return sums.dataset().assign(shade=("band", median)).assign_coords(wavelength=("band", data.sensor.wavelengths_nm))
+    return xr.Dataset(
+        {
+            "frequency": ("class", count[:-1, 0] / max(count[:-1].sum(), 1)),
+            "mean": ("band", mean[-1]),
+            "std": ("band", std[-1]),
+            "pn_mean": ("band", shares / count[-1]),
+            "pn_max": ("band", largest),
+            "class_mean": (("class", "band"), mean[:-1]),
+            "class_std": (("class", "band"), std[:-1]),
+            "shade": ("band", np.median(known, axis=0) if len(known) else np.full(bands, np.nan)),
+        },
+        coords={"class": list(own), "wavelength": ("band", data.sensor.wavelengths_nm)},
+    )
 
 
 def against_released(measured: xr.Dataset, origin: str) -> pd.DataFrame:
@@ -57,11 +84,9 @@ def against_released(measured: xr.Dataset, origin: str) -> pd.DataFrame:
     A row per figure: name, value here, released value, ratio of the two.
     """
     released = band_table()
+    shares = zip(CLASSES, measured["frequency"].values, FREQUENCIES, strict=True)
     rows = [
-        (f"share of {name}", float(measured["frequency"][index]), FREQUENCIES[index])
-        for index, name in enumerate(CLASSES)
-    ]
-    rows += [
+        *((f"share of {name}", float(here), there) for name, here, there in shares),
         ("mean reflectance", float(measured["mean"].mean()), released["v2_mean_reflectance"].mean()),
         ("spread of reflectance", float(measured["std"].mean()), released["v2_std_reflectance"].mean()),
         ("largest PN value", float(measured["pn_max"].max()), released["pn_observed_max"].max()),
@@ -80,57 +105,6 @@ def spectrum_correlation(measured: xr.Dataset) -> float:
 def class_variability(measured: xr.Dataset) -> xr.DataArray:
     """Intra-class variability (class): spread of reflectance relative to its mean, averaged over the bands."""
     return (measured["class_std"] / measured["class_mean"]).mean("band").rename("variability")
-
-
-class _Sums:
-    """Running sums over scenes, so that no more than one is in memory."""
-
-    def __init__(self, bands: int, names: tuple[str, ...]) -> None:
-        self.names, classes = names, len(names)
-        self.count = np.zeros(classes)
-        self.first, self.second = np.zeros((classes, bands)), np.zeros((classes, bands))
-        self.pixels = 0
-        self.all_first, self.all_second, self.pn = np.zeros(bands), np.zeros(bands), np.zeros(bands)
-        self.pn_max = np.full(bands, -np.inf)
-
-    def add(self, cube: xr.DataArray, labels: NDArray[np.uint8]) -> None:
-        measured = np.isfinite(cube.values).all(axis=0)
-        values, labels = cube.values[:, measured].astype(float), labels[measured]
-        self.pixels += values.shape[1]
-        self.all_first += values.sum(axis=1)
-        self.all_second += (values**2).sum(axis=1)
-        normalised = pn(cube).values[:, measured]
-        self.pn += normalised.sum(axis=1, dtype=float)
-        self.pn_max = np.maximum(self.pn_max, normalised.max(axis=1, initial=-np.inf))
-        for index in range(len(self.names)):
-            own = values[:, labels == index]
-            self.count[index] += own.shape[1]
-            self.first[index] += own.sum(axis=1)
-            self.second[index] += (own**2).sum(axis=1)
-
-    def dataset(self) -> xr.Dataset:
-        mean, std = _moments(self.pixels, self.all_first, self.all_second)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            class_mean, class_std = _moments(self.count[:, None], self.first, self.second)
-        return xr.Dataset(
-            {
-                "frequency": ("class", self.count / max(self.count.sum(), 1)),
-                "mean": ("band", mean),
-                "std": ("band", std),
-                "pn_mean": ("band", self.pn / self.pixels),
-                "pn_max": ("band", self.pn_max),
-                "class_mean": (("class", "band"), class_mean),
-                "class_std": (("class", "band"), class_std),
-            },
-            coords={"class": list(self.names)},
-        )
-
-
-def _moments(
-    count: float | NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean = first / count
-    return mean, np.sqrt(np.maximum(second / count - mean**2, 0.0))
 
 
 def sun_and_shadow(data: Source, names: Sequence[str], class_name: str) -> xr.Dataset:

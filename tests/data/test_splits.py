@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hsiutils.data.names import Conditions, name_table
-from hsiutils.data.splits import sequences, split_scenes, stratified_folds
+from hsiutils.data.splits import fold_splits, runs, sequences, split_scenes, stratified_folds
 
 ALL = [str(name) for name in name_table().index]
 
@@ -65,11 +65,11 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_names() -> None:
 def test_each_fold_tests_once_and_the_next_one_validates() -> None:
     parts = stratified_folds(ALL, seed=1)
     for fold in range(5):
-        splits = split_scenes(ALL, method="folds", fold=fold, seed=1)
+        splits = fold_splits(ALL, fold, seed=1)
         assert sorted(n for n, s in splits.items() if s == "test") == parts[fold]
         assert sorted(n for n, s in splits.items() if s == "val") == parts[(fold + 1) % 5]
-        assert sum(s == "train" for s in splits.values()) == sum(map(len, parts)) - len(parts[fold]) - len(
-            parts[(fold + 1) % 5]
+        assert sorted(n for n, s in splits.items() if s == "train") == sorted(
+            set(ALL) - {*parts[fold], *parts[fold - 4]}
         )
 
 
@@ -78,34 +78,31 @@ def test_official_lists_come_first_where_they_know_every_scene() -> None:
     official = dict(zip(names, ["test", "val", "train", "train"], strict=True))
     assert split_scenes(names, official) == official
     assert split_scenes(names, {names[0]: "test"}) == dict(name_table()["split"][names])
-    assert split_scenes(names, official, method="hs3-bench") == dict(name_table()["split"][names])
 
 
 def test_unknown_names_fall_back_to_folds() -> None:
     foreign = [f"nf14{name[4:]}" for name in ALL if name[2:4] != "14"]
     splits = split_scenes(foreign)
     assert set(splits.values()) == {"train", "val", "test"}
-    assert splits == split_scenes(foreign, method="folds")
+    assert splits == fold_splits(foreign)
 
 
 def test_a_set_too_small_for_folds_is_for_testing_only() -> None:
     foreign = [f"nf1433_{number:03d}" for number in (1, 2, 3, 50, 51, 100)]
     assert split_scenes(foreign) == dict.fromkeys(foreign, "test")
     with pytest.raises(ValueError, match="these 6 scenes come from 3"):
-        split_scenes(foreign, method="folds")
+        fold_splits(foreign)
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"method": "random"}, "method must be"),
-        ({"method": "official"}, "official split does not know 752 of 752"),
-        ({"official": dict.fromkeys(ALL, "training")}, "'training'.*expected train, val, test"),
-        ({"method": "folds", "fold": 5}, r"fold must be 0\.\.4"),
-        ({"method": "folds", "folds": 2}, "at least 3 folds"),
-        ({"method": "folds", "folds": 125}, "come from 124"),
-    ],
+    ("options", "message"),
+    [({"fold": 5}, r"fold must be 0\.\.4"), ({"folds": 2}, "at least 3 folds"), ({"folds": 125}, "come from 124")],
 )
-def test_bad_input(kwargs: dict, message: str) -> None:
+def test_impossible_folds(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        split_scenes(ALL, **kwargs)
+        fold_splits(ALL, **options)
+
+
+def test_runs_keep_neighbours_together() -> None:
+    assert list(runs([*"ecabd"]).items()) == [*zip("abcde", ["train"] * 3 + ["val", "test"], strict=True)]
+    assert set(runs(["a"]).values()) == {"train"}
