@@ -353,3 +353,16 @@ class TestResume:
             assert found["written"].sel(scene=NAME) == 0
             for name in found["scene"].values[found["written"].values == 1].tolist():
                 np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+
+
+def test_hyperseg_finds_every_file_of_a_simulated_set(tmp_path: Path) -> None:
+    """It takes NAME from labels/NAME.png and loads `cube`, bands first, from cubes_fl32/NAME_TC.mat."""
+    write_dataset(tmp_path, ["nf3122_147"], Simulation(tiles=(18, 34)), workers=1, progress=False)
+    base, drive = tmp_path / "Image_dataset", open_dataset(tmp_path)
+    names = [path.stem for path in (base / "labels").glob("*.png")]
+    assert names == drive.names()
+    for name in names:
+        cube = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"]
+        np.testing.assert_array_equal(cube, drive.cube(name))
+        with Image.open(base / "labels" / f"{name}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), drive.labels(name))
