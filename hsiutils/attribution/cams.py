@@ -75,7 +75,7 @@ def cam_map(
     upsample: bool = False,
     biases: Callable[[Seen], dict[str, float]] | None = None,
 ) -> Attribution:
-    """The map of a rule with what was asked to be done to it, in this order: rectify, upsample, rescale.
+    """The map of a rule, by one forward and one backward pass; rectified, upsampled, rescaled where that is asked for.
 
     Parameters
     ----------
@@ -99,7 +99,12 @@ def cam_map(
     ValueError
         If x or the target does not fit the network.
     """
-    seen = look(model, x, target, layer, after)
+    name, image = layer or model.config.last, input_image(model, x)
+    with torch.enable_grad(), full_precision(), frozen(model), activations(model, [name], after, leaf=True) as layers:
+        value = target.value(model(image[None])).sum()
+        (gradient,) = torch.autograd.grad(value, layers[name])
+    activation, logit = layers[name][0].detach(), float(value.detach())
+    seen = Seen(model, image, target, name, after, activation, gradient[0], logit)
     with full_precision():
         values = rule(seen)
     if relu:
@@ -110,23 +115,6 @@ def cam_map(
         values = values / values.abs().max()
     beside = biases(seen) if biases else {}
     return Attribution(rule.__name__, seen.layer, as_map(values, ("y", "x")), seen.logit, beside)
-
-
-def look(model: UNet, x: Tensor, target: Target, layer: str | None = None, after: bool = True) -> Seen:
-    """Activation and gradient of one layer by one forward and one backward pass; the model stays as it was.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If x or the target does not fit the network.
-    """
-    name, image = layer or model.config.last, input_image(model, x)
-    with torch.enable_grad(), full_precision(), frozen(model), activations(model, [name], after, leaf=True) as seen:
-        value = target.value(model(image[None])).sum()
-        (gradient,) = torch.autograd.grad(value, seen[name])
-    return Seen(model, image, target, name, after, seen[name][0].detach(), gradient[0], float(value.detach()))
 
 
 def weighted(seen: Seen, weights: Tensor) -> Tensor:

@@ -150,27 +150,16 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
     seconds = time.perf_counter() - started
     residuals = [abs(method(model, x, target).residual) / asked.scale for target in asked.pixels]
     redrawn, rival = method(twin, x, asked.region), method(model, x, asked.rival)
-    return {
+    answers = {
         "residual": float(np.median(residuals)),
-        "sanity": _ranks(found, redrawn, "absolute"),
-        "class_sensitivity": _ranks(found, rival, "signed"),
-        "faithfulness": _faithfulness(model, x, asked, found, steps),
-        "band_faithfulness": _band_faithfulness(model, x, asked, found),
-        "seconds": seconds,
+        "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("absolute")]),
+        "class_sensitivity": float(similarity(found.map, rival.map)[0, SIGNS.index("signed")]),
+        **{"faithfulness": float("nan"), "band_faithfulness": float("nan"), "seconds": seconds},
     }
-
-
-def _ranks(one: Attribution, other: Attribution, sign: str) -> float:
-    return float(similarity(one.map, other.map)[0, SIGNS.index(sign)])
-
-
-def _faithfulness(model: UNet, x: Tensor, asked: Question, found: Attribution, steps: int) -> float:
-    if "y" not in found.map.dims or not np.isfinite(found.map).all():
-        return float("nan")
-    return float(insertion_deletion(model, x, asked.region, found, steps=steps)["score"])
-
-
-def _band_faithfulness(model: UNet, x: Tensor, asked: Question, found: Attribution) -> float:
-    if "band" not in found.map.dims or len(x) < 3 or not np.isfinite(found.map).all():
-        return float("nan")
-    return float(band_ablation(model, x, asked.region, found)["spearman"])
+    if np.isfinite(found.map).all():
+        if "y" in found.map.dims:
+            curves = insertion_deletion(model, x, asked.region, found, steps=steps)
+            answers["faithfulness"] = float(curves["score"])
+        if "band" in found.map.dims and len(x) > 2:
+            answers["band_faithfulness"] = float(band_ablation(model, x, asked.region, found)["spearman"])
+    return answers

@@ -303,12 +303,10 @@ class Parts:
 
     Attributes
     ----------
-    bands : number of bands, or 1 if all bands stay together.
     codes : (h, w) number of each pixel's region, 0..regions-1.
     coords : part axes in their order, with the label of each band and region.
     """
 
-    bands: int
     codes: Tensor
     coords: Coords
 
@@ -326,7 +324,7 @@ class Parts:
         codes = torch.zeros((height, width), dtype=torch.long, device=image.device)
         if partition is not None:
             coords["region"], codes = region_codes(partition, image, "partition")
-        return cls(channels if bands else 1, codes, coords)
+        return cls(codes, coords)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -406,7 +404,7 @@ def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memor
     )
 
 
-def region_codes(partition: ArrayLike, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:
+def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:
     """Labels of the regions of an integer map, ascending, and each pixel's place among them (h, w).
 
     Raises
@@ -414,7 +412,7 @@ def region_codes(partition: ArrayLike, image: Tensor, what: str) -> tuple[NDArra
     ValueError
         If the map is not of integers, or not of the image's size.
     """
-    regions = np.asarray(partition)
+    regions = partition.detach().cpu().numpy() if isinstance(partition, Tensor) else np.asarray(partition)
     if not np.issubdtype(regions.dtype, np.integer) and regions.dtype != np.bool_:
         raise ValueError(f"{what} must hold integers or booleans, one number a region, got dtype {regions.dtype}")
     if regions.shape != tuple(image.shape[1:]):

@@ -145,7 +145,9 @@ def fit(
         If the loss is no longer finite.
     """
     frequencies, learnt = examine(train, config, "training")
-    _, judged_by = examine(val, config, "validation")
+    shown, judged_by = examine(val, config, "validation")
+    if not (frequencies * shown).any():
+        raise ValueError("the validation scenes show no class that the training scenes have: nothing to judge by")
     require_batches(train, config, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     settings = _settings(config, recipe, seed, variant, {"train": learnt, "val": judged_by})

@@ -213,12 +213,18 @@ def test_diverging_training_says_so(tmp_path):
         run(tmp_path, replace(RECIPE, schedule="step", learning_rate=1e30))
 
 
+def one_class(index):
+    images, labels = VAL[:]
+    return TensorDataset(images, torch.full_like(labels, index))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"val": TensorDataset(VAL[:][0], torch.full_like(VAL[:][1], VOID))}, "validation scenes is labelled"),
         ({"val": TensorDataset(*(part[:0] for part in VAL[:]))}, "there are no validation scenes"),
         ({"val": TensorDataset(VAL[:][0], torch.full_like(VAL[:][1], 7))}, r"validation scene 0 has class \[7\]"),
+        ({"val": one_class(3), "data": one_class(1)}, "validation scenes show no class that the training scenes have"),
         ({"data": toy_scenes(3, 1, size=(8, 8)), "config": replace(CONFIG, depth=3)}, "leave one alone"),
         ({"recipe": replace(RECIPE, class_weights=(1.0, 2.0))}, "do not fit 5 classes"),
     ],
