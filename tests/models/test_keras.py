@@ -1,4 +1,5 @@
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -505,6 +506,41 @@ class TestAgainstKeras:
         theirs.save(tmp_path / name)
         x = images()
         torch.testing.assert_close(read_keras(tmp_path / name)(x).softmax(1), self.logits(theirs, x), rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_descriptions_of_keras_2_are_read_too(self, keras: ModuleType, tmp_path: Path, swapped: bool) -> None:
+        """The authors' own kind: inbound nodes are nested lists, and a convolution may have its activation apart."""
+        path, theirs = tmp_path / "whole.h5", self.randomised(keras, swapped=swapped)
+        theirs.save(path)
+        with h5py.File(path, "a") as file:
+            description = json.loads(file.attrs["model_config"])
+            for layer in description["config"]["layers"]:
+                tensors = re.findall(r"'keras_history': \['(\w+)'", str(layer["inbound_nodes"]))
+                layer["inbound_nodes"] = [[[name, 0, 0, {}] for name in tensors]] if tensors else []
+            description["config"]["output_layers"] = [description["config"]["output_layers"]]
+            file.attrs["model_config"] = json.dumps(description)
+        if swapped:
+            with pytest.raises(ValueError, match="upsamples first"):
+                read_keras(path)
+        else:
+            self.agree(read_keras(path), theirs)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda layers: layers[-1]["inbound_nodes"].append([]), "is used 2 times, expected once"),
+            (lambda layers: layers[-3]["config"].update(axis=1), "has axis 1, expected -1 or 3"),
+        ],
+    )
+    def test_a_description_that_was_edited(self, keras: ModuleType, tmp_path: Path, change: Any, message: str) -> None:
+        path = tmp_path / "whole.h5"
+        self.randomised(keras).save(path)
+        with h5py.File(path, "a") as file:
+            description = json.loads(file.attrs["model_config"])
+            change(description["config"]["layers"])
+            file.attrs["model_config"] = json.dumps(description)
+        with pytest.raises(ValueError, match=message):
+            read_keras(path)
 
     @pytest.mark.parametrize("name", ["whole.h5", "alone.weights.h5", "whole.keras"])
     def test_a_normalisation_of_the_input_is_the_networks_entrance(
