@@ -111,10 +111,11 @@ def record(name: Chapter, profile: Profile = "smoke") -> None:
 
 
 def _require_book(chapter: str = "") -> None:
-    """Say at once what running chapters lacks: a checkout, unless the chapter is given by its path, or packages."""
-    if not chapter.endswith(".ipynb"):
-        project()
-    import_module("hsiutils.book.chapters")
+    """Say at once what running chapters lacks: packages, or a checkout, unless the chapter is given by its path."""
+    if chapter.endswith(".ipynb"):
+        return
+    project()
+    import_module("hsiutils.book.chapters").chapters()
 
 
 def _run(profile: str, seed: int, data_root: str, variants: str = "") -> "Run":

@@ -89,7 +89,7 @@ def test_what_needs_a_checkout_says_so_before_any_work(words: list[str], outside
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "the book needs a checkout of its repository, with _toc.yml and book/" in done.stderr
+    assert "the book needs a checkout of its repository, with _toc.yml, _config.yml and book/" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

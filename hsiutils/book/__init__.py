@@ -14,9 +14,9 @@ def project() -> Path:
         If neither is a checkout.
     """
     for root in (_SOURCE, Path.cwd()):
-        if (root / "_toc.yml").is_file() and (root / "book").is_dir():
+        if all((root / name).exists() for name in ("_toc.yml", "_config.yml", "book")):
             return root
     raise FileNotFoundError(
-        "the book needs a checkout of its repository, with _toc.yml and book/, and there is none in "
+        "the book needs a checkout of its repository, with _toc.yml, _config.yml and book/, and there is none in "
         f"{Path.cwd()}: clone the repository and run the same command in its folder"
     )

@@ -16,7 +16,9 @@ from types import EllipsisType
 from typing import Any
 from uuid import uuid4
 
-if lacking := [name for name in ("papermill", "nbformat", "IPython") if find_spec(name) is None]:
+if lacking := [
+    name for name in ("papermill", "nbformat", "IPython", "ipykernel", "jupyter_book") if find_spec(name) is None
+]:
     raise ModuleNotFoundError(f"the book needs {', '.join(lacking)}: pip install 'hsiutils[book]'")
 
 import nbformat
@@ -186,10 +188,16 @@ def chapters(root: Path | None = None) -> list[Path]:
     ------
     FileNotFoundError
         If there is no checkout, or `_toc.yml` names a page that is not there.
+    ValueError
+        If `_toc.yml` is no table of contents.
     """
     root = root or project()
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
-    entries = [toc["root"], *(entry["file"] for entry in toc.get("chapters", []))]
+    try:
+        toc = yaml.safe_load((root / "_toc.yml").read_text())
+        entries = [toc["root"], *(entry["file"] for entry in toc.get("chapters", []))]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{root / '_toc.yml'}: expected a root, and chapters each with a file; {what}") from error
     pages = [_page(root, entry) for entry in entries]
     return [page for page in pages if page.suffix == ".ipynb"]
 

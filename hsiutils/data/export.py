@@ -282,13 +282,16 @@ def to_zarr(
 
 
 def _create(template: xr.Dataset, store: Path) -> None:
-    """Make the store without its values, at once or not at all."""
+    """Make the store without its values, at once or not at all; another process may have been first."""
     chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
     temporary = store.with_name(f".{store.name}.{os.getpid()}")
     store.parent.mkdir(parents=True, exist_ok=True)
     try:
         template.to_zarr(temporary, compute=False, encoding=chunks, zarr_format=_FORMAT, consolidated=True)
         temporary.rename(store)
+    except OSError:
+        if not store.is_dir():
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

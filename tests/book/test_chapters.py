@@ -55,6 +55,15 @@ def test_a_page_that_is_not_there_is_named(project):
         chapters(project)
 
 
+@pytest.mark.parametrize(
+    "wrong", ["", "chapters: []", "root: book/index\nchapters: [book/01_plot]", "root: [\n", "- root"]
+)
+def test_a_table_of_contents_that_is_none_is_said(wrong, project):
+    (project / "_toc.yml").write_text(wrong)
+    with pytest.raises(ValueError, match=r"_toc\.yml: expected a root, and chapters each with a file; [^\n]*$"):
+        chapters(project)
+
+
 def test_chapters_are_found_by_number_name_and_path(project):
     for name in ("1", "01_plot", "01", str(project / "book" / "01_plot.ipynb")):
         assert find_chapter(name, project).stem == "01_plot"

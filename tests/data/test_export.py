@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.io import loadmat, whosmat
 from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
 
+from hsiutils.data import export
 from hsiutils.data import export as convert
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import LABELS
@@ -283,6 +284,14 @@ class TestResume:
         with xr.open_zarr(store) as found:
             for name in NAMES:
                 np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+
+    def test_another_process_may_be_the_first_to_begin(self, drive: HSIDrive, tmp_path: Path, monkeypatch) -> None:
+        begin = export._create
+        monkeypatch.setattr(export, "_create", lambda *given: (begin(*given), begin(*given)))
+        convert_all(drive, tmp_path / "store.zarr")
+        with xr.open_zarr(tmp_path / "store.zarr") as found:
+            assert (found["written"].values == 1).all()
+        assert [path.name for path in tmp_path.glob("*store*")] == ["store.zarr"]
 
     def test_a_killed_run_goes_on(self, drive: HSIDrive, tmp_path: Path) -> None:
         """Killed for good while scenes are written, at the third of them."""
