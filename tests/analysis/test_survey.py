@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from networks import hooks, same, state
+from networks import hooks, state
 from planted import DEAD, NOISE, SKY, VEGETATION, Counted, planted, scene, scenes, sums, trained_like
 
 from hsiutils.analysis.activations import activation_maps, head_table, observe, region_sums
@@ -90,7 +90,7 @@ def test_looking_leaves_no_trace(look, pairs):
     model = trained_like().train()
     before = state(model)
     look(model, pairs)
-    assert same(before, state(model))
+    assert before == state(model)
     assert not hooks(model)
     assert not pairs[0][0].requires_grad
 

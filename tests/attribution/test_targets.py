@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from networks import PLAIN as MODEL
-from networks import hooks, same, shaken, state
+from networks import hooks, shaken, state
 
 from hsiutils.attribution.targets import Target, class_map, margin, one_image, pixel, reference_image, region
 from hsiutils.models.unet import UNet, UNetConfig
@@ -59,7 +59,7 @@ def test_class_map_keeps_the_mask_of_the_image_it_was_made_at():
     # Other logits with other winners do not move the mask.
     torch.testing.assert_close(target.value(-logits), -logits[:, index, mask].sum(1))
     assert target.weights.sum() == mask.sum()
-    assert same(before, state(model))
+    assert before == state(model)
     assert hooks(model) == 0
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from striped_scene import AVERAGE, LIGHT, TRUTH, small_image, small_network
+from networks import image
 
 from hsiutils.attribution.decompose import decompose, margins
-from hsiutils.data.classes import CLASSES
+from hsiutils.data.classes import CLASSES, VOID
+from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import bands as spectral_study
 from hsiutils.paper import claims as measures
 from hsiutils.paper.bands import (
@@ -25,15 +26,20 @@ from hsiutils.paper.bands import (
 from hsiutils.paper.claims import MEASURES, NotTestable
 from hsiutils.paper.study import over_networks
 
+SMALL = UNetConfig(channels=3, depth=2, filters=2, class_names=CLASSES)
+AVERAGE = np.array([0.2, -0.1, 0.3])
+TRUTH = np.repeat(np.array([[0, 0, 2, 2, 3, 3, VOID, VOID]]), 8, axis=0)
+LIGHT = np.repeat(np.array([[1.0], [0.5], [0.2], [np.nan]]), 2, axis=0) * np.ones((8, 8))
+
 
 @pytest.fixture(scope="module")
 def network():
-    return small_network()
+    return UNet(SMALL, torch.Generator().manual_seed(3)).double().eval()
 
 
 @pytest.fixture(scope="module")
 def x():
-    return small_image()
+    return image(SMALL, 8, 8, seed=4)
 
 
 def test_sources_sum_to_the_mean_logit_of_every_region(network, x):
