@@ -47,10 +47,7 @@ def make_cube(
     return xr.DataArray(
         array,
         dims=DIMS,
-        coords={
-            "band": np.arange(len(sensor.bands)),
-            "wavelength": ("band", sensor.wavelengths_nm, {"units": "nm"}),
-        },
+        coords={"band": np.arange(len(sensor.bands)), "wavelength": ("band", sensor.wavelengths_nm, {"units": "nm"})},
         name="cube",
         attrs={"units": units, "source": source, "sensor": sensor.name, "history": history},
     )
@@ -207,9 +204,7 @@ def nearest_bands(cube: xr.DataArray, wavelengths_nm: Sequence[float]) -> tuple[
 
 
 def pseudocolour(
-    cube: xr.DataArray,
-    wavelengths_nm: Sequence[float] | None = None,
-    percentiles: tuple[float, float] = (1.0, 99.0),
+    cube: xr.DataArray, wavelengths_nm: Sequence[float] | None = None, percentiles: tuple[float, float] = (1.0, 99.0)
 ) -> xr.DataArray:
     """Three bands as red, green and blue, each stretched between two percentiles.
 

@@ -80,7 +80,7 @@ SIMULATION_MANIFEST = "simulation.json"
 """The file that the simulator leaves beside its scenes, and by which they are known as simulated."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class HSIDrive(Source):
     """HSI-Drive on disk.
 

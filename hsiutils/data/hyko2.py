@@ -41,18 +41,16 @@ HYKO2_CLASSES = Classes(tuple(label.name for label in _LABELS[1:]), _LABELS, (VO
 """Ten classes, a label code each; undefined pixels are void."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class HyKo2(Source):
     """One camera of HyKo2 on disk.
 
     Attributes
     ----------
     paths : file of each scene.
-    without_labels : files that are left out.
     """
 
     paths: dict[str, Path]
-    without_labels: tuple[str, ...]
 
     expected = f"NAME.mat, in the folder or one below it, with {DATA!r} and {LABELS!r}"
 
@@ -91,7 +89,7 @@ class HyKo2(Source):
             units="intensity",
             table=pd.DataFrame({"split": splits}).rename_axis("name"),
             paths=known,
-            without_labels=tuple(sorted(paths.keys() - known.keys())),
+            left_out=tuple(sorted(paths.keys() - known.keys())),
         )
 
     def cube(self, name: str) -> xr.DataArray:
@@ -114,11 +112,6 @@ class HyKo2(Source):
         if name not in self.paths:
             raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with labels")
         return (self.paths[name],)
-
-    def remarks(self) -> dict[str, str]:
-        """See `Source.remarks`."""
-        left_out = ", ".join(self.without_labels[:4]) + (" ..." if len(self.without_labels) > 4 else "")
-        return {"files without labels, left out": f"{len(self.without_labels)} ({left_out})"} if left_out else {}
 
 
 def _mat_files(root: Path) -> list[Path]:

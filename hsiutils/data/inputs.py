@@ -229,9 +229,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _project(
-    pixels: NDArray[np.float32],
-    mean: tuple[float, ...] | None,
-    components: tuple[tuple[float, ...], ...] | None,
+    pixels: NDArray[np.float32], mean: tuple[float, ...] | None, components: tuple[tuple[float, ...], ...] | None
 ) -> NDArray[np.float32]:
     """Replace the spectrum in (channels, ...) by its principal components; channels after it stay."""
     if mean is None or components is None:

@@ -43,19 +43,17 @@ CENTRES_NM = (610.0, 540.0, 465.0)
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RGBFolder(Source):
     """Images and label images on disk.
 
     Attributes
     ----------
     images, annotations : files by scene.
-    left_out : images without label image, or the other way round.
     """
 
     images: dict[str, Path]
     annotations: dict[str, Path]
-    left_out: tuple[str, ...]
 
     expected = "{train,val,test}/NAME.png with {train,val,test}annot/NAME.png"
 
@@ -126,11 +124,6 @@ class RGBFolder(Source):
         if name not in self.table.index:
             raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with image and labels")
         return self.images[name], self.annotations[name]
-
-    def remarks(self) -> dict[str, str]:
-        """See `Source.remarks`."""
-        some = ", ".join(self.left_out[:4]) + (" ..." if len(self.left_out) > 4 else "")
-        return {"images without their other half, left out": f"{len(self.left_out)} ({some})"} if some else {}
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -18,6 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+NOT_MEASURED = float("inf")
+"""Clip limit of a band for which nobody published one: inputs learn it from the training scenes."""
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -36,7 +39,7 @@ class Band:
 
     index: int
     centre_nm: float
-    clip_max: float
+    clip_max: float = NOT_MEASURED
     """Upper clip limit of this band after per-pixel normalisation (dimensionless)."""
     peaks: tuple[Peak, ...] = ()
     curve: tuple[tuple[float, float], ...] = ()
@@ -206,8 +209,6 @@ HSI_DRIVE = Sensor(
 """The camera of HSI-Drive (doi 10.1109/SSCI52147.2023.10371793)."""
 
 
-NOT_MEASURED = float("inf")
-"""Clip limit of a band for which nobody published one: inputs learn it from the training scenes."""
 _COLUMNS = ("centre_nm", "fwhm_nm", "quantum_efficiency", "share")
 _WIDTHS_NM = (1.0, 300.0)
 """Widths that a filter of such a camera can have."""
@@ -221,7 +222,7 @@ def cubes_only(name: str, centres_nm: ArrayLike, tiles: tuple[int, int]) -> Sens
     centres = np.asarray(centres_nm, dtype=float).tolist()
     if not all(200 <= centre <= 3000 for centre in centres):
         raise ValueError(f"{name}: expected band centres in nanometres, got {centres}")
-    bands = tuple(Band(index, centre, NOT_MEASURED) for index, centre in enumerate(centres))
+    bands = tuple(Band(index, centre) for index, centre in enumerate(centres))
     return Sensor(name, (1, len(bands)), (tiles[0], tiles[1] * len(bands)), (0, 0), tiles, bands)
 
 
@@ -289,9 +290,9 @@ def _band(number: int, row: dict[str, float]) -> Band:
 def read_calibration(path: Path | str, optics: bool = True) -> Sensor:
     """The camera that imec's calibration file (XML) describes, with the measured response of every band.
 
-    Read are geometry, bits, full well, the strongest peak of each filter as its centre, and the curves; of both forms
-    in which such files come: with `filter_zones` (responses are electrons per photon), and without (older; responses
-    are in units of their own, so that they tell bands apart, and not how many electrons there are).
+    Read are geometry, bits, full well, the strongest peak of each filter as its centre, and the curves, of files with
+    `filter_zones` (responses are electrons per photon) and without (older; responses are in units of their own, so that
+    they tell bands apart, and not how many electrons there are).
 
     Parameters
     ----------
@@ -324,7 +325,8 @@ def read_calibration(path: Path | str, optics: bool = True) -> Sensor:
             tiles=(_number(zone, "filter_area/height") // mosaic[0], _number(zone, "filter_area/width") // mosaic[1]),
             bands=tuple(bands[index] for index in sorted(bands)),
             full_well_e=float(_number(root, "sensor_info/full_well_capacity_e", 11_000)),
-            bits=_number(root, "sensor_info/bit_depth", _number(root, "sensor_info/input_bpp", 12)),
+            bits=_number(root, "sensor_info/bit_depth", _number(root, "sensor_info/input_bpp", 0))
+            or _number(root, "filter_info/calibration_info/bit_depth", 12),
         )
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{path}: no calibration of a mosaic sensor that can be read: {error}") from error
@@ -332,42 +334,40 @@ def read_calibration(path: Path | str, optics: bool = True) -> Sensor:
 
 def _calibrated(root: ElementTree.Element, zone: ElementTree.Element, optics: bool) -> Iterator[tuple[int, Band]]:
     """Place in the mosaic and band of every filter."""
-    wavelength = _samples(root.find("filter_info/calibration_info"))
-    through = np.ones_like(wavelength)
+    info, front = root.find("filter_info/calibration_info"), []
     for part in (*root.iter("rejection_filter"), *root.findall("system_info/optical_components/optical_component")):
-        if optics:
-            through *= np.interp(wavelength, _samples(part), _list(part, "filter_response", "response")).clip(min=0)
+        through = _numbers(part.find("filter_response" if part.tag == "rejection_filter" else "response"))
+        front.append((_wavelengths(part, len(through)), through.clip(min=0)))
     for band in zone.findall("bands/band"):
         index = int(band.get("pattern_position_index") or band.get("index") or -1)
         peak = max(band.iter("peak"), key=lambda one: float(one.findtext("QE") or 0), default=band)
-        response = _list(band, "response", "response_composition").clip(min=0)
-        centre = peak.findtext("wavelength_nm")
-        if centre is None or len(response) != len(wavelength) or not np.isfinite(response).all():
-            raise ValueError(
-                f"band {index}: expected a centre and {len(wavelength)} numbers, found {centre} and {len(response)}"
-            )
-        curve = zip(wavelength.tolist(), (response * through).tolist(), strict=True)
-        yield index, Band(index, float(centre), NOT_MEASURED, (), tuple(curve))
+        found, centre = band.find("response"), peak.findtext("wavelength_nm")
+        response = _numbers(band.find("response_composition") if found is None else found).clip(min=0)
+        wavelength = _wavelengths(info, len(response))
+        if centre is None or not len(response) or not np.isfinite(response).all():
+            raise ValueError(f"band {index}: expected a centre and finite responses, found {centre} and {response[:3]}")
+        for own, through in front if optics else ():
+            response = response * np.interp(wavelength, own, through)
+        yield index, Band(index, float(centre), curve=tuple(zip(wavelength.tolist(), response.tolist(), strict=True)))
 
 
-def _samples(element: ElementTree.Element | None) -> NDArray[np.float64]:
-    """Wavelengths, as a list or as start, step and number."""
-    if element is None:
-        raise ValueError("no wavelengths")
-    if element.find("sample_points_nm") is not None:
-        return _list(element, "sample_points_nm")
-    found = {child.tag: child.text or "" for child in element}
-    start, step, count = (
-        float(next((text for tag, text in found.items() if part in tag), "nan"))
-        for part in ("start_nm", "resolution_nm", "nr_")
-    )
-    return np.asarray(start + step * np.arange(count), dtype=float)
+def _wavelengths(element: ElementTree.Element | None, count: int) -> NDArray[np.float64]:
+    """Of so many samples, nm: as listed, or evenly from the first to the last."""
+    listed = _numbers(None if element is None else element.find("sample_points_nm"))
+    if len(listed):
+        if len(listed) != count:
+            raise ValueError(f"{count} responses at {len(listed)} wavelengths")
+        return listed
+    for key in ("measurement_range", "wavelength_range", "wavelength"):
+        start, end = ("" if element is None else element.findtext(f"{key}_{one}_nm") for one in ("start", "end"))
+        if start and end:
+            return np.linspace(float(start), float(end), count)
+    raise ValueError("responses without wavelengths")
 
 
-def _list(element: ElementTree.Element, *names: str) -> NDArray[np.float64]:
-    """Numbers of the first child that is there, in its attribute or in a child of its own."""
-    child = next((found for name in names if (found := element.find(name)) is not None), element)
-    text = child.get("values") or child.findtext("data") or ""
+def _numbers(element: ElementTree.Element | None) -> NDArray[np.float64]:
+    """In an element's attribute, in its own text, or in a child's; none of what is not there."""
+    text = "" if element is None else element.get("values") or element.findtext("data") or element.text or ""
     return np.array(text.replace(",", " ").split(), dtype=float)
 
 

@@ -34,15 +34,11 @@ if TYPE_CHECKING:
 else:
     Pairs = object  # a loader takes any object with a length and items, and a cube is opened without torch
 
-ADAPTERS = (
-    "hsiutils.data.hsidrive:HSIDrive",
-    "hsiutils.data.hyko2:HyKo2",
-    "hsiutils.data.rgb_folder:RGBFolder",
-)
+ADAPTERS = ("hsiutils.data.hsidrive:HSIDrive", "hsiutils.data.hyko2:HyKo2", "hsiutils.data.rgb_folder:RGBFolder")
 """Every kind of data set that `open_dataset` knows, as module:class; the first that recognises a folder opens it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Source(ABC):
     """Labelled scenes of one camera, all of one size.
 
@@ -54,6 +50,7 @@ class Source(ABC):
     classes : what its pixels can be.
     units : of the cubes' values.
     table : indexed by scene: `split`, and what else is known of each.
+    left_out : names of which there is an image without labels, or labels without an image.
     """
 
     expected: ClassVar[str]
@@ -65,6 +62,7 @@ class Source(ABC):
     classes: Classes
     units: str
     table: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     @abstractmethod
@@ -99,7 +97,8 @@ class Source(ABC):
 
     def remarks(self) -> dict[str, str]:
         """What to know of this data set beside what every one has, by what it is about."""
-        return {}
+        some = ", ".join(self.left_out[:4]) + (" ..." if len(self.left_out) > 4 else "")
+        return {"left out, for labels or image are missing": f"{len(self.left_out)} ({some})"} if some else {}
 
     def names(self, split: str | None = None) -> list[str]:
         """Names of all scenes, or of the scenes of one split ("train", "val", "test"), in order.

@@ -120,12 +120,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "a band short": (lambda r: spoilt(r, lambda v: v[:24]), "error", "_TC.mat", r"found \(24, 4, 6\)"),
     "complex": (lambda r: spoilt(r, lambda v: v + 1j), "error", "_TC.mat", "found complex"),
     "double": (lambda r: spoilt(r, lambda v: v.astype(float)), "note", "_TC.mat", "stored as float64"),
-    "integers": (
-        lambda r: spoilt(r, whole_numbers),
-        "warning",
-        "_TC",
-        "stored as uint16",
-    ),
+    "integers": (lambda r: spoilt(r, whole_numbers), "warning", "_TC", "stored as uint16"),
     "fill values": (lambda r: spoilt(r, filled), "error", "_TC.mat", "100 values in 4 pixels are 65535, -9999: fill"),
     "not finite": (lambda r: spoilt(r, with_nan), "error", "_TC.mat", "2 values in 1 pixels are not finite"),
     "constant": (lambda r: spoilt(r, flat), "error", "_TC.mat", r"one value throughout in bands \[2, 9\]"),
@@ -148,12 +143,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "impossible name": (lambda r: both_renamed(r, "nf9111_576"), "error", "nf9111_576_TC.mat", "does not parse"),
     "unknown name": (lambda r: both_renamed(r, "nf4433_576"), "warning", "nf4433_576", "no image of"),
     "an addition": (lambda r: both_renamed(r, "nf1111_800"), "note", "nf1111_800", "no image of"),
-    "number twice": (
-        lambda r: both_renamed(r, "nf1112_577"),
-        "error",
-        "cubes_fl32",
-        "number 577",
-    ),
+    "number twice": (lambda r: both_renamed(r, "nf1112_577"), "error", "cubes_fl32", "number 577"),
     "second label": (
         lambda r: image(label(r, f"{FIRST}_TC"), codes_of(FIRST)),
         "error",

@@ -5,15 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsiutils.data.cube import (
-    ascending,
-    make_cube,
-    nearest_bands,
-    pn,
-    pseudocolour,
-    to_unit_range,
-    with_step,
-)
+from hsiutils.data.cube import ascending, make_cube, nearest_bands, pn, pseudocolour, to_unit_range, with_step
 from hsiutils.data.sensor import HSI_DRIVE
 
 reflectances = arrays(np.float32, (25, 2, 3), elements=st.floats(0.015625, 4, width=32))

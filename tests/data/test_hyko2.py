@@ -72,7 +72,7 @@ def test_files_without_labels_are_left_out_and_counted(root: Path) -> None:
     write(root, "scene09", **{LABELS: None})
     data = open_dataset(root)
     assert data.names() == list(NAMES)
-    assert data_info(data).at["files without labels, left out", "value"] == "1 (scene09)"
+    assert data_info(data).at["left out, for labels or image are missing", "value"] == "1 (scene09)"
     assert check_dataset(root)["severity"].tolist() == ["note"]
     assert class_table(data)["all"].iloc[:-1].sum() == pytest.approx(1)
 

@@ -60,8 +60,7 @@ def test_an_unknown_name_lists_the_forms(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
-    [("bands:3,3", "distinct"), ("PCA-0", "one component or more"), ("25-PN@1.5", r"0\.\.1")],
+    ("spec", "message"), [("bands:3,3", "distinct"), ("PCA-0", "one component or more"), ("25-PN@1.5", r"0\.\.1")]
 )
 def test_impossible_variants(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

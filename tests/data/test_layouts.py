@@ -17,10 +17,7 @@ WRITTEN = {
     "v2.1 unscaled MF": (".", {"cubes": "Cubes_NoScaling/MF", "suffix": "_RC_MF_TC.npy", "write": np.save}),
     "v2.1 scaled": (".", {"cubes": "Cubes_Scaling", "suffix": "_RC_TC.npy", "write": np.save, "labels": "Labels"}),
     "v2.1 MATLAB unscaled": ("Image_dataset", {"cubes": "cubes_fl32/Cubes_NoScaling", "suffix": "_RC_TC.mat"}),
-    "v2.1 MATLAB unscaled MF": (
-        "Image_dataset",
-        {"cubes": "cubes_fl32/Cubes_NoScaling/MF", "suffix": "_RC_MF_TC.mat"},
-    ),
+    "v2.1 MATLAB unscaled MF": ("Image_dataset", {"cubes": "cubes_fl32/Cubes_NoScaling/MF", "suffix": "_RC_MF_TC.mat"}),
     "v2.1 MATLAB scaled": ("Image_dataset", {"cubes": "cubes_fl32/Cubes_Scaling", "suffix": "_RC_TC.mat"}),
     "v1.1": (
         "Image_dataset",

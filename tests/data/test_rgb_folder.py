@@ -81,7 +81,7 @@ def test_halves_without_the_other_are_left_out_and_counted(root: Path) -> None:
     (root / "val" / "c.png").rename(root / "val" / "e.png")
     data = open_dataset(root)
     assert data.names() == ["a", "d"]
-    assert data_info(data).at["images without their other half, left out", "value"] == "3 (b, c, e)"
+    assert data_info(data).at["left out, for labels or image are missing", "value"] == "3 (b, c, e)"
     (root / "test" / "a.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"\['a'\] in test and another part"):
         open_dataset(root)

@@ -24,7 +24,7 @@ from hsiutils.data.sensor import (
 from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
-CALIBRATIONS = Path(__file__).parents[3] / "shared" / "data" / "imec_5x5_calibration"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 WAVELENGTH = np.arange(RANGE_NM[0], RANGE_NM[1] + 0.1, 0.1)
 
@@ -110,59 +110,53 @@ def element(name: str, content: object = "", **attributes: object) -> str:
     return f"<{name}{listed}>{content}</{name}>"
 
 
+def elements(content: dict[str, object]) -> str:
+    return "".join(element(name, value) for name, value in content.items())
+
+
 def calibration(form: str) -> str:
-    """A file of a 2 x 2 sensor, its bands out of order, and a filter in front, in one of the two forms."""
-    bands, zones = [], form == "zones"
+    """A file of a 2 x 2 sensor, its bands out of order, and a filter in front, in one of the three forms."""
+    bands, older, listed = [], form == "older", form == "listed"
     for band in (2, 0, 3, 1):
         two = ((450, 0.05), (500 + 100 * band, 0.2))
-        peaks = "".join(element("peak", element("wavelength_nm", nm) + element("QE", qe)) for nm, qe in two)
-        listed = [f"{value:.6g}" for value in curve(band)]
-        bands.append(
-            element("band", element("peaks", peaks) + element("response", values=" ".join(listed)), index=band)
-            if zones
-            else element(
-                "band",
-                element("peaks", peaks) + element("response_composition", element("data", ", ".join(listed))),
-                pattern_position_index=band,
-            )
-        )
-    area = {"offset_x": 1, "offset_y": 3, "width": 13, "height": 8}
-    sizes = {"pattern_width": 2, "pattern_height": 2, "filter_width": 1, "filter_height": 1}
-    zone = element("filter_area", "".join(element(*one) for one in area.items()))
-    zone += "".join(element(*one) for one in sizes.items()) + element("bands", "".join(bands))
-    if zones:
-        chip = {"width_px": 14, "height_px": 11, "bit_depth": 10, "full_well_capacity_e": 9000}
-        points = element("sample_points_nm", values=" ".join(map(str, WAVELENGTHS)))
+        peaks = element("peaks", "".join(element("peak", elements({"wavelength_nm": nm, "QE": qe})) for nm, qe in two))
+        values = ", ".join(f"{value:.6g}" for value in curve(band))
+        if older:
+            response, place = element("response_composition", element("data", values)), {"pattern_position_index": band}
+        else:
+            attributes = {"values": values.replace(",", "")} if listed else {}
+            response, place = element("response", "" if listed else values, **attributes), {"index": band}
+        bands.append(element("band", peaks + response, **place))
+    area = element("filter_area", elements({"offset_x": 1, "offset_y": 3, "width": 13, "height": 8}))
+    sizes = elements({"pattern_width": 2, "pattern_height": 2, "filter_width": 1, "filter_height": 1})
+    zone = area + sizes + element("bands", "".join(bands))
+    chip = {"width_px": 14, "height_px": 11, "bit_depth": 10} if listed else {"width": 14, "height": 11}
+    chip |= {"input_bpp": 10} if older else {"full_well_capacity_e": 9000}
+    key = "measurement_range" if older else "wavelength_range"
+    samples = element("sample_points_nm", values=" ".join(map(str, WAVELENGTHS))) if listed else ""
+    samples = samples or elements({f"{key}_start_nm": 400, f"{key}_end_nm": 1000, "bit_depth": 10})
+    if listed:
         front = element("sample_points_nm", values="400 549 551 1000") + element("response", values="0 0 0.5 0.5")
-        info = element("calibration_info", points)
-        info += element("filter_zones", element("filter_zone", zone, layout="MOSAIC"))
-        body = element("filter_info", info)
-        body += element("system_info", element("optical_components", element("optical_component", front)))
     else:
-        chip = {"width": 14, "height": 11, "input_bpp": 10}
-        grid = {"measurement_range_start_nm": 400, "measurement_resolution_nm": 1, "nr_measurements": 601}
-        coarse = {"wavelength_start_nm": 400, "wavelength_resolution_nm": 200, "nr_data_points": 4}
-        front = "".join(element(*one) for one in coarse.items())
-        front += element("filter_response", element("data", "0.5, 0.5, 0.5, 0.5"))
-        info = element("calibration_info", "".join(element(*one) for one in grid.items()))
+        front = elements({"wavelength_start_nm": 400, "wavelength_end_nm": 1000})
+        front += element("filter_response", element("data", "0.5, 0.5")) if older else element("response", "0.5, 0.5")
+    info = element("calibration_info", samples)
+    if older:
         body = element("filter_info", info + zone + element("rejection_filter", front), layout="MOSAIC")
-    head = element("sensor_info", "".join(element(*one) for one in chip.items()))
-    return element("sensor_calibration", head + body, **({"sensor_id": "1.2"} if zones else {}))
+    else:
+        body = element("filter_info", info + element("filter_zones", element("filter_zone", zone, layout="MOSAIC")))
+        body += element("system_info", element("optical_components", element("optical_component", front)))
+    return element("sensor_calibration", element("sensor_info", elements(chip)) + body, sensor_id="1.2")
 
 
 class TestCalibration:
-    @pytest.mark.parametrize("form", ["zones", "older"])
+    @pytest.mark.parametrize("form", ["listed", "text", "older"])
     def test_geometry_and_measured_curves_are_those_of_the_file(self, form: str, tmp_path: Path) -> None:
         (tmp_path / "camera.xml").write_text(calibration(form))
         camera = read_calibration(tmp_path / "camera.xml", optics=False)
-        assert (camera.mosaic, camera.frame_shape, camera.active_origin, camera.tiles) == (
-            (2, 2),
-            (11, 14),
-            (3, 1),
-            (4, 6),
-        )
-        assert (camera.bits, camera.full_well_e) == (10, 9000 if form == "zones" else 11_000)
-        assert camera.name == ("1.2" if form == "zones" else "camera")
+        assert (camera.name, camera.mosaic, camera.frame_shape) == ("1.2", (2, 2), (11, 14))
+        assert (camera.active_origin, camera.tiles) == ((3, 1), (4, 6))
+        assert (camera.bits, camera.full_well_e) == (10, 11_000 if form == "older" else 9000)
         assert camera.wavelengths_nm.tolist() == [500, 600, 700, 800]
         between = np.array([399.0, 450.0, 500.5, 1001.0])
         found = camera.responses(between)
@@ -170,14 +164,9 @@ class TestCalibration:
         for band in range(4):
             np.testing.assert_allclose(found[band], np.interp(between, WAVELENGTHS, curve(band), 0, 0), rtol=1e-4)
             np.testing.assert_allclose(camera.responses(WAVELENGTHS)[band], curve(band), rtol=1e-4, atol=1e-9)
-
-    def test_filters_in_front_are_taken_in(self, tmp_path: Path) -> None:
-        (tmp_path / "camera.xml").write_text(calibration("zones"))
-        found = read_calibration(tmp_path / "camera.xml").responses(WAVELENGTHS)
-        np.testing.assert_allclose(found[2], np.where(WAVELENGTHS < 550, 0, curve(2) / 2), rtol=1e-3, atol=1e-6)
-        (tmp_path / "camera.xml").write_text(calibration("older"))
-        found = read_calibration(tmp_path / "camera.xml").responses(WAVELENGTHS)
-        np.testing.assert_allclose(found[2], curve(2) / 2, rtol=1e-4, atol=1e-9)
+        expected = curve(2) / 2 * ((WAVELENGTHS > 550) if form == "listed" else 1)
+        behind = read_calibration(tmp_path / "camera.xml").responses(WAVELENGTHS)[2]
+        np.testing.assert_allclose(behind, expected, rtol=1e-3, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -186,34 +175,35 @@ class TestCalibration:
             (("index='3'", "index='7'"), r"expected 4 bands, found \[0, 1, 2, 7\]"),
             (("<filter_width>1", "<filter_width>2"), "filters of several pixels each"),
             (("<offset_x>1</offset_x>", ""), "no filter_area/offset_x"),
-            (("<response values='", "<response values='7 "), "band 2: expected a centre and 601 .* 700.* and 602"),
+            (("<response values='", "<response values='7 "), "602 responses at 601 wavelengths"),
             (("</sensor_calibration>", ""), "no element found"),
             (("<height>8<", "<height>99<"), "active area needs"),
         ],
     )
     def test_what_is_no_calibration_is_named(self, change: tuple[str, str], message: str, tmp_path: Path) -> None:
-        (tmp_path / "camera.xml").write_text(calibration("zones").replace(*change, 1))
+        (tmp_path / "camera.xml").write_text(calibration("listed").replace(*change, 1))
         with pytest.raises(ValueError, match=rf"camera\.xml: no calibration of a mosaic sensor .*{message}"):
             read_calibration(tmp_path / "camera.xml")
 
-    @pytest.mark.skipif(not CALIBRATIONS.is_dir(), reason="the calibration files are not at hand")
+    @pytest.mark.skipif(not SHARED.is_dir(), reason="the calibration files are not at hand")
     def test_real_files(self) -> None:
-        older, zones = (read_calibration(path, optics=False) for path in sorted(CALIBRATIONS.glob("*.xml")))
-        assert (older.frame_shape, older.active_origin, older.tiles, older.bits) == (
-            (1088, 2048),
-            (3, 0),
-            (216, 409),
-            10,
+        wavelength = np.arange(400.0, 1001.0)
+        older, listed, text = (
+            read_calibration(SHARED / file, optics=False)
+            for file in (
+                "imec_5x5_calibration/CMV2K-SSM5x5-600_875-5.5.9.2.xml",
+                "imec_5x5_calibration/CMV2K-SSM5x5-665_975-13.7.8.4.xml",
+                "imec_5x5_nir_frame/CMV2K-SSM5x5-665_975-13.8.15.1_HS02-NIR.xml",
+            )
         )
-        assert (zones.frame_shape, zones.tiles, zones.full_well_e) == ((1085, 2045), (217, 409), 11_470)
-        assert zones.wavelengths_nm[:2].round(3).tolist() == [913.793, 921.862]
-        # Most of band 0's light is not in its peak: a Lorentzian over a floor would not show where the rest lies.
-        response = zones.responses(np.arange(400.0, 1001.0))
-        peak = slice(880 - 400, 950 - 400)
-        assert response[0, peak].sum() / response[0].sum() < 0.3
-        assert response[0].argmax() + 400 == 619
-        front = read_calibration(sorted(CALIBRATIONS.glob("*.xml"))[1]).responses(np.arange(400.0, 1001.0))
-        assert front[0].argmax() + 400 == pytest.approx(914, abs=1)
+        assert (older.frame_shape, older.active_origin, older.tiles) == ((1088, 2048), (3, 0), (216, 409))
+        assert (listed.frame_shape, listed.tiles, listed.full_well_e) == ((1085, 2045), (217, 409), 11_470)
+        assert (text.frame_shape, text.tiles, text.full_well_e) == ((1088, 2048), (217, 409), 12_043)
+        assert (older.bits, listed.bits, text.bits) == (10, 10, 10)
+        # The peak of band 0 holds .283 of its whole response, and not the .477 that the file calls its contribution.
+        peak = np.pi / 2 * 17.37603305785124 * 0.04164058900541123
+        assert peak / text.responses(wavelength)[0].sum() == pytest.approx(0.283, abs=1e-3)
+        assert listed.responses(wavelength)[0].argmax() + 400 == 619
 
 
 TABLE = (
