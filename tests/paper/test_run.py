@@ -40,6 +40,21 @@ def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
         dataclasses.replace(tiny_run, data_root=tmp_path).networks([])
 
 
+def test_labels_swapped_behind_a_link_are_another_data_set(tiny_run, tmp_path):
+    root, far = tmp_path / "set", tmp_path / "far"
+    shutil.copytree(tiny_run.data.root, root, ignore=shutil.ignore_patterns(store.MANIFEST))
+    (labels,) = root.rglob("labels")
+    labels.rename(far)
+    labels.symlink_to(far)
+    run = dataclasses.replace(tiny_run, data_root=root)
+    one, other = (run.data.files(name)[1] for name in run.data.names("train")[:2])
+    before, contents = run.data_key, (one.read_bytes(), other.read_bytes())
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    assert run.data_key != before
+    assert dataclasses.replace(run).data_key == run.data_key
+
+
 def test_seeds_follow_from_the_first(tiny_run):
     assert dataclasses.replace(tiny_run, seed=4).seeds == (4, 5)
 
