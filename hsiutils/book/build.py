@@ -113,7 +113,8 @@ def _request(notebook: Path, run: Run) -> dict[str, Any]:
     if run.weights is not None:
         inputs["weights"] = store.file_hash(run.weights)  # the path alone does not tell that the file changed
     build = partial(run_into, source=notebook, parameters=parameters)
-    return {"build": build, "inputs": inputs, "uses": imported_modules(notebook)}
+    adapter = type(run.data).__module__  # which is found by what lies in the folder, and by no import
+    return {"build": build, "inputs": inputs, "uses": (*imported_modules(notebook), adapter)}
 
 
 def ledger(run: Run) -> pd.DataFrame:

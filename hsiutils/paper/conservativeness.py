@@ -110,8 +110,12 @@ def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.DataArray:
 
 
 def board(run: "Run", variant: str, seed: int, scene: str, pixels: int = 3) -> xr.Dataset:
-    """The leaderboard of all methods for one network and scene (`hsiutils.attribution.leaderboard.leaderboard`)."""
-    return _of_scene(run, "leaderboard", ranked, variant, seed, scene, patch=PATCH, pixels=pixels)
+    """The leaderboard of all methods for one network and scene (`hsiutils.attribution.leaderboard.leaderboard`).
+
+    In the place of measured times, which no rerun repeats, stands what a map costs, `passes` of `Method`.
+    """
+    found = _of_scene(run, "leaderboard", ranked, variant, seed, scene, patch=PATCH, pixels=pixels)
+    return found.assign(passes=("method", [METHODS[name].passes for name in found["method"].values]))
 
 
 def _of_scene(

@@ -57,7 +57,7 @@ def methods_table(board: xr.Dataset) -> pd.DataFrame:
         "faithfulness": "in - out",
         "band_faithfulness": "bands",
     }
-    frame = board[["residual", *heads]].to_dataframe().rename(columns=heads).reset_index()
+    frame = board[["residual", *heads, "passes"]].to_dataframe().rename(columns=heads).reset_index()
     return frame.sort_values("residual", ignore_index=True)
 
 

@@ -63,7 +63,7 @@ def test_the_cascade_goes_down_the_layers_with_a_curve_a_method():
 def test_methods_stand_by_rising_residual():
     names = ["residual", "sanity", "class_sensitivity", "faithfulness", "band_faithfulness"]
     board = xr.Dataset({name: ("method", [2.0, 1.0]) for name in names}, {"method": ["GradCAM", "CAM"]})
-    table = methods_table(board)
+    table = methods_table(board.assign(passes=("method", ["layer", "backward"])))
     assert table["method"].tolist() == ["CAM", "GradCAM"]
-    assert list(table) == ["method", "residual", "redrawn", "classes", "in - out", "bands"]
+    assert list(table) == ["method", "residual", "redrawn", "classes", "in - out", "bands", "passes"]
     assert isinstance(table, pd.DataFrame)
