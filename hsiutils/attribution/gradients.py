@@ -85,6 +85,8 @@ def _with_modules_of_their_own(network: UNet) -> UNet:
         # What does nothing: LRP wants one use a module, which folding's Identity is not, and knows Dropout as a module
         # that hands relevance on. An Identity of its own would not do: it returns the very tensor that it was given.
         block.norm1, block.norm2, block.dropout = (nn.Dropout(0.0).eval() for _ in range(3))
+    if not network.config.entrance:
+        network.entrance = nn.Dropout(0.0).eval()
     return network
 
 

@@ -241,7 +241,7 @@ class UNet(nn.Module):
         # The first block keeps every activation: only the deeper ones are dropped from.
         drops = (0.0, *(config.dropout,) * config.depth)
         blocks = [ConvBlock(a, b, config, drop) for a, b, drop in zip(inputs, widths, drops, strict=True)]
-        self.entrance = Entrance(config.channels) if config.entrance else nn.Identity()
+        self.entrance: nn.Module = Entrance(config.channels) if config.entrance else nn.Identity()
         self.encoder = nn.ModuleList(blocks[:-1])
         self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(config.depth))
         self.base = blocks[-1]
