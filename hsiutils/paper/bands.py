@@ -6,7 +6,7 @@ backward pass a node. How far the path is from summing to the logits is asked at
 nodes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -46,40 +46,28 @@ LADDER = (4, 16, 64)
 
 
 def feeding(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
-    """What the pixels of every class add to the logits over every class, by scene.
-
-    Returns
-    -------
-    Dataset of `feeding_of` along scene.
-    """
-    return study(run, "feeding", _feeding, (name, seed), spaced(run.data.names("test"), most))
+    """What the pixels of every class add to the logits over every class: `feeding_of` along scene."""
+    build = partial(against_average, measure=feeding_of)
+    return study(run, "feeding", build, (name, seed), spaced(run.data.names("test"), most))
 
 
 def spectra(run: "Run", name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
-    """What every band and every layer's bias adds to the logits over every class, by scene.
-
-    Returns
-    -------
-    Dataset of `spectra_of` along scene.
-    """
-    return study(run, "spectra", _spectra, (name, seed), spaced(run.data.names("test"), most))
+    """What every band and every layer's bias adds to the logits over every class: `spectra_of` along scene."""
+    build = partial(against_average, measure=spectra_of)
+    return study(run, "spectra", build, (name, seed), spaced(run.data.names("test"), most))
 
 
 def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.DataArray:
     """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
-    found = study(run, "band-maps", _band_maps, (name, run.seed), [scene], target=target)
+    build = partial(against_average, measure=band_maps_of)
+    found = study(run, "band-maps", build, (name, run.seed), [scene], target=target)
     return found["contribution"].isel(scene=0, drop=True)
 
 
 def walked(run: "Run", name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
-    """Path spectra of the run's first network of a variant, over some test scenes.
-
-    Returns
-    -------
-    Dataset of `walked_of` along scene.
-    """
-    scenes = spaced(run.data.names("test"), most)
-    return study(run, "path", _walked, (name, run.seed), scenes, class_name=class_name, nodes=nodes)
+    """Path spectra of the run's first network of a variant, over some test scenes: `walked_of` along scene."""
+    build, scenes = partial(against_average, measure=walked_of), spaced(run.data.names("test"), most)
+    return study(run, "path", build, (name, run.seed), scenes, class_name=class_name, nodes=nodes)
 
 
 def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mapping[int, float]:
@@ -87,9 +75,20 @@ def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mappi
 
     The largest error at any pixel and class, relative to the largest change of any logit.
     """
-    scenes = spaced(run.data.names("test"), 1)
-    found = study(run, "completeness", _completeness, (name, run.seed), scenes, ladder=list(ladder))
+    build, scenes = partial(against_average, measure=completeness_of), spaced(run.data.names("test"), 1)
+    found = study(run, "completeness", build, (name, run.seed), scenes, ladder=list(ladder))
     return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))
+
+
+def against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
+    """A measure of a network on one scene, along scene.
+
+    Parameters
+    ----------
+    measure : of the network, the parts of a scene as in `Subject.by_scene`, the average pixel, and the settings.
+    """
+    average = average_pixel(subject)
+    return subject.by_scene(partial(measure, subject.model, average=average, **settings))
 
 
 def average_pixel(subject: Subject) -> NDArray[np.float64]:
@@ -97,40 +96,6 @@ def average_pixel(subject: Subject) -> NDArray[np.float64]:
     scenes = subject.inputs(spaced(subject.data.names("train"), REFERENCE_SCENES))
     means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(scenes))]
     return np.asarray(np.mean(means, axis=0))
-
-
-def _feeding(subject: Subject) -> xr.Dataset:
-    return subject.by_scene(partial(feeding_of, subject.model, average=average_pixel(subject)))
-
-
-def _spectra(subject: Subject) -> xr.Dataset:
-    return subject.by_scene(partial(spectra_of, subject.model, average=average_pixel(subject)))
-
-
-def _band_maps(subject: Subject, target: str) -> xr.Dataset:
-    average = average_pixel(subject)
-
-    def maps(image: Tensor, *_: object) -> xr.Dataset:
-        parts = margins(decompose(subject.model, image, reference=average).contribution)
-        return parts.sel({"class": target}, drop=True).astype(np.float32).to_dataset(name="contribution")
-
-    return subject.by_scene(maps)
-
-
-def _walked(subject: Subject, class_name: str, nodes: int) -> xr.Dataset:
-    measure = partial(walked_of, subject.model, average=average_pixel(subject), class_name=class_name, nodes=nodes)
-    return subject.by_scene(measure)
-
-
-def _completeness(subject: Subject, ladder: Sequence[int]) -> xr.Dataset:
-    average = average_pixel(subject)
-
-    def errors(image: Tensor, *_: object) -> xr.Dataset:
-        whole = np.zeros(image.shape[1:], dtype=int)
-        found = [decompose(subject.model, image, whole, reference=average, nodes=nodes) for nodes in ladder]
-        return xr.Dataset({"completeness": ("nodes", [one.completeness for one in found])})
-
-    return subject.by_scene(errors)
 
 
 def feeding_of(
@@ -298,6 +263,21 @@ def _pixels(places: Mapping[str, NDArray[np.bool_]]) -> xr.DataArray:
 
 def _closure(found: Decomposition) -> dict[str, Any]:
     return {"relative": float(found.relative.max()), "checked": found.relative.size}
+
+
+def band_maps_of(model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], target: str) -> xr.Dataset:
+    """`contribution` (band, y, x) of every band to a class's margin in one scene, float32."""
+    parts = margins(decompose(model, x, reference=average).contribution).sel({"class": target}, drop=True)
+    return parts.astype(np.float32).to_dataset(name="contribution")
+
+
+def completeness_of(
+    model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], ladder: Sequence[int]
+) -> xr.Dataset:
+    """`completeness` (nodes) of the path to one scene, in the order of the ladder."""
+    whole = np.zeros(x.shape[1:], dtype=int)
+    found = [decompose(model, x, whole, reference=average, nodes=nodes).completeness for nodes in ladder]
+    return xr.Dataset({"completeness": ("nodes", found)})
 
 
 def walked_of(
