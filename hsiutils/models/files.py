@@ -7,17 +7,17 @@ padding depends on it, and leave the number of images open.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from hsiutils.data.atomic import replacing, write_atomically
+from hsiutils.data.atomic import replacing
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.models.keras import read_keras
 from hsiutils.models.unet import UNet, UNetConfig
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """A folder that a training left behind: the network in evaluation mode, and what is known about it."""
 
     model: UNet
@@ -68,7 +67,7 @@ def load_model(path: Path | str, *, void_output: int | None = None, class_names:
     elif void_output is not None:
         raise ValueError(f"{path}: void_output is for Keras files, got {void_output}")
     else:
-        model = load(path / WEIGHTS if path.is_dir() else path)
+        model = _load_weights(path / WEIGHTS if path.is_dir() else path)
     if class_names:
         model.config = replace(model.config, class_names=tuple(class_names))
     return model
@@ -84,16 +83,7 @@ def save(model: UNet, path: Path) -> None:
         save_file(state, temporary, metadata={"unet": json.dumps(asdict(model.config))})
 
 
-def load(path: Path) -> UNet:
-    """Read a network written by `save`, in evaluation mode, on the CPU.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, or was not written by `save`.
-    """
+def _load_weights(path: Path) -> UNet:
     if not path.is_file():
         raise FileNotFoundError(f"no U-Net weights at {path}: train this variant first")
     try:
@@ -109,13 +99,7 @@ def load(path: Path) -> UNet:
 
 
 def load_trained(folder: Path) -> Trained:
-    """All that a training left in a folder.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a file is missing or damaged, or training has not finished.
-    """
+    """All that a training left in a folder; FileNotFoundError or ValueError if it is missing, damaged or unfinished."""
     manifest = read_json(folder / MANIFEST)
     if not manifest.get("finished"):
         raise ValueError(f"the training in {folder} has not finished: run it again, it will continue")
@@ -125,13 +109,7 @@ def load_trained(folder: Path) -> Trained:
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """The history that a training wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is missing or damaged.
-    """
+    """The history that a training wrote; FileNotFoundError or ValueError if it is missing or damaged."""
     path = folder / HISTORY
     try:
         history = pd.read_csv(path)
@@ -143,24 +121,13 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file of a training folder holds.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is none, or it is damaged.
-    """
+    """What a JSON file of a training folder holds; FileNotFoundError or ValueError if it is missing or damaged."""
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: train this variant first")
     try:
         return cast(dict[str, Any], json.loads(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file of a training folder, atomically."""
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
 def export_program(model: UNet, shape: tuple[int, int]) -> "ExportedProgram":

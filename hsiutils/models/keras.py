@@ -11,10 +11,6 @@ The authors' checkpoints are of the first kind (arXiv 2411.19274, public code). 
 the shapes. Where a file describes its model, the description must be the authors' network
 (`hsiutils.models.keras_graph`); of weights alone that is taken for granted. A batch normalisation of the input (the
 authors' `implicitNorm`) becomes the network's `entrance`.
-
-Before the HDF5 library opens a file, its heaps of names are looked at: a group of the older kind keeps its names in a
-local heap, and the free places of that heap in a linked list. The library follows the list without looking back, and
-one damaged byte that bends it into a circle would take all memory of the machine.
 """
 
 import io
@@ -161,7 +157,12 @@ def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None
         # A logit so low that softmax gives it nothing.
         head |= {"kernel": np.insert(kernel, void_output, 0, axis=3), "bias": np.insert(bias, void_output, -1e4)}
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        (_write_keras3 if path.name.endswith(".weights.h5") else _write_keras2)(file, layers)
+        if path.name.endswith(".weights.h5"):
+            for name, arrays in layers.items():
+                for number, values in enumerate(arrays.values()):
+                    file.create_dataset(f"layers/{name}/vars/{number}", data=values)
+        else:
+            _write_keras2(file, layers)
 
 
 @contextmanager
@@ -170,8 +171,19 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no Keras weights at {path}")
     try:
-        with _hdf5(path) as found:
-            yield found
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                content, description = archive.read("model.weights.h5"), json.loads(archive.read("config.json"))
+            require_sound_heaps(content)
+            with h5py.File(io.BytesIO(content)) as file:
+                yield file, description
+            return
+        if path.stat().st_size:  # an empty file cannot be mapped, and has no heaps
+            with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                require_sound_heaps(mapped)
+        with h5py.File(path) as file:
+            text = file.attrs.get("model_config")
+            yield file, None if text is None else json.loads(text)
     except _BROKEN as error:
         size = path.stat().st_size
         raise ValueError(
@@ -181,32 +193,12 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         raise ValueError(f"{path}: {error}") from error
 
 
-@contextmanager
-def _hdf5(path: Path) -> Iterator[tuple[h5py.File, Any]]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            content, description = archive.read("model.weights.h5"), json.loads(archive.read("config.json"))
-        require_sound_heaps(content)
-        with h5py.File(io.BytesIO(content)) as file:
-            yield file, description
-        return
-    if path.stat().st_size:  # an empty file cannot be mapped, and has no heaps
-        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            require_sound_heaps(mapped)
-    with h5py.File(path) as file:
-        text = file.attrs.get("model_config")
-        yield file, None if text is None else json.loads(text)
-
-
 def require_sound_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse the content of an HDF5 file in which a heap's list of free places runs in a circle.
+    """Refuse, as ValueError, the content of an HDF5 file in which a heap's list of free places runs in a circle.
 
-    Source: HDF5 file format specification 3.0, III.D (local heaps).
-
-    Raises
-    ------
-    ValueError
-        If there is such a heap.
+    A group of the older kind keeps its names in a local heap, and the free places of that heap in a linked list (HDF5
+    file format specification 3.0, III.D). The library follows the list without looking back, and one damaged byte that
+    bends it into a circle would take all memory of the machine.
     """
     # Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each.
     header, end = b"HEAP\0\0\0\0", 1  # what stands for no further free place
@@ -379,9 +371,3 @@ def _write_keras2(file: h5py.File, layers: Arrays) -> None:
         group.attrs["weight_names"] = np.array([f"{name}/{role}:0" for role in arrays], "S")
         for role, values in arrays.items():
             group.create_dataset(f"{name}/{role}:0", data=values)
-
-
-def _write_keras3(file: h5py.File, layers: Arrays) -> None:
-    for name, arrays in layers.items():
-        for number, values in enumerate(arrays.values()):
-            file.create_dataset(f"layers/{name}/vars/{number}", data=values)

@@ -8,7 +8,6 @@ first layer that is not the authors' network's, by name.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hsiutils.models.unet import keras_name
@@ -39,12 +38,16 @@ class Described(NamedTuple):
     epsilons: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     name: str
     kind: str
     settings: Mapping[str, Any]
     inputs: tuple[str, ...]
+
+    @property
+    def active(self) -> str | None:
+        """Name of the activation, where the layer is nothing else."""
+        return self.settings.get("activation") if self.kind == "Activation" else self.kind.lower()
 
     def require(self, **allowed: tuple[Any, ...]) -> None:
         """Refuse a setting that this network has not; what is not said is as Keras has it by itself."""
@@ -75,7 +78,9 @@ def computed(description: Any, archive: bool) -> Described | None:
     config, layers = description["config"], description["config"]["layers"]
     stored, counts = {}, Counter[str]()
     for layer in layers:
-        kind = _snake(layer["class_name"])
+        # A class's name as Keras 3 names what it stores: Conv2DTranspose is conv2d_transpose.
+        spaced = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", spaced).lower()
         stored[layer["config"]["name"]] = keras_name(kind, counts[kind]) if archive else layer["config"]["name"]
         counts[kind] += 1
     norms = [layer["config"] for layer in layers if layer["class_name"] == "BatchNormalization"]
@@ -85,13 +90,14 @@ def computed(description: Any, archive: bool) -> Described | None:
         return Described((), None, epsilons)
     if len(outputs) > 1:
         raise ValueError(f"the model has {len(outputs)} outputs, expected one: it is another network")
-    order, leading = _Graph({layer["config"]["name"]: _entry(layer) for layer in layers}).walk(outputs[0])
+    entries = {}
+    for layer in layers:
+        name, nodes = layer["config"]["name"], layer["inbound_nodes"]
+        if len(nodes) > 1:
+            raise ValueError(f"layer {name} is used {len(nodes)} times, expected once")
+        entries[name] = _Entry(name, layer["class_name"], layer["config"], tuple(_names(nodes)))
+    order, leading = _Graph(entries).walk(outputs[0])
     return Described(tuple(stored[name] for name in order), None if leading is None else stored[leading], epsilons)
-
-
-def _snake(kind: str) -> str:
-    """A class's name as Keras 3 names what it stores: Conv2DTranspose is conv2d_transpose."""
-    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)).lower()
 
 
 class _Graph:
@@ -103,7 +109,7 @@ class _Graph:
     def walk(self, output: str) -> tuple[tuple[str, ...], str | None]:
         """Every layer with weights in the order of computation, and the leading normalisation."""
         last = self.through(output)
-        if last.kind == "Softmax" or (last.kind == "Activation" and last.settings.get("activation") == "softmax"):
+        if last.active == "softmax":
             last = self.through(*last.inputs)
         head = self.expect(last.name, "the head, a 1 x 1 Conv2D", "Conv2D")
         head.require(**{**_CONV, "padding": ("same", "valid")}, kernel_size=(1,), activation=("linear", "softmax"))
@@ -155,7 +161,7 @@ class _Graph:
             raise ValueError(f"layer {join.name} joins {len(join.inputs)} tensors, expected 2: it is another network")
         upper, skip = join.inputs
         entry = self.through(upper)
-        relu = entry.kind == "ReLU" or (entry.kind == "Activation" and entry.settings.get("activation") == "relu")
+        relu = entry.active == "relu"
         if relu:
             entry.require(**_RELU)
             entry = self.through(*entry.inputs)
@@ -176,16 +182,9 @@ class _Graph:
     def through(self, name: str) -> _Entry:
         """The layer, or the first one before it that does something in evaluation."""
         entry = self.entries[name]
-        while entry.kind in _IDLE or (entry.kind == "Activation" and entry.settings.get("activation") == "linear"):
+        while entry.kind in _IDLE or entry.active == "linear":
             entry = self.entries[entry.inputs[0]]
         return entry
-
-
-def _entry(layer: Mapping[str, Any]) -> _Entry:
-    nodes = layer["inbound_nodes"]
-    if len(nodes) > 1:
-        raise ValueError(f"layer {layer['config']['name']} is used {len(nodes)} times, expected once")
-    return _Entry(layer["config"]["name"], layer["class_name"], layer["config"], tuple(_names(nodes)))
 
 
 def _names(nodes: Any) -> Iterator[str]:

@@ -20,12 +20,6 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet
 
-BOUNDARY_FRACTION = 0.005
-"""Width of the boundary as a share of the image's diagonal: 2 pixels at 216 x 409.
-
-Cheng et al. take 0.02 for photographs of large objects; 9 pixels would swallow every road mark whole, and the measure
-would be its plain IoU once more.
-"""
 Mask = NDArray[np.bool_]
 ClassMap = NDArray[np.integer]
 
@@ -59,8 +53,12 @@ def confusion(predicted: ClassMap, truth: ClassMap, classes: Sequence[str], mask
     return xr.DataArray(matrix.numpy(), {"truth": list(classes), "predicted": list(classes)})
 
 
-def boundary_distance(shape: tuple[int, int], fraction: float = BOUNDARY_FRACTION) -> int:
-    """Width of the boundary for an image of (rows, columns) pixels, at least one pixel."""
+def boundary_distance(shape: tuple[int, int], fraction: float = 0.005) -> int:
+    """Width of the boundary for an image of (rows, columns) pixels, a share of its diagonal; at least one pixel.
+
+    2 pixels at 216 x 409. Cheng et al. take 0.02 for photographs of large objects; 9 pixels would swallow every road
+    mark whole, and the measure would be its plain IoU once more.
+    """
     return max(1, round(fraction * float(np.hypot(*shape))))
 
 

@@ -6,11 +6,11 @@ Loss, schedule, order of the scenes, validation, the record of a training, and t
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -33,11 +33,8 @@ Scenes = Dataset[tuple[Tensor, Tensor]]
 LAST = "last.ckpt"
 
 
-class Progress(Protocol):
-    """A progress callback, called after every epoch."""
-
-    def __call__(self, done: int, total: int, row: Mapping[str, float]) -> None:
-        """`done` of `total` epochs; the newest row of the history."""
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called after every epoch: epochs done, epochs in all, the newest row of the history."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +102,6 @@ def examine(scenes: Scenes, config: UNetConfig, what: str) -> tuple[NDArray[np.f
     -------
     Share of each class among the labelled pixels, (class); and a fingerprint of what the scenes hold, which is that of
     their method `fingerprint`, where they have one (scenes that differ at each reading need it).
-
-    Raises
-    ------
-    ValueError
-        If there are no scenes, they do not fit the network or each other, an image holds values that are not finite, a
-        label is no class, or nothing is labelled.
     """
     counts, digest, size = np.zeros(config.classes, dtype=np.int64), hashlib.blake2b(digest_size=16), None
     if not _length(scenes):
@@ -142,13 +133,7 @@ def examine(scenes: Scenes, config: UNetConfig, what: str) -> tuple[NDArray[np.f
 
 
 def require_batches(scenes: Scenes, config: UNetConfig, recipe: Recipe) -> None:
-    """Refuse batches that batch normalisation cannot take: of one image that is one pixel large at the base.
-
-    Raises
-    ------
-    ValueError
-        If the epoch ends with such a batch.
-    """
+    """Refuse batches that batch normalisation cannot take: of one image that is one pixel large at the base."""
     rows, columns = config.padded(cast(tuple[int, int], tuple(scenes[0][1].shape)))
     last = _length(scenes) % recipe.batch or recipe.batch
     if last == 1 and rows == columns == config.stride:
@@ -197,16 +182,16 @@ class Segmenter(pl.LightningModule):
         images, labels = batch
         if self.recipe.flip:
             images, labels = mirror(images, labels)
-        loss = self._loss(self._logits(images), labels)
+        loss, _ = self._loss(images, labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Count one batch."""
         images, labels = batch
-        logits = self._logits(images)
+        loss, logits = self._loss(images, labels)
         penalty = self.recipe.l2 * sum(kernel.square().sum() for kernel in kernels(self.model))
-        self.log("val_loss", self._loss(logits, labels) + penalty, batch_size=len(images))
+        self.log("val_loss", loss + penalty, batch_size=len(images))
         self.counts.update(logits.argmax(dim=1), labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -236,13 +221,12 @@ class Segmenter(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [recipe.drop_epoch], recipe.drop_factor)
         return [adam], [{"scheduler": schedule, "interval": "epoch"}]
 
-    def _logits(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.model(images.contiguous(memory_format=torch.channels_last)))
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted cross-entropy, a mean over the labelled pixels; and the logits (n, classes, h, w)."""
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))
         weights = cast(Tensor, self.loss_weights)
         total = functional.cross_entropy(logits.float(), labels, weights, ignore_index=VOID, reduction="sum")
-        return total / (labels != VOID).sum().clamp_min(1)
+        return total / (labels != VOID).sum().clamp_min(1), logits
 
 
 def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -274,10 +258,8 @@ def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np
 def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Flip each image (n, c, h, w) and its labels (n, h, w) left to right with probability one half."""
     flipped = torch.rand(len(images), device=images.device) < 0.5
-    return (
-        torch.where(flipped[:, None, None, None], images.flip(-1), images),
-        torch.where(flipped[:, None, None], labels.flip(-1), labels),
-    )
+    mirrored = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    return mirrored, torch.where(flipped[:, None, None], labels.flip(-1), labels)
 
 
 def _length(scenes: Scenes) -> int:
@@ -300,7 +282,7 @@ class Record(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say where a resumed training stands."""
         if self.rows:
-            self._tell()
+            self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row; write the weights if they are the best so far (the first of equals, as Keras does)."""
@@ -315,7 +297,7 @@ class Record(Callback):
         if row["val_weighted_iou"] > self.best_iou:
             self.best_epoch, self.best_iou = epoch, row["val_weighted_iou"]
             save(cast(Segmenter, pl_module).model, self.path)
-        self._tell()
+        self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs to know; plain numbers, so that checkpoints load with weights_only."""
@@ -326,26 +308,20 @@ class Record(Callback):
         self.rows, self.best_epoch = list(state_dict["rows"]), state_dict["best_epoch"]
         self.best_iou = state_dict["best_iou"]
 
-    def _tell(self) -> None:
-        self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
-
 
 def trainer(recipe: Recipe, folder: Path, record: Record, device: str) -> pl.Trainer:
-    """Lightning's trainer under a recipe; after every epoch it writes `LAST` to the folder, to continue from.
-
-    Parameters
-    ----------
-    device : "auto", "cpu", "cuda" or "cuda:1".
-    """
+    """Lightning's trainer on a device ("auto", "cpu", "cuda:1"); after every epoch it writes `LAST` to the folder."""
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     kind, _, index = name.partition(":")
-    gpu = kind == "cuda"
+    gpu, precision = kind == "cuda", recipe.precision
+    if precision == "auto":
+        precision = "32-true" if not gpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     stop = EarlyStopping("val_loss", recipe.min_delta, recipe.patience, check_finite=False)
     last = ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=[int(index or 0)] if gpu else 1,
-        precision=_precision(recipe, gpu),
+        precision=precision,
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.validate_every,
         callbacks=[record, stop, last],
@@ -358,36 +334,19 @@ def trainer(recipe: Recipe, folder: Path, record: Record, device: str) -> pl.Tra
     )
 
 
-def _precision(recipe: Recipe, gpu: bool) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
-    if recipe.precision != "auto":
-        return recipe.precision
-    if not gpu:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
 @contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Seed torch inside, restore everything global outside."""
+def isolated(seed: int) -> Iterator[None]:
+    """Seed torch inside, restore everything global outside, and keep back Lightning's remarks on loggers and GPUs."""
     gpus = list(range(torch.cuda.device_count()))
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=gpus):
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
         torch.manual_seed(seed)
         try:
             yield
         finally:
+            logger.setLevel(level)
             torch.use_deterministic_algorithms(strict, warn_only=warn)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's remarks on loggers, workers and GPUs: nothing here that a reader could act on."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            yield
-    finally:
-        logger.setLevel(level)

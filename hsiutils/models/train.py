@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import inverse_frequency_weights
 from hsiutils.data.inputs import FittedVariant, fit_inputs
 from hsiutils.data.source import Source
-from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json, write_json
+from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json
 from hsiutils.models.segmenter import (
     AUTHORS,
     LAST,
@@ -42,8 +42,7 @@ from hsiutils.models.segmenter import (
     Scenes,
     Segmenter,
     examine,
-    quiet,
-    reproducible,
+    isolated,
     require_batches,
     trainer,
 )
@@ -150,13 +149,16 @@ def fit(
         raise ValueError("the validation scenes show no class that the training scenes have: nothing to judge by")
     require_batches(train, config, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(config, recipe, seed, variant, {"train": learnt, "val": judged_by})
+    settings: dict[str, Any] = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed}
+    settings["variant"] = None if variant is None else variant.to_dict()
+    settings["scenes"] = {"train": learnt, "val": judged_by}
+    settings = json.loads(json.dumps(settings))  # as it will be read back: tuples become lists
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
     segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
-    write_json(folder / MANIFEST, {**settings, "finished": False})
-    with reproducible(seed), quiet(), _reporting(progress, folder.name) as report:
+    _write_manifest(folder, {**settings, "finished": False})
+    with isolated(seed), _reporting(progress, folder.name) as report:
         record = Record(folder / WEIGHTS, recipe, config.names, report)
         harness = trainer(recipe, folder, record, device)
         # With a generator of their own, or each new iterator would take a number from dropout's stream.
@@ -178,14 +180,6 @@ def _checkpoint(folder: Path) -> Path | None:
     warnings.warn(f"{path} is damaged: training starts afresh", stacklevel=3)
     path.unlink()
     return None
-
-
-def _settings(
-    config: UNetConfig, recipe: Recipe, seed: int, variant: FittedVariant | None, scenes: Mapping[str, str]
-) -> dict[str, Any]:
-    stored = None if variant is None else variant.to_dict()
-    settings = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed, "variant": stored, "scenes": scenes}
-    return cast(dict[str, Any], json.loads(json.dumps(settings)))  # as it will be read back: tuples become lists
 
 
 def _read_manifest(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,9 +209,13 @@ def _finish(
         "class_frequencies": frequencies.tolist(),
         "torch": str(torch.__version__),
     }
-    write_json(folder / MANIFEST, {**settings, **outcome})
+    _write_manifest(folder, {**settings, **outcome})
     (folder / LAST).unlink(missing_ok=True)
     return history
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 @contextmanager
@@ -239,9 +237,8 @@ Messages: TypeAlias = SimpleQueue[tuple[int, int] | None]
 Outcome: TypeAlias = pd.DataFrame | BaseException
 
 
-@dataclass(frozen=True)
-class Job:
-    """Arguments of one `hsiutils.models.train.fit`; the data sets travel to another process and open files there."""
+class Job(NamedTuple):
+    """Arguments of one `fit`; the data sets travel to another process and open files there."""
 
     train: Scenes
     val: Scenes
@@ -262,26 +259,18 @@ class JobsFailed(RuntimeError):
 
 
 def fit_many(jobs: Sequence[Job], workers: int = 2, progress: bool = True) -> list[pd.DataFrame]:
-    """Run independent trainings in spawned processes, one torch thread each.
+    """Run independent trainings in spawned processes, one torch thread each; their histories in the order of the jobs.
 
     One thread a process is also what makes a result independent of the number of processes. Each training resumes or
     returns at once as `fit` does; with several GPUs each training takes one in turn. A failing training does not stop
-    the others; where a process is killed (out of memory, say), the trainings that it took down are tried once more.
+    the others, and is raised as `JobsFailed` after them; where a process is killed (out of memory, say), the trainings
+    that it took down are tried once more.
 
     Parameters
     ----------
     jobs : with a folder of its own each.
     workers : processes.
     progress : one bar over all epochs, with an estimate.
-
-    Returns
-    -------
-    The histories, in the order of the jobs.
-
-    Raises
-    ------
-    JobsFailed
-        After all others have finished.
     """
     if len({job.folder for job in jobs}) < len(jobs):
         raise ValueError("two jobs share a folder: give each its own")
@@ -306,16 +295,12 @@ def train_networks(
     workers: int,
     progress: bool,
 ) -> None:
-    """Train networks of several inputs and seeds on one data set, side by side, each in its folder.
+    """Train networks (variant, seed) of several inputs and seeds on one data set, side by side, each in its folder.
 
     Parameters
     ----------
     folders : by index in `networks`, of those to train.
-    networks : (variant, seed) pairs.
     config : of the networks; the channels are those of their input.
-    recipe : of the training.
-    workers : processes.
-    progress : show a bar.
 
     Raises
     ------
@@ -368,17 +353,8 @@ def _work(job: Job, index: int) -> pd.DataFrame:
         if _messages is not None:
             _messages.put((index, done))
 
-    history = fit(
-        job.train,
-        job.val,
-        job.config,
-        job.recipe,
-        job.seed,
-        job.folder,
-        variant=job.variant,
-        progress=tell,
-        device=f"cuda:{index % gpus}" if gpus else "cpu",
-    )
+    device = f"cuda:{index % gpus}" if gpus else "cpu"
+    history = fit(*job[:6], variant=job.variant, progress=tell, device=device)
     tell(job.recipe.epochs, job.recipe.epochs, {})  # early stopping and finished folders leave nothing to wait for
     return history
 
@@ -389,22 +365,20 @@ def _progress(jobs: Sequence[Job], wanted: bool) -> Iterator[Messages | None]:
     if not wanted:
         yield None
         return
-    epochs = sum(job.recipe.epochs for job in jobs)
-    with tqdm(total=epochs, unit="epoch") as bar:
-        messages: Messages = multiprocessing.get_context("spawn").SimpleQueue()
-        thread = threading.Thread(target=_show, args=(messages, bar), daemon=True)
+    messages: Messages = multiprocessing.get_context("spawn").SimpleQueue()
+    with tqdm(total=sum(job.recipe.epochs for job in jobs), unit="epoch") as bar:
+
+        def show() -> None:
+            done: dict[int, int] = {}
+            while (message := messages.get()) is not None:
+                done |= [message]
+                bar.set_description(f"training {len(done)} networks", refresh=False)
+                bar.update(sum(done.values()) - bar.n)
+
+        thread = threading.Thread(target=show, daemon=True)
         thread.start()
         try:
             yield messages
         finally:
             messages.put(None)
             thread.join()
-
-
-def _show(messages: Messages, bar: Any) -> None:
-    done: dict[int, int] = {}
-    while (message := messages.get()) is not None:
-        index, epoch = message
-        done[index] = epoch
-        bar.set_description(f"training {len(done)} networks", refresh=False)
-        bar.update(sum(done.values()) - bar.n)

@@ -232,31 +232,22 @@ class UNet(nn.Module):
         self.config = config or UNetConfig()
         # torch's layers draw weights of their own, which are not used; weights made in inference mode know no gradient.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            self._build()
-            self.reset_parameters(generator or torch.Generator().manual_seed(0))
-
-    def _build(self) -> None:
-        config, widths = self.config, self.config.widths
-        inputs = (config.channels, *widths[:-1])
-        # The first block keeps every activation: only the deeper ones are dropped from.
-        drops = (0.0, *(config.dropout,) * config.depth)
-        blocks = [ConvBlock(a, b, config, drop) for a, b, drop in zip(inputs, widths, drops, strict=True)]
-        self.entrance: nn.Module = Entrance(config.channels) if config.entrance else nn.Identity()
-        self.encoder = nn.ModuleList(blocks[:-1])
-        self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(config.depth))
-        self.base = blocks[-1]
-        self.decoder = nn.ModuleList(UpBlock(2 * width, width, config) for width in reversed(widths[:-1]))
-        self.head = _conv(config.filters, config.classes, 1)
-
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw Glorot-uniform kernels and set biases to zero, in the order of `keras_layers`.
-
-        Keras and torch agree on Glorot's bound sqrt(6 / (fan_in + fan_out)), fans counting the kernel's area, for
-        transposed convolutions too: they swap the two fans, and the bound takes their sum.
-        """
-        for layer in self.keras_layers().values():
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(cast(Tensor, layer.bias))
+            widths, inputs = self.config.widths, (self.config.channels, *self.config.widths[:-1])
+            # The first block keeps every activation: only the deeper ones are dropped from.
+            drops = (0.0, *(self.config.dropout,) * self.config.depth)
+            blocks = [ConvBlock(a, b, self.config, drop) for a, b, drop in zip(inputs, widths, drops, strict=True)]
+            self.entrance: nn.Module = Entrance(self.config.channels) if self.config.entrance else nn.Identity()
+            self.encoder = nn.ModuleList(blocks[:-1])
+            self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(self.config.depth))
+            self.base = blocks[-1]
+            self.decoder = nn.ModuleList(UpBlock(2 * width, width, self.config) for width in reversed(widths[:-1]))
+            self.head = _conv(self.config.filters, self.config.classes, 1)
+            # Keras and torch agree on Glorot's bound sqrt(6 / (fan_in + fan_out)), fans counting the kernel's area, for
+            # transposed convolutions too: they swap the two fans, and the bound takes their sum.
+            generator = generator or torch.Generator().manual_seed(0)
+            for layer in self.keras_layers().values():
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes, h, w) of images (n, channels, h, w)."""
@@ -336,8 +327,7 @@ class UNet(nn.Module):
             return copy.deepcopy(self, {id(table): OrderedDict() for table in self.hooks()})
 
 
-@dataclass(frozen=True)
-class LayerShape:
+class LayerShape(NamedTuple):
     """One convolution as arithmetic sees it.
 
     Attributes
@@ -403,8 +393,8 @@ def flops(config: UNetConfig, shape: tuple[int, int]) -> int:
     shape : (rows, columns) of the image, pixels; padded as `UNet` does.
     """
     rows, columns = config.padded(shape)
-    per_pixel = [2 * s.inputs * s.outputs * s.kernel**2 * (rows * columns // 4**s.level) for s in layer_shapes(config)]
-    return sum(per_pixel)
+    shapes = layer_shapes(config)
+    return sum(2 * s.inputs * s.outputs * s.kernel**2 * (rows * columns // 4**s.level) for s in shapes)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import shaken
 from onnxruntime import InferenceSession
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.export import ExportedProgram
 
-from hsiutils.models.files import export_program, load, load_model, save, save_onnx, save_program
+from hsiutils.models.files import export_program, load_model, save, save_onnx, save_program
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -18,14 +19,7 @@ SHAPE = (15, 22)  # no multiple of 4: padding and cropping are part of what is e
 
 @pytest.fixture(scope="module")
 def model() -> UNet:
-    model = UNet(UNetConfig(channels=3, depth=2, filters=4))
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.bias.data.uniform_(0.2, 1.0, generator=generator)
-    return model.eval()
+    return shaken(UNetConfig(channels=3, depth=2, filters=4), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +75,7 @@ def test_names_must_say_what_is_written(model: UNet, tmp_path: Path) -> None:
 
 def test_save_and_load(model, tmp_path):
     save(model, tmp_path / "weights.safetensors")
-    twin = load(tmp_path / "weights.safetensors")
+    twin = load_model(tmp_path / "weights.safetensors")
     assert twin.config == model.config
     assert not twin.training
     assert torch.equal(twin(images(2)), model(images(2)))
@@ -89,31 +83,28 @@ def test_save_and_load(model, tmp_path):
 
 
 def test_saved_bytes_are_the_same_for_the_same_network(model, tmp_path):
-    for name in ("a", "b"):
-        save(
-            copy.deepcopy(model).to(memory_format=torch.channels_last if name == "b" else torch.contiguous_format),
-            tmp_path / name,
-        )
+    for name, layout in (("a", torch.contiguous_format), ("b", torch.channels_last)):
+        save(copy.deepcopy(model).to(memory_format=layout), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_loading_damaged_files_is_a_clear_error(tmp_path: Path):
     path = tmp_path / "weights.safetensors"
     with pytest.raises(FileNotFoundError, match=r"weights\.safetensors: train"):
-        load(path)
+        load_model(path)
     save(UNet(UNetConfig(channels=3, depth=2, filters=4)), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
-        load(path)
+        load_model(path)
     path.write_bytes(whole)
     state = load_file(path)
     save_file(state, path)
     with pytest.raises(ValueError, match="damaged or not a U-Net"):
-        load(path)
+        load_model(path)
     save_file(state, path, metadata={"unet": json.dumps({"channels": 4, "depth": 2, "filters": 4})})
     with pytest.raises(ValueError, match="size mismatch"):
-        load(path)
+        load_model(path)
 
 
 def test_a_network_is_loaded_from_whatever_holds_it(model, tmp_path):

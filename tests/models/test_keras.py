@@ -14,7 +14,7 @@ import torch
 from networks import shaken
 
 from hsiutils.attribution.decompose import decompose
-from hsiutils.models.files import load, save
+from hsiutils.models.files import load_model, save
 from hsiutils.models.keras import read_keras, read_keras_config, require_sound_heaps, write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -88,7 +88,7 @@ def test_round_trip_is_exact_and_the_size_follows_from_the_shapes(
     model = trained(config)
     write_keras(model, tmp_path / name)
     twin = read_keras(tmp_path / name)
-    assert twin.config == config
+    assert twin.config == read_keras_config(tmp_path / name) == config
     assert not twin.training
     assert same_weights(twin, model)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -225,11 +225,6 @@ class TestEpsilon:
         torch.testing.assert_close(difference, torch.full_like(difference, 1e-3 - 1e-5), rtol=1e-3, atol=1e-7)
         with h5py.File(tmp_path / "model.weights.h5") as file:
             assert file["layers/conv2d_10/vars/0"].shape == (1, 1, 4, 6)
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_the_size_is_known_without_the_values(tmp_path: Path, name: str) -> None:
-    assert read_keras_config(written(tmp_path / name)) == SMALL
 
 
 class TestBadFiles:
@@ -553,7 +548,7 @@ class TestAgainstKeras:
         assert ours.config == replace(SMALL, entrance=True)
         self.agree(ours, theirs, least=5e-4)
         save(ours, tmp_path / "weights.safetensors")
-        assert torch.equal(load(tmp_path / "weights.safetensors")(images()), ours(images()))
+        assert torch.equal(load_model(tmp_path / "weights.safetensors")(images()), ours(images()))
         found = decompose(ours.double(), images()[0].double(), biases="layers")
         assert found.closes
         assert found.bias["layer"].values[-1] == "input"

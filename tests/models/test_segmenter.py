@@ -21,8 +21,10 @@ CONFIG = UNetConfig(channels=3, depth=1, filters=2, dropout=0.0, class_names=CLA
 SHARES = np.array([0.5, 0.1, 0.2, 0.1, 0.1])
 
 
-def segmenter(recipe=None, shares=SHARES):
-    return Segmenter(UNet(CONFIG), recipe or Recipe(), shares, seed=0)
+def segmenter(recipe=None):
+    module = Segmenter(UNet(CONFIG), recipe or Recipe(), SHARES, seed=0)
+    module.log = lambda *args, **kwargs: None
+    return module
 
 
 def test_authors_recipe():
@@ -44,15 +46,9 @@ def test_weights_have_mean_one_over_pixels(mode):
 
 def test_inverse_frequency_gives_every_class_the_same_say_and_none_to_absent_ones():
     shares = np.array([0.5, 0.1, 0.2, 0.2, 0.0])
-    say = loss_weights(Recipe(), shares) * shares
-    np.testing.assert_allclose(say, [0.25, 0.25, 0.25, 0.25, 0])
     weights = loss_weights(Recipe(), shares)
+    np.testing.assert_allclose(weights * shares, [0.25, 0.25, 0.25, 0.25, 0])
     np.testing.assert_allclose(weights / weights.sum(), inverse_frequency_weights(shares))
-
-
-def test_weights_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="do not fit 5 classes"):
-        loss_weights(Recipe(class_weights=(1.0, 2.0)), SHARES)
 
 
 def test_loss_is_the_weighted_cross_entropy_without_void():
@@ -66,14 +62,11 @@ def test_loss_is_the_weighted_cross_entropy_without_void():
         if label != VOID:
             total -= weights[label] * log_p[image, label, row, column]
             pixels += 1
-    module.log = lambda *args, **kwargs: None
     assert module.training_step((images, labels), 0).item() == pytest.approx(total / pixels, rel=1e-5)
 
 
 def test_unlabelled_batch_teaches_nothing():
-    module = segmenter()
-    module.log = lambda *args, **kwargs: None
-    loss = module.training_step((torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), VOID)), 0)
+    loss = segmenter().training_step((torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), VOID)), 0)
     assert loss.item() == 0
 
 
@@ -83,7 +76,6 @@ def test_penalty_is_that_of_keras_on_kernels_only():
     ours, reference = segmenter(recipe), segmenter(recipe)
     images, labels = toy_scenes(2, 0)[:]
     for module in (ours, reference):
-        module.log = lambda *args, **kwargs: None
         for norm in (block.norm1 for block in module.model.blocks()):
             torch.nn.init.constant_(norm.weight, 3.0)  # would shrink if it were penalised
     (adam,), _ = ours.configure_optimizers()

@@ -2,7 +2,6 @@ import json
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,11 @@ from torch.utils.data import Dataset, TensorDataset
 from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID
-from hsiutils.data.cube import make_cube
-from hsiutils.data.inputs import fit_inputs, fit_variant, variant
-from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.inputs import fit_inputs
 from hsiutils.data.source import open_dataset
 from hsiutils.models.files import load_model, load_trained, read_history
 from hsiutils.models.metrics import evaluate, weighted_iou
-from hsiutils.models.segmenter import Recipe, examine
+from hsiutils.models.segmenter import Recipe, examine, kernels
 from hsiutils.models.train import Job, JobsFailed, fit, fit_many, train
 from hsiutils.models.unet import UNetConfig
 
@@ -62,7 +59,7 @@ def killed_after(epoch):
 def test_separable_scenes_are_learnt(tmp_path):
     certain = replace(CONFIG, dropout=0.0)
     recipe = replace(RECIPE, epochs=16, batch=2)
-    history = fit(toy_scenes(32, 1), VAL, certain, recipe, 0, tmp_path, progress=False, device="cpu")
+    history = run(tmp_path, recipe, data=toy_scenes(32, 1), config=certain)
     assert history["val_mean_iou"].iloc[-1] > 0.9
     assert history["val_mean_iou"].iloc[0] < 0.6
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
@@ -104,7 +101,7 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(finished, tmp_path):
 def test_killed_training_ends_up_where_an_uninterrupted_one_does(finished, tmp_path, epoch):
     with pytest.raises(Killed):
         run(tmp_path, progress=killed_after(epoch))
-    assert not load_manifest(tmp_path)["finished"]
+    assert not json.loads((tmp_path / "training.json").read_text())["finished"]
     seen = []
     run(tmp_path, progress=lambda done, total, row: seen.append((done, total)))
     assert seen[0] == (max(epoch - 1, 1), 5)  # the epoch in which it was killed is done again, no other
@@ -112,26 +109,17 @@ def test_killed_training_ends_up_where_an_uninterrupted_one_does(finished, tmp_p
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def load_manifest(folder):
-    return json.loads((folder / "training.json").read_text())
-
-
-def test_damaged_checkpoint_means_a_fresh_start(finished, tmp_path):
+def test_checkpoint_holds_no_code_and_a_damaged_one_means_a_fresh_start(finished, tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, progress=killed_after(3))
     checkpoint = tmp_path / "last.ckpt"
+    torch.load(checkpoint, weights_only=True)  # raises where anything but plain values is inside
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 0xFF
     checkpoint.write_bytes(content)
     with pytest.warns(UserWarning, match=r"last\.ckpt is damaged: training starts afresh"):
         run(tmp_path)
     assert (tmp_path / "weights.safetensors").read_bytes() == (finished / "weights.safetensors").read_bytes()
-
-
-def test_checkpoints_hold_no_code(tmp_path):
-    with pytest.raises(Killed):
-        run(tmp_path, progress=killed_after(3))
-    torch.load(tmp_path / "last.ckpt", weights_only=True)  # raises where anything but plain values is inside
 
 
 def test_finished_training_is_not_repeated(finished):
@@ -185,9 +173,7 @@ def test_validation_now_and_then(tmp_path):
 def test_validation_loss_holds_the_penalty(tmp_path):
     histories = [run(tmp_path / str(l2), Recipe(epochs=1, batch=12, learning_rate=1e-9, l2=l2)) for l2 in (0.0, 1.0)]
     with torch.no_grad():
-        squares = sum(
-            float(value.square().sum()) for value in load_model(tmp_path / "1.0").parameters() if value.ndim == 4
-        )
+        squares = sum(float(value.square().sum()) for value in kernels(load_model(tmp_path / "1.0")))
     difference = histories[1]["val_loss"][0] - histories[0]["val_loss"][0]
     assert difference == pytest.approx(squares, rel=1e-3)
 
@@ -197,15 +183,6 @@ def test_global_state_is_left_alone(tmp_path):
     run(tmp_path, replace(RECIPE, epochs=1))
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_variant_travels_with_the_weights(tmp_path):
-    values = np.random.default_rng(0).random((25, 4, 5), dtype=np.float32)
-    fitted = fit_variant(variant("PCA-3"), [make_cube(values, HSI_DRIVE.resized((4, 5)))])
-    run(tmp_path, replace(RECIPE, epochs=1), variant=fitted)
-    trained = load_trained(tmp_path)
-    assert trained.variant.to_dict() == fitted.to_dict()
-    assert not trained.model.training
 
 
 def test_diverging_training_says_so(tmp_path):
@@ -237,13 +214,14 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path, change, messag
 
 def test_the_front_door_takes_classes_and_channels_from_the_data(tmp_path):
     data = open_dataset(write_matlab_release(tmp_path / "data"))
-    inputs = fit_inputs("3", data)
+    inputs = fit_inputs("PCA-3", data)
     config = UNetConfig(depth=1, filters=2)
     recipe = Recipe(epochs=1, class_weights="published")
     model = train(data, inputs, tmp_path / "network", config=config, recipe=recipe, progress=False, device="cpu")
     assert model.config == UNetConfig(channels=3, classes=5, depth=1, filters=2, class_names=CLASSES)
     trained = load_trained(tmp_path / "network")
     assert trained.variant.to_dict() == inputs.to_dict()
+    assert not trained.model.training
     weights = trained.manifest["recipe"]["class_weights"]
     np.testing.assert_allclose(weights, [0.0245, 0.5073, 0.0747, 0.2094, 0.1841], atol=2e-4)
     counts = evaluate(model, data.scenes("test", inputs))
@@ -324,15 +302,10 @@ def test_failing_job_is_named_and_the_others_finish(outcome):
 def test_killed_process_resumes_and_ends_where_one_thread_alone_does(outcome, tmp_path):
     folder, _, _ = outcome
     assert (folder / "mark").exists()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for seed, name in ((0, "killed"), (1, "b")):
-            fit(toy_scenes(8, 1), toy_scenes(4, 2), CONFIG, SHORT, seed, tmp_path / name, progress=False, device="cpu")
-            for file in ("weights.safetensors", "history.csv"):
-                assert (folder / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
-    finally:
-        torch.set_num_threads(threads)
+    for seed, name in ((0, "killed"), (1, "b")):
+        run(tmp_path / name, SHORT, seed, toy_scenes(8, 1))
+        for file in ("weights.safetensors", "history.csv"):
+            assert (folder / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
 
 
 def test_histories_come_in_the_order_of_jobs_with_one_bar(outcome, capsys):
@@ -340,19 +313,11 @@ def test_histories_come_in_the_order_of_jobs_with_one_bar(outcome, capsys):
     histories = fit_many([jobs[3], jobs[2]], workers=2)
     for history, name in zip(histories, ("c", "b"), strict=True):
         assert len(history) == 3
-        assert history["train_loss"].iloc[-1] == pytest.approx(last_loss(folder / name))
+        assert history["train_loss"].iloc[-1] == pytest.approx(read_history(folder / name)["train_loss"].iloc[-1])
     assert "6/6" in capsys.readouterr().err
 
 
-def last_loss(folder: Path) -> float:
-    lines = (folder / "history.csv").read_text().splitlines()
-    return float(lines[-1].split(",")[lines[0].split(",").index("train_loss")])
-
-
 def test_jobs_need_folders_of_their_own(tmp_path):
+    assert fit_many([], progress=False) == []
     with pytest.raises(ValueError, match="share a folder"):
         fit_many([job(tmp_path), job(tmp_path, seed=1)])
-
-
-def test_no_jobs_no_work():
-    assert fit_many([], progress=False) == []
