@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -19,6 +18,7 @@ from hsiutils.attribution.cams import signed_gradcam_sums
 from hsiutils.attribution.hooks import INPUT, full_precision
 from hsiutils.attribution.linearise import MEMORY
 from hsiutils.attribution.methods import METHODS, Method
+from hsiutils.attribution.result import as_map
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.models.unet import UNet
 
@@ -82,15 +82,11 @@ def audit(
     names = list(AUDITED) if methods is None else list(methods)
     if unknown := [name for name in names if name not in AUDITED]:
         raise ValueError(f"no audit of {', '.join(unknown)}: every pixel can be asked of {', '.join(AUDITED)}")
-    chosen = default_layers(model) if layers is None else list(layers)
+    config = model.config
+    chosen = [config.skips[0], config.base, config.last] if layers is None else list(layers)
     batch = x[None] if x.ndim == 3 else x
     images = (Audited.of(model, image, chosen, after, upsample, memory) for image in batch)
     return xr.concat([_one(image, dict(_sums(image, names, patch))) for image in images], dim="image")
-
-
-def default_layers(model: UNet) -> list[str]:
-    """The first skip connection's tensor, the base's last, and the one before the head."""
-    return [model.config.skips[0], model.config.base, model.config.last]
 
 
 def _sums(image: Audited, names: Sequence[str], patch: int) -> Iterator[tuple[tuple[str, str], Sums]]:
@@ -125,16 +121,10 @@ def _one(image: Audited, sums: Mapping[tuple[str, str], Sums]) -> xr.Dataset:
         "layer": ("method", list(layers)),
         "class": list(image.model.config.names),
     }
-    return xr.Dataset(
-        {
-            "residual": (("method", "class", "y", "x"), _numpy(totals - image.logits)),
-            "logit": (("class", "y", "x"), _numpy(image.logits)),
-            "region_residual": (("method", "class"), _numpy(regions - region_logit)),
-            "region_logit": (("class",), _numpy(region_logit)),
-        },
-        coords,
-    )
-
-
-def _numpy(values: Tensor) -> np.ndarray[Any, Any]:
-    return np.asarray(values.detach().cpu().numpy())
+    variables = {
+        "residual": as_map(totals - image.logits, ("method", "class", "y", "x")),
+        "logit": as_map(image.logits, ("class", "y", "x")),
+        "region_residual": as_map(regions - region_logit, ("method", "class")),
+        "region_logit": as_map(region_logit, ("class",)),
+    }
+    return xr.Dataset(variables, coords)

@@ -1,16 +1,14 @@
 """Class activation maps at any layer: weighted sums of a layer's activations.
 
 Every method is one rule that turns a layer's activation A_k(p) and the target's gradient g_k(p) = dy/dA_k(p) into one
-signed map; Z is the number of the layer's pixels. Nothing is rectified, rescaled or upsampled unless asked for. Which
-of them sum to the logit: `Attribution.closes` says so for each map, arXiv 2502.14416 Eqs. 5-7 why most cannot.
+signed map; Z is the number of the layer's pixels. Why most cannot sum to the logit: arXiv 2502.14416 Eqs. 5-7.
 
 What the maps of all single logits sum to (`hsiutils.attribution.sums`), with J the network's derivative from the layer:
 
 - HiResCAM sums to J a, with the layer's activation a as the tangent: one pass. XGradCAM sums to the same.
 - GradCAM's weights alpha_k(p), the mean over the layer's Z pixels of the gradient of y(p), are J applied to 1/Z all
   over channel k: one pass a channel, for all pixels p. The signed sum needs only the one tangent mean(a_k); with the
-  ReLU, the sums of the rectified maps follow by a blocked matrix product. At the last convolution J is the head,
-  alpha = w / Z whatever the pixel, and there is one map for all pixels.
+  ReLU, the sums of the rectified maps follow by a blocked matrix product.
 - GradCAM++ and LayerCAM take the gradient of each single logit through a ReLU, which no one pass does for all of them;
   before the head the gradient of y_c(p) is w_ck at p and zero elsewhere, and their sums are written down at once.
 """
@@ -77,6 +75,8 @@ def cam_map(
 ) -> Attribution:
     """The map of a rule, by one forward and one backward pass; rectified, upsampled, rescaled where that is asked for.
 
+    The map (y, x) is on the layer's own, padded grid unless upsampled. Errors as of `hsiutils.attribution.attribute`.
+
     Parameters
     ----------
     x : (channels, h, w) or (1, channels, h, w).
@@ -86,18 +86,6 @@ def cam_map(
     normalise : divide by the largest absolute value; zero stays zero, signs stay.
     upsample : bilinear to the image's size; the sum grows with the ratio of the pixels.
     biases : what the method hands out beside its map, if anything.
-
-    Returns
-    -------
-    Attribution
-        map (y, x) on the layer's own, padded grid unless upsampled.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If x or the target does not fit the network.
     """
     name, image = layer or model.config.last, input_image(model, x)
     with torch.enable_grad(), full_precision(), frozen(model), activations(model, [name], after, leaf=True) as layers:
@@ -201,10 +189,10 @@ def eigencam(seen: Seen) -> Tensor:
     a singular vector leaves open, is that of a positive sum. The target plays no part: the map is the same for every
     class and pixel.
     """
-    return weighted(seen, eigen_direction(seen.activation))
+    return weighted(seen, _eigen_direction(seen.activation))
 
 
-def eigen_direction(activation: Tensor) -> Tensor:
+def _eigen_direction(activation: Tensor) -> Tensor:
     """First left singular vector (k,) of activations (k, h', w'), with the sign that makes the map's sum positive."""
     flat = activation.flatten(1).double()  # (k, h' w')
     direction: Tensor = torch.linalg.eigh(flat @ flat.T).eigenvectors[:, -1].to(activation)
@@ -253,7 +241,7 @@ def gradcam_plus_plus_sums(image: Audited, layer: str) -> Sums:
 
 def eigencam_sums(image: Audited, layer: str) -> Sums:
     """EigenCAM: one map, whatever the class and the pixel."""
-    direction = eigen_direction(image.seen[layer])
+    direction = _eigen_direction(image.seen[layer])
     total = direction @ image.masses(layer)
     return Sums(total.expand_as(image.logits), total.expand(len(image.logits)))
 
@@ -271,7 +259,10 @@ def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
 def gradcam_sums(image: Audited, layer: str) -> Sums:
     """GradCAM with its ReLU; of a region, SegGradCAM."""
     if image.after and layer == image.model.config.last:
-        return _before_head(image, layer)
+        # One map a class, whatever the pixel: alpha = w / Z, and |M| times that for a region of |M| pixels.
+        weights = image.head.T / image.seen[layer][0].numel()
+        each = _rectified(image, layer, weights)[:, None, None].expand_as(image.logits)
+        return Sums(each, _rectified(image, layer, weights * image.masks.sum((1, 2))))
     pixels = torch.empty_like(image.logits)
     regions = image.logits.new_zeros((len(image.seen[layer]), len(image.logits)))
     for classes, rows in _windows(image, len(image.seen[layer])):
@@ -280,13 +271,6 @@ def gradcam_sums(image: Audited, layer: str) -> Sums:
         # (k, classes, rows, w) -> (k, targets) -> (targets,) -> (classes, rows, w)
         pixels[classes, rows] = _rectified(image, layer, alpha.flatten(1)).view(alpha.shape[1:])
     return Sums(pixels, _rectified(image, layer, regions))
-
-
-def _before_head(image: Audited, layer: str) -> Sums:
-    """One map a class, whatever the pixel: alpha = w / Z, and |M| times that for a region of |M| pixels."""
-    alpha = image.head.T / image.seen[layer][0].numel()
-    pixels = _rectified(image, layer, alpha)[:, None, None].expand_as(image.logits)
-    return Sums(pixels, _rectified(image, layer, alpha * image.masks.sum((1, 2))))
 
 
 def _alphas(image: Audited, layer: str, classes: list[int], rows: slice) -> Tensor:
@@ -309,13 +293,7 @@ def _rectified(image: Audited, layer: str, alpha: Tensor) -> Tensor:
 
 
 def _windows(image: Audited, channels: int) -> Iterator[tuple[list[int], slice]]:
-    """Cut the logits into windows whose channel weights fit into half the memory.
-
-    Raises
-    ------
-    ValueError
-        If the memory limit is too small for one row.
-    """
+    """Cut the logits into windows whose channel weights fit into half the memory."""
     classes, height, width = image.logits.shape
     fitting = image.memory // 2 // (channels * width * image.logits.element_size())
     if not fitting:

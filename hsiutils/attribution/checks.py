@@ -1,13 +1,11 @@
 """Does a map depend on what the network has learned, and does the network do what the map says.
 
 Parameter randomisation (Adebayo 2018, arXiv 1810.03292): a map that stays as it was while the layers above are redrawn
-explains the picture, not the network. Similarity of the maps is measured by Spearman's rank correlation and by SSIM,
-with their signs and of their absolute values: 1 is the same map. A correlation with a map that is the same everywhere
-is not defined, and is NaN.
+explains the picture, not the network. Maps are compared by Spearman's rank correlation (NaN where one is the same
+everywhere) and by SSIM, with their signs and of their absolute values: 1 is the same map.
 
-Faithfulness: insertion and deletion of pixels, and replacement of bands. Both change the input and ask the network
-again, so they judge what a change does, not whether contributions sum to the logit. The reference that takes the place
-of what is removed is an argument: another reference, another answer.
+Faithfulness: insertion and deletion of pixels, and replacement of bands, judge what a change of the input does, not
+whether contributions sum to the logit. The reference that takes the place of what is removed is an argument.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from scipy.stats import rankdata, spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from hsiutils.attribution.hooks import frozen, full_precision, to_image
+from hsiutils.attribution.hooks import ask, to_image
 from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.perturbation import BATCH, band_occlusion
 from hsiutils.attribution.result import Attribution
@@ -87,14 +85,8 @@ def randomised_networks(
 
     A layer is a convolution and, where it has one, its batch normalisation: weights drawn anew, statistics unlearned.
 
-    Yields
-    ------
-    tuple : Keras name of the lowest layer redrawn, and the network, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If there is no such mode or layer.
+    Yields the Keras name of the lowest layer redrawn, and the network, in evaluation mode. Arguments and errors as of
+    `parameter_randomisation`.
     """
     if mode not in ("cascading", "independent"):
         raise ValueError(f'mode must be "cascading" or "independent", got {mode!r}')
@@ -192,7 +184,8 @@ def insertion_deletion(
         raise ValueError(f"steps must be at least 1, got {steps}")
     image = input_image(model, x)
     start = reference_image(reference, image)
-    ranks = _ranks(pixel_map(model, attribution, image))
+    values = pixel_map(model, attribution, image)
+    ranks = rankdata(-values, method="ordinal").reshape(values.shape) - 1  # 0 for the highest, (h, w)
     fractions = np.linspace(0, 1, steps + 1)
     present = [torch.as_tensor(ranks < round(share * ranks.size)).to(image.device) for share in fractions]
     insertion = _values(model, target, [torch.where(mask, image, start) for mask in present])
@@ -236,19 +229,12 @@ def band_ablation(
     space = [dim for dim in claimed.map.dims if dim != "band"]
     said = claimed.map.sum(space, dtype=np.float64).values
     change = band_occlusion(model, x, target, reference=reference).map.values.astype(np.float64)
-    varied = np.ptp(said) > 0 and np.ptp(change) > 0
-    spearman = float(spearmanr(said, change).statistic) if varied else float("nan")
-    return xr.Dataset({"claimed": (("band",), said), "change": (("band",), change), "spearman": ((), spearman)})
+    variables = {"claimed": ("band", said), "change": ("band", change), "spearman": ((), _spearman(said, change))}
+    return xr.Dataset(cast(Mapping[Any, Any], variables))
 
 
 def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[np.float64]:
-    """A map as one number a pixel of the image, (h, w): bands summed, coarser grids upsampled, padding cropped.
-
-    Raises
-    ------
-    ValueError
-        If the map has no axes y and x, values that are not finite, or its grid is not one of this image's.
-    """
+    """A map as one number a pixel of the image, (h, w): bands summed, coarser grids upsampled, padding cropped."""
     if not {"y", "x"} <= set(attribution.map.dims):
         raise ValueError(f"{attribution.method}: a map in space is needed, got dims {attribution.map.dims}")
     if not np.isfinite(attribution.map.values).all():
@@ -265,12 +251,6 @@ def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[n
     return np.asarray(whole[0, 0].numpy())
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank of each pixel, 0 for the highest."""
-    return np.asarray(rankdata(-values, method="ordinal").reshape(values.shape) - 1)
-
-
 def _values(model: UNet, target: Target, images: list[Tensor]) -> NDArray[np.float64]:
-    with torch.no_grad(), full_precision(), frozen(model):
-        batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        return np.concatenate([target.value(model(batch)).double().cpu().numpy() for batch in batches])
+    batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    return np.concatenate([target.value(ask(model, batch)).double().cpu().numpy() for batch in batches])

@@ -1,9 +1,8 @@
 """Exact decomposition: every logit of an image as a sum over bands, regions and biases.
 
-At a given input the network is an affine map (`hsiutils.attribution.linearise`), so the input may be cut into any parts
-that add up to it, and the parts' contributions and the biases' add up to the logits, at every pixel and for every
-class, up to rounding. What this does not say: how the logit would change if a part went away, because the gates would
-change with it.
+At a given input the network is an affine map (`hsiutils.attribution.linearise`), so the contributions of any parts that
+add up to the input, and the biases', add up to the logits, up to rounding. What this does not say: how the logit would
+change if a part went away, because the gates would change with it.
 
 The affine map may be read from any reference r: y = J (x - r) + (J r + biases), exactly. Zero is the silent reference;
 inputs scaled to [-1, 1) are zero at half the clip limit, which no scene holds for long, and against the mean spectrum
@@ -15,14 +14,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hsiutils.attribution.hooks import INPUT
 from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, linearise, pushed
-from hsiutils.attribution.result import REFERENCE, Attribution, Decomposition, as_map, closed
+from hsiutils.attribution.result import REFERENCE, Attribution, Decomposition, as_map, closed, dtype_name
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
 from hsiutils.models.unet import UNet
@@ -99,7 +97,8 @@ def decompose(
 
     def exact(model: UNet, x: Tensor) -> Decomposition:
         at = linearise(model, x, exact=True)
-        start = None if _is_zero(reference) else reference_image(reference, at.image)
+        silent = isinstance(reference, int | float) and reference == 0
+        start = None if silent else reference_image(reference, at.image)
         parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
         bias = _bias_parts(at, output, biases)
         if start is not None:
@@ -109,7 +108,7 @@ def decompose(
             bias = bias.assign_coords(layer=labels)
         away = at.image if start is None else at.image - start
         contribution = output.named(pushed(at, parts, away, output, memory), parts.coords)
-        return Decomposition(contribution, bias, _logit(at, output), _dtype(at.image.dtype), _dtype(at.gated))
+        return _result(at, output, contribution, bias)
 
     def path(nodes: int) -> Decomposition:
         at = linearise(model, x)
@@ -121,8 +120,8 @@ def decompose(
             total = total + weight * pushed(along, parts, away, output, memory)
         own = linearise(model, start).logits[None, list(output.classes)]
         bias = output.named(output.keep(own), {"layer": [REFERENCE]})
-        contribution = output.named(total.astype(_dtype(at.image.dtype)), parts.coords)
-        return Decomposition(contribution, bias, _logit(at, output), _dtype(at.image.dtype), _dtype(at.gated), nodes)
+        contribution = output.named(total.astype(dtype_name(at.image.dtype)), parts.coords)
+        return _result(at, output, contribution, bias, nodes)
 
     return closed(exact, model, x) if nodes is None else path(nodes)
 
@@ -137,16 +136,11 @@ def _cut(by: By) -> tuple[bool, ArrayLike | None]:
     return True, cast(ArrayLike, by[1]) if isinstance(by, tuple) else None
 
 
-def _is_zero(reference: ArrayLike | Tensor) -> bool:
-    return isinstance(reference, int | float) and reference == 0
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _logit(at: Linearisation, output: Output) -> xr.DataArray:
-    return output.named(output.keep(at.logits[None, list(output.classes)]))
+def _result(
+    at: Linearisation, output: Output, contribution: xr.DataArray, bias: xr.DataArray, nodes: int | None = None
+) -> Decomposition:
+    logit = output.named(output.keep(at.logits[None, list(output.classes)]))
+    return Decomposition(contribution, bias, logit, dtype_name(at.image.dtype), dtype_name(at.gated), nodes)
 
 
 def _bias_parts(at: Linearisation, output: Output, biases: Biases) -> xr.DataArray:
@@ -163,30 +157,18 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
 
     Summed over pixels it is the target's weighting of `decompose` by band; likewise for any region.
 
-    Parameters
-    ----------
-    x : (channels, h, w) or (1, channels, h, w).
-
-    Returns
-    -------
-    Attribution
-        map (band, y, x): input times gradient of the folded network; biases by layer. It closes.
-
-    Raises
-    ------
-    ValueError
-        If x or the target does not fit the network.
+    The map (band, y, x) is input times gradient of the folded network; biases by layer. It closes.
     """
-    return closed(lambda model, x: _reverse(model, x, target), model, x)
 
+    def reverse(model: UNet, x: Tensor) -> Attribution:
+        at = linearise(model, x, exact=True)
+        value, slopes = float(target.value(at.logits[None])), at.pull(target.weights)
+        gradient = slopes.pop(Site(INPUT))
+        biases = {site.layer: bias.flatten() for site, bias in at.biases().items()}
+        parts = {site.layer: float((slope * biases[site.layer]).sum()) for site, slope in slopes.items()}
+        return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)
 
-def _reverse(model: UNet, x: Tensor, target: Target) -> Attribution:
-    at = linearise(model, x, exact=True)
-    value, slopes = float(target.value(at.logits[None])), at.pull(target.weights)
-    gradient = slopes.pop(Site(INPUT))
-    biases = {site.layer: bias.flatten() for site, bias in at.biases().items()}
-    parts = {site.layer: float((slope * biases[site.layer]).sum()) for site, slope in slopes.items()}
-    return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)
+    return closed(reverse, model, x)
 
 
 def linear_sums(image: Audited, layer: str) -> Sums:
@@ -199,12 +181,8 @@ def margins(found: xr.DataArray) -> xr.DataArray:
     """Each class less the mean of the others, along `class`.
 
     A number added to all logits of a pixel changes no prediction and no loss, so training leaves it undetermined; only
-    differences between classes are said. They are linear, so parts that add up to logits add up to margins too.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two classes.
+    differences between classes are said. They are linear, so parts that add up to logits add up to margins too. A
+    ValueError if there are fewer than two classes.
     """
     count = found.sizes.get("class", 0)
     if count < 2:
@@ -213,13 +191,7 @@ def margins(found: xr.DataArray) -> xr.DataArray:
 
 
 def gauss_legendre(nodes: int) -> list[tuple[float, float]]:
-    """Nodes and weights of the quadrature on [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If nodes is not positive.
-    """
+    """Nodes and weights of the quadrature on [0, 1]."""
     if nodes < 1:
         raise ValueError(f"nodes must be at least 1, got {nodes}")
     places, weights = np.polynomial.legendre.leggauss(nodes)

@@ -5,8 +5,7 @@ Maps are (band, y, x), signed. A reference, where a method has one, is an argume
 move along an integration path.
 
 captum takes an `Explained`: one number an image, and no module or tensor that its hooks trip over. Two things of a
-U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's numbers;
-tests/attribution/test_gradients.py shows both:
+U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's numbers:
 
 - captum hangs a module's backward rule on the tensor that the module reads. Max-pooling reads the tensor that the skip
   connection carries too, so the rule replaces the skip's share as well. Here pooling reads a copy.
@@ -19,8 +18,7 @@ and LRP send each logit back by a rule of their own: no one pass does it. DeepLI
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal, cast
 
 import captum.attr as captum
@@ -31,7 +29,7 @@ from torch import Tensor, nn
 
 from hsiutils.attribution.cams import cam_map, gradcam
 from hsiutils.attribution.decompose import gauss_legendre
-from hsiutils.attribution.hooks import INPUT, full_precision
+from hsiutils.attribution.hooks import INPUT, ask, full_precision
 from hsiutils.attribution.linearise import Site, input_image, linearise
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
@@ -57,8 +55,7 @@ class Explained(nn.Module):
 
     def at(self, image: Tensor) -> float:
         """Value of the target for one image (channels, h, w)."""
-        with torch.no_grad(), full_precision():
-            return float(self(image[None]))
+        return float(ask(self, image[None]))
 
 
 class _Value(nn.Module):
@@ -94,24 +91,13 @@ LrpRule = Literal["epsilon", "gamma", "alpha1beta0"]
 
 
 def gradient(model: UNet, x: Tensor, target: Target) -> Attribution:
-    """Gradient of the target with its sign (Simonyan 2013, there absolute): (band, y, x), per unit of the input.
-
-    Parameters
-    ----------
-    x : (channels, h, w) or (1, channels, h, w), here and in all that follow.
-    """
-    explained, image = Explained(model, target), input_image(model, x)
-    with full_precision():
-        values = captum.Saliency(explained).attribute(_leaf(image), abs=False)
-    return _attribution("gradient", explained, image, values)
+    """Gradient of the target with its sign (Simonyan 2013, there absolute): (band, y, x), per unit of the input."""
+    return _explain("gradient", model, x, target, lambda f, x: captum.Saliency(f).attribute(x, abs=False))
 
 
 def gradient_x_input(model: UNet, x: Tensor, target: Target) -> Attribution:
     """Gradient times input: the input's part of the linear decomposition, without the biases."""
-    explained, image = Explained(model, target), input_image(model, x)
-    with full_precision():
-        values = captum.InputXGradient(explained).attribute(_leaf(image))
-    return _attribution("gradient x input", explained, image, values)
+    return _explain("gradient x input", model, x, target, lambda f, x: captum.InputXGradient(f).attribute(x))
 
 
 def guided_backprop(model: UNet, x: Tensor, target: Target) -> Attribution:
@@ -119,8 +105,7 @@ def guided_backprop(model: UNet, x: Tensor, target: Target) -> Attribution:
 
     It fails the randomisation check (Adebayo 2018; arXiv 2502.14416 section 2.1): see `hsiutils.attribution.checks`.
     """
-    explained, image = Explained(model, target), input_image(model, x)
-    return _attribution("Guided BackProp", explained, image, _guided(explained, image))
+    return _explain("Guided BackProp", model, x, target, lambda f, x: captum.GuidedBackprop(f).attribute(x))
 
 
 def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
@@ -131,27 +116,15 @@ def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = N
     Parameters
     ----------
     layer : of the GradCAM; Keras name, None for the last convolution before the head.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
     """
     where = cam_map(gradcam, model, x, target, layer, relu=True, upsample=True)
-    explained, image = Explained(model, target), input_image(model, x)
-    values = _guided(explained, image) * torch.as_tensor(where.map.values).to(image)
-    found = _attribution("Guided GradCAM", explained, image, values)
-    return Attribution(found.method, where.layer, found.map, found.logit)
+    guided = guided_backprop(model, x, target)
+    values = guided.map * where.map.values  # (band, y, x) * (y, x)
+    return Attribution("Guided GradCAM", where.layer, values, guided.logit)
 
 
 def smoothgrad(
-    model: UNet,
-    x: Tensor,
-    target: Target,
-    *,
-    samples: int = 16,
-    noise: float = 0.15,
-    seed: int = 0,
+    model: UNet, x: Tensor, target: Target, *, samples: int = 16, noise: float = 0.15, seed: int = 0
 ) -> Attribution:
     """SmoothGrad (Smilkov 2017): the mean gradient of noisy copies of the input.
 
@@ -160,40 +133,21 @@ def smoothgrad(
     samples : noisy copies.
     noise : standard deviation, as a share of the input's range.
     seed : of the noise; the global random state is left alone.
-
-    Raises
-    ------
-    ValueError
-        If samples is not positive, or noise is negative.
     """
     if samples < 1 or noise < 0:
         raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")
-    explained, image = Explained(model, target), input_image(model, x)
-    spread = noise * float(image.max() - image.min())
-    tunnel = captum.NoiseTunnel(captum.Saliency(explained))
-    devices = [image.device] if image.device.type == "cuda" else []
-    with full_precision(), torch.random.fork_rng(devices=devices):  # captum draws from the global generator
-        torch.manual_seed(seed)
-        values = tunnel.attribute(_leaf(image), nt_samples=samples, nt_samples_batch_size=1, stdevs=spread, abs=False)
-    return _attribution("SmoothGrad", explained, image, values)
 
+    def mean(explained: Explained, x: Tensor) -> Tensor:
+        options = {"nt_samples": samples, "nt_samples_batch_size": 1, "stdevs": noise * float(x.max() - x.min())}
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):  # captum draws from the global generator
+            torch.manual_seed(seed)
+            return captum.NoiseTunnel(captum.Saliency(explained)).attribute(x, abs=False, **options)
 
-def noisy_copies(image: Tensor, samples: int, noise: float, seed: int) -> Iterator[Tensor]:
-    """The copies (channels, h, w) of an image that `smoothgrad` averages over, one after the other."""
-    # In single precision whatever the image is in: so captum draws them, and these must be the same.
-    spread = torch.full(image.shape, noise * float(image.max() - image.min()), device=image.device)
-    draw = torch.Generator(image.device).manual_seed(seed)
-    for _ in range(samples):
-        yield image + torch.normal(0, spread, generator=draw)
+    return _explain("SmoothGrad", model, x, target, mean)
 
 
 def integrated_gradients(
-    model: UNet,
-    x: Tensor,
-    target: Target,
-    *,
-    reference: ArrayLike | Tensor = 0.0,
-    nodes: int = 32,
+    model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0, nodes: int = 32
 ) -> Attribution:
     """Integrated Gradients (Sundararajan 2017) by Gauss-Legendre quadrature; completeness improves with the nodes.
 
@@ -201,21 +155,12 @@ def integrated_gradients(
     ----------
     reference : where the path starts: a number, a spectrum (channels,) or an image (channels, h, w).
     nodes : of the quadrature.
-
-    Raises
-    ------
-    ValueError
-        If nodes is not positive, or the reference does not fit the image.
     """
     if nodes < 1:
         raise ValueError(f"nodes must be at least 1, got {nodes}")
-    explained, image = Explained(model, target), input_image(model, x)
-    start = reference_image(reference, image)
-    with full_precision():
-        values = captum.IntegratedGradients(explained).attribute(
-            _leaf(image), start[None], n_steps=nodes, method="gausslegendre", internal_batch_size=1
-        )
-    return _attribution("Integrated Gradients", explained, image, values, {"reference": explained.at(start)})
+    options = {"n_steps": nodes, "method": "gausslegendre", "internal_batch_size": 1}
+    integrate = lambda f, x, start: captum.IntegratedGradients(f).attribute(x, start, **options)  # noqa: E731
+    return _explain("Integrated Gradients", model, x, target, integrate, reference)
 
 
 def deeplift(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
@@ -224,17 +169,8 @@ def deeplift(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | T
     Parameters
     ----------
     reference : a number, a spectrum (channels,) or an image (channels, h, w).
-
-    Raises
-    ------
-    ValueError
-        If the reference does not fit the image.
     """
-    explained, image = Explained(model, target), input_image(model, x)
-    start = reference_image(reference, image)
-    with full_precision(), _without_hook_warnings():
-        values = captum.DeepLift(explained).attribute(_leaf(image), start[None])
-    return _attribution("DeepLIFT", explained, image, values, {"reference": explained.at(start)})
+    return _explain("DeepLIFT", model, x, target, lambda f, x, start: captum.DeepLift(f).attribute(x, start), reference)
 
 
 def lrp(
@@ -257,62 +193,45 @@ def lrp(
         layer: gamma and alpha1beta0 take what a layer reads for positive, and the input is not.
     epsilon : added to denominators, away from zero.
     gamma : of the gamma rule: how much positive weights are favoured.
-
-    Raises
-    ------
-    ValueError
-        If there is no such rule.
     """
-    explained, image = Explained(model, target), input_image(model, x)
-    _set_rules(explained, rule, epsilon, gamma)
-    with full_precision():
-        values = captum.LRP(explained).attribute(_leaf(image))
-    return _attribution(f"LRP {rule}", explained, image, values)
+    rules: dict[str, Callable[[], PropagationRule]] = {
+        "epsilon": lambda: EpsilonRule(epsilon),
+        "gamma": lambda: GammaRule(gamma),
+        "alpha1beta0": Alpha1_Beta0_Rule,
+    }
+    if rule not in rules:
+        raise ValueError(f'LRP rule must be "epsilon", "gamma" or "alpha1beta0", got {rule!r}')
+
+    def propagate(explained: Explained, x: Tensor) -> Tensor:
+        network = explained.network
+        ruled = set(network.keras_layers().values()) - {network.head, network.encoder[0].conv1}
+        for module in explained.modules():  # captum lets relevance pass through ReLU and Dropout
+            if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
+                module.rule = rules[rule if module in ruled else "epsilon"]()
+        return captum.LRP(explained).attribute(x)
+
+    return _explain(f"LRP {rule}", model, x, target, propagate)
 
 
-def _set_rules(explained: Explained, rule: LrpRule, epsilon: float, gamma: float) -> None:
-    """Give a rule to every module that computes; captum lets relevance pass through ReLU and Dropout."""
-    network = explained.network
-    own_rule = (network.head, network.encoder[0].conv1)
-    ruled = {layer for layer in network.keras_layers().values() if layer not in own_rule}
-    for module in explained.modules():
-        if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
-            module.rule = _rule(rule if module in ruled else "epsilon", epsilon, gamma)
-
-
-def _rule(rule: LrpRule, epsilon: float, gamma: float) -> PropagationRule:
-    if rule == "epsilon":
-        return EpsilonRule(epsilon)
-    if rule == "gamma":
-        return GammaRule(gamma)
-    if rule == "alpha1beta0":
-        return Alpha1_Beta0_Rule()
-    raise ValueError(f'LRP rule must be "epsilon", "gamma" or "alpha1beta0", got {rule!r}')
-
-
-def _leaf(image: Tensor) -> Tensor:
-    """A batch of one that captum may ask gradients of."""
-    return image[None].clone().requires_grad_()
-
-
-def _guided(explained: Explained, image: Tensor) -> Tensor:
-    with full_precision(), _without_hook_warnings():
-        values: Tensor = captum.GuidedBackprop(explained).attribute(_leaf(image))
-    return values
-
-
-@contextmanager
-def _without_hook_warnings() -> Iterator[None]:
-    """Captum says each time that it sets hooks and will remove them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting (forward|backward)", category=UserWarning)
-        yield
-
-
-def _attribution(
-    method: str, explained: Explained, image: Tensor, values: Tensor, biases: Mapping[str, float] | None = None
+def _explain(
+    method: str,
+    model: UNet,
+    x: Tensor,
+    target: Target,
+    compute: Callable[..., Tensor],
+    reference: ArrayLike | Tensor | None = None,
 ) -> Attribution:
-    return Attribution(method, INPUT, as_map(values[0], ("band", "y", "x")), explained.at(image), biases or {})
+    """What captum computes of (explained, image) or (explained, image, reference), images being batches of one."""
+    explained, image = Explained(model, target), input_image(model, x)
+    inputs, biases = [image[None].clone().requires_grad_()], {}
+    if reference is not None:
+        inputs.append(reference_image(reference, image)[None])
+        biases["reference"] = explained.at(inputs[1][0])
+    with full_precision(), warnings.catch_warnings():
+        # captum says each time that it sets hooks and will remove them
+        warnings.filterwarnings("ignore", message="Setting (forward|backward)", category=UserWarning)
+        values = compute(explained, *inputs)
+    return Attribution(method, INPUT, as_map(values[0], ("band", "y", "x")), explained.at(image), biases)
 
 
 def gradient_x_input_sums(image: Audited, layer: str) -> Sums:
@@ -328,14 +247,19 @@ def gradient_sums(image: Audited, layer: str) -> Sums:
 def smoothgrad_sums(image: Audited, layer: str, samples: int = 16, noise: float = 0.15, seed: int = 0) -> Sums:
     """The mean over noisy copies of the same, `hsiutils.attribution.gradients.smoothgrad`'s own copies."""
     total, ones = torch.zeros_like(image.logits), torch.ones_like(image.image)[None]
-    for copy in noisy_copies(image.image, samples, noise, seed):
+    # In single precision whatever the image is in: so captum draws them, and these must be the same.
+    scale = noise * float(image.image.max() - image.image.min())
+    spread = torch.full(image.image.shape, scale, device=image.image.device)
+    draw = torch.Generator(image.image.device).manual_seed(seed)
+    for _ in range(samples):
+        copy = image.image + torch.normal(0, spread, generator=draw)
         total += linearise(image.model, copy).push({Site(INPUT): ones})[0]
     return image.linear(total / samples)
 
 
 def integrated_gradients_sums(image: Audited, layer: str, nodes: int = 32) -> Sums:
     """From zero input along the straight path, with the logit of zero input, which the method hands out beside."""
-    total = image.ask(torch.zeros_like(image.image)[None])[0]
+    total = ask(image.model, torch.zeros_like(image.image)[None])[0]
     for node, weight in gauss_legendre(nodes):
         total += weight * linearise(image.model, node * image.image).push({Site(INPUT): image.image[None]})[0]
     return image.linear(total)

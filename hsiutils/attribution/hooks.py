@@ -7,6 +7,7 @@ adjoint: what upsampling does to the sum of a map.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ def activations(
 ) -> Iterator[dict[str, Tensor]]:
     """Collect what layers put out during the forward passes inside the block; the latest pass wins.
 
+    Yields name -> (n, channels, h, w), of the padded size (see `UNet`). A KeyError if there is no such layer.
+
     Parameters
     ----------
     names : Keras names, or "input" for what the network is given.
@@ -52,14 +55,6 @@ def activations(
     leaf : cut the graph at each layer and let its output ask for a gradient, so that a backward pass stops there.
         Layers above one another cannot be leaves together: the upper one would cut off the lower.
 
-    Yields
-    ------
-    dict : name -> (n, channels, h, w), of the padded size (see `UNet`); filled by the first forward pass.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
     """
     seen: dict[str, Tensor] = {}
 
@@ -80,11 +75,7 @@ def activations(
 def replaced(model: UNet, name: str, change: Callable[[Tensor], Tensor], after: bool = True) -> Iterator[None]:
     """Let every forward pass inside the block go on with `change(output)` in place of a layer's output.
 
-    Parameters
-    ----------
-    name : Keras name, or "input" to change what the network is given.
-    change : (n, channels, h, w) -> the tensor to go on with.
-    after : as in `activations`.
+    `change` takes (n, channels, h, w); `name` and `after` as in `activations`.
     """
     if name == INPUT:
         handle = model.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
@@ -116,6 +107,12 @@ def full_precision() -> Iterator[None]:
             yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
+
+
+def ask(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (n, classes, h, w) of images (n, channels, h, w), in evaluation, in full precision and off any graph."""
+    with torch.no_grad(), full_precision(), frozen(model):
+        return cast(Tensor, model(images))
 
 
 Size = tuple[int, int]

@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from hsiutils.attribution.checks import SIGNS, band_ablation, insertion_deletion, randomised_networks, similarity
-from hsiutils.attribution.hooks import frozen, full_precision
+from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, pixel, region
@@ -47,19 +47,11 @@ class Question:
 def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
     """Ask about the class with the most pixels, at pixels evenly spaced through its region in reading order.
 
-    Parameters
-    ----------
-    x : (channels, h, w).
-
-    Raises
-    ------
-    ValueError
-        If `pixels` is not positive.
+    x is (channels, h, w). A ValueError if `pixels` is not positive.
     """
     if pixels < 1:
         raise ValueError(f"expected at least one pixel, got {pixels}")
-    with torch.no_grad(), full_precision(), frozen(model):
-        logits = model(x[None])[0]
+    logits = ask(model, x[None])[0]
     chosen = logits.argmax(0)
     largest = int(chosen.flatten().bincount(minlength=len(logits)).argmax())
     mask = chosen == largest
@@ -96,11 +88,8 @@ def stops(model: UNet) -> list[str]:
 def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:
     """Maps before the head for the logit of each pixel of a question.
 
-    Returns
-    -------
-    Dataset
-        `map` (method, pixel, y, x) on the padded grid, `total` and `residual` (method, pixel), `logit` (pixel);
-        coordinates `row` and `column` of pixel.
+    `map` (method, pixel, y, x) on the padded grid, `total` and `residual` (method, pixel), `logit` (pixel); coordinates
+    `row` and `column` of pixel.
     """
     found = [[METHODS[name](model, x, target, model.config.last) for target in asked.pixels] for name in names]
     rows, columns = zip(*asked.places, strict=True)

@@ -2,11 +2,8 @@
 
 With batch normalisation folded in, every layer is linear but for ReLU and max-pooling, and those act at a given input
 like a fixed gate and a fixed choice. So y = J x + sum over layers of J_l b_l holds exactly, not to first order (the
-closure behind FullGrad, Srinivas & Fleuret 2019). `Linearisation.push` applies J to a batch of tangents: one pass gives
-the change of every logit of the image. It is a Jacobian-vector product without autograd: a tangent runs through the
-convolutions without their biases, the gates and the choices of the primal pass.
-
-`Parts` cuts an input into parts that are pushed one by one; `Output` says which of the logits are kept.
+closure behind FullGrad, Srinivas & Fleuret 2019). `Linearisation.push` applies J to tangents, a Jacobian-vector product
+without autograd, `pull` its adjoint; `Parts` cuts an input into what is pushed, `Output` says which logits are kept.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -20,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision
+from hsiutils.attribution.hooks import INPUT, activations, ask, full_precision
 from hsiutils.attribution.targets import class_number, one_image
 from hsiutils.models.unet import Conv, Entrance, UNet
 
@@ -46,8 +43,8 @@ class Site(NamedTuple):
 class Linearisation:
     """The affine map at one image; make it with `linearise`.
 
-    At a ReLU input of exactly zero the gate is shut, and of equal numbers in a pooling window the one that torch's
-    max-pooling picks is passed on, both as in torch's gradients. Either choice would close: the value is the same.
+    At a ReLU input of exactly zero the gate is shut, and of equal numbers in a pooling window torch's pick passes, both
+    as in torch's gradients. Either choice would close: the value is the same.
 
     Attributes
     ----------
@@ -67,18 +64,13 @@ class Linearisation:
     gated: torch.dtype
 
     def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
-        """What tangents do to every logit.
+        """What tangents do to every logit, (n, classes, h, w).
 
         Parameters
         ----------
         tangents : at each site (n, channels, h', w') of the site's (padded) size, or (n, channels, 1, 1) for the same
             value everywhere. The i-th tangents of all sites act together.
         classes : channels of the logits to compute; None for all.
-
-        Returns
-        -------
-        Tensor
-            (n, classes, h, w).
 
         Raises
         ------
@@ -91,14 +83,7 @@ class Linearisation:
     def pull(self, weights: Tensor) -> dict[Site, Tensor]:
         """The adjoint of `push`: derivative of weighted logits by the input and by every bias, in one reverse pass.
 
-        Parameters
-        ----------
-        weights : (classes, h, w).
-
-        Returns
-        -------
-        dict
-            Site of the input -> (channels, h, w), site of each layer's bias -> (channels,).
+        `weights` (classes, h, w) give site of the input -> (channels, h, w), site of each layer's bias -> (channels,).
         """
         tangents = {Site(INPUT): self.image[None], **self.biases()}
         with torch.enable_grad(), full_precision():
@@ -128,18 +113,12 @@ class Linearisation:
 
     def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
         """Outputs of layers at the image, (1, channels, h', w'), by one more forward pass."""
-        with torch.no_grad(), full_precision(), activations(self.network, names, after) as seen:
-            self.network(self.image[None])
+        with activations(self.network, names, after) as seen:
+            ask(self.network, self.image[None])
         return seen
 
     def tangents_within(self, memory: int) -> int:
-        """How many tangents one pass may carry, so that it works within `memory` bytes.
-
-        Raises
-        ------
-        ValueError
-            If not even one fits.
-        """
+        """How many tangents one pass may carry, so that it works within `memory` bytes: at least one, or ValueError."""
         config, (height, width) = self.network.config, self.padded
         # At its widest a tangent is the padded input and its source, or a decoder's concat with what it is made of.
         channels = 2 * config.channels + 10 * config.filters + 2 * config.classes
@@ -188,11 +167,8 @@ def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
 def input_image(model: UNet, x: Tensor) -> Tensor:
     """One image (channels, h, w) that the network can be linear at, off any graph.
 
-    Raises
-    ------
-    ValueError
-        As `linearise`, or if the dtype is half precision, or if a hook on the network changes its logits: copies that
-        are made of it have no hooks, and would be another network.
+    A ValueError as of `linearise`, or if the dtype is half precision, or if a hook on the network changes its logits:
+    copies that are made of it have no hooks, and would be another network.
     """
     image, dtype = one_image(x, "x"), model.head.weight.dtype
     if image.dtype != dtype:
@@ -204,8 +180,7 @@ def input_image(model: UNet, x: Tensor) -> Tensor:
     if not torch.isfinite(image).all():
         raise ValueError("x holds values that are not finite: there is no affine map at such an input")
     if any(model.hooks()):
-        with torch.no_grad(), full_precision(), frozen(model):
-            hooked, bare = model(image[None]), model.unhooked().eval()(image[None])
+        hooked, bare = ask(model, image[None]), ask(model.unhooked(), image[None])
         if not torch.allclose(hooked, bare, rtol=1e-5, atol=1e-5 * float(bare.abs().max())):
             change = float((hooked - bare).abs().max())
             raise ValueError(f"a hook on the network changes its logits by up to {change:.3g}: remove it first")
@@ -312,13 +287,7 @@ class Parts:
 
     @classmethod
     def of(cls, image: Tensor, partition: ArrayLike | None, bands: bool) -> "Parts":
-        """Cut by band, by the regions of an integer map (h, w), or jointly.
-
-        Raises
-        ------
-        ValueError
-            If the partition does not fit the image.
-        """
+        """Cut by band, by the regions of an integer map (h, w), or jointly."""
         channels, height, width = image.shape
         coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"band": np.arange(channels)} if bands else {}
         codes = torch.zeros((height, width), dtype=torch.long, device=image.device)
@@ -369,11 +338,6 @@ class Output:
         member = functional.one_hot(codes.flatten(), len(coords["target"])).to(at.image)  # (h w, targets)
         return cls(tuple(chosen), member / member.sum(0), coords)
 
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axes that follow the part axes."""
-        return ("class", "y", "x") if self.averages is None else ("class", "target")
-
     def keep(self, logits: Tensor) -> NDArray[Any]:
         """(n, classes, h, w) -> the same or (n, classes, targets), on the CPU."""
         with full_precision():
@@ -383,19 +347,16 @@ class Output:
 
     def named(self, values: NDArray[Any], parts: Coords | None = None) -> xr.DataArray:
         """Values with the part axes in front, as a DataArray."""
-        axes = parts or {}
+        axes, kept = parts or {}, ("class", "y", "x") if self.averages is None else ("class", "target")
         # (parts, *kept) -> (band, region, *kept)
-        shaped = values.reshape(tuple(len(labels) for labels in axes.values()) + values.shape[-len(self.dims) :])
-        return xr.DataArray(shaped, dims=(*axes, *self.dims), coords={**axes, **self.coords})
+        shaped = values.reshape(tuple(len(labels) for labels in axes.values()) + values.shape[-len(kept) :])
+        return xr.DataArray(shaped, dims=(*axes, *kept), coords={**axes, **self.coords})
 
 
 def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
-    """J v for every part v of an image, blocked: (parts, *kept logits).
+    """J v for every part v of an image (channels, h, w), the input or its distance from a reference: (parts, *kept).
 
-    Parameters
-    ----------
-    image : (channels, h, w) to be cut; the input itself, or its distance from a reference.
-    memory : limit on working memory, bytes.
+    They are pushed in blocks, within `memory` bytes.
     """
     total, block = int(np.prod(parts.shape)), at.tangents_within(memory)
     blocks = [range(start, min(start + block, total)) for start in range(0, total, block)]
@@ -405,13 +366,7 @@ def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memor
 
 
 def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:
-    """Labels of the regions of an integer map, ascending, and each pixel's place among them (h, w).
-
-    Raises
-    ------
-    ValueError
-        If the map is not of integers, or not of the image's size.
-    """
+    """Labels of the regions of an integer map of the image's size, ascending, and each pixel's place among them."""
     regions = partition.detach().cpu().numpy() if isinstance(partition, Tensor) else np.asarray(partition)
     if not np.issubdtype(regions.dtype, np.integer) and regions.dtype != np.bool_:
         raise ValueError(f"{what} must hold integers or booleans, one number a region, got dtype {regions.dtype}")

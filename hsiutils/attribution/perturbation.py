@@ -5,8 +5,6 @@ and class (`hsiutils.attribution.sums`) cost no more. Single changes need not ad
 handed out as they are.
 """
 
-from typing import cast
-
 import captum.attr as captum
 import torch
 from numpy.typing import ArrayLike
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from hsiutils.attribution.cams import Seen, weighted
 from hsiutils.attribution.gradients import Explained
-from hsiutils.attribution.hooks import INPUT, Size, frozen, full_precision, replaced, to_image
+from hsiutils.attribution.hooks import INPUT, Size, ask, full_precision, replaced, to_image
 from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
@@ -33,8 +31,7 @@ def scorecam(seen: Seen) -> Tensor:
     single channel, for their mean it does not. Masked means multiplied, so zero is the reference.
     """
     masks = channel_masks(seen.activation, seen.layer, *seen.sizes)
-    with torch.no_grad(), full_precision(), frozen(seen.model):
-        scores = torch.cat([seen.target.value(seen.model(seen.image * part)) for part in torch.split(masks, BATCH)])
+    scores = torch.cat([seen.target.value(ask(seen.model, seen.image * part)) for part in torch.split(masks, BATCH)])
     return weighted(seen, scores.softmax(0))
 
 
@@ -56,21 +53,12 @@ def occlusion(
 ) -> Attribution:
     """Occlusion by patches (Zeiler and Fergus 2014): how much y falls when all bands of a patch are replaced.
 
+    The map (y, x) shares each patch's fall evenly among its pixels; its total is the sum of the falls.
+
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
     patch : side of the square patches, pixels; those at the right and lower border are what is left.
     reference : what they are replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
-
-    Returns
-    -------
-    Attribution
-        map (y, x): each patch's fall of y, shared evenly among its pixels. Its total is the sum of the falls.
-
-    Raises
-    ------
-    ValueError
-        If patch is not positive, or the reference does not fit the image.
     """
     labels = patches(x.shape[-2], x.shape[-1], patch)
     falls, value = _falls(model, x, target, labels.expand(x.shape[-3:]), reference)
@@ -79,13 +67,7 @@ def occlusion(
 
 
 def patches(height: int, width: int, patch: int) -> Tensor:
-    """Number of the square patch that each pixel is in, (height, width), counted in reading order.
-
-    Raises
-    ------
-    ValueError
-        If patch is not positive.
-    """
+    """Number of the square patch that each pixel is in, (height, width), counted in reading order."""
     if patch < 1:
         raise ValueError(f"patch must be at least 1 pixel, got {patch}")
     columns = -(-width // patch)
@@ -93,17 +75,7 @@ def patches(height: int, width: int, patch: int) -> Tensor:
 
 
 def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
-    """How much y falls when one band of the whole image is replaced: map (band,).
-
-    Parameters
-    ----------
-    x, reference : as in `occlusion`.
-
-    Raises
-    ------
-    ValueError
-        If the reference does not fit the image.
-    """
+    """How much y falls when one band of the whole image is replaced: map (band,); `reference` as in `occlusion`."""
     labels = torch.arange(x.shape[-3])[:, None, None].expand(x.shape[-3:])
     falls, value = _falls(model, x, target, labels, reference)
     return Attribution("band occlusion", INPUT, as_map(falls[:, 0, 0], ("band",)), value)
@@ -130,8 +102,8 @@ def logits_without(model: UNet, image: Tensor, layer: str, channels: Tensor, aft
         output[range(len(channels)), channels] = 0
         return output
 
-    with torch.no_grad(), full_precision(), frozen(model), replaced(model, layer, remove, after):
-        return cast(Tensor, model(image.expand(len(channels), -1, -1, -1)))
+    with replaced(model, layer, remove, after):
+        return ask(model, image.expand(len(channels), -1, -1, -1))
 
 
 def channel_masks(activation: Tensor, layer: str, padded: Size, image: Size) -> Tensor:
@@ -161,7 +133,7 @@ def scorecam_sums(image: Audited, layer: str) -> Sums:
     masses = image.masses(layer)
     pixels, regions = _SoftmaxMean(image.logits), _SoftmaxMean(image.logits.sum((1, 2)))
     for numbers in image.blocks(len(masses)):
-        scores = image.ask(image.image * masks[numbers])
+        scores = ask(image.model, image.image * masks[numbers])
         pixels.add(scores, masses[numbers])
         regions.add(image.over_regions(scores), masses[numbers])
     return Sums(pixels.mean, regions.mean)
@@ -203,5 +175,5 @@ def _summed_falls(image: Audited, labels: Tensor) -> Tensor:
     labels, total = labels.to(image.image.device), torch.zeros_like(image.logits)
     for numbers in image.blocks(int(labels.max()) + 1):
         kept = image.image * (labels != numbers[:, None, None, None])
-        total += (image.logits - image.ask(kept)).sum(0)
+        total += (image.logits - ask(image.model, kept)).sum(0)
     return total

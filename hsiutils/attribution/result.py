@@ -1,9 +1,8 @@
 """What every method returns: named axes, and a verdict on whether the contributions sum to what they explain.
 
-Closure (conservativeness, arXiv 2502.14416 Eqs. 5-7) asks whether the contributions sum to the explained number. Nobody
-has to remember to check: an `Attribution` (one target) and a `Decomposition` (every logit of an image) carry their
-signed residual, the tolerance that rounding excuses, and the verdict. `closed` computes once more in float64 where
-single precision does not suffice, and warns where that does not help.
+Closure (conservativeness, arXiv 2502.14416 Eqs. 5-7) asks whether the contributions sum to the explained number: an
+`Attribution` (one target) and a `Decomposition` (every logit of an image) carry their signed residual, the tolerance
+that rounding excuses, and the verdict. `closed` computes once more in float64 where single precision does not suffice.
 """
 
 import warnings
@@ -145,8 +144,7 @@ class Decomposition:
         """
         if self.nodes is None:
             raise ValueError("completeness is of a path: an exact decomposition has `residual` and `closes`")
-        start = self.bias.sel(layer=REFERENCE, drop=True).astype(np.float64)
-        change = self._exact_logit - start
+        change = self._exact_logit - self.bias.sel(layer=REFERENCE, drop=True).astype(np.float64)
         largest = float(abs(change).max())
         axes = [dim for dim in self.contribution.dims if dim not in self.logit.dims]
         missed = self.contribution.sum(axes, dtype=np.float64) - change
@@ -181,14 +179,13 @@ def as_map(values: Tensor, dims: Sequence[str]) -> xr.DataArray:
     return xr.DataArray(values.detach().cpu().numpy(), dims=dims)
 
 
-def tolerance_of(dtype: np.dtype[Any]) -> float:
-    """Relative tolerance of a dtype.
+def dtype_name(dtype: torch.dtype) -> str:
+    """Numpy's name of a dtype."""
+    return str(dtype).removeprefix("torch.")
 
-    Raises
-    ------
-    ValueError
-        If `TOLERANCE` has none: half precision cannot tell a broken closure from rounding.
-    """
+
+def tolerance_of(dtype: np.dtype[Any]) -> float:
+    """Relative tolerance of a dtype; none for half precision, which cannot tell a broken closure from rounding."""
     if dtype not in TOLERANCE:
         raise ValueError(f"no closure tolerance for dtype {dtype}: compute in {' or '.join(map(str, TOLERANCE))}")
     return TOLERANCE[dtype]
@@ -225,7 +222,7 @@ def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> 
     """
     found, dtype = compute(model, x), model.head.weight.dtype
     if dtype != torch.float64 and not found.closes:
-        found = compute(model.unhooked().double(), x.double()).astype(str(dtype).removeprefix("torch."))
+        found = compute(model.unhooked().double(), x.double()).astype(dtype_name(dtype))
     if not found.closes:
         warnings.warn(
             f"the parts do not sum to the logits (largest residual {float(np.abs(found.residual).max()):.3g}), in "

@@ -1,9 +1,8 @@
 """What a method's maps sum to at every pixel and class at once: one image under audit, and the sums found for it.
 
 A method that explains one pixel at a time would need a backward pass for each pixel and class. Many methods' sums have
-a closed form that needs one pass, a pass a channel, or a pass a changed copy of the image, for all logits together. It
-stands beside the method's map (`cams`, `gradients`, `perturbation`, `decompose`) as a function
-(Audited, layer, **options) -> `Sums`, and in the method's record (`hsiutils.attribution.methods.Method`).
+a closed form that needs one pass, a pass a channel, or a pass a changed copy of the image, for all logits together: a
+function (Audited, layer, **options) -> `Sums` beside the method's map, named in `hsiutils.attribution.methods.Method`.
 """
 
 import warnings
@@ -14,7 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from hsiutils.attribution.hooks import INPUT, activations, frozen, full_precision, upsampling_weights
+from hsiutils.attribution.hooks import INPUT, activations, ask, upsampling_weights
 from hsiutils.attribution.linearise import Linearisation, Site, input_image, linearise
 from hsiutils.models.unet import UNet
 
@@ -60,14 +59,17 @@ class Audited:
     def of(cls, model: UNet, x: Tensor, layers: Sequence[str], after: bool, upsample: bool, memory: int) -> "Audited":
         """Look once at an image (channels, h, w); arguments as of `hsiutils.attribution.audit.audit`."""
         image = input_image(model, x)
-        with torch.no_grad(), full_precision(), frozen(model), activations(model, layers, after) as seen:
-            logits = model(image[None])[0]
+        with activations(model, layers, after) as seen:
+            logits = ask(model, image[None])[0]
         inside = {name: value[0] for name, value in seen.items()}
         # (h, w) -> (h, w, classes) -> (classes, h, w)
         masks = nn.functional.one_hot(logits.argmax(0), len(logits)).permute(2, 0, 1).to(logits)
         gains = {name: torch.ones(len(inside[name])).to(logits) for name in layers}
         if not after:
-            gains |= {name: gain for name, gain in _gains(model).items() if name in gains}
+            norms = {name: unit.norm for name, unit in model.units().items() if name in gains}
+            for name, norm in norms.items():
+                if norm is not None:  # what it multiplies its convolution's output by, in evaluation
+                    gains[name] = norm.weight.detach() * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
         at = linearise(model, image)
         if not at.closes:
             warnings.warn(
@@ -111,20 +113,6 @@ class Audited:
         """Sum of (..., classes, h, w) over each class's region, (..., classes)."""
         return (logits * self.masks).sum((-2, -1))
 
-    def ask(self, images: Tensor) -> Tensor:
-        """Logits (n, classes, h, w) of other images, of the network as it is."""
-        with torch.no_grad(), full_precision(), frozen(self.model):
-            return cast(Tensor, self.model(images))
-
     def blocks(self, count: int) -> Iterator[Tensor]:
         """Numbers 0..count-1, as many at a time as may go through the network together within the memory limit."""
         return iter(torch.split(torch.arange(count, device=self.image.device), self.at.tangents_within(self.memory)))
-
-
-def _gains(model: UNet) -> dict[str, Tensor]:
-    """What batch normalisation multiplies each convolution's output by, in evaluation, (channels,)."""
-    norms = {name: unit.norm for name, unit in model.units().items() if unit.norm is not None}
-    return {
-        name: norm.weight.detach() * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
-        for name, norm in norms.items()
-    }

@@ -14,11 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hsiutils.attribution.hooks import frozen, full_precision
+from hsiutils.attribution.hooks import ask, full_precision
 from hsiutils.models.unet import UNet
-
-Shape = tuple[int, int, int]
-"""(classes, rows, columns) of the logits of one image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +57,12 @@ class Target:
             object.__setattr__(self, "weights", self.weights.clone().detach().double())
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[int, ...]:
         """(classes, h, w)."""
-        classes, height, width = self.weights.shape
-        return classes, height, width
+        return tuple(self.weights.shape)
 
     def value(self, logits: Tensor) -> Tensor:
-        """The target's value for logits (n, classes, h, w), one number an image: (n,), differentiable.
-
-        Raises
-        ------
-        ValueError
-            If the logits are not those of n images of the target's shape.
-        """
+        """The target's value for logits (n, classes, h, w), one number an image: (n,), differentiable."""
         if logits.ndim != 4 or tuple(logits.shape[1:]) != self.shape:
             raise ValueError(
                 f"target {self.name!r} is for logits (n, {', '.join(map(str, self.shape))}), got "
@@ -106,7 +96,7 @@ def pixel(model: UNet, x: Tensor, class_name: str | int, row: int, col: int) -> 
     >>> target.name, target.shape
     ('Sky at (2, 5)', (2, 6, 8))
     """
-    index, shape = class_number(model, class_name), _shape(model, x)
+    index, shape = class_number(model, class_name), (model.config.classes, *one_image(x, "x").shape[1:])
     if not (0 <= row < shape[1] and 0 <= col < shape[2]):
         raise IndexError(f"pixel ({row}, {col}) is outside the image of {shape[1]} rows and {shape[2]} columns")
     values = torch.zeros(shape, dtype=torch.float64)
@@ -137,8 +127,8 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     >>> hu.region(model, x, 1, labels == 2, mean=True).name
     'class 1, mean of 12 pixels'
     """
-    index, shape = class_number(model, class_name), _shape(model, x)
-    chosen, name = _mask(mask, shape), model.config.names[index]
+    index, shape = class_number(model, class_name), (model.config.classes, *one_image(x, "x").shape[1:])
+    chosen, name = _mask(mask, shape[1:]), model.config.names[index]
     pixels = int(chosen.sum())
     if not pixels:
         raise ValueError(f"the mask for class {name} is empty: there is no pixel to explain")
@@ -201,20 +191,13 @@ def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False)
     'class 0, sum of 8 pixels predicted so'
     """
     index = class_number(model, class_name)
-    with torch.no_grad(), full_precision(), frozen(model):
-        winners = model(one_image(x, "x")[None])[0].argmax(0)
+    winners = ask(model, one_image(x, "x")[None])[0].argmax(0)
     target = region(model, x, index, winners == index, mean)
     return Target(target.weights, f"{target.name} predicted so")
 
 
 def class_number(model: UNet, class_name: str | int) -> int:
-    """Channel of the logits that a class has, given by name or by number.
-
-    Raises
-    ------
-    ValueError
-        If it is none of the network's classes.
-    """
+    """Channel of the logits that a class has, given by name or by number; a ValueError if there is none."""
     names = model.config.names
     if isinstance(class_name, str):
         if class_name not in names:
@@ -226,18 +209,7 @@ def class_number(model: UNet, class_name: str | int) -> int:
 
 
 def one_image(tensor: Tensor, what: str) -> Tensor:
-    """Drop the leading axis of a batch of one.
-
-    Parameters
-    ----------
-    tensor : (c, h, w) or (1, c, h, w).
-    what : its name in the message.
-
-    Raises
-    ------
-    ValueError
-        If the tensor is a batch of several images, or no image.
-    """
+    """(c, h, w) of a tensor (c, h, w) or (1, c, h, w); a ValueError that names it for anything else."""
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         return tensor[0]
     if tensor.ndim != 3:
@@ -250,7 +222,7 @@ def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
 
     Parameters
     ----------
-    reference : a number, a spectrum (channels,), or an image (channels, h, w), in the input's units.
+    reference : a finite number, spectrum (channels,) or image (channels, h, w), in the input's units.
     image : (channels, h, w).
 
     Raises
@@ -272,17 +244,12 @@ def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
     return values.expand_as(image).clone()
 
 
-def _shape(model: UNet, x: Tensor) -> Shape:
-    _, height, width = one_image(x, "x").shape
-    return model.config.classes, height, width
-
-
-def _mask(mask: ArrayLike | Tensor, shape: Shape) -> Tensor:
+def _mask(mask: ArrayLike | Tensor, shape: tuple[int, ...]) -> Tensor:
     """A boolean mask (h, w) of torch or numpy, on the CPU."""
     values = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
-    if values.dtype != torch.bool or tuple(values.shape) != shape[1:]:
+    if values.dtype != torch.bool or tuple(values.shape) != shape:
         raise ValueError(
-            f"the mask must hold booleans and have the image's shape {shape[1:]}, got {values.dtype} "
+            f"the mask must hold booleans and have the image's shape {shape}, got {values.dtype} "
             f"{tuple(values.shape)}: compare labels with a class to make one, e.g. labels == 2"
         )
     return values
