@@ -138,10 +138,14 @@ def smoothgrad(
         raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")
 
     def mean(explained: Explained, x: Tensor) -> Tensor:
-        options = {"nt_samples": samples, "nt_samples_batch_size": 1, "stdevs": noise * float(x.max() - x.min())}
+        options = {
+            "nt_samples": samples,
+            "nt_samples_batch_size": 1,
+            "stdevs": noise * float((x.max() - x.min()).detach()),
+        }
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):  # captum draws from the global generator
             torch.manual_seed(seed)
-            return captum.NoiseTunnel(captum.Saliency(explained)).attribute(x, abs=False, **options)
+            return cast(Tensor, captum.NoiseTunnel(captum.Saliency(explained)).attribute(x, abs=False, **options))
 
     return _explain("SmoothGrad", model, x, target, mean)
 
@@ -208,7 +212,7 @@ def lrp(
         for module in explained.modules():  # captum lets relevance pass through ReLU and Dropout
             if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
                 module.rule = rules[rule if module in ruled else "epsilon"]()
-        return captum.LRP(explained).attribute(x)
+        return cast(Tensor, captum.LRP(explained).attribute(x))
 
     return _explain(f"LRP {rule}", model, x, target, propagate)
 
