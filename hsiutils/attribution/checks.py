@@ -174,11 +174,6 @@ def insertion_deletion(
         `area` (curve): under the curve of (value - reference's) / (image's - reference's), so that what the order does
         shows and the logit's size does not; NaN where both are the same. `score`: insertion's area less deletion's,
         above zero where the map finds what matters.
-
-    Raises
-    ------
-    ValueError
-        If the map has no space or another size, steps is not positive, or the reference does not fit the image.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -216,11 +211,6 @@ def band_ablation(
     Dataset
         `claimed` and `change` (band,), the latter the fall of the target's value; `spearman`, their rank correlation,
         NaN where one of them is the same for all bands.
-
-    Raises
-    ------
-    ValueError
-        If the map has no axis "band", or not as many bands as the image.
     """
     if "band" not in claimed.map.dims or claimed.map.sizes["band"] != x.shape[-3]:
         raise ValueError(

@@ -144,11 +144,6 @@ def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
     x : (channels, h, w) or (1, channels, h, w), of the network's dtype and device.
     exact : take gates and choices in float64 whatever the network's dtype: single precision opens one gate in millions
         that double precision shuts, and a part that is small by itself can change by a third of its size.
-
-    Raises
-    ------
-    ValueError
-        If x is no single image of finite numbers, or its dtype is not the network's.
     """
     image = input_image(model, x)
     network = model.folded().requires_grad_(False)
@@ -167,8 +162,8 @@ def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
 def input_image(model: UNet, x: Tensor) -> Tensor:
     """One image (channels, h, w) that the network can be linear at, off any graph.
 
-    A ValueError as of `linearise`, or if the dtype is half precision, or if a hook on the network changes its logits:
-    copies that are made of it have no hooks, and would be another network.
+    A ValueError if x is no single image of finite numbers, if its dtype is half precision or not the network's, or if a
+    hook on the network changes its logits: copies that are made of it have no hooks, and would be another network.
     """
     image, dtype = one_image(x, "x"), model.head.weight.dtype
     if image.dtype != dtype:

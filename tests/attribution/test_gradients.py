@@ -199,12 +199,6 @@ def test_captums_lrp_alone_is_another_method_on_a_network_with_skip_connections(
     assert np.abs(alone - expected).max() > 0.1 * np.abs(expected).max()
 
 
-def test_lrp_leaves_no_rule_on_the_model():
-    model = shaken()
-    gradients.lrp(model, X, TARGET)
-    assert not any(hasattr(module, "rule") for module in model.modules())
-
-
 def test_smoothgrad_is_the_mean_of_seeded_noisy_gradients():
     model = shaken()
     before = torch.random.get_rng_state()
