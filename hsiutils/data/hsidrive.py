@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hsiutils.data import raw
 from hsiutils.data.classes import HSI_DRIVE_CLASSES
 from hsiutils.data.cube import make_cube, without_fill
-from hsiutils.data.files import cube_tiles, read_arrays, read_cube, read_labels
+from hsiutils.data.files import read_arrays, read_cube, read_labels
 from hsiutils.data.layouts import DatasetError, Found, SceneFiles, describe_search, find_layouts
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
@@ -25,6 +25,8 @@ from hsiutils.data.source import Source
 from hsiutils.data.splits import split_scenes
 
 GENERATOR: Final = "hsiutils.simulate"
+SIMULATION_MANIFEST = "simulation.json"
+"""The file that the simulator leaves beside its scenes, and by which they are known as simulated."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -45,7 +47,7 @@ def read_settings(root: Path) -> dict[str, Any]:
     ValueError
         If it is not the mark of a simulated data set.
     """
-    path = root / "simulation.json"
+    path = root / SIMULATION_MANIFEST
     try:
         settings = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -74,10 +76,6 @@ def file_sha256(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-SIMULATION_MANIFEST = "simulation.json"
-"""The file that the simulator leaves beside its scenes, and by which they are known as simulated."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,9 +126,12 @@ class HSIDrive(Source):
             raise DatasetError(f"{root}: no HSI-Drive data of layout {layout or 'any'} here{also}")
         found = chosen[0]
         _require_pairs(found)
-        if (made := manifest_folder(found.base)) is not None:
-            read_settings(made)
-        tiles = cube_tiles(next(iter(found.scenes.values())).cube, found.layout, len(sensor.bands))
+        made = manifest_folder(found.base)
+        taken_by = "" if made is None else read_settings(made).get("sensor", {}).get("name", "")
+        if taken_by.split("@")[0] not in ("", sensor.name.split("@")[0]):
+            raise DatasetError(
+                f"{root}: simulated with the camera {taken_by}, and opened with {sensor.name}; give sensor="
+            )
         return cls(
             root=root,
             layout=found.layout.name,
@@ -166,11 +167,8 @@ class HSIDrive(Source):
     def remarks(self) -> dict[str, str]:
         """See `Source.remarks`."""
         frames = sum(files.raw is not None for files in self.found.scenes.values())
-        return {
-            "other layouts": ", ".join(self.others) or "none",
-            "splits by": self._split_source(),
-            "raw frames": str(frames),
-        }
+        others = ", ".join(self.others) or "none"
+        return {"other layouts": others, "splits by": self._split_source(), "raw frames": str(frames)}
 
     def _split_source(self) -> str:
         """Where the splits come from, as `hsiutils.data.splits.split_scenes` chose them."""

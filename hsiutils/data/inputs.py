@@ -265,7 +265,7 @@ def fit_inputs(spec: str, data: "Source", *, percentile: float = 99.9, seed: int
     """
     chosen = variant(spec)
     chosen.require_units(data.units)
-    cubes = (data.cube(name) for name in data.names("train"))
+    cubes = (data.cube(name) for split in ["train"] for name in data.names(split))  # asked for when they are needed
     return fit_variant(chosen, cubes, data.sensor, percentile=percentile, seed=seed)
 
 

@@ -15,22 +15,17 @@ SEASONS: Final = ("winter", "fall", "spring", "summer")
 WEATHERS: Final = ("sunny", "cloudy", "wet", "foggy")
 DAYTIMES: Final = ("dawn", "midday", "sunset")
 SCENES: Final = ("urban", "road", "highway")
+TRAITS: Final = {"season": SEASONS, "weather": WEATHERS, "daytime": DAYTIMES, "scene": SCENES}
+"""What a name says, in the order of its digits, and the words that the digits stand for."""
 NAME: Final = r"(?P<name>nf\d{4}_(\d{3}|[1-9]\d{3,}))"
-"""Regular expression of a scene's name in a file's name or a list, also of one whose codes mean nothing."""
-_CODES = re.compile(r"nf([1-4])([1-4])([1-3])([1-3])_(\d{3}|[1-9]\d{3,})")
+"""Regular expression of a scene's name in a file's name or a list, also of one whose digits mean nothing."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The circumstances under which one image was taken.
+    """The circumstances under which one image was taken: words of `TRAITS`, and the running number, from 1.
 
-    Attributes
-    ----------
-    season : one of `SEASONS`.
-    weather : one of `WEATHERS`.
-    daytime : one of `DAYTIMES`.
-    scene : one of `SCENES`.
-    number : running number of the image, from 1; HSI-Drive v2.0 ends at 752.
+    HSI-Drive v2.0 ends at number 752.
 
     Raises
     ------
@@ -45,14 +40,9 @@ class Conditions:
     number: int
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("season", self.season, SEASONS),
-            ("weather", self.weather, WEATHERS),
-            ("daytime", self.daytime, DAYTIMES),
-            ("scene", self.scene, SCENES),
-        ):
-            if value not in known:
-                raise ValueError(f"{what} must be one of {', '.join(known)}, got {value!r}")
+        for what, known in TRAITS.items():
+            if getattr(self, what) not in known:
+                raise ValueError(f"{what} must be one of {', '.join(known)}, got {getattr(self, what)!r}")
         if self.number < 1:
             raise ValueError(f"number must be 1 or more, got {self.number!r}")
 
@@ -65,25 +55,20 @@ class Conditions:
         ValueError
             If the name does not follow nfSWDS_NNN.
         """
-        match = _CODES.fullmatch(name)
+        match = re.fullmatch(r"nf([1-4])([1-4])([1-3])([1-3])_(\d{3}|[1-9]\d{3,})", name)
         if match is None:
             raise ValueError(
                 f"image name {name!r} does not follow nfSWDS_NNN: season 1..4, weather 1..4, daytime 1..3, scene 1..3, "
                 "number of three digits or more, without suffix or extension (nf3122_147)"
             )
-        season, weather, daytime, scene = (int(digit) - 1 for digit in match.groups()[:4])
-        return cls(SEASONS[season], WEATHERS[weather], DAYTIMES[daytime], SCENES[scene], int(match[5]))
+        words = [known[int(match[place]) - 1] for place, known in enumerate(TRAITS.values(), start=1)]
+        return cls(words[0], words[1], words[2], words[3], int(match[5]))
 
     @property
     def name(self) -> str:
         """The image's name, nfSWDS_NNN."""
-        codes = (
-            SEASONS.index(self.season),
-            WEATHERS.index(self.weather),
-            DAYTIMES.index(self.daytime),
-            SCENES.index(self.scene),
-        )
-        return f"nf{''.join(str(code + 1) for code in codes)}_{self.number:03d}"
+        digits = (known.index(getattr(self, what)) + 1 for what, known in TRAITS.items())
+        return f"nf{''.join(map(str, digits))}_{self.number:03d}"
 
 
 @cache

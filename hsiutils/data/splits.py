@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hsiutils.data.names import DAYTIMES, SCENES, SEASONS, WEATHERS, Conditions, name_table
+from hsiutils.data.names import TRAITS, Conditions, name_table
 
 SPLITS = ("train", "val", "test")
 FOLDS = 5
@@ -104,5 +104,4 @@ def stratified_folds(names: Sequence[str], folds: int = FOLDS, seed: int = 0) ->
 def _traits(name: str) -> NDArray[np.float64]:
     """One for the scene itself and for each of its conditions, zero for every condition it does not have."""
     own = Conditions.parse(name)
-    pairs = ((own.season, SEASONS), (own.weather, WEATHERS), (own.daytime, DAYTIMES), (own.scene, SCENES))
-    return np.array([1.0] + [float(value == one) for value, known in pairs for one in known])
+    return np.array([1.0] + [float(getattr(own, what) == word) for what, known in TRAITS.items() for word in known])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID
 from hsiutils.data.cube import pn
+from hsiutils.data.names import TRAITS
 from hsiutils.data.sensor import band_table
 from hsiutils.data.source import Source
 from hsiutils.data.splits import SPLITS
@@ -151,9 +152,6 @@ def _sun_and_shadow(
     return (sun, shadow) if min(sun.sum(), shadow.sum()) >= _ENOUGH else None
 
 
-_CONDITIONS = ("season", "weather", "daytime", "scene")
-
-
 def data_info(data: Source) -> pd.DataFrame:
     """What the data set is, without reading its images.
 
@@ -178,7 +176,7 @@ def data_info(data: Source) -> pd.DataFrame:
 
 def condition_table(data: Source) -> pd.DataFrame:
     """Number of scenes of every condition, by split and in all: indexed by (condition, value), columns the splits."""
-    known = [what for what in _CONDITIONS if what in data.table]
+    known = [what for what in TRAITS if what in data.table]
     tables = {what: pd.crosstab(data.table[what], data.table["split"]) for what in known}
     if not tables:
         return pd.DataFrame()

@@ -9,6 +9,7 @@ import pytest
 from hsiutils.data.compare import kind, read_reference, remade
 from hsiutils.data.cube import make_cube, pn
 from hsiutils.data.inputs import fit_variant, variant
+from hsiutils.data.layouts import DatasetError
 from hsiutils.data.raw import reflectance_cube
 from hsiutils.data.sensor import (
     HSI_DRIVE,
@@ -301,6 +302,8 @@ class TestScenes:
     def test_another_camera_goes_the_whole_way(self, tmp_path: Path) -> None:
         sensor = chip()
         write_dataset(tmp_path, ["nf3122_147"], taken_with(sensor), workers=1, progress=False)
+        with pytest.raises(DatasetError, match="simulated with the camera toy 4x4, opened with imec"):
+            open_dataset(tmp_path)
         drive = open_dataset(tmp_path, sensor=sensor)
         assert drive.origin == "simulated"
         cube = drive.cube("nf3122_147")
