@@ -132,6 +132,7 @@ class HSIDrive(Source):
             raise DatasetError(
                 f"{root}: simulated with the camera {taken_by}, and opened with {sensor.name}; give sensor="
             )
+        tiles = cube_tiles(next(iter(found.scenes.values())).cube, found.layout, len(sensor.bands))
         return cls(
             root=root,
             layout=found.layout.name,
