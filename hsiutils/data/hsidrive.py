@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hsiutils.data import raw
 from hsiutils.data.classes import HSI_DRIVE_CLASSES
 from hsiutils.data.cube import make_cube, without_fill
-from hsiutils.data.files import read_arrays, read_cube, read_labels
+from hsiutils.data.files import cube_tiles, read_arrays, read_cube, read_labels
 from hsiutils.data.layouts import DatasetError, Found, SceneFiles, describe_search, find_layouts
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
