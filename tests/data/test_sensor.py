@@ -302,7 +302,7 @@ class TestScenes:
     def test_another_camera_goes_the_whole_way(self, tmp_path: Path) -> None:
         sensor = chip()
         write_dataset(tmp_path, ["nf3122_147"], taken_with(sensor), workers=1, progress=False)
-        with pytest.raises(DatasetError, match="simulated with the camera toy 4x4.*, and opened with imec"):
+        with pytest.raises(DatasetError, match=r"simulated with the camera toy 4x4.*, and opened with imec"):
             open_dataset(tmp_path)
         drive = open_dataset(tmp_path, sensor=sensor)
         assert drive.origin == "simulated"
