@@ -1,8 +1,8 @@
 """Every method under one name: its map, its cost, and where it has one its sums at every pixel and class.
 
 A new method is one function (model, x, target, **options) -> Attribution, in a file of its own or beside its like, and
-one `Method` in the list below; for a class activation map a `cams.Rule` is enough. Loops over all
-methods (audit, randomisation, leaderboard) find it there.
+one `Method` in the list below; for a class activation map a `cams.Rule` is enough. The leaderboard finds it
+there, the audit too if it has sums.
 """
 
 from collections.abc import Callable, Mapping

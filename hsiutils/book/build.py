@@ -120,7 +120,7 @@ def _request(notebook: Path, run: Run) -> dict[str, Any]:
 def ledger(run: Run) -> pd.DataFrame:
     """The claims ledger of a run, as people read it; measured once."""
     inputs = {"profile": run.profile, "seed": run.seed, "variants": run.variants, "data": run.data_key}
-    made = store.artefact("ledger", partial(_write_ledger, run=run), inputs)
+    made = store.artefact("ledger", partial(_write_ledger, run=run), inputs, uses=(type(run.data).__module__,))
     return pd.read_csv(made.folder / "ledger.csv", keep_default_na=False)
 
 

@@ -33,13 +33,15 @@ class Normalisation:
     ----------
     apply : of (bands, ...) values and a strength 0..1 to the same shape, float32.
     limits : upper clip limits (bands,) that a camera has at full strength; learned from the training scenes where it
-        has none. Lower ones are zero.
+        has none. Lower ones are zero unless `signed`.
     units : words with which the units begin of values that can be normalised so; anything else is refused.
+    signed : values may be negative, and lower limits are learned, too.
     """
 
     apply: Callable[[Pixels, float], NDArray[np.float32]]
     limits: Callable[[Sensor], NDArray[np.float64]] | None = None
     units: tuple[str, ...] = ("",)
+    signed: bool = False
 
 
 NORMALISATIONS: dict[str, Normalisation] = {
@@ -325,9 +327,10 @@ def _known_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
 
 
 def _learned_limits(pixels: NDArray[np.float32], variant: Variant, percentile: float) -> NDArray[np.float64]:
-    """(2, channels) low and high of (channels, n) training pixels; only principal components go below zero."""
+    """(2, channels) low and high of (channels, n) training pixels; below zero go components and what is signed."""
     low, high = np.percentile(pixels, (100 - percentile, percentile), axis=1)
-    low[variant.pca or 0 :] = 0.0
+    signed = NORMALISATIONS[variant.normalisation].signed
+    low[len(low) - variant.intensity if signed else variant.pca or 0 :] = 0.0
     if not np.all(high > low):
         flat = f"{np.sum(high <= low)} of {len(high)} channels to learn"
         raise ValueError(f"variant {variant.name!r}: {flat} are constant, or never above zero, in the training cubes")

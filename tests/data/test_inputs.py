@@ -232,6 +232,15 @@ def test_a_new_normalisation_is_one_entry(cubes: list[xr.DataArray], monkeypatch
         Variant("mine", normalisation="SNV")
 
 
+def test_a_signed_normalisation_keeps_what_is_below_zero(cubes: list[xr.DataArray], monkeypatch) -> None:
+    centred = Normalisation(lambda pixels, strength: np.float32(pixels - pixels.mean(axis=0)), signed=True)
+    monkeypatch.setitem(NORMALISATIONS, "SNV", centred)
+    inputs = fit_variant(variant("25-SNV+I"), cubes)
+    pixels = np.concatenate([centred.apply(cube.values.reshape(25, -1), 1.0) for cube in cubes], axis=1)
+    np.testing.assert_allclose(inputs.low[:25], np.percentile(pixels, 0.1, axis=1), rtol=1e-5)
+    assert max(inputs.low[:25]) < 0 == inputs.low[25]  # the intensity is not centred
+
+
 def test_what_version_0_1_0_stored_is_read(cubes: list[xr.DataArray]) -> None:
     for spec, strength in (("25", 0.0), ("25-PN", 1.0), ("25-PN@0.5", 0.5)):
         fitted = fit_variant(variant(spec), cubes)
