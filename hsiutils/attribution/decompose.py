@@ -103,9 +103,7 @@ def decompose(
         bias = _bias_parts(at, output, biases)
         if start is not None:
             constant = output.keep(at.push({Site(INPUT): start[None]}, output.classes))
-            labels = [*bias["layer"].values, REFERENCE]
             bias = xr.concat([bias, output.named(constant, {"layer": [REFERENCE]})], dim="layer")
-            bias = bias.assign_coords(layer=labels)
         away = at.image if start is None else at.image - start
         contribution = output.named(pushed(at, parts, away, output, memory), parts.coords)
         return _result(at, output, contribution, bias)

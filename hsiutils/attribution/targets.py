@@ -218,17 +218,9 @@ def one_image(tensor: Tensor, what: str) -> Tensor:
 
 
 def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
-    """A reference as an image like the given one.
+    """A finite number, spectrum (channels,) or image (channels, h, w), in the input's units, as an image like another.
 
-    Parameters
-    ----------
-    reference : a finite number, spectrum (channels,) or image (channels, h, w), in the input's units.
-    image : (channels, h, w).
-
-    Raises
-    ------
-    ValueError
-        If the reference has another shape, or holds values that are not finite.
+    A ValueError if it has another shape, or holds values that are not finite.
     """
     array = reference.detach().cpu().numpy() if isinstance(reference, Tensor) else np.asarray(reference)
     values = torch.as_tensor(array.astype(np.float64)).to(image)
