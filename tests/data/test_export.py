@@ -14,7 +14,6 @@ from PIL import Image
 from scipy.io import loadmat, whosmat
 from tiny_hsi_drive import NAMES, TILES, codes_of, mat, values_of, write_matlab_release, write_scene
 
-from hsiutils.data import export
 from hsiutils.data import export as convert
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import LABELS
@@ -286,8 +285,8 @@ class TestResume:
                 np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
 
     def test_another_process_may_be_the_first_to_begin(self, drive: HSIDrive, tmp_path: Path, monkeypatch) -> None:
-        begin = export._create
-        monkeypatch.setattr(export, "_create", lambda *given: (begin(*given), begin(*given)))
+        begin = convert._create
+        monkeypatch.setattr(convert, "_create", lambda *given: (begin(*given), begin(*given)))
         convert_all(drive, tmp_path / "store.zarr")
         with xr.open_zarr(tmp_path / "store.zarr") as found:
             assert (found["written"].values == 1).all()
