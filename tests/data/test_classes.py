@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from hsiutils.data.classes import CLASSES, FREQUENCIES, HSI_DRIVE_CLASSES, LABELS, VOID, inverse_frequency_weights
+from hsiutils.data.classes import (
+    CLASSES,
+    FREQUENCIES,
+    HSI_DRIVE_CLASSES,
+    LABELS,
+    VOID,
+    Classes,
+    Label,
+    inverse_frequency_weights,
+)
 
 
 def test_codes_merge_as_the_paper_does():
@@ -52,3 +61,23 @@ def test_a_class_that_never_occurs_weighs_nothing():
 def test_frequencies_that_are_none_are_refused(bad):
     with pytest.raises(ValueError, match="frequencies must be"):
         inverse_frequency_weights(bad)
+
+
+@pytest.mark.parametrize(
+    ("names", "codes", "of_label", "frequencies", "message"),
+    [
+        (("a",), (0, 1), (0,), None, "each of 2 label codes needs one class index"),
+        (("a",), (0, 0), (0, 0), None, "each of 2 label codes"),
+        (("a", "b"), (0, 1), (0, VOID), None, r"must cover 0\.\.1"),
+        (("a",), (300,), (0,), None, r"lie in 0\.\.255"),
+        (("a",), (0,), (0,), (0.5, 0.5), "expected 1 frequencies"),
+    ],
+)
+def test_classes_that_do_not_fit_together(names, codes, of_label, frequencies, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classes(names, tuple(Label(code, str(code), (0, 0, 0)) for code in codes), of_label, frequencies)
+
+
+def test_an_unknown_class_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no class 'Kerb'; the classes are Road, Road Marks"):
+        HSI_DRIVE_CLASSES.index("Kerb")

@@ -2,8 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spectral
+import xarray as xr
 from PIL import Image
+from typer.testing import CliRunner
 
+from hsiutils.book.commands import app
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import VOID, Classes, Label
 from hsiutils.data.cube import pseudocolour
@@ -85,6 +89,7 @@ def test_halves_without_the_other_are_left_out_and_counted(root: Path) -> None:
     (root / "test" / "a.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"\['a'\] in test and another part"):
         open_dataset(root)
+    assert check_dataset(root)["found"].tolist() == ["['a'] in test and another part; a name must be there once"]
 
 
 def test_every_fault_is_found(root: Path) -> None:
@@ -108,6 +113,19 @@ def test_a_network_takes_them(root: Path, spec: str) -> None:
     x, y = data.scenes("val", inputs)[0]
     model = UNet(UNetConfig(inputs.channels, len(data.classes), 1, 4, class_names=data.classes.names)).eval()
     assert model(x[None]).shape == (1, 11, *y.shape)
+
+
+def test_the_commands_take_it(root: Path, tmp_path: Path) -> None:
+    sheet, store, images = tmp_path / "sheet.png", tmp_path / "store.zarr", tmp_path / "envi"
+    for words in (["check", root], ["info", root], ["quicklook", root, sheet], ["convert", root, store],
+                  ["convert", root, images, "--to", "envi"]):  # fmt: skip
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.output
+        assert words[0] != "info" or "Bicyclist" in done.output
+    with xr.open_dataset(store) as opened:
+        np.testing.assert_array_equal(opened["labels"].sel(scene="b"), codes_of("b"))
+    np.testing.assert_array_equal(spectral.open_image(str(images / "labels" / "b.hdr")).read_band(0), codes_of("b"))
+    assert sheet.is_file()
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not at hand")
