@@ -6,8 +6,7 @@ in it.
 
 import ast
 import difflib
-import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
@@ -16,16 +15,13 @@ from types import EllipsisType
 from typing import Any
 from uuid import uuid4
 
-if lacking := [
-    name for name in ("papermill", "nbformat", "IPython", "ipykernel", "jupyter_book") if find_spec(name) is None
-]:
+if lacking := [name for name in ("papermill", "IPython", "ipykernel", "jupyter_book") if find_spec(name) is None]:
     raise ModuleNotFoundError(f"the book needs {', '.join(lacking)}: pip install 'hsiutils[book]'")
 
 import nbformat
 import papermill
 import yaml
 from IPython import get_ipython
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from hsiutils import MODULES
@@ -35,9 +31,12 @@ from hsiutils.paper.published import input_variant
 from hsiutils.paper.run import Run
 from hsiutils.paper.run import profile as find_profile
 
+SETTINGS = ("profile", "seed", "data_root", "variants", "weights")
+"""Parameters of chapters that say what is run; the others choose what is shown."""
 INJECTED = "# Parameters"
 """First line of the cell that papermill inserts."""
 _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
+"""Times, paths and progress bars, which say nothing about the result."""
 _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 """For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
 
@@ -75,10 +74,10 @@ def settings(
     FileNotFoundError
         If `data_root` is no folder, or `weights` no file.
     """
-    taken = [name for name, value in {"variants": variants, "weights": weights}.items() if value is not ...]
+    left_out = [name for name, value in {"variants": variants, "weights": weights}.items() if value is ...]
     defaults, given = papermill_cells()
-    check_names(given, ["profile", "seed", "data_root", *taken, *others])
-    check_types(others, defaults)
+    known = {name: None for name in SETTINGS if name not in left_out} | {name: defaults.get(name) for name in others}
+    check_parameters(dict.fromkeys(given) | others, known)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"parameter seed: expected a whole number from 0 to {2**32 - 1}, got {seed!r}")
     chosen = find_profile(profile)
@@ -105,26 +104,18 @@ def _path(given: object, name: str, what: str) -> Path | None:
     return Path(str(given)).expanduser().resolve()  # papermill takes a folder 2024 for a number
 
 
-def check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise a ValueError for the first given name that is not known, with the nearest that is."""
-    known = list(known)
-    for name in given:
+def check_parameters(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise a ValueError for the first parameter that a chapter does not know, or that is of another kind.
+
+    Kinds are those of the defaults: a count, or text. Text that is empty by default may be None, which says the same.
+    The parameters that `settings` names are left to it.
+    """
+    for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"unknown parameter {name!r}: {hint}This chapter takes {', '.join(known)}")
-
-
-def check_types(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raise a ValueError for the first value that is not of the kind of its default: a count, or text.
-
-    Text that is empty by default may be None, which says the same. The parameters of `settings` are left to it.
-    """
-    own = inspect.signature(settings).parameters
-    for name, value in given.items():
-        default = defaults.get(name)
-        if name in own or default is None:
-            continue
+        default = None if name in SETTINGS else known[name]
         if isinstance(default, int) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"parameter {name}: expected a whole number from 1 on, got {value!r}")
         if isinstance(default, str) and not isinstance(value, str) and (default or value is not None):
@@ -198,8 +189,10 @@ def chapters(root: Path | None = None) -> list[Path]:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{root / '_toc.yml'}: expected a root, and chapters each with a file; {what}") from error
-    pages = [_page(root, entry) for entry in entries]
-    return [page for page in pages if page.suffix == ".ipynb"]
+    for entry in entries:
+        if not any((root / f"{entry}{suffix}").is_file() for suffix in (".ipynb", ".md")):
+            raise FileNotFoundError(f"_toc.yml names {entry!r}: neither {entry}.ipynb nor {entry}.md is there")
+    return [path for entry in entries if (path := root / f"{entry}.ipynb").is_file()]
 
 
 def find_chapter(name: str, root: Path | None = None) -> Path:
@@ -229,7 +222,7 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     ChapterError
         If a cell fails; the notebook as far as it got is kept beside the output for inspection.
     """
-    _check(source, parameters)
+    check_parameters(parameters, parameter_defaults(source))
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
     with _own_name(output) as path:
@@ -249,7 +242,7 @@ def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
 
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
-    _check(source, parameters)
+    check_parameters(parameters, parameter_defaults(source))
     with _own_name(output) as path:
         papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", prepare_only=True)
 
@@ -261,16 +254,14 @@ def _own_name(output: Path) -> Iterator[Path]:
     path = output.with_name(f".{output.stem}.{uuid4().hex}.ipynb")
     try:
         yield path
-        nbformat.write(without_traces(nbformat.read(path, as_version=4)), path)
+        notebook = nbformat.read(path, as_version=4)
+        for holder in (notebook, *notebook.cells):
+            for key in _VOLATILE:
+                holder.metadata.pop(key, None)
+        nbformat.write(notebook, path)
         path.replace(output)
     finally:
         path.unlink(missing_ok=True)
-
-
-def _check(source: Path, parameters: Mapping[str, Any]) -> None:
-    known = parameter_defaults(source)
-    check_names(parameters, known)
-    check_types(parameters, known)
 
 
 def parameter_defaults(notebook: Path) -> dict[str, Any]:
@@ -308,18 +299,3 @@ def _module_of(package: str, name: str) -> str:
         return MODULES[name]
     base = Path(__file__).resolve().parents[2].joinpath(*package.split("."), name)
     return f"{package}.{name}" if base.with_suffix(".py").is_file() or base.is_dir() else package
-
-
-def _page(root: Path, entry: str) -> Path:
-    for suffix in (".ipynb", ".md"):
-        if (root / f"{entry}{suffix}").is_file():
-            return root / f"{entry}{suffix}"
-    raise FileNotFoundError(f"_toc.yml names {entry!r}: neither {entry}.ipynb nor {entry}.md is there")
-
-
-def without_traces(notebook: NotebookNode) -> NotebookNode:
-    """Drop times, paths and progress widgets that say nothing about the result."""
-    for holder in (notebook, *notebook.cells):
-        for key in _VOLATILE:
-            holder.metadata.pop(key, None)
-    return notebook

@@ -45,11 +45,8 @@ def chapter(project: Path, *code: str) -> Path:
     return path
 
 
-def test_chapters_come_in_the_order_of_the_contents(project):
+def test_chapters_come_in_the_order_of_the_contents_and_must_be_there(project):
     assert [path.stem for path in chapters(project)] == ["index", "01_plot"]
-
-
-def test_a_page_that_is_not_there_is_named(project):
     (project / "book" / "01_plot.ipynb").unlink()
     with pytest.raises(FileNotFoundError, match="names 'book/01_plot'"):
         chapters(project)
@@ -72,8 +69,9 @@ def test_chapters_are_found_by_number_name_and_path(project):
 
 
 def test_parameters_reach_the_chapter_and_no_trace_of_the_run_stays(project, tmp_path):
-    out = tmp_path / "out.ipynb"
-    run_chapter(chapter(project, "print(factor * 21)"), out, {"factor": 2}, progress=False)
+    out, path = tmp_path / "out.ipynb", chapter(project, "print(factor * 21)")
+    with ThreadPoolExecutor(2) as pool:  # two runs into one file do not disturb each other
+        list(pool.map(lambda _: run_chapter(path, out, {"factor": 2}, progress=False), range(2)))
     assert "42\n" in outputs(out)
     text = out.read_text()
     assert "papermill" not in text.replace("injected-parameters", "")
@@ -94,14 +92,6 @@ def test_failing_cell_is_named_and_no_output_appears(project, tmp_path):
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.unfinished.ipynb"]
 
 
-def test_two_runs_into_one_file_do_not_disturb_each_other(project, tmp_path):
-    path = chapter(project, "print(factor * 21)")
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: run_chapter(path, tmp_path / "out.ipynb", {}, progress=False), range(2)))
-    assert "42\n" in outputs(tmp_path / "out.ipynb")
-    assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.ipynb"]
-
-
 def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
     prepare_chapter(chapter(project, "print(factor)"), tmp_path / "out.ipynb", {"factor": 7})
     notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
@@ -109,15 +99,9 @@ def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
     assert outputs(tmp_path / "out.ipynb") == []
 
 
-def test_imports_are_found_as_modules(project):
-    path = chapter(
-        project,
-        "import numpy\nfrom hsiutils.paper import run\nfrom hsiutils.plots.base import show\nimport hsiutils.data.cube",
-    )
-    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "hsiutils.plots.base", "numpy")
-
-
-def test_names_of_the_front_door_are_found_where_they_stand(project):
+def test_imports_are_found_as_modules_and_names_of_the_front_door_where_they_stand(project):
+    path = chapter(project, "import numpy\nfrom hsiutils.paper import run\nimport hsiutils.data.cube")
+    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "numpy")
     path = chapter(project, "import hsiutils as hu\nfrom hsiutils import Classes\nhu.reflectance_cube")
     assert imported_modules(path) == ("hsiutils.data.classes", "hsiutils.data.raw")
 
@@ -211,27 +195,15 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"profile": "fast"}, "unknown profile 'fast'"),
-            ({"profile": 3}, "unknown profile 3"),
-            ({"seed": -1}, "parameter seed: expected a whole number from 0"),
-            ({"seed": "1"}, "parameter seed"),
-            ({"seed": True}, "parameter seed"),
-            ({"seed": None}, "parameter seed"),
-            ({"seed": 1.0}, "parameter seed"),
+            ({"profile": "fast"}, "unknown profile 'fast': expected one of smoke, quick, paper"),
             ({"seed": 2**32}, "parameter seed: expected a whole number from 0 to 4294967295"),
-            ({"variants": "['1'"}, "parameter variants: expected a list"),
-            ({"variants": "{a: 1}"}, "parameter variants: expected a list"),
-            ({"variants": 0}, "unknown variant '0'"),
+            ({"variants": "['1'"}, "parameter variants: expected a list such as"),
             ({"variants": "0"}, "unknown variant '0'"),
-            ({"variants": False}, "parameter variants: expected a list .* got False"),
             ({"variants": "no"}, "parameter variants: expected a list .* got 'no'"),
-            ({"variants": 1.0}, "parameter variants: expected a list .* got 1.0"),
             ({"variants": [None]}, "parameter variants: expected a list"),
             ({"variants": ["26"]}, "unknown variant '26'"),
-            ({"data_root": True}, "parameter data_root: expected the path of a folder as text, got True"),
-            ({"data_root": ["a"]}, "parameter data_root: expected the path"),
-            ({"weights": 0.5}, "parameter weights: expected the path of a Keras file as text, got 0.5"),
-            ({"weights": False}, "parameter weights: expected the path"),
+            ({"data_root": ["a"]}, "parameter data_root: expected the path of a folder as text, got"),
+            ({"weights": False}, "parameter weights: expected the path of a Keras file as text, got False"),
         ],
         ids=str,
     )
@@ -275,19 +247,12 @@ class TestSettings:
         papermill("scene = 'median'", "scene = 'nf1111_576'")
         assert settings(scene="nf1111_576").seed == 0
 
-    @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, None], ids=str)
-    def test_counts_are_whole_numbers_from_one_on(self, value, papermill):
-        papermill("scenes = 8  # test scenes", f"scenes = {value!r}")
-        with pytest.raises(ValueError, match="parameter scenes: expected a whole number from 1 on, got"):
-            settings(scenes=value)
-        assert settings(scenes=1).seed == 0
-
     def test_text_is_text_and_none_where_empty_says_the_same(self, papermill):
-        papermill("layer = ''; scene = 'median'", "layer = 5")
+        papermill("scenes = 8; layer = ''; scene = 'median'", "layer = 5")
+        with pytest.raises(ValueError, match="parameter scenes: expected a whole number from 1 on, got '3'"):
+            settings(scenes="3", layer="", scene="median")
         with pytest.raises(ValueError, match=r"parameter layer: expected text, got 5; .* with -r layer VALUE"):
             settings(layer=5, scene="median")
-        with pytest.raises(ValueError, match="parameter scene: expected text, got None"):
-            settings(layer="", scene=None)
         assert settings(layer=None, scene="worst").seed == 0
 
 
@@ -324,13 +289,6 @@ class TestWeights:
     def path(self, tmp_path: Path) -> Path:
         write_keras(UNet(UNetConfig(classes=6, depth=2, filters=2)), tmp_path / "model.h5")
         return tmp_path / "model.h5"
-
-    @pytest.mark.parametrize("empty", ["", None])
-    def test_empty_means_that_the_run_trains(self, empty, monkeypatch):
-        kernel = SimpleNamespace(user_ns={"In": ["", "weights = ''", "# Parameters\nweights = None"]})
-        monkeypatch.setattr(module, "get_ipython", lambda: kernel)
-        run = settings(profile="smoke", variants="", weights=empty)
-        assert (run.weights, run.variants) == (None, profile("smoke").variants)
 
     def test_a_file_is_one_network_with_the_papers_input(self, path, monkeypatch):
         run = settings(profile="smoke", weights=str(path))

@@ -1,7 +1,5 @@
 import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 import spectral
 import xarray as xr
 from PIL import Image
-from tiny_hsi_drive import NAMES, codes_of, values_of, write_matlab_release, write_scene
+from tiny_hsi_drive import NAMES, values_of, write_matlab_release, write_scene
 from typer.testing import CliRunner, Result
 
 from hsiutils import __main__ as cli
@@ -86,23 +84,14 @@ def test_make_says_what_there_is(tiny_run, monkeypatch) -> None:
 
 
 class TestCheck:
-    def test_a_sound_set_passes(self, root: Path) -> None:
+    def test_errors_are_listed_with_what_to_do_for_people_and_programs(self, root: Path) -> None:
         assert "0 errors, 0 warnings" in said("check", root)
-
-    def test_an_error_is_listed_with_what_to_do_and_the_exit_status(self, root: Path) -> None:
         damage(root)
-        result = run("check", root)
-        assert result.exit_code == 1
-        assert f"{NAME}_TC.mat" in result.stdout
-        assert "expected: 25 bands of 4 x 6 pixels" in result.stdout
-        assert "to do: fetch the file again" in result.stdout
-        assert "1 error, 0 warnings" in result.stdout
-
-    def test_programs_get_csv_or_json_and_nothing_else(self, root: Path) -> None:
-        damage(root)
-        csv, records = run("check", root, "--format", "csv"), run("check", root, "--format", "json")
-        assert csv.exit_code == records.exit_code == 1
-        found = pd.read_csv(io.StringIO(csv.stdout))
+        people, csv, records = (run("check", root, "--format", form) for form in ("table", "csv", "json"))
+        assert people.exit_code == csv.exit_code == records.exit_code == 1
+        for part in (f"{NAME}_TC.mat", "expected: 25 bands of", "to do: fetch the file again", "1 error, 0 warnings"):
+            assert part in people.stdout
+        found = pd.read_csv(io.StringIO(csv.stdout))  # and nothing else
         assert found.loc[found["severity"] == "error", "scene"].tolist() == [NAME]
         assert [one["scene"] for one in json.loads(records.stdout) if one["severity"] == "error"] == [NAME]
 
@@ -146,24 +135,18 @@ class TestConvert:
         assert "5 scenes of v2.0 MATLAB (real) written as zarr" in said("convert", root, out, "--workers", 2)
         with xr.open_dataset(out) as found:
             np.testing.assert_array_equal(found["cube"].sel(scene=NAME), values_of(NAME))
-            assert (found["written"] == 1).all()
 
     @pytest.mark.parametrize(("to", "layout"), [("matlab", "v2.0 MATLAB"), ("python", "v2.0 Python")])
-    def test_to_a_released_layout_and_back(self, to: str, layout: str, root: Path, tmp_path: Path) -> None:
+    def test_to_a_released_layout(self, to: str, layout: str, root: Path, tmp_path: Path) -> None:
         said("convert", root, tmp_path / "out", "--to", to, "--split", "test")
-        found, given = open_dataset(tmp_path / "out"), open_dataset(root)
-        assert found.layout == layout
-        assert found.names() == given.names("test")
-        np.testing.assert_array_equal(found.cube(NAMES[0]), values_of(NAMES[0]))
-        np.testing.assert_array_equal(found.labels(NAMES[0]), codes_of(NAMES[0]))
+        found = open_dataset(tmp_path / "out")
+        assert (found.layout, found.names()) == (layout, open_dataset(root).names("test"))
 
     def test_to_envi_in_every_order(self, root: Path, tmp_path: Path) -> None:
         said("convert", root, tmp_path, "--to", "envi", "--name", NAME, "--order", "native", "--interleave", "bip")
         image = spectral.open_image(str(tmp_path / "cubes" / f"{NAME}.hdr"))
         assert image.metadata["interleave"] == "bip"
         np.testing.assert_array_equal(image.read_band(3), values_of(NAME)[3])
-        labels = spectral.open_image(str(tmp_path / "labels" / f"{NAME}.hdr"))
-        np.testing.assert_array_equal(labels.read_band(0), codes_of(NAME))
 
     def test_wrong_words(self, root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
         out = tmp_path / "out"
@@ -176,17 +159,6 @@ class TestConvert:
         assert run("convert", root, out, "--to", "hdf").exit_code == 2
         assert "would be written over" in refused(monkeypatch, capsys, "convert", root, root, "--to", "matlab")
 
-    def test_a_broken_scene_is_named_and_mending_it_is_enough(self, root: Path, tmp_path: Path, monkeypatch, capsys):
-        store, path = tmp_path / "drive.zarr", root / "Image_dataset" / "cubes_fl32" / f"{NAME}_TC.mat"
-        before, times = path.read_bytes(), path.stat()
-        damage(root)
-        assert f"{NAME}_TC.mat: cannot be read" in refused(monkeypatch, capsys, "convert", root, tmp_path / "a.zarr")
-        path.write_bytes(before)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        said("convert", root, store)
-        with xr.open_dataset(store) as found:
-            np.testing.assert_array_equal(found["cube"].sel(scene=NAME), values_of(NAME))
-
     def test_stopping_by_hand_says_how_to_go_on(self, root: Path, tmp_path: Path, monkeypatch) -> None:
         def stopped(*args, **kwargs):
             raise KeyboardInterrupt
@@ -197,15 +169,12 @@ class TestConvert:
         assert "the same command goes on where it stopped" in result.stdout
 
 
-class TestQuicklook:
-    def test_a_sheet(self, root: Path, tmp_path: Path) -> None:
-        out = tmp_path / "new" / "sheet.png"
-        assert "3 scenes (real)" in said("quicklook", root, out, "--split", "test", "--columns", 2, "--width", 60)
-        with Image.open(out) as sheet:
-            assert sheet.size[0] == 2 * (2 * 60 + 8) + 8
-
-    def test_another_kind_of_file_is_refused(self, root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-        assert "ends in .png" in refused(monkeypatch, capsys, "quicklook", root, tmp_path / "sheet.jpg")
+def test_a_contact_sheet(root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    out = tmp_path / "new" / "sheet.png"
+    assert "3 scenes (real)" in said("quicklook", root, out, "--split", "test", "--columns", 2, "--width", 60)
+    with Image.open(out) as sheet:
+        assert sheet.size[0] == 2 * (2 * 60 + 8) + 8
+    assert "ends in .png" in refused(monkeypatch, capsys, "quicklook", root, tmp_path / "sheet.jpg")
 
 
 class TestRaw:
@@ -215,12 +184,9 @@ class TestRaw:
         assert "2 scenes; the factor to the released cube runs from 1 to 1." in found
 
     def test_a_wrong_exposure_is_found(self, simulated: Path) -> None:
-        found = said("raw", simulated, "--name", "nf1111_576", "--exposure", 4, "--white-exposure", 1)
-        assert "the same up to one factor, 4: the exposures differ" in found
-        assert "564.4" in found
-
-    def test_the_table_for_programs(self, simulated: Path) -> None:
-        records = json.loads(said("raw", simulated, "--name", "nf1111_576", "--format", "json"))
+        asked = ("raw", simulated, "--name", "nf1111_576", "--exposure", 4, "--white-exposure", 1)
+        assert "the same up to one factor, 4: the exposures differ" in said(*asked)
+        records = json.loads(said(*asked, "--format", "json"))
         assert len(records) == 25
         assert {"band", "nm", "correlation", "scale", "rms", "inside", "border"} <= records[0].keys()
 
@@ -252,12 +218,3 @@ class TestRaw:
     )
     def test_what_is_lacking_is_named(self, words, message: str, root: Path, monkeypatch, capsys) -> None:
         assert message in refused(monkeypatch, capsys, "raw", root, *words)
-
-
-def test_it_runs_from_the_shell(root: Path) -> None:
-    command = [sys.executable, "-m", "hsiutils", "data", "info", str(root), "--no-classes"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-    assert done.returncode == 0
-    assert "v2.0 MATLAB" in done.stdout
-    damage(root)
-    assert subprocess.run([*command[:4], "check", str(root)], capture_output=True).returncode == 1  # noqa: S603
