@@ -65,7 +65,9 @@ def chapter(
         if not equals:
             raise ValueError(f"-p {item}: expected NAME=VALUE")
         parameters[key] = int(value) if isinstance(defaults.get(key), int) and value.isdecimal() else value
-        if key in _PATHS and value:  # the chapter runs in its own folder, and not in the one that was meant
+        if value == "None":  # as papermill reads it
+            parameters[key] = None
+        elif key in _PATHS and value:  # the chapter runs in its own folder, and not in the one that was meant
             parameters[key] = str(Path(value).expanduser().resolve())
     run_chapter(notebook, output, parameters)
     say(f"Written: {output}")

@@ -58,6 +58,8 @@ def test_files_are_meant_from_where_one_stands(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke("chapter", "4", "out.ipynb", "-p", "weights=model.h5", "-p", "data_root=")
     assert (seen["weights"], seen["data_root"]) == (str(tmp_path / "model.h5"), "")
+    invoke("chapter", "4", "out.ipynb", "-p", "weights=None", "-p", "data_root=2024", "-p", "variants=3")
+    assert (seen["weights"], seen["data_root"], seen["variants"]) == (None, str(tmp_path / "2024"), "3")
 
 
 def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
