@@ -128,8 +128,3 @@ def write_demonstration(place: Path, scenes: int = 6, tiles: tuple[int, int] = (
         (made / "references" / name).replace(place / name)
     shutil.rmtree(made)
     return place / FOLDER
-
-
-def cut_short(path: Path, kept: int) -> None:
-    """Keep only the first bytes of a file, as an interrupted download does."""
-    path.write_bytes(path.read_bytes()[:kept])

@@ -6,7 +6,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from hsiutils.book.terminal import Shell, cut_short, tree, write_demonstration
+from hsiutils.book.terminal import Shell, tree, write_demonstration
 from hsiutils.data.check import check_dataset
 from hsiutils.data.compare import kind, read_reference, remade
 from hsiutils.data.raw import reflectance_cube
@@ -37,6 +37,7 @@ def shell() -> Iterator[Shell]:
     made = Shell("python -m thing", app)
     yield made
     made.close()
+    assert not made.folder.exists()
 
 
 def test_a_command_is_shown_with_its_output_and_works_in_the_folder(shell, capsys, tmp_path, monkeypatch):
@@ -72,14 +73,6 @@ def test_a_fault_of_the_program_is_not_hidden(shell):
         shell("python -m thing fail bug")
 
 
-def test_nothing_is_left_behind():
-    shell = Shell("python -m thing", app)
-    shell("python -m thing write a.txt")
-    folder = shell.folder
-    shell.close()
-    assert not folder.exists()
-
-
 def test_a_tree_names_folders_first_and_counts_what_it_leaves_out(tmp_path):
     (tmp_path / "deep" / "deeper").mkdir(parents=True)
     (tmp_path / "deep" / "deeper" / "hidden.txt").touch()
@@ -97,11 +90,3 @@ def test_the_demonstration_is_a_sound_set_in_the_released_layout_with_references
     references = {one: read_reference(tmp_path / f"{one}.bin", drive.sensor) for one in ("white", "dark")}
     chain = partial(reflectance_cube, **references)
     assert kind(remade(drive, drive.names()[0], chain)[1]) == "same"
-
-
-def test_a_file_cut_short_is_found(tmp_path):
-    drive = open_dataset(write_demonstration(tmp_path, scenes=3, tiles=(8, 16)))
-    path = drive.found.scenes[drive.names()[0]].cube
-    cut_short(path, 1000)
-    assert path.stat().st_size == 1000
-    assert check_dataset(drive.root)["severity"].tolist().count("error") == 1
