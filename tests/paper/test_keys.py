@@ -51,6 +51,7 @@ def asked(tiny_run, tmp_path_factory):
         found["published"] = found.pop("model")
         build.build_site({}, root=Path(build.__file__).parents[2])
         found |= {f"chapter {path.stem}": _asked_chapter(path, real, found) for path in chapters()}
+        _try(build.ledger, real)
         _try(lambda run: run.data, dataclasses.replace(tiny_run))
         network = ("25-PN", 0)
         for measure in (activations.head_sums, activations.fields, bands.feeding, bands.spectra, table1._counts):
@@ -125,7 +126,7 @@ def test_networks_on_real_data_know_neither_simulator_nor_pictures(asked, edited
         assert not edited(path.relative_to(store.PACKAGE)) & NETWORKS
     for kind in NETWORKS:
         assert not set(asked[kind]()["environment"]) & set(PLOTTING)
-    assert edited("simulate/objects.py") == {"data", *(kind for kind in asked if kind.startswith("chapter"))}
+    assert edited("simulate/objects.py") == {"data", "ledger", *(kind for kind in asked if kind.startswith("chapter"))}
 
 
 def test_measuring_code_measures_its_own_chapter_anew(edited):
@@ -139,7 +140,7 @@ def test_measuring_code_measures_its_own_chapter_anew(edited):
 
 def test_data_files_count_where_they_are_read(edited):
     assert edited("data/bands.csv", "#") >= NETWORKS
-    assert edited("paper/claims.yaml", "#") == {"chapter index", "chapter 07_bands"}
+    assert edited("paper/claims.yaml", "#") == {"ledger", "chapter index", "chapter 07_bands"}
     assert edited("data/bands.csv", "#").isdisjoint({"site"})
 
 
@@ -163,7 +164,7 @@ def test_versions_count_where_they_are_imported(asked, monkeypatch, name, kinds)
     store.versions.cache_clear()
     changed = {kind for kind, key in asked.items() if key() != before[kind]}
     store.versions.cache_clear()
-    assert {kind for kind in changed if not kind.startswith("chapter")} == kinds
+    assert {kind for kind in changed if not kind.startswith(("chapter", "ledger"))} == kinds
 
 
 def test_all_keys_of_a_warm_book_take_a_second(asked):
