@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
+import hsiutils as hu
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import VOID
 from hsiutils.data.hyko2 import DATA, LABELS, WAVELENGTHS, HyKo2
@@ -12,6 +13,7 @@ from hsiutils.data.inputs import fit_inputs
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.source import open_dataset
 from hsiutils.data.statistics import class_table, data_info
+from hsiutils.models.segmenter import Recipe
 from hsiutils.models.unet import UNet, UNetConfig
 
 NAMES = tuple(f"scene{number:02d}" for number in range(5))
@@ -102,3 +104,20 @@ def test_a_network_takes_them(root: Path, spec: str) -> None:
     assert -1 <= float(x.min()) < float(x.max()) < 1
     model = UNet(UNetConfig(inputs.channels, len(data.classes), 1, 4, class_names=data.classes.names)).eval()
     assert model(x[None]).shape == (1, 10, *SIZE)
+
+
+def test_it_is_trained_scored_and_audited_on(root: Path, tmp_path: Path) -> None:
+    """The whole front door: the classes that the data set brings are those of network, scores and residuals."""
+    data = hu.open_dataset(root)
+    inputs = hu.fit_inputs("all-PN", data)
+    small, short = hu.UNetConfig(depth=1, filters=2), Recipe(epochs=1, batch=1)
+    model = hu.train(data, inputs, tmp_path / "network", config=small, recipe=short, progress=False)
+    assert model.config.class_names == data.classes.names
+    scenes = data.scenes("test", inputs)
+    counted = hu.evaluate(model, scenes)["confusion"]
+    assert counted["truth"].values.tolist() == list(data.classes.names)
+    x, y = scenes[0]
+    assert int(counted.sum()) == int((y != VOID).sum())
+    found = hu.audit(model, x, methods=["linear decomposition", "GradCAM"])
+    assert found["class"].values.tolist() == list(data.classes.names)
+    assert (found.sizes["y"], found.sizes["x"]) == SIZE
