@@ -227,14 +227,13 @@ def _explain(
 ) -> Attribution:
     """What captum computes of (explained, image) or (explained, image, reference), images being batches of one."""
     explained, image = Explained(model, target), input_image(model, x)
-    inputs, biases = [image[None].clone().requires_grad_()], {}
-    if reference is not None:
-        inputs.append(reference_image(reference, image)[None])
-        biases["reference"] = explained.at(inputs[1][0])
+    start = None if reference is None else reference_image(reference, image)
     with full_precision(), warnings.catch_warnings():
         # captum says each time that it sets hooks and will remove them
         warnings.filterwarnings("ignore", message="Setting (forward|backward)", category=UserWarning)
-        values = compute(explained, *inputs)
+        leaf = image[None].clone().requires_grad_()  # made here, since a tensor of inference mode knows no gradient
+        values = compute(explained, leaf) if start is None else compute(explained, leaf, start[None])
+    biases = {} if start is None else {"reference": explained.at(start)}
     return Attribution(method, INPUT, as_map(values[0], ("band", "y", "x")), explained.at(image), biases)
 
 
