@@ -56,6 +56,10 @@ def test_coarse_layers_are_cropped_to_the_image_and_know_where_they_are():
     assert maps.sizes == {"scene": 1, "channel": 16, "y": 7, "x": 10}
     assert list(maps["y"].values[:2]) == [1.5, 5.5]
     assert maps.attrs == {"layer": "conv2d_5", "after": True}
+    with pytest.raises(KeyError, match=r"conv2d_99.*conv2d_10"):
+        activation_maps(trained_like(), scene(0)[0][None], "conv2d_99")
+    with pytest.raises(ValueError, match="images must be"):
+        activation_maps(planted(), scene(0)[0])
 
 
 def test_region_sums_are_those_of_a_loop_over_pixels():
@@ -71,28 +75,14 @@ def test_region_sums_are_those_of_a_loop_over_pixels():
     assert found["pixels"].sum() == (truth != VOID).sum()
 
 
-def test_activation_maps_need_a_known_layer_a_batch_and_a_name_each():
-    image = scene(0)[0]
-    with pytest.raises(KeyError, match=r"conv2d_99.*conv2d_10"):
-        activation_maps(trained_like(), image[None], "conv2d_99")
-    with pytest.raises(ValueError, match="images must be"):
-        activation_maps(planted(), image)
-    with pytest.raises(ValueError, match="got 2 names for 1"):
-        activation_maps(planted(), image[None], names=["a", "b"])
-
-
-def test_scenes_come_in_order_with_their_names():
-    pairs = scenes(3)
+def test_scenes_come_in_order_with_their_names_and_those_that_do_not_fit_are_errors_that_name_them():
+    pairs, (image, truth) = scenes(3), scene(0)
     found = list(each_scene(pairs, ["a", "b", "c"], 5))
     assert [one.name for one in found] == ["a", "b", "c"]
     assert all(torch.equal(one.image, image) for one, (image, _) in zip(found, pairs, strict=True))
     assert all((one.truth == truth.numpy()).all() for one, (_, truth) in zip(found, pairs, strict=True))
-
-
-def test_scenes_that_do_not_fit_are_errors_that_name_them():
-    image, truth = scene(0)
-    with pytest.raises(ValueError, match="got 1 names for 2"):
-        list(each_scene(scenes(2), ["one"], 5))
+    with pytest.raises(ValueError, match="got 1 names for 3"):
+        list(each_scene(pairs, ["one"], 5))
     with pytest.raises(ValueError, match=r"scene street: .*\(3, 26, 39\) and \(26, 38\)"):
         list(each_scene([(image, truth[:, 1:])], ["street"], 5))
     for code in (5, -1):
@@ -107,12 +97,9 @@ def test_rules_pick_by_rank_and_never_a_scene_without_score():
     assert pick(pd.Series({"b": 1.0, "a": 1.0}), "best") == "a"  # of equal scores the first name
     with pytest.raises(ValueError, match="none of the 1 scenes has a score"):
         pick(pd.Series({"a": np.nan}))
-
-
-@pytest.mark.parametrize("rule", ["nicest", "quantile:2", "quantile:", "quantile:nan"])
-def test_unknown_rules_are_errors(rule):
-    with pytest.raises(ValueError, match="unknown rule"):
-        pick(pd.Series({"a": 1.0}), rule)
+    for rule in ("nicest", "quantile:2", "quantile:", "quantile:nan"):
+        with pytest.raises(ValueError, match="unknown rule"):
+            pick(scores, rule)
 
 
 def test_weights_stand_where_they_were_planted():
@@ -131,9 +118,5 @@ def test_contributions_and_bias_are_the_logit_at_every_pixel_and_class():
     np.testing.assert_array_equal(found["logit"], logits)
     total = found["contribution"].sum("channel") + found["bias"]
     assert abs(total.transpose("class", "y", "x").values - logits).max() < 1e-5 * abs(logits).max()
-
-
-def test_a_contribution_is_weight_times_activation():
-    image = scene(0)[0]
     found = contributions(planted(), image)["contribution"].sel({"class": "Vegetation", "channel": RED_EDGE})
     np.testing.assert_allclose(found, 4 * (image[1] - image[0]).clip(min=0), atol=1e-5)

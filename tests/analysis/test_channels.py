@@ -35,18 +35,15 @@ def mean_margins(model, pairs):
 
 
 def test_the_planted_channels_come_first_and_all_together_explain_the_logit():
-    table = rank_channels(found_in(planted(), scenes()))
+    found = found_in(planted(), scenes())
+    score, table = found["score"], rank_channels(found)
+    assert abs(score.sel(channel=[NOISE, DEAD])).max() < 0.01 * abs(score).max()
     assert table.loc[("Vegetation", 1), "channel"] == RED_EDGE
     assert table.loc[("Road Marks", 1), "channel"] == EDGES
     assert list(table.index.get_level_values("class").unique()) == list(CLASSES)
     table = rank_channels(found_in(trained_like(), scenes(2)))
     np.testing.assert_allclose(table.groupby("class").tail(1)[["logit_share", "score_share"]], 1)
     assert (table["score"].groupby("class").diff().dropna() <= 0).all()
-
-
-def test_noise_and_dead_channels_set_no_class_apart():
-    score = found_in(planted(), scenes())["score"]
-    assert abs(score.sel(channel=[NOISE, DEAD])).max() < 0.01 * abs(score).max()
 
 
 def test_scores_sum_to_the_margin_on_own_pixels_less_that_on_the_others():
@@ -175,29 +172,13 @@ def test_placement_is_that_of_the_networks_own_margins():
     assert activated(model, pairs)["placement"] == pytest.approx((vegetation - rest) / (road - rest), rel=1e-4)
 
 
-@pytest.mark.parametrize("factor", [0.1, 10.0])
-def test_figures_do_not_know_the_scale_of_the_logits(factor):
-    pairs = scenes(3)
-    plain, scaled = (activated(planted(road_head(2.0) * size), pairs) for size in (1.0, factor))
-    xr.testing.assert_allclose(plain, scaled, rtol=1e-5)
-
-
-def test_margins_do_not_know_what_all_logits_share_and_plain_weights_do():
-    pairs, shared = scenes(3), np.array([3.0, 0.0, 1.0, 0.0])
-    heads = road_head(2.0), road_head(2.0) + shared
-    first, second = (activated(planted(head), pairs) for head in heads)
-    xr.testing.assert_allclose(first, second, rtol=1e-5)
-    plain, moved = (activated(planted(head), pairs, margin=False)["ratio"] for head in heads)
+def test_figures_know_neither_the_scale_of_the_logits_nor_what_all_share_but_plain_weights_do():
+    pairs, head, shared = scenes(3), road_head(2.0), np.array([3.0, 0.0, 1.0, 0.0])
+    expected = activated(planted(head), pairs)
+    for other in (0.1 * head, 10.0 * head, head + shared):
+        xr.testing.assert_allclose(activated(planted(other), pairs), expected, rtol=1e-5)
+    plain, moved = (activated(planted(own), pairs, margin=False)["ratio"] for own in (head, head + shared))
     assert plain != pytest.approx(moved.item(), rel=0.1)
-
-
-def test_models_side_by_side_keep_their_own_figures():
-    pairs = scenes(4)
-    found = [sums(m, pairs) for m in map(planted, (road_head(0), road_head(2.0)))]
-    both = xr.concat([class_contributions(one, one) for one in found], dim="model")
-    both = cross_activation(both, "Vegetation", "Road")["ratio"]
-    assert both[0] < 1.2
-    assert both[1] > 1.8
 
 
 def test_source_and_target_are_not_exchanged():
@@ -210,23 +191,16 @@ def test_source_and_target_are_not_exchanged():
     assert cross_activation(found, source="Road", target="Vegetation")["ratio"] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_is_constant_on_every_region_is_wholly_between_them():
-    found = homogeneity(sums(planted(), scenes()))
-    assert found["between"].sel(channel=RED_EDGE) == pytest.approx(1)
-    assert found["variation"].sel(channel=RED_EDGE, region="Vegetation") == pytest.approx(0, abs=1e-3)
-
-
-def test_noise_has_its_own_coefficient_of_variation_and_lies_inside_regions():
+def test_planted_channels_are_as_homogeneous_as_they_were_made():
     found = homogeneity(sums(planted(), scenes(8, noise=0.2)))
-    np.testing.assert_allclose(found["variation"].sel(channel=NOISE), 0.2, rtol=0.05)
-    assert found["between"].sel(channel=NOISE) < 0.01
-    assert found["between"].sel(channel=EDGES) < 0.2
-
-
-def test_a_dead_channel_is_neither():
-    found = homogeneity(sums(planted(), scenes(2))).sel(channel=DEAD)
-    assert np.isnan(found["between"])
-    assert found["variation"].isnull().all()
+    variation, between = found["variation"], found["between"]
+    assert between.sel(channel=RED_EDGE) == pytest.approx(1)  # constant on every region
+    assert variation.sel(channel=RED_EDGE, region="Vegetation") == pytest.approx(0, abs=1e-3)
+    np.testing.assert_allclose(variation.sel(channel=NOISE), 0.2, rtol=0.05)
+    assert between.sel(channel=NOISE) < 0.01
+    assert between.sel(channel=EDGES) < 0.2
+    assert np.isnan(between.sel(channel=DEAD))
+    assert variation.sel(channel=DEAD).isnull().all()
 
 
 def test_homogeneity_is_that_of_the_pixels_within_scenes():

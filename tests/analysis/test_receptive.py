@@ -38,17 +38,13 @@ def test_layers_are_the_authors_and_the_theoretical_table_is_the_papers():
 
 def test_two_box_kernels_make_a_pyramid():
     """Weights (1 2 3 2 1) x (1 2 3 2 1): above a quarter of 9 lie 13 pixels, the farthest 2 away."""
-    table = effective_fields(boxes(), away_from_the_rim(scenes(2)), seed=0, layers=["conv2d_1"])
+    pairs = away_from_the_rim(scenes(2))
+    table, wide, narrow = (
+        effective_fields(boxes(), pairs, seed=0, layers=["conv2d_1"], threshold=share) for share in (0.25, 0.1, 0.9)
+    )
     np.testing.assert_allclose(table["diameter"], 5)
     np.testing.assert_allclose(table["area_diameter"], 2 * np.sqrt(13 / np.pi))
     assert (table["theoretical"] == 5).all()
-
-
-def test_a_higher_threshold_holds_less():
-    pairs = away_from_the_rim(scenes(1))
-    wide, narrow = (
-        effective_fields(boxes(), pairs, seed=0, layers=["conv2d_1"], threshold=share) for share in (0.1, 0.9)
-    )
     assert (narrow["diameter"] == 1).all()
     assert (wide["diameter"] > 5).all()
 
@@ -61,19 +57,16 @@ def test_no_field_is_wider_than_the_theoretical_square():
     assert table.groupby("layer")["diameter"].mean()["conv2d_3"] > table.groupby("layer")["diameter"].mean()["conv2d_1"]
 
 
-def test_rows_say_where_they_were_taken():
+def test_rows_say_where_they_were_taken_and_the_draw_is_seeded():
     pairs = scenes(3)
-    table = effective_fields(trained_like(), pairs, seed=1, pixels=2, names=["a", "b", "c"])
+    draw = {"pixels": 2, "names": ["a", "b", "c"]}
+    table, again, other = (effective_fields(trained_like(), pairs, seed=seed, **draw) for seed in (1, 1, 2))
     assert len(table) == 3 * 2 * 2
     for row in table.itertuples():
         truth = pairs["abc".index(row.scene)][1]
         assert CLASSES[truth[row.row, row.column]] == table.loc[row.Index, "class"]
-
-
-def test_the_draw_is_seeded():
-    first, second, other = (effective_fields(trained_like(), scenes(2), seed=seed) for seed in (1, 1, 2))
-    pd.testing.assert_frame_equal(first, second)
-    assert not first["row"].equals(other["row"])
+    pd.testing.assert_frame_equal(table, again)
+    assert not table["row"].equals(other["row"])
 
 
 def test_a_layer_that_nothing_reaches_has_no_field():

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from networks import PLAIN, SMALL, image, shaken, state
+from networks import PLAIN, SMALL, image, shaken, untouched, used
 from torch.nn import functional
 
-from hsiutils.attribution import checks as sanity
-from hsiutils.attribution.checks import band_ablation, insertion_deletion, pixel_map
+from hsiutils.attribution.checks import (
+    band_ablation,
+    insertion_deletion,
+    parameter_randomisation,
+    pixel_map,
+    randomised_networks,
+    similarity,
+)
 from hsiutils.attribution.gradients import gradient_x_input, integrated_gradients
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
@@ -20,8 +26,8 @@ ORDER += ["conv2d_5", "conv2d_4", "conv2d_3", "conv2d_2", "conv2d_1", "conv2d"]
 SPECTRA = torch.tensor(
     [[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.8, 0.8], [0.1, 0.1, 0.6, 0.7], [0.9, 0.6, 0.4, 0.3], [0.4, 0.5, 0.3, 0.5]]
 )
-X = image(height=16, width=24)
-TARGET = region(PLAIN, X, 1, torch.ones(16, 24, dtype=torch.bool))
+EVEN = image(height=16, width=20)
+WHOLE = region(PLAIN, EVEN, 1, torch.ones(16, 20, dtype=torch.bool))
 
 
 def scenes(draw, count=4, height=16, width=24):
@@ -35,7 +41,7 @@ def scenes(draw, count=4, height=16, width=24):
 
 @pytest.fixture(scope="module")
 def learned():
-    """A network that tells the materials apart, one scene, and its most frequent class with the pixels of it."""
+    """A network that tells the materials apart, one scene, and the region of its most frequent class."""
     draw = torch.Generator().manual_seed(0)
     model = UNet(UNetConfig(channels=4, depth=2, filters=6, dropout=0, norm_momentum=0.1), draw).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -48,34 +54,30 @@ def learned():
     model.eval().zero_grad()
     assert (model(x).argmax(1) == truth).float().mean() > 0.85
     frequent = int(truth[0].flatten().mode().values)
-    return model, x[0], frequent, truth[0] == frequent
+    return model, x[0], region(model, x[0], frequent, truth[0] == frequent)
 
 
 @pytest.fixture(scope="module")
 def cascade(learned):
     """Three draws, because one is noisy: a redrawn head may happen to favour or to disfavour the class."""
-    model, x, frequent, mask = learned
+    model, x, target = learned
     methods = {name: METHODS[name] for name in ("GradCAM", "Guided BackProp", "gradient", "linear decomposition")}
-    target = region(model, x, frequent, mask)
     draws = [
-        sanity.parameter_randomisation(model, x, target, methods, layers=["conv2d_10", "conv2d_5"], seed=seed)
+        parameter_randomisation(model, x, target, methods, layers=["conv2d_10", "conv2d_5"], seed=seed)
         for seed in range(3)
     ]
     return xr.concat(draws, dim="draw")
 
 
 def test_guided_backprop_hardly_changes_and_the_others_do(cascade):
+    assert cascade["spearman"].dims == cascade["ssim"].dims == ("draw", "method", "layer", "sign")
+    assert list(cascade["layer"].values) == ["conv2d_10", "conv2d_5"]
+    assert list(cascade["sign"].values) == ["signed", "absolute"]
     kept = cascade["spearman"].sel(sign="signed")
     assert float(kept.sel({"method": "Guided BackProp"}).min()) > 0.5
     for name in ("GradCAM", "gradient", "linear decomposition"):
         assert float(kept.sel({"method": name}).mean()) < 0.3
     assert float(cascade["ssim"].sel({"sign": "absolute", "method": "GradCAM"}).mean()) < 0.4
-
-
-def test_result_has_named_axes_in_the_order_from_the_head_down(cascade):
-    assert cascade["spearman"].dims == cascade["ssim"].dims == ("draw", "method", "layer", "sign")
-    assert list(cascade["layer"].values) == ["conv2d_10", "conv2d_5"]
-    assert list(cascade["sign"].values) == ["signed", "absolute"]
 
 
 def redrawn(model, twin):
@@ -85,21 +87,22 @@ def redrawn(model, twin):
 
 
 def test_cascading_redraws_everything_above_and_independent_one_layer():
-    model = shaken().train()
-    before = state(model)
-    cascading = dict(sanity.randomised_networks(model))
-    assert list(cascading) == ORDER
-    for place, name in enumerate(ORDER):
-        assert redrawn(model, cascading[name]) == set(ORDER[: place + 1])
-    for name, twin in sanity.randomised_networks(model, "independent", layers=["conv2d_3", "conv2d_9"]):
-        assert redrawn(model, twin) == {name}
-        assert not twin.training
-    assert before == state(model)
+    model = used()
+    with untouched(model):
+        cascading = dict(randomised_networks(model))
+        assert list(cascading) == ORDER
+        for place, name in enumerate(ORDER):
+            assert redrawn(model, cascading[name]) == set(ORDER[: place + 1])
+        for name, twin in randomised_networks(model, "independent", layers=["conv2d_3", "conv2d_9"]):
+            assert redrawn(model, twin) == {name}
+            assert not twin.training
+    folded = shaken().folded()
+    assert redrawn(folded, dict(randomised_networks(folded))["conv2d"]) == set(ORDER)
 
 
 def test_a_redrawn_layer_is_as_before_training():
     model = shaken()
-    (twin,) = (twin for _, twin in sanity.randomised_networks(model, "independent", layers=["conv2d_3"]))
+    (twin,) = (twin for _, twin in randomised_networks(model, "independent", layers=["conv2d_3"]))
     block, kept = twin.encoder[1], model.encoder[1]
     assert not block.conv2.bias.any()
     assert (block.norm2.weight == 1).all()
@@ -109,29 +112,19 @@ def test_a_redrawn_layer_is_as_before_training():
     assert block.conv2.weight.dtype == kept.conv2.weight.dtype
 
 
-def test_new_weights_are_not_those_that_training_started_from():
+def test_new_weights_are_seeded_and_not_those_that_training_started_from():
     fresh = UNet(SMALL, torch.Generator().manual_seed(0))
-    twin = dict(sanity.randomised_networks(fresh, seed=0))["conv2d"]
-    assert redrawn(fresh, twin) == set(ORDER)
-
-
-def test_the_same_seed_draws_the_same_weights():
-    model = shaken()
-    one, again, other = (next(iter(sanity.randomised_networks(model, seed=seed)))[1].head.weight for seed in (3, 3, 4))
+    assert redrawn(fresh, dict(randomised_networks(fresh, seed=0))["conv2d"]) == set(ORDER)
+    one, again, other = (next(iter(randomised_networks(fresh, seed=seed)))[1].head.weight for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-
-
-def test_a_folded_network_can_be_redrawn():
-    model = shaken().folded()
-    assert redrawn(model, dict(sanity.randomised_networks(model))["conv2d"]) == set(ORDER)
 
 
 def test_a_map_that_only_looks_at_the_image_survives_everything():
     def edges(model, x, target, layer=None):
         return Attribution("edges", "input", xr.DataArray(x.diff(dim=2).numpy(), dims=("band", "y", "x")), 0.0)
 
-    found = sanity.parameter_randomisation(shaken(), X, TARGET, {"edges": edges}, layers=["conv2d_10", "conv2d"])
+    found = parameter_randomisation(shaken(), EVEN, WHOLE, {"edges": edges}, layers=["conv2d_10", "conv2d"])
     assert (found["spearman"] > 1 - 1e-12).all()
     assert (found["ssim"] > 1 - 1e-12).all()
 
@@ -142,40 +135,23 @@ def drawn(shape, dims, seed=0):
 
 def test_similarity_of_a_map_with_itself_its_negative_and_another():
     one = drawn((12, 15), ("y", "x"))
-    np.testing.assert_allclose(sanity.similarity(one, one), np.ones((2, 2)))
-    np.testing.assert_allclose(sanity.similarity(one, 3 * one), np.ones((2, 2)))
-    (signed, absolute), (signed_picture, absolute_picture) = sanity.similarity(one, -one)
-    assert (signed, absolute) == pytest.approx((-1, 1))
+    np.testing.assert_allclose(similarity(one, one), np.ones((2, 2)))
+    np.testing.assert_allclose(similarity(one, 3 * one), np.ones((2, 2)))
+    (signed, absolute), (signed_picture, absolute_picture) = similarity(one, -one)
+    assert (signed, absolute, absolute_picture) == pytest.approx((-1, 1, 1))
     assert signed_picture < -0.5
-    assert absolute_picture == pytest.approx(1)
-    assert np.abs(sanity.similarity(one, drawn((12, 15), ("y", "x"), seed=1))[0]).max() < 0.3
+    assert np.abs(similarity(one, drawn((12, 15), ("y", "x"), seed=1))[0]).max() < 0.3
 
 
 def test_similarity_where_it_is_not_defined():
     flat = xr.DataArray(np.ones((12, 15)), dims=("y", "x"))
-    assert np.isnan(sanity.similarity(flat, drawn((12, 15), ("y", "x")))[0]).all()
+    assert np.isnan(similarity(flat, drawn((12, 15), ("y", "x")))[0]).all()
     small, line = drawn((2, 9), ("y", "x")), drawn((25,), ("band",))
-    for found in (sanity.similarity(small, small), sanity.similarity(line, line)):
+    for found in (similarity(small, small), similarity(line, line)):
         np.testing.assert_allclose(found[0], 1)
         assert np.isnan(found[1]).all()
     coarse = drawn((4, 6), ("y", "x"))  # smaller than the usual window of 7 pixels
-    np.testing.assert_allclose(sanity.similarity(coarse, coarse), 1)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: list(sanity.randomised_networks(shaken(), "upwards")), "mode must be"),
-        (lambda: list(sanity.randomised_networks(shaken(), layers=["conv2d_77"])), r"no layers \['conv2d_77'\]"),
-    ],
-)
-def test_what_is_wrong_is_said(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-EVEN = image(height=16, width=20)
-WHOLE = region(PLAIN, EVEN, 1, torch.ones(16, 20, dtype=torch.bool))
+    np.testing.assert_allclose(similarity(coarse, coarse), 1)
 
 
 def linear_network(weights):
@@ -201,14 +177,6 @@ def made(values, dims=("y", "x"), layer="input"):
     return Attribution("made", layer, xr.DataArray(np.asarray(values, dtype=float), dims=dims), 1.0)
 
 
-def test_the_network_of_these_tests_is_linear_in_each_spectrum():
-    weights = [1.0, -2.0, 0.5, 3.0]
-    logit = linear_network(weights)(EVEN[None])[0, 1]
-    torch.testing.assert_close(
-        logit, torch.einsum("b,byx->yx", torch.tensor(weights).double(), EVEN), rtol=1e-4, atol=0
-    )
-
-
 def test_curves_follow_the_order_of_the_map():
     model = linear_network([1.0, -2.0, 0.5, 3.0])
     truth = model(EVEN[None])[0, 1].detach().numpy()
@@ -232,20 +200,16 @@ def test_the_true_map_scores_above_a_shuffled_one_above_the_opposite():
 
 def test_curves_run_between_the_reference_and_the_image():
     model, reference = shaken(), [0.2, 0.1, -0.4, 0.3]
-    found = insertion_deletion(
-        model, EVEN, WHOLE, METHODS["GradCAM"](model, EVEN, WHOLE, "conv2d_4"), reference=reference, steps=5
-    )
+    coarse = METHODS["GradCAM"](model, EVEN, WHOLE, "conv2d_4")
+    found = insertion_deletion(model, EVEN, WHOLE, coarse, reference=reference, steps=5)
     start = torch.tensor(reference).double()[:, None, None].expand_as(EVEN)
     with torch.no_grad():
         ends = [float(WHOLE.value(model(x[None]))) for x in (start, EVEN)]
     np.testing.assert_allclose(found["value"].sel(curve="insertion")[[0, -1]], ends)
     np.testing.assert_allclose(found["value"].sel(curve="deletion")[[0, -1]], ends[::-1])
     assert found.sizes["fraction"] == 6
-
-
-def test_areas_have_no_value_where_the_image_is_its_own_reference():
-    found = insertion_deletion(shaken(), EVEN, WHOLE, made(np.ones((16, 20))), reference=EVEN, steps=2)
-    assert np.isnan(found["area"]).all()
+    own = insertion_deletion(model, EVEN, WHOLE, coarse, reference=EVEN, steps=2)
+    assert np.isnan(own["area"]).all()
 
 
 def test_a_band_that_is_not_seen_does_not_matter_and_the_others_rank_as_they_act():
@@ -263,11 +227,8 @@ def test_bands_against_a_reference_are_judged_against_the_same_reference():
     claimed = integrated_gradients(model, EVEN, WHOLE, reference=reference, nodes=4)
     found = band_ablation(model, EVEN, WHOLE, claimed, reference=reference)
     np.testing.assert_allclose(found["claimed"], found["change"], rtol=1e-4)
-
-
-def test_no_correlation_with_a_claim_that_is_the_same_for_all_bands():
-    flat = made(np.ones(4), dims=("band",))
-    assert np.isnan(band_ablation(shaken(), EVEN, WHOLE, flat)["spearman"])
+    flat = made(np.ones(4), dims=("band",))  # a claim that is the same for all bands
+    assert np.isnan(band_ablation(model, EVEN, WHOLE, flat)["spearman"])
 
 
 def test_a_coarse_map_is_laid_over_the_padded_image_and_cropped():
@@ -284,6 +245,8 @@ def test_a_coarse_map_is_laid_over_the_padded_image_and_cropped():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda m: list(randomised_networks(m, "upwards")), "mode must be"),
+        (lambda m: list(randomised_networks(m, layers=["conv2d_77"])), r"no layers \['conv2d_77'\]"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.ones(4), dims=("band",))), "a map in space is needed"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.ones((7, 9)))), r"a map of \(7, 9\) is of no layer"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.full((16, 20), np.nan))), "not finite"),
@@ -292,6 +255,6 @@ def test_a_coarse_map_is_laid_over_the_padded_image_and_cropped():
         (lambda m: band_ablation(m, EVEN, WHOLE, made(np.ones(3), dims=("band",))), "a map with 4 bands is needed"),
     ],
 )
-def test_what_is_wrong_with_a_map_is_said(call, message):
+def test_what_is_wrong_is_said(call, message):
     with pytest.raises(ValueError, match=message):
         call(shaken())

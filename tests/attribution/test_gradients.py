@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr._utils.lrp_rules import EpsilonRule
-from networks import PLAIN, image, shaken
+from networks import MASK, PLAIN, X, image, shaken
 from torch import nn
 from torch.nn import functional
 
@@ -15,10 +15,7 @@ from hsiutils.attribution import gradients
 from hsiutils.attribution.targets import class_map, region
 from hsiutils.models.unet import UNet, UNetConfig
 
-X = image()
 EVEN = image(height=16, width=20)
-MASK = torch.zeros(13, 18, dtype=torch.bool)
-MASK[3:7, 5:11] = True
 TARGET = region(PLAIN, X, 1, MASK)
 REFERENCE = [0.3, -0.2, 0.5, 0.1]
 

@@ -1,6 +1,9 @@
+from contextlib import nullcontext
+
+import networks
 import pytest
 import torch
-from networks import SMALL, hooks, image, shaken, state
+from networks import SMALL, hooks, shaken, untouched, used
 from torch.nn import functional
 
 from hsiutils.attribution.hooks import (
@@ -13,7 +16,7 @@ from hsiutils.attribution.hooks import (
     upsampling_weights,
 )
 
-X = image()[None]
+X = networks.X[None]
 
 
 def test_activations_are_those_before_and_after_normalisation_and_relu():
@@ -56,11 +59,7 @@ def test_replaced_reaches_both_ways_out_of_a_skip():
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_behind(error):
-    model = shaken().train()
-    model.encoder[0].norm1.eval()
-    model.head.bias.requires_grad_(False)
-    model.head.weight.grad = torch.ones_like(model.head.weight)
-    before = state(model)
+    model = used()
 
     def spoil(output):
         if error:
@@ -73,20 +72,14 @@ def test_nothing_is_left_behind(error):
             assert not any(module.training for module in model.modules())
             model(X)
 
-    if error:
-        with pytest.raises(error):
-            look()
-    else:
+    with untouched(model), pytest.raises(error) if error else nullcontext():
         look()
-    assert hooks(model) == 0
-    assert before == state(model)
 
 
 def test_an_unknown_layer_leaves_no_hook_of_the_others():
     model = shaken()
-    with pytest.raises(KeyError, match="conv2d_99"), activations(model, ["conv2d", "conv2d_99"]):
-        pass
-    assert hooks(model) == 0
+    with untouched(model), pytest.raises(KeyError, match="conv2d_99"):
+        activations(model, ["conv2d", "conv2d_99"]).__enter__()
 
 
 def test_full_precision_switches_tf32_off_and_back(monkeypatch):
@@ -111,12 +104,9 @@ def test_weights_are_the_adjoint_of_upsampling(grid):
     assert (weights * values[0, 0]).sum().item() == pytest.approx(to_image(values, (8, 12), (7, 10)).sum().item())
 
 
-def test_full_size_maps_are_only_cropped():
-    values = torch.arange(12.0).reshape(1, 1, 3, 4)
-    assert torch.equal(to_image(values, (3, 4), (2, 3)), values[:, :, :2, :3])
-
-
-def test_upsampling_keeps_constants_and_multiplies_sums():
+def test_upsampling_keeps_constants_and_multiplies_sums_and_full_size_maps_are_only_cropped():
     values = torch.full((1, 1, 2, 3), 7.0)
     assert (to_image(values, (8, 12), (8, 12)) == 7).all()
     assert upsampling_weights((2, 3), (8, 12), (8, 12), values).sum() == 96
+    values = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert torch.equal(to_image(values, (3, 4), (2, 3)), values[:, :, :2, :3])

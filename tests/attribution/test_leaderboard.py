@@ -1,11 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hsiutils.attribution.leaderboard import leaderboard, pixel_maps, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
-from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.targets import Target
 from hsiutils.models.unet import UNet, UNetConfig
 
 
@@ -30,9 +30,8 @@ def test_the_question_is_about_the_largest_region_and_its_rival(network, image):
     largest = int(np.bincount(chosen.flatten()).argmax())
     mask = chosen == largest
     means = [float(logits[c][mask].mean()) for c in range(3)]
-    others = [c for c in range(3) if c != largest]
-    assert float(asked.region.value(logits[None])) == pytest.approx(means[largest], rel=1e-5)
-    assert float(asked.rival.value(logits[None])) == pytest.approx(max(means[c] for c in others), rel=1e-5)
+    assert float(asked.region.value(logits[None])) == pytest.approx(means.pop(largest), rel=1e-5)
+    assert float(asked.rival.value(logits[None])) == pytest.approx(max(means), rel=1e-5)
     assert asked.scale == pytest.approx(float((logits[largest] ** 2).mean() ** 0.5), rel=1e-6)
     assert len(set(asked.places)) == 4
     for target, (row, column) in zip(asked.pixels, asked.places, strict=True):
@@ -43,9 +42,8 @@ def test_the_question_is_about_the_largest_region_and_its_rival(network, image):
 
 
 def test_upper_layers_are_the_head_and_the_whole_decoder(network):
-    assert upper_layers(network) == [
-        "conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose",
-    ]  # fmt: skip
+    upper = ["conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose"]
+    assert upper_layers(network) == upper
     assert stops(network) == ["conv2d_10", "conv2d_9", "conv2d_7", "conv2d_transpose", "conv2d_5", "conv2d_1"]
 
 
@@ -54,41 +52,30 @@ def test_before_the_head_gradcams_map_does_not_depend_on_the_pixel(network, imag
     found = pixel_maps(network, image, asked)
     maps = found["map"].sel({"method": "GradCAM"}).values
     assert maps[1:] == pytest.approx(np.repeat(maps[:1], 2, axis=0), rel=1e-5)
-    with torch.no_grad():
-        logits = network(image[None])[0]
-    number = int(asked.region.weights.flatten(1).any(1).nonzero()[0])
-    spread = float((logits[number] - network.head.bias[number]).detach().mean())
-    assert found["total"].sel({"method": "GradCAM"}).values == pytest.approx([spread] * 3, rel=1e-4)
     assert abs(found["residual"].sel({"method": "CAM"}).values).max() < 1e-5
-    assert found["logit"].values == pytest.approx([float(logits[number, r, c]) for r, c in asked.places], rel=1e-5)
+    assert found["logit"].values == pytest.approx(
+        [target.value(network(image[None])).item() for target in asked.pixels]
+    )
 
 
 def test_answers_tell_good_methods_from_bad(network, image):
-    def picture(model: UNet, x: torch.Tensor, target: Target) -> Attribution:
+    def picture(model, x, target):
         """A map that sees neither network nor class."""
         found = METHODS["gradient x input"](model, x, target)
-        return Attribution("picture", found.layer, found.map.copy(data=x.numpy()), found.logit)
+        return replace(found, map=found.map.copy(data=x.numpy()))
 
-    names = ("linear decomposition", "GradCAM", "band occlusion")
-    found = leaderboard(
-        network, image, question(network, image), {**{n: METHODS[n] for n in names}, "picture": picture}
-    )
-    answers = found.to_dataframe()
+    def broken(model, x, target):
+        found = METHODS["gradient x input"](model, x, target)
+        return replace(found, map=found.map * np.nan)
+
+    methods = {name: METHODS[name] for name in ("linear decomposition", "GradCAM", "band occlusion")}
+    methods |= {"picture": picture, "broken": broken}
+    answers = leaderboard(network, image, question(network, image), methods).to_dataframe()
     assert answers["residual"]["linear decomposition"] < 1e-5 < 1e-2 < answers["residual"]["GradCAM"]
     assert answers["sanity"]["picture"] == pytest.approx(1)
     assert answers["class_sensitivity"]["picture"] == pytest.approx(1)
     assert answers["sanity"]["linear decomposition"] < 0.9
-    assert np.isnan(answers["band_faithfulness"]["GradCAM"])
-    assert np.isnan(answers["faithfulness"]["band occlusion"])
+    assert np.isnan(answers["band_faithfulness"][["GradCAM", "broken"]]).all()
+    assert np.isnan(answers["faithfulness"][["band occlusion", "broken"]]).all()
     assert answers["band_faithfulness"]["band occlusion"] == pytest.approx(1)
     assert (answers["seconds"] > 0).all()
-
-
-def test_a_map_that_is_not_finite_has_no_faithfulness(network, image):
-    def broken(model: UNet, x: torch.Tensor, target: Target) -> Attribution:
-        found = METHODS["gradient x input"](model, x, target)
-        return Attribution("broken", found.layer, found.map * np.nan, found.logit)
-
-    found = leaderboard(network, image, question(network, image), {"broken": broken})
-    assert np.isnan(found["faithfulness"])
-    assert np.isnan(found["band_faithfulness"])

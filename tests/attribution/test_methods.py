@@ -1,31 +1,19 @@
 """Every method under one convention: one name, one call, and nothing left behind whatever happens."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
-from networks import PLAIN, hooks, image, shaken, state
+from networks import MASK, PLAIN, X, image, shaken, untouched, used
 
+from hsiutils.attribution.audit import audit
+from hsiutils.attribution.decompose import decompose
 from hsiutils.attribution.methods import METHODS, attribute
 from hsiutils.attribution.targets import pixel, region
 
-X = image()
-MASK = torch.zeros(13, 18, dtype=torch.bool)
-MASK[3:7, 5:11] = True
 TARGET = region(PLAIN, X, 1, MASK, mean=True)
 EVERY = pytest.mark.parametrize("name", METHODS)
-
-
-def used():
-    """A model as it may come: in training mode but for a part, with gradients, one parameter frozen."""
-    model = shaken().train()
-    model.encoder[0].eval()
-    model.encoder[1].conv1.weight.requires_grad_(False)
-    model.head.weight.grad = torch.ones_like(model.head.weight)
-    return model
-
-
-def attributes(model):
-    return [sorted(vars(module)) for module in model.modules()]
 
 
 @EVERY
@@ -70,9 +58,12 @@ def test_the_callers_modes_change_nothing(name, mode):
 
 
 @EVERY
-def test_half_precision_is_refused(name):
+def test_half_precision_and_the_target_of_another_image_are_refused(name):
     with pytest.raises(ValueError, match=r"x and the network are torch.bfloat16, too coarse"):
         METHODS[name](shaken(dtype=torch.bfloat16), X.bfloat16(), TARGET)
+    model = used()
+    with untouched(model), pytest.raises(ValueError, match="make the target with this image's logits shape"):
+        METHODS[name](model, X, pixel(model, X[:, :5, :5], 0, 0, 0))
 
 
 @EVERY
@@ -88,48 +79,20 @@ def test_a_method_takes_any_layer_or_says_that_it_does_not(name):
             method(shaken(), X, TARGET, "conv2d_2")
 
 
-def fine(model, method):
-    method(model, X, TARGET)
+CALLS = {"audit": lambda model, x, _: audit(model, x), "decompose": lambda model, x, _: decompose(model, x)}
 
 
-def wrong_target(model, method):
-    with pytest.raises(ValueError, match="make the target with this image's logits shape"):
-        method(model, X, pixel(model, X[:, :5, :5], 0, 0, 0))
+@pytest.mark.parametrize("name", [*METHODS, *CALLS])
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left_behind(name, error, monkeypatch):
+    def stop(*_):
+        raise error("in the middle")
 
-
-def raises(error):
-    def scenario(model, method):
-        def stop(*_):
-            raise error("stopped")
-
-        handle = model.base.relu1.register_forward_pre_hook(stop)
-        try:
-            with pytest.raises(error, match="stopped"):
-                method(model, X, TARGET)
-        finally:
-            handle.remove()
-
-    return scenario
-
-
-SCENARIOS = {
-    "fine": fine,
-    "wrong target": wrong_target,
-    "module raises": raises(RuntimeError),
-    "KeyboardInterrupt": raises(KeyboardInterrupt),
-}
-
-
-@EVERY
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_nothing_is_left_behind(name, scenario):
     model, x = used(), X.clone()
-    before, seen, rng = state(model), attributes(model), torch.random.get_rng_state()
-    SCENARIOS[scenario](model, METHODS[name])
-    assert hooks(model) == 0
-    assert before == state(model)
-    assert attributes(model) == seen
-    assert torch.equal(rng, torch.random.get_rng_state())
+    if error:
+        monkeypatch.setattr(torch.nn.ReLU, "forward", stop)
+    with untouched(model), pytest.raises(error, match="in the middle") if error else nullcontext():
+        (METHODS | CALLS)[name](model, X, TARGET)
     assert torch.equal(X, x)
     assert not X.requires_grad
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import PLAIN, image, shaken
+from networks import MASK, PLAIN, X, shaken
 from torch.nn import functional
 
 from hsiutils.attribution import perturbation
@@ -11,9 +11,6 @@ from hsiutils.attribution.hooks import activations, replaced
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.targets import region
 
-X = image()
-MASK = torch.zeros(13, 18, dtype=torch.bool)
-MASK[3:7, 5:11] = True
 TARGET = region(PLAIN, X, 1, MASK, mean=True)
 
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import hooks, image, state, trained
+from networks import MASK, trained, untouched
+from networks import X as DOUBLE
 
 from hsiutils.attribution.decompose import decompose, linear_decomposition
 from hsiutils.attribution.result import Attribution, Decomposition, as_map, closed, closure_scale
@@ -14,17 +15,12 @@ def attribution(values, logit, dtype=torch.float64, **biases):
     return Attribution("method", "conv2d", as_map(torch.tensor(values, dtype=dtype), ("y", "x")), logit, biases)
 
 
-def test_total_residual_and_verdict():
+def test_a_residual_is_positive_where_too_much_is_handed_out_and_condemned_where_it_is_no_number():
     found = attribution([[1.0, -2.0], [4.0, 0.5]], 2.5, conv2d=-1.0)
-    assert found.total == 2.5
-    assert found.residual == 0.0
-    assert found.closes
-
-
-def test_residual_is_positive_where_too_much_is_handed_out():
+    assert (found.total, found.residual, found.closes) == (2.5, 0.0, True)
     found = attribution([[3.0]], 2.0)
-    assert found.residual == 1.0
-    assert not found.closes
+    assert (found.residual, found.closes) == (1.0, False)
+    assert not attribution([[np.nan]], 1.0).closes
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
@@ -35,12 +31,9 @@ def test_tolerance_is_that_of_the_dtype_and_scales_with_the_logit(dtype, toleran
 
 
 def test_cancelling_entries_excuse_their_two_norm_and_no_more():
-    values = [[1.0, -1.0] * 200]
-    assert attribution(values, 0.0).tolerance == pytest.approx(20 * 1e-10)
-
-
-def test_a_residual_that_is_not_a_number_does_not_close():
-    assert not attribution([[np.nan]], 1.0).closes
+    assert attribution([[1.0, -1.0] * 200], 0.0).tolerance == pytest.approx(20 * 1e-10)
+    parts = np.array([[3.0, 0.0], [-4.0, 1.0]])
+    assert closure_scale(np.array([1.0, -7.0]), parts).tolist() == [5.0, 7.0]
 
 
 def test_the_map_is_summed_in_float64():
@@ -60,16 +53,10 @@ def test_biases_cannot_be_changed_afterwards():
         attribution([[1.0]], 1.0).biases["conv2d"] = 3.0
 
 
-def test_scale_is_per_logit():
-    parts = np.array([[3.0, 0.0], [-4.0, 1.0]])
-    assert closure_scale(np.array([1.0, -7.0]), parts).tolist() == [5.0, 7.0]
-
-
-X = image(dtype=torch.float32)
-GRID = np.add.outer(np.arange(13) // 5, np.arange(18) // 6 * 10)
+X = DOUBLE.float()
 DECOMPOSITIONS = {
     "bands": decompose,
-    "regions": lambda model, x: decompose(model, x, GRID),
+    "regions": lambda model, x: decompose(model, x, MASK),
     "anchored": lambda model, x: decompose(model, x, reference=0.3),
 }
 
@@ -90,13 +77,11 @@ def cancelling():
 @pytest.mark.parametrize("name", DECOMPOSITIONS)
 def test_what_does_not_close_in_single_precision_is_computed_in_double(name, monkeypatch):
     model = cancelling()
-    before = state(model)
-    found = DECOMPOSITIONS[name](model, X)
+    with untouched(model):
+        found = DECOMPOSITIONS[name](model, X)
     assert found.computed == "float64"
     assert {str(part.dtype) for part in (found.contribution, found.bias, found.logit)} == {"float32"}
     assert found.closes
-    assert before == state(model)
-    assert hooks(model) == 0
     with monkeypatch.context() as patch:
         patch.setattr(Decomposition, "closes", True)
         single = DECOMPOSITIONS[name](model, X)

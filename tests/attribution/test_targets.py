@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from networks import PLAIN as MODEL
-from networks import hooks, shaken, state
+from networks import shaken, untouched, used
 
 from hsiutils.attribution.targets import Target, class_map, margin, one_image, pixel, reference_image, region
 from hsiutils.models.unet import UNet, UNetConfig
@@ -47,20 +47,16 @@ def test_a_margin_is_the_class_less_the_mean_of_the_others_and_ignores_what_all_
 
 
 def test_class_map_keeps_the_mask_of_the_image_it_was_made_at():
-    model = shaken(dtype=torch.float32).train()
-    before = state(model)
-    with torch.no_grad():
-        logits = model.eval()(X[None])
-    model.train()
+    model, x = used(), X.double()
+    logits = shaken()(x[None]).detach()
     index = int(logits[0, :, 0, 0].argmax())
-    target = class_map(model, X, index)
+    with untouched(model):
+        target = class_map(model, x, index)
     mask = logits[0].argmax(0) == index
     assert torch.equal(target.weights[index].bool(), mask)
     # Other logits with other winners do not move the mask.
     torch.testing.assert_close(target.value(-logits), -logits[:, index, mask].sum(1))
     assert target.weights.sum() == mask.sum()
-    assert before == state(model)
-    assert hooks(model) == 0
 
 
 def test_a_target_does_not_follow_the_tensor_it_was_made_from():
@@ -105,25 +101,19 @@ def test_bad_input_is_named(make, error, message):
 
 
 @pytest.mark.parametrize("spectrum", [[1.0, 2.0, 3.0], np.array([1, 2, 3]), torch.tensor([1.0, 2.0, 3.0])])
-def test_a_spectrum_stands_at_every_pixel(spectrum):
+def test_a_spectrum_stands_at_every_pixel_a_number_everywhere_and_an_image_stays(spectrum):
     found = reference_image(spectrum, IMAGE)
     assert found.dtype == IMAGE.dtype
     assert found[:, 1, 3].tolist() == found[:, 0, 0].tolist() == [1, 2, 3]
     found[0, 0, 0] = 2  # the result can be written to
-
-
-def test_a_number_stands_everywhere_and_an_image_stays():
     assert (reference_image(0.5, IMAGE) == 0.5).all()
     own = torch.arange(24.0).reshape(3, 2, 4)
     assert torch.equal(reference_image(own, IMAGE), own)
 
 
-@pytest.mark.parametrize("wrong", [[1.0], [1.0, 2.0], np.zeros((3, 4)), np.zeros((1, 2, 4)), np.zeros((3, 4, 2))])
-def test_a_reference_of_another_shape_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"a spectrum \(3,\) or an image \(3, 2, 4\), got shape"):
+@pytest.mark.parametrize(
+    "wrong", [[1.0], [1.0, 2.0], np.zeros((3, 4)), np.zeros((1, 2, 4)), np.zeros((3, 4, 2)), np.nan]
+)
+def test_a_reference_of_another_shape_or_without_a_finite_value_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"a finite number, a spectrum \(3,\) or an image \(3, 2, 4\), got shape"):
         reference_image(wrong, IMAGE)
-
-
-def test_references_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="finite"):
-        reference_image(float("nan"), IMAGE)

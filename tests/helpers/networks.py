@@ -2,6 +2,7 @@
 
 import weakref
 from collections import Counter
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -20,6 +21,12 @@ PLAIN = UNet(SMALL)
 def image(config=SMALL, height=13, width=18, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(config.channels, height, width, generator=generator, dtype=torch.float64).to(dtype)
+
+
+X = image()
+MASK = torch.zeros(13, 18, dtype=torch.bool)
+MASK[3:7, 5:11] = True
+"""Some pixels of X."""
 
 
 def shaken(config=SMALL, dtype=torch.float64, seed=0):
@@ -60,7 +67,27 @@ def state(model):
     """All that a look into a network must leave as it was, to be compared by ==."""
     values = [*model.state_dict().values(), *(p.grad for p in model.parameters())]
     kept = [value if value is None else value.detach().numpy().tobytes() for value in values]
-    return kept, [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
+    modules = [(module.training, sorted(vars(module))) for module in model.modules()]
+    return kept, [p.requires_grad for p in model.parameters()], modules
+
+
+def used():
+    """A network as it may come: in training mode but for a part, with gradients, one parameter frozen."""
+    model = shaken().train()
+    model.encoder[0].eval()
+    model.encoder[1].conv1.weight.requires_grad_(False)
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    return model
+
+
+@contextmanager
+def untouched(model):
+    """What is done inside leaves the network and torch's random numbers as they were, and no hook behind."""
+    before, rng = state(model), torch.random.get_rng_state()
+    yield
+    assert hooks(model) == 0
+    assert before == state(model)
+    assert torch.equal(rng, torch.random.get_rng_state())
 
 
 class Live(TorchDispatchMode):

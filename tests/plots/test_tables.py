@@ -38,14 +38,11 @@ def test_a_browser_draws_it_without_an_error(tmp_path):
     assert "Uncaught" not in done.stderr
 
 
-def test_a_table_without_rows_says_why():
+def test_a_table_without_rows_says_why_and_a_named_index_has_its_name_in_the_one_row_of_heads():
     frame = pd.DataFrame(columns=["variant", "difference"])
     html = table(frame, "Differences.", {"difference": "{:.2f}"}, empty="one network").to_html()
     assert "one network" in html
     assert "difference<" not in html
-
-
-def test_a_named_index_has_its_name_in_the_one_row_of_heads():
     frame = pd.DataFrame({"mean": [1.0]}, index=pd.Index(["25-PN"], name="input"))
     text = table(frame, "Of what.").to_html()
     head = text.split("<thead>")[1].split("</thead>")[0]
