@@ -9,16 +9,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from toyscenes import COLOURS, toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID, inverse_frequency_weights
-from hsiutils.models.metrics import (
-    boundary,
-    boundary_distance,
-    confusion,
-    evaluate,
-    iou,
-    predict,
-    scene_counts,
-    scores,
-)
+from hsiutils.models.metrics import boundary, boundary_distance, confusion, evaluate, iou, predict, scene_counts, scores
 from hsiutils.models.unet import UNet, UNetConfig
 
 
