@@ -5,6 +5,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import TensorDataset
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from toyscenes import COLOURS, toy_scenes
 
@@ -21,16 +22,13 @@ def maps(seed=0, shape=(20, 30), classes=5, void=0.1):
     return predicted, truth
 
 
-def test_confusion_counts_every_pair_but_void():
+def test_confusion_counts_every_pair_but_void_and_under_a_mask_only_there():
     predicted = np.array([[0, 1, 1], [2, 2, 0]])
     truth = np.array([[0, 0, 1], [2, VOID, 2]])
     counts = confusion(predicted, truth, ("a", "b", "c"))
     assert counts.dims == ("truth", "predicted")
     np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])
     assert counts.sel(truth="c", predicted="a") == 1
-
-
-def test_confusion_under_a_mask_counts_only_there():
     predicted, truth = maps()
     mask = np.zeros(truth.shape, bool)
     mask[3:9, 4:20] = True
@@ -50,7 +48,7 @@ def test_iou_agrees_with_torchmetrics(seed):
     np.testing.assert_allclose(iou(confusion(predicted, truth, CLASSES)), expected, rtol=1e-6)
 
 
-def test_absent_class_is_nan_and_left_out_of_means():
+def test_absent_class_is_nan_and_left_out_of_means_and_no_pixel_at_all_has_no_score():
     truth = np.array([[0, 0, 1, 1]])
     predicted = np.array([[0, 0, 1, 0]])
     counts = scene_counts(predicted, truth, ("a", "b", "never"))
@@ -61,6 +59,8 @@ def test_absent_class_is_nan_and_left_out_of_means():
     assert np.isnan(result["boundary_iou"].sel({"class": "never"}))
     predicted_alone = confusion(np.array([[0, 1]]), np.array([[0, 0]]), ("a", "b"))
     np.testing.assert_allclose(iou(predicted_alone), [1 / 2, 0])  # never true, and not NaN
+    result = scores(scene_counts(truth, np.full((1, 4), VOID), CLASSES)).sel(region="all")
+    assert all(np.isnan(result[name]).all() for name in result)
 
 
 def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
@@ -77,12 +77,6 @@ def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
     assert fixed["weighted_iou"] == pytest.approx(np.sum(inverse_frequency_weights(given_share) * per_class))
 
 
-def test_no_pixel_at_all_has_no_score():
-    truth = np.full((4, 4), VOID)
-    result = scores(scene_counts(np.zeros((4, 4), int), truth, CLASSES)).sel(region="all")
-    assert all(np.isnan(result[name]).all() for name in result)
-
-
 def erosion_definition(mask, distance):
     """Pixel by pixel: is any pixel of the (2 d + 1) square, or beyond the image, outside the mask?"""
     padded = np.pad(mask, distance)
@@ -97,16 +91,13 @@ def test_boundary_is_the_definition(distance):
     rng = np.random.default_rng(1)
     mask = rng.random((15, 21)) < 0.97
     np.testing.assert_array_equal(boundary(mask, distance), erosion_definition(mask, distance))
-
-
-def test_boundary_distance():
     assert boundary_distance((216, 409)) == 2
     assert boundary_distance((216, 409), 0.02) == 9
     assert boundary_distance((8, 8)) == 1
 
 
-def square(shift=0, size=12, shape=(40, 40)):
-    truth = np.zeros(shape, int)
+def square(shift=0, size=12):
+    truth = np.zeros((40, 40), int)
     truth[10 : 10 + size, 10 + shift : 10 + shift + size] = 1
     return truth
 
@@ -119,11 +110,8 @@ def test_boundary_iou_of_a_shifted_square_counted_by_hand():
     assert of_square["boundary_intersection"] == 2 * 11
     assert of_square["boundary_union"] == 2 * 44 - 2 * 11
     assert scores(counts)["boundary_iou"].sel({"region": "all", "class": "square"}) == pytest.approx(1 / 3)
-
-
-def test_boundary_iou_sees_edges_that_plain_iou_hardly_notices():
-    truth, predicted = square(0, 24), square(1, 24)
-    counts = scene_counts(predicted, truth, ("ground", "square"), distance=2)
+    # It sees edges that plain IoU hardly notices.
+    counts = scene_counts(square(1, 24), square(0, 24), ("ground", "square"), distance=2)
     result = scores(counts).sel({"region": "all", "class": "square"})
     assert result["iou"] > 0.9
     # Frames two pixels wide, 176 pixels each, share 4 rows of 23 and a column of 20 on either side.
@@ -153,6 +141,10 @@ def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
     np.testing.assert_array_equal(
         counts["confusion"].sel(region="sunlit"), confusion(predicted[:, :11], truth[:, :11], CLASSES)
     )
+    share = np.full(truth.shape, np.nan)  # no sun to speak of, which is neither
+    share[0], share[1] = 1.0, 0.2
+    counts = scene_counts(truth % 5, truth % 5, CLASSES, sunlit=share)["confusion"].sum(["truth", "predicted"])
+    assert counts.values.tolist() == [600, 30, 30]
 
 
 def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
@@ -172,24 +164,12 @@ def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
         (np.full((2, 2), 5), np.zeros((2, 2), int), None, "prediction has class 5: expected 0..4"),
         (np.zeros((2, 2), int), np.full((2, 2), 7), None, "truth has class 7"),
         (np.zeros((2, 2), int), np.zeros((2, 2), int), np.ones((2, 2)), "mask must be bool"),
+        (np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), None, "one image"),
     ],
 )
 def test_maps_that_do_not_belong_together_are_refused(predicted, truth, mask, message):
     with pytest.raises(ValueError, match=message):
-        confusion(predicted, truth, CLASSES, mask)
-
-
-def test_boundaries_of_a_stack_of_images_are_refused():
-    with pytest.raises(ValueError, match="one image"):
-        scene_counts(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), CLASSES)
-
-
-def test_where_there_is_no_sun_to_speak_of_counts_as_neither_sunlit_nor_shadowed():
-    truth = np.zeros((4, 6), dtype=np.uint8)
-    share = np.full((4, 6), np.nan)
-    share[0], share[1] = 1.0, 0.2
-    counts = scene_counts(truth, truth, CLASSES, sunlit=share, distance=1)["confusion"].sum(["truth", "predicted"])
-    assert dict(zip(counts["region"].values, counts.values, strict=True)) == {"all": 24, "sunlit": 6, "shadowed": 6}
+        (confusion if mask is not None else scene_counts)(predicted, truth, CLASSES, mask)
 
 
 class ByColour(nn.Module):
@@ -213,15 +193,13 @@ def test_predict_takes_the_largest_logit_in_evaluation_mode():
     np.testing.assert_array_equal(predicted[known], labels.numpy()[known])
     np.testing.assert_array_equal(predict(model, images.numpy()), predicted)
     assert model.training
-
-
-def test_predict_restores_the_mode_after_an_error():
-    model = ByColour().train()
     with pytest.raises(RuntimeError):
         predict(model, torch.zeros(1, 7, 4, 4))
-    assert model.training
+    assert model.training  # after an error, too
     with pytest.raises(ValueError, match=r"expects images \(n, channels, h, w\), got \(3, 4, 4\)"):
         predict(model, torch.zeros(3, 4, 4))
+    np.testing.assert_array_equal(predict(model.double(), images), predicted)
+    assert (predict(model.bfloat16(), images) == predicted).mean() > 0.95
 
 
 def test_evaluate_counts_each_scene_by_name():
@@ -238,13 +216,10 @@ def test_evaluate_counts_each_scene_by_name():
 
 
 def test_evaluate_splits_sunlit_from_shadowed():
-    scenes = toy_scenes(3, 2)
-    dark = [image.clone() for image, _ in scenes]
+    images, labels = toy_scenes(3, 2)[:]
+    images[..., 12:] = COLOURS[0][:, None, None]  # in the shadow all looks like the first class
     sunlit = [np.indices((16, 24))[1] < 12] * 3
-    for image in dark:
-        image[:, :, 12:] = COLOURS[0][:, None, None]  # in the shadow all looks like the first class
-    pairs = [(image, label) for image, (_, label) in zip(dark, scenes, strict=True)]
-    counts = evaluate(ByColour(), pairs, list("abc"), CLASSES, sunlit)
+    counts = evaluate(ByColour(), TensorDataset(images, labels), list("abc"), CLASSES, sunlit)
     accuracy = scores(counts)["accuracy"]
     assert accuracy.sel(region="sunlit") == 1
     assert accuracy.sel(region="shadowed") < 0.5
@@ -264,14 +239,7 @@ def test_an_image_that_is_not_finite_is_refused(value):
     with pytest.raises(ValueError, match=r"images \[1\] hold values that are not finite"):
         predict(ByColour(), images)
     with pytest.raises(ValueError, match="scene b: its image holds values that are not finite"):
-        evaluate(ByColour(), list(zip(images, labels, strict=True)), list("abc"), CLASSES)
-
-
-def test_a_network_in_half_or_double_precision_predicts():
-    images, _ = toy_scenes(2, 0)[:]
-    expected = predict(ByColour(), images)
-    np.testing.assert_array_equal(predict(ByColour().double(), images), expected)
-    assert (predict(ByColour().bfloat16(), images) == expected).mean() > 0.95
+        evaluate(ByColour(), TensorDataset(images, labels), list("abc"), CLASSES)
 
 
 def test_evaluate_takes_names_from_the_scenes_and_classes_from_the_network():
