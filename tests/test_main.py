@@ -69,9 +69,13 @@ def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
     assert "index.html" in said
 
 
-def test_validate_exits_as_nbval_does(tiny, monkeypatch):
+def test_validate_exits_as_nbval_does_and_record_takes_a_chapter(tiny, monkeypatch):
+    recorded = []
     monkeypatch.setattr(build, "validate", lambda run: 3)
+    monkeypatch.setattr(build, "record_outputs", lambda notebook, run: recorded.append(notebook.stem))
     assert runner.invoke(cli.app, ["validate"]).exit_code == 3
+    invoke("record", "3")
+    assert recorded == ["03_training"]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_committed_chapters_are_clean_and_parameterised(path):
         assert not [output for output in cell.get("outputs", []) if output.output_type == "error"]
         if "nbval-check-output" in cell.metadata.get("tags", []):
             assert cell.outputs, f"{path.name}: a cell promises an output and holds none:\n{cell.source}"
+            assert cell.execution_count, f"{path.name}: nbval takes this output for a mistake:\n{cell.source}"
         elif cell.cell_type == "code":
             assert not cell.outputs, f"{path.name}: outputs are made by the build, not committed:\n{cell.source}"
 
