@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,10 +14,6 @@ RECORDS = (_RESULTS / "peers.json", _RESULTS / "peers_full_size.json")
 
 def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
     """GradCAM's residual at every pixel and class: one audit, and a loop that asks for one map after the other.
-
-    Parameters
-    ----------
-    records : JSON files that `python -m benchmarks.peers` wrote.
 
     Returns
     -------
@@ -29,7 +26,19 @@ def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
     ValueError
         If a file is no such record.
     """
-    return pd.DataFrame([row for path in records for row in _rows(path)])
+    return pd.DataFrame(
+        {
+            "image": "{} x {}".format(*record["network"]["image"]),
+            "filters": record["network"]["filters"],
+            "layer": layer,
+            "audit": times["audit_s"],
+            "loop": times["peer_s_extrapolated"] / 3600,
+            "ratio": times["times_faster"],
+        }
+        for record in map(_read, records)
+        for layer, times in record["audit"].items()
+        if isinstance(times, dict)
+    )
 
 
 def machine(records: Sequence[Path] = RECORDS) -> str:
@@ -39,26 +48,9 @@ def machine(records: Sequence[Path] = RECORDS) -> str:
     return "; ".join(sorted(made))
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
-    record = _read(path)
-    height, width = record["network"]["image"]
-    layers = {layer: times for layer, times in record["audit"].items() if isinstance(times, dict)}
-    return [
-        {
-            "image": f"{height} x {width}",
-            "filters": record["network"]["filters"],
-            "layer": layer,
-            "audit": times["audit_s"],
-            "loop": times["peer_s_extrapolated"] / 3600,
-            "ratio": times["times_faster"],
-        }
-        for layer, times in layers.items()
-    ]
-
-
-def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text())
         record["network"]["image"], record["audit"], record["machine"]["threads"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -41,19 +41,13 @@ def subject(run: "Run") -> str:
 
 
 def audited_scenes(run: "Run", count: int = SCENES) -> list[str]:
-    """At most so many test scenes, evenly spaced through their list, each in the middle of its part.
-
-    Raises
-    ------
-    ValueError
-        If `count` is not positive.
-    """
+    """At most so many test scenes, evenly spaced through their list, each in the middle of its part."""
     return spaced(run.data.names("test"), count, centred=True)
 
 
 def residuals(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
     """Audit of one network on one scene: variables of `hsiutils.attribution.audit.audit`, without its axis image."""
-    return _of_scene(run, "audit", audited, variant, seed, scene, patch=PATCH)
+    return _of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH)
 
 
 def relative(found: xr.Dataset) -> xr.DataArray:
@@ -85,15 +79,10 @@ def summary(run: "Run", variant: str, scenes: Sequence[str]) -> xr.Dataset:
 def randomisation(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
     """Cascading randomisation of one network on one scene (`hsiutils.attribution.checks.parameter_randomisation`).
 
-    The new weights are drawn from the network's own seed.
-
-    Returns
-    -------
-    Dataset
-        `spearman` and `ssim` (method, layer, sign) down the cascade, of one draw; `upper` (draw, method, sign), the
-        rank correlation with head and decoder redrawn, of `DRAWS` draws.
+    `spearman` and `ssim` (method, layer, sign) are down the cascade, of one draw from the network's own seed; `upper`
+    (draw, method, sign) is the rank correlation with head and decoder redrawn, of `DRAWS` draws.
     """
-    return _of_scene(run, "randomisation", randomised, variant, seed, scene, methods=RANDOMISED, draws=DRAWS)
+    return _of_scene(run, "randomisation", _randomised, variant, seed, scene, methods=RANDOMISED, draws=DRAWS)
 
 
 def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.DataArray:
@@ -114,7 +103,7 @@ def board(run: "Run", variant: str, seed: int, scene: str, pixels: int = 3) -> x
 
     In the place of measured times, which no rerun repeats, stands what a map costs, `passes` of `Method`.
     """
-    found = _of_scene(run, "leaderboard", ranked, variant, seed, scene, patch=PATCH, pixels=pixels)
+    found = _of_scene(run, "leaderboard", _ranked, variant, seed, scene, patch=PATCH, pixels=pixels)
     return found.assign(passes=("method", [METHODS[name].passes for name in found["method"].values]))
 
 
@@ -124,32 +113,27 @@ def _of_scene(
     return study(run, kind, build, (variant, seed), [scene], **settings).isel(scene=0, drop=True)
 
 
-def audited(subject: Subject, patch: int) -> xr.Dataset:
-    """Residuals of all methods at every pixel and class, along scene."""
+def _audited(subject: Subject, patch: int) -> xr.Dataset:
     return subject.by_scene(lambda image, *_: audit(subject.model, image, patch=patch).isel(image=0))
 
 
-def randomised(subject: Subject, methods: Sequence[str], draws: int) -> xr.Dataset:
-    """Of each scene, the cascade of `randomisation` and its upper part drawn several times."""
+def _randomised(subject: Subject, methods: Sequence[str], draws: int) -> xr.Dataset:
     return subject.by_scene(lambda image, *_: _redrawn(subject.model, image, subject.seed, methods, draws))
 
 
-def ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:
-    """The leaderboard of all methods, along scene."""
+def _ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:
+    model = subject.model
     methods: dict[str, Callable[..., Any]] = {**METHODS, "occlusion": partial(METHODS["occlusion"], patch=patch)}
     return subject.by_scene(
-        lambda image, *_: leaderboard(
-            subject.model, image, question(subject.model, image, pixels), methods, seed=subject.seed
-        )
+        lambda image, *_: leaderboard(model, image, question(model, image, pixels), methods, seed=subject.seed)
     )
 
 
 def _redrawn(model: UNet, image: Tensor, seed: int, names: Sequence[str], draws: int) -> xr.Dataset:
     methods = {name: METHODS[name] for name in names}
     region, upper = question(model, image).region, upper_layers(model)[-1]
-    found = parameter_randomisation(model, image, region, methods, layers=stops(model), seed=seed)
-    drawn = [found["spearman"].sel(layer=upper, drop=True)]
-    for draw in np.random.SeedSequence(seed).generate_state(draws - 1):
-        again = parameter_randomisation(model, image, region, methods, layers=[upper], seed=int(draw))
-        drawn.append(again["spearman"].sel(layer=upper, drop=True))
-    return found.assign(upper=xr.concat(drawn, "draw"))
+    redrawn = partial(parameter_randomisation, model, image, region, methods)
+    found = redrawn(layers=stops(model), seed=seed)
+    seeds = np.random.SeedSequence(seed).generate_state(draws - 1)
+    every = [found, *(redrawn(layers=[upper], seed=int(own)) for own in seeds)]
+    return found.assign(upper=xr.concat([one["spearman"].sel(layer=upper, drop=True) for one in every], "draw"))

@@ -32,10 +32,7 @@ _AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
 
 
 def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Where the pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins.
-
-    See `hsiutils.analysis.channels`.
-    """
+    """Where pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins."""
     return cross_activation(sums, source, target)["placement"]
 
 
@@ -65,20 +62,19 @@ def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
 
     Returns
     -------
-    One row a rank: channel, contribution, taken, granted, score, logit_share and score_share of
-    `rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the latter with the
-    order of the channels kept. NaN bounds where there is one scene only.
+    One row a rank: the columns of `rank_channels`; score_low, score_high, logit_share_low and logit_share_high, the
+    latter with the order of the channels kept. NaN bounds where there is one scene only.
     """
     head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
     table = rank_channels(discrimination(head, sums)).loc[name].reset_index()
     order = table["channel"].to_list()
 
-    def figures(drawn: xr.Dataset) -> xr.Dataset:
+    def figures(drawn: xr.Dataset) -> xr.DataArray:
         found = discrimination(head, drawn).sel({"class": name, "channel": order})
-        summed = found["contribution"].cumsum("channel")
-        return xr.Dataset({"score": found["score"], "logit_share": summed / found["contribution"].sum("channel")})
+        share = found["contribution"].cumsum("channel") / found["contribution"].sum("channel")
+        return xr.Dataset({"score": found["score"], "logit_share": share}).to_dataarray("measure")
 
-    bounds = _over_scenes(sums, lambda drawn: figures(drawn).to_dataarray("measure"), seed=seed, pools=True)
+    bounds = _over_scenes(sums, figures, seed=seed, pools=True)
     for key in ("score", "logit_share"):
         for side in ("low", "high"):
             table[f"{key}_{side}"] = bounds[side].sel(measure=key).transpose("channel").values
@@ -101,14 +97,14 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
     rank by score.
     """
     head, sums = one[["weight", "bias"]], one[["pixels", "total", "square"]]
-    found, loss = discrimination(head, sums), iou_loss(silenced)
+    score, loss = discrimination(head, sums)["score"], iou_loss(silenced)
     costliest = loss.fillna(-np.inf).argmax("channel")
 
     def figures(drawn: xr.Dataset) -> xr.DataArray:
-        score = discrimination(head, drawn[["pixels", "total", "square"]])["score"]
+        scored = discrimination(head, drawn[["pixels", "total", "square"]])["score"]
         lost = iou_loss(drawn[["intact", "silenced"]])
         worst = 100 * lost.isel(channel=costliest)
-        return xr.Dataset({"rho": _rank_correlation(score, lost), "loss": worst}).to_dataarray("measure")
+        return xr.Dataset({"rho": _rank_correlation(scored, lost), "loss": worst}).to_dataarray("measure")
 
     both = sums.merge(silenced).assign_attrs(sums.attrs)
     bounds = _over_scenes(both, figures, seed=seed, pools=True)
@@ -117,20 +113,15 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
         for key in ("rho", "loss")
         for end, side in {"": "value", "_low": "low", "_high": "high"}.items()
     }
-    columns["place"] = rank_of_costliest(found, loss).values
-    return pd.DataFrame(columns, index=pd.Index(found["class"].values, name="class"))
+    columns["place"] = _rank_of_costliest(score, loss).values
+    return pd.DataFrame(columns, index=pd.Index(score["class"].values, name="class"))
 
 
 def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
     """Spearman's, over the channels; NaN where either is all equal or unknown."""
+    rank = partial(stats.rankdata, axis=-1, nan_policy="propagate")
     first, second = (
-        xr.apply_ufunc(
-            stats.rankdata,
-            values,
-            input_core_dims=[["channel"]],
-            output_core_dims=[["channel"]],
-            kwargs={"axis": -1, "nan_policy": "propagate"},
-        )
+        xr.apply_ufunc(rank, values, input_core_dims=[["channel"]], output_core_dims=[["channel"]])
         for values in (one, other)
     )
     found: xr.DataArray = xr.corr(first, second, dim="channel")
@@ -140,13 +131,7 @@ def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
 def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Median diameter of the effective receptive fields of each layer, with its 95 % bootstrap interval over scenes.
 
-    Parameters
-    ----------
-    table : of `hsiutils.paper.activations.fields`, one network.
-
-    Returns
-    -------
-    One row a layer: median, low, high.
+    Of one network's `hsiutils.paper.activations.fields`; one row a layer: median, low, high.
     """
     number = table.groupby(["layer", "scene"]).cumcount()
     values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
@@ -158,26 +143,15 @@ def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(layers, name="layer"))
 
 
-def rank_of_costliest(found: xr.Dataset, loss: xr.DataArray) -> xr.DataArray:
-    """Which rank by score the channel has that costs a class the most IoU, (class): 1 is the best; NaN if unknown.
-
-    Parameters
-    ----------
-    found : of `discrimination`.
-    loss : of `iou_loss`.
-    """
-    score, known = found["score"], (found["score"].notnull() & loss.notnull()).any("channel")
+def _rank_of_costliest(score: xr.DataArray, loss: xr.DataArray) -> xr.DataArray:
+    """Which rank by score the channel has that costs a class the most IoU, (class): 1 is the best; NaN if unknown."""
+    known = (score.notnull() & loss.notnull()).any("channel")
     costliest = score.isel(channel=loss.fillna(-np.inf).argmax("channel"))
     return ((score > costliest).sum("channel") + 1).where(known)
 
 
 def boldest_channel(sums: xr.Dataset, name: str) -> int:
-    """The channel of one network with the most contrast across the borders of a class.
-
-    Parameters
-    ----------
-    sums : of `edge_sums`.
-    """
+    """The channel of one network with the most contrast across the borders of a class, of its `edge_sums`."""
     return _largest(edge_profiles(sums)["contrast"].sel({"class": name}))
 
 
@@ -207,39 +181,29 @@ def by_variant(sums: xr.Dataset, statistic: Statistic, seed: int, pools: bool = 
 
     Parameters
     ----------
-    sums, statistic : of them.
     seed : of the resampling.
     pools : whether the statistic reads nothing but sums over the scenes. A resample is then a weighted sum, much
         quicker made than scenes put together.
 
     Returns
     -------
-    One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes, `seed` of the resampling); NaN
-    where nothing is known, there is one scene only, or, for least and most, one network only.
+    One row a variant: mean, least, most (over seeds), low, high (bootstrap over scenes); NaN where nothing is known,
+    there is one scene only, or, for least and most, one network only.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN are NaN, which the table shows
         each = statistic(sums)
         bounds = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=pools)
-    columns = {
-        "mean": each.mean("seed"),
-        "least": each.min("seed").where(each.sizes["seed"] > 1),
-        "most": each.max("seed").where(each.sizes["seed"] > 1),
-        "low": bounds["low"],
-        "high": bounds["high"],
-    }
+    spread = each.where(each.sizes["seed"] > 1)
+    columns = {"mean": each.mean("seed"), "least": spread.min("seed"), "most": spread.max("seed")}
+    columns |= {side: bounds[side] for side in ("low", "high")}
     return pd.DataFrame({name: values.values for name, values in columns.items()}, index=each["variant"].values)
 
 
 def compare(
     sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
 ) -> pd.DataFrame:
-    """A figure of some variants less that of others, with both its intervals.
-
-    Parameters
-    ----------
-    sums, statistic, seed, pools : as in `by_variant`.
-    more, less : names of variants.
+    """A figure of some variants less that of others, with both its intervals; parameters as of `by_variant`.
 
     Returns
     -------
@@ -276,8 +240,7 @@ def findings(
 
     Parameters
     ----------
-    statements : words -> figure.
-    sums, seed, more, less, pools : as in `compare`.
+    statements : words -> figure; the others as of `compare`.
 
     Returns
     -------
@@ -296,12 +259,7 @@ def findings(
 
 
 def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
-    """Mean over some variants less that over others, with Welch's interval over seeds.
-
-    Parameters
-    ----------
-    values : (variant, seed)
-    more, less : names of variants.
+    """Mean of values (variant, seed) over some variants less that over others, with Welch's interval over seeds.
 
     Raises
     ------

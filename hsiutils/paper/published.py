@@ -34,10 +34,7 @@ _VOID = 0
 def read_published(path: Path) -> UNet:
     """Read a published network with one output a class; of six outputs the first, void, is left out.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `hsiutils.models.keras.read_keras`; and if the head has other outputs than these.
+    Raises as `hsiutils.models.keras.read_keras`, and a ValueError if the head has other outputs than these.
     """
     void = _void_output(path, read_keras_config(path).classes)
     return load_model(path, void_output=void, class_names=CLASSES)
@@ -55,7 +52,7 @@ def input_variant(path: Path, wanted: Sequence[str]) -> str:
     Raises
     ------
     FileNotFoundError, ValueError
-        As `read_published`; and if none fits, or several do and none is the paper's.
+        If there is no such network; if none of the names fits, or several do and none is the paper's.
     """
     config = read_keras_config(path)
     _void_output(path, config.classes)
@@ -82,15 +79,9 @@ def keep(folder: Path, path: Path, name: str, data: Source) -> None:
 
     Parameters
     ----------
-    folder : to fill.
-    path : of the Keras file.
+    folder, path : to fill; of the Keras file.
     name : of the input variant that it is given.
     data : whose training scenes set the input's limits where none were published.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `read_published`; and if the network has other channels than the variant.
     """
     model, fitted = read_published(path), fit_inputs(name, data)
     if model.config.channels != fitted.channels:
@@ -106,30 +97,20 @@ def keep(folder: Path, path: Path, name: str, data: Source) -> None:
 
 
 def remarks(path: Path, fitted: FittedVariant, origin: str) -> tuple[str, ...]:
-    """What a reader must know before reading figures of a published network, a sentence each.
-
-    Parameters
-    ----------
-    path, fitted : the file, and the input that it is given.
-    origin : of the scenes, "simulated" or "real".
-    """
+    """What a reader must know before reading figures of a published network, a sentence each."""
     config, own = read_keras_config(path), fitted.variant
     void = ", void left out" if _void_output(path, config.classes) is not None else ""
     published = own.normalisation == "PN" and own.strength == 1.0 and own.pca is None and not own.intensity
     learned = f"the {fitted.percentile} % point of this run's training scenes, the network's own limits being unknown"
     limits = "the limits that the authors published for the camera" if published else learned
-    found = (
+    further = "if it learned from real scenes, simulated ones try out the method and say little about the network"
+    return (
         f"network: {path.name}, not trained here; depth {config.depth}, {config.filters} filters, "
         f"{config.channels} channels, {config.classes} outputs{void}",
         f"input: {own.name} (the parameter variants may name another); every channel is clipped at {limits}, "
         "and mapped to [-1, 1)",
         "one network: nothing here can be told from the luck of one training, and no two inputs are compared",
-    )
-    if origin != "simulated":
-        return found
-    return (
-        *found,
-        "if it learned from real scenes, simulated ones try out the method and say little about the network",
+        *([further] if origin == "simulated" else []),
     )
 
 

@@ -1,13 +1,12 @@
 """Table 1: intersection over union by variant, with the spread over seeds, beside the paper's cells."""
 
-from collections.abc import Hashable
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, difference
+from hsiutils.analysis.intervals import difference
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.metrics import evaluate, scores
 from hsiutils.paper.study import Subject, over_networks, study, sunlit
@@ -27,10 +26,8 @@ PAPER: dict[tuple[str, str], float] = {
 def evaluation(run: "Run", progress: bool = True) -> xr.Dataset:
     """Counts of every network on the test scenes; `hsiutils.models.metrics.scores` makes figures of merit of them.
 
-    Returns
-    -------
-    Dataset as of `hsiutils.models.metrics.evaluate`, with the dimensions variant and seed before the others, and the
-    attribute `origin`: "simulated" or "real".
+    As of `hsiutils.models.metrics.evaluate`, with the dimensions variant and seed before the others, and the attribute
+    `origin`: "simulated" or "real".
     """
     run.train(progress)
     counts = over_networks(run, _counts, progress=progress)
@@ -47,17 +44,13 @@ def _evaluated(subject: Subject) -> xr.Dataset:
 
 
 def iou_by_seed(counts: xr.Dataset, region: str = "all", score: str = "iou") -> pd.DataFrame:
-    """Scores of every network.
+    """Scores of every network as a long table: variant, seed, class ("mean" is that of all), and the score in percent.
 
     Parameters
     ----------
     counts : of `evaluation`.
     region : "all", "sunlit" or "shadowed".
     score : "iou" or "boundary_iou".
-
-    Returns
-    -------
-    Long table of variant, seed, class (with "mean" for their mean) and the score in percent.
     """
     values = scores(counts.sel(region=region))[score] * 100
     mean = values.mean("class").expand_dims({"class": ["mean"]})
@@ -97,14 +90,10 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
     rows = []
     for one, other in combinations(dict.fromkeys(values["variant"]), 2):
         for name in dict.fromkeys(values["class"]):
-            own = values[values["class"] == name]
-            gap = _gap(own, score, one, other)
-            if gap is not None:
+            own = values[values["class"] == name].set_index("variant")[score]
+            a, b = own.loc[[one]], own.loc[[other]]  # (seed)
+            if a.notna().any() and b.notna().any():
+                gap = difference(a, b)
                 rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.sign != 0))
     columns = ["variant", "against", "class", "difference", "low", "high", "told apart"]
     return pd.DataFrame(rows, columns=columns).astype({"told apart": bool})  # also without a row, of one variant
-
-
-def _gap(values: pd.DataFrame, score: str, one: Hashable, other: Hashable) -> Estimate | None:
-    a, b = (values[values["variant"] == name][score] for name in (one, other))
-    return None if a.isna().all() or b.isna().all() else difference(a, b)

@@ -108,9 +108,9 @@ def test_the_planted_channels_are_the_top_ones():
 def test_the_costliest_channel_has_its_rank_by_score():
     dims, coords = ("class", "channel"), {"class": ["a", "b", "c"], "channel": [0, 1, 2]}
     nothing = [np.nan] * 3
-    found = xr.Dataset({"score": (dims, [[1.0, 5.0, 3.0], [1.0, 5.0, 3.0], nothing])}, coords)
+    score = xr.DataArray([[1.0, 5.0, 3.0], [1.0, 5.0, 3.0], nothing], coords, dims)
     loss = xr.DataArray([[0.1, 0.9, 0.2], [0.9, 0.1, 0.2], nothing], dims=dims, coords=coords)
-    assert results.rank_of_costliest(found, loss).values == pytest.approx([1, 3, np.nan], nan_ok=True)
+    assert results._rank_of_costliest(score, loss).values == pytest.approx([1, 3, np.nan], nan_ok=True)
 
 
 def region_sums(values):
