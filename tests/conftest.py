@@ -39,6 +39,8 @@ def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(store_root: Path) -> Run:
-    """Two variants, two seeds, ten scenes."""
-    return Run(TINY, seed=0, variants=TINY.variants)
+def tiny_run(store_root: Path) -> Iterator[Run]:
+    """Two variants, two seeds, ten scenes; by one process, because so little is made sooner than others start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hsiutils.paper.run.workers", lambda: 1)
+        yield Run(TINY, seed=0, variants=TINY.variants)

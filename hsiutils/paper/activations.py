@@ -5,6 +5,7 @@ one pass over the scenes; `hsiutils.paper.merits` makes figures of merit of them
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -30,24 +31,22 @@ FIELD_PIXELS = 2
 """Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
 
 
-def head_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """The head, and sums of the activations that it reads over each class of each test scene: "head" of the survey."""
-    return _surveyed(run, name, seed, "head")
+def _surveyed(run: "Run", name: str, seed: int, kind: str) -> xr.Dataset:
+    every = _all(run)
+    wanted = every if (name, seed) in every else [(name, seed)]
+    made = together(run, "survey", _survey, wanted)[wanted.index((name, seed))]
+    return read(made.folder / f"{kind}.nc")
 
 
-def edge_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """Borders of each class in conv2d_1, the tensor that the skip connection carries: "edges" of the survey."""
-    return _surveyed(run, name, seed, "edges")
-
-
-def skip_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """What skip and upsampled half add to the margins, by true class; and gap: "skip" of the survey."""
-    return _surveyed(run, name, seed, "skip")
-
-
-def skip_edge_sums(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """What either half adds at the borders of each class: "skip_edges" of the survey."""
-    return _surveyed(run, name, seed, "skip_edges")
+# Of a run, a variant and a seed: what the survey keeps of that network.
+head_sums = partial(_surveyed, kind="head")
+"""The head, and sums of the activations that it reads over each class of each test scene."""
+edge_sums = partial(_surveyed, kind="edges")
+"""Borders of each class in conv2d_1, the tensor that the skip connection carries."""
+skip_sums = partial(_surveyed, kind="skip")
+"""What skip and upsampled half add to the margins, by true class; and gap."""
+skip_edge_sums = partial(_surveyed, kind="skip_edges")
+"""What either half adds at the borders of each class."""
 
 
 def knocked(run: "Run", name: str, seed: int) -> xr.Dataset:
@@ -64,21 +63,12 @@ def fields(run: "Run", name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.D
 
 
 def similarity_sums(run: "Run") -> xr.Dataset:
-    """`moments` of all networks, with two nulls for the first of each variant, on the same scenes.
-
-    Sources are named by `source_name`.
-    """
+    """`moments` of all networks, named by `source_name`, with two nulls for the first of each variant."""
     return study(run, "similarity", _similarity, _all(run), draw=run.seed)
 
 
 def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
-    """Variants to show: those wanted, else the paper's that the run has, else all of the run.
-
-    Raises
-    ------
-    ValueError
-        If the run has no such variant.
-    """
+    """Variants to show: those wanted, else the paper's that the run has, else all of the run."""
     unknown = [name for name in wanted if name not in run.variants]
     if unknown:
         raise ValueError(f"models {', '.join(unknown)}: this run has {', '.join(run.variants)}; add them to variants")
@@ -86,13 +76,7 @@ def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
 
 
 def check_choices(run: "Run", class_name: str, scene: str, layer: str | None) -> None:
-    """Check the parameters of the chapter that name something, before networks are trained for them.
-
-    Raises
-    ------
-    ValueError
-        If the run has no such class or test scene, or its networks no such layer.
-    """
+    """Raise a ValueError for a class, scene or layer that the run lacks, before networks are trained for it."""
     names, tests = run.data.classes.names, run.data.names("test")
     if class_name not in names:
         raise ValueError(f"parameter class_name: expected one of {', '.join(names)}, got {class_name!r}")
@@ -104,27 +88,12 @@ def check_choices(run: "Run", class_name: str, scene: str, layer: str | None) ->
 
 
 def scene_scores(counts: xr.Dataset) -> pd.Series:
-    """Mean IoU of each scene over the classes that it shows or that are predicted in it, by name.
-
-    Parameters
-    ----------
-    counts : of `knocked`; only the intact network counts.
-    """
+    """Mean IoU of each scene, by name, over the classes that it shows or that the intact network of `knocked` sees."""
     return iou(counts["intact"]).mean("class").to_series().rename("mean IoU")
 
 
 def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
-    """The scene that is wanted, by name or by a rule of `pick`; then the worst and the best.
-
-    Parameters
-    ----------
-    scores : of `scene_scores`.
-
-    Raises
-    ------
-    ValueError
-        If `wanted` is neither a scene's name nor a rule.
-    """
+    """The scene that is wanted, by name or by a rule of `pick`; then the worst and the best, by `scene_scores`."""
     if wanted.startswith("nf") and wanted not in scores.index:
         raise ValueError(f"scene {wanted!r} is not among the {len(scores)} test scenes, such as {scores.index[0]}")
     first = wanted if wanted in scores.index else pick(scores, wanted)
@@ -138,13 +107,7 @@ def contribution_maps(run: "Run", name: str, seed: int, scene: str) -> xr.Datase
 
 
 def layer_maps(run: "Run", name: str, seed: int, scene: str, layer: str) -> xr.Dataset:
-    """Activations of any layer for one scene: before and after normalisation and ReLU, (channel, y, x).
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    """
+    """Activations of any layer for one scene: before and after normalisation and ReLU, (channel, y, x)."""
     image, _ = run.inputs(name, [scene])[0]
     model = run.model(name, seed).model
     both = {
@@ -152,13 +115,6 @@ def layer_maps(run: "Run", name: str, seed: int, scene: str, layer: str) -> xr.D
         for label, after in (("before", False), ("after", True))
     }
     return xr.Dataset(both)
-
-
-def _surveyed(run: "Run", name: str, seed: int, kind: str) -> xr.Dataset:
-    every = _all(run)
-    wanted = every if (name, seed) in every else [(name, seed)]
-    made = together(run, "survey", _survey, wanted)[wanted.index((name, seed))]
-    return read(made.folder / f"{kind}.nc")
 
 
 def _all(run: "Run") -> list[tuple[str, int]]:

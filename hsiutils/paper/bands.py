@@ -47,26 +47,26 @@ LADDER = (4, 16, 64)
 
 def feeding(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
     """What the pixels of every class add to the logits over every class: `feeding_of` along scene."""
-    build = partial(against_average, measure=feeding_of)
-    return study(run, "feeding", build, (name, seed), spaced(run.data.names("test"), most))
+    build, scenes = partial(_against_average, measure=feeding_of), spaced(run.data.names("test"), most)
+    return study(run, "feeding", build, (name, seed), scenes)
 
 
 def spectra(run: "Run", name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
     """What every band and every layer's bias adds to the logits over every class: `spectra_of` along scene."""
-    build = partial(against_average, measure=spectra_of)
-    return study(run, "spectra", build, (name, seed), spaced(run.data.names("test"), most))
+    build, scenes = partial(_against_average, measure=spectra_of), spaced(run.data.names("test"), most)
+    return study(run, "spectra", build, (name, seed), scenes)
 
 
 def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.DataArray:
     """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
-    build = partial(against_average, measure=band_maps_of)
+    build = partial(_against_average, measure=_band_maps_of)
     found = study(run, "band-maps", build, (name, run.seed), [scene], target=target)
     return found["contribution"].isel(scene=0, drop=True)
 
 
 def walked(run: "Run", name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
     """Path spectra of the run's first network of a variant, over some test scenes: `walked_of` along scene."""
-    build, scenes = partial(against_average, measure=walked_of), spaced(run.data.names("test"), most)
+    build, scenes = partial(_against_average, measure=walked_of), spaced(run.data.names("test"), most)
     return study(run, "path", build, (name, run.seed), scenes, class_name=class_name, nodes=nodes)
 
 
@@ -75,27 +75,16 @@ def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mappi
 
     The largest error at any pixel and class, relative to the largest change of any logit.
     """
-    build, scenes = partial(against_average, measure=completeness_of), spaced(run.data.names("test"), 1)
+    build, scenes = partial(_against_average, measure=_completeness_of), spaced(run.data.names("test"), 1)
     found = study(run, "completeness", build, (name, run.seed), scenes, ladder=list(ladder))
     return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))
 
 
-def against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
-    """A measure of a network on one scene, along scene.
-
-    Parameters
-    ----------
-    measure : of the network, the parts of a scene as in `Subject.by_scene`, the average pixel, and the settings.
-    """
-    average = average_pixel(subject)
-    return subject.by_scene(partial(measure, subject.model, average=average, **settings))
-
-
-def average_pixel(subject: Subject) -> NDArray[np.float64]:
-    """Mean network input (channels,) over the pixels of some training scenes, evenly spaced."""
+def _against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
+    """A measure along scene, of the parts of a scene as in `Subject.by_scene`, the average pixel, and the settings."""
     scenes = subject.inputs(spaced(subject.data.names("train"), REFERENCE_SCENES))
-    means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(scenes))]
-    return np.asarray(np.mean(means, axis=0))
+    means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(scenes))]  # (channels) each
+    return subject.by_scene(partial(measure, subject.model, average=np.mean(means, axis=0), **settings))
 
 
 def feeding_of(
@@ -131,11 +120,7 @@ def feeding_of(
 def spectra_of(
     model: UNet, x: Tensor, truth: NDArray[Any], light: NDArray[Any] | None, average: NDArray[np.float64]
 ) -> xr.Dataset:
-    """Decompose one scene by band, from zero and from the average pixel, and by layer.
-
-    Parameters
-    ----------
-    x, truth, light, average : as in `feeding_of`.
+    """Decompose one scene by band, from zero and from the average pixel, and by layer; parameters as of `feeding_of`.
 
     Returns
     -------
@@ -167,13 +152,7 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
 
 
 def wavelengths(run: "Run", name: str) -> NDArray[np.float64]:
-    """Band centres of a variant's channels, nm, in their order.
-
-    Raises
-    ------
-    ValueError
-        If its channels are no bands.
-    """
+    """Band centres of a variant's channels, nm, in their order."""
     chosen, centres = variant(name), run.data.sensor.wavelengths_nm
     if chosen.pca is not None or chosen.intensity:
         raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
@@ -265,13 +244,13 @@ def _closure(found: Decomposition) -> dict[str, Any]:
     return {"relative": float(found.relative.max()), "checked": found.relative.size}
 
 
-def band_maps_of(model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], target: str) -> xr.Dataset:
+def _band_maps_of(model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], target: str) -> xr.Dataset:
     """`contribution` (band, y, x) of every band to a class's margin in one scene, float32."""
     parts = margins(decompose(model, x, reference=average).contribution).sel({"class": target}, drop=True)
     return parts.astype(np.float32).to_dataset(name="contribution")
 
 
-def completeness_of(
+def _completeness_of(
     model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], ladder: Sequence[int]
 ) -> xr.Dataset:
     """`completeness` (nodes) of the path to one scene, in the order of the ladder."""
@@ -291,10 +270,6 @@ def walked_of(
 ) -> xr.Dataset:
     """What every band adds to a class's mean margin over its own pixels, along the path from the average pixel.
 
-    Parameters
-    ----------
-    x, truth, light, average : as in `feeding_of`.
-
     Returns
     -------
     Dataset
@@ -302,15 +277,10 @@ def walked_of(
         `pixels` (target); `residual` (target), the sum over bands less the margin's change from the reference.
     """
     masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
-    spectra = {key: _spectrum(model, x, mask, average, class_name, nodes) for key, mask in masks.items()}
-    return xr.Dataset(
-        {
-            "contribution": (("target", "band"), np.stack([bands for bands, _ in spectra.values()])),
-            "residual": (("target",), [residual for _, residual in spectra.values()]),
-            "pixels": (("target",), [int(mask.sum()) for mask in masks.values()]),
-        },
-        {"target": list(masks)},
-    )
+    found = [_spectrum(model, x, mask, average, class_name, nodes) for mask in masks.values()]
+    bands, residuals = zip(*found, strict=True)
+    kept = {"contribution": (("target", "band"), np.stack(bands)), "residual": ("target", list(residuals))}
+    return xr.Dataset(kept, {"target": list(masks)}).assign(pixels=_pixels(masks))
 
 
 def _spectrum(

@@ -146,20 +146,20 @@ def gradcam_residual(run: "Run") -> Estimate:
     variant, scenes = conservativeness.subject(run), conservativeness.audited_scenes(run)
     found = conservativeness.summary(run, variant, scenes)["median"]
     last = run.model(variant).model.config.last
-    return mean_over_seeds(_known(found.sel({"method": f"GradCAM {last}"}).mean("scene")))
+    return mean_over_seeds(_finite(found.sel({"method": f"GradCAM {last}"}).mean("scene"), _ALIKE))
 
 
 @measure
 def gradcam_survival(run: "Run") -> Estimate:
     """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
-    return mean_over_seeds(_known(_survival(run).sel({"method": "GradCAM"})))
+    return mean_over_seeds(_finite(_survival(run).sel({"method": "GradCAM"}), _ALIKE))
 
 
 @measure
 def guided_survival(run: "Run") -> Estimate:
     """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
     both = _survival(run).sel({"method": list(conservativeness.GUIDED)})
-    return mean_over_seeds(_known(both.min("method", skipna=False)))
+    return mean_over_seeds(_finite(both.min("method", skipna=False), _ALIKE))
 
 
 def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
@@ -182,12 +182,6 @@ def _survival(run: "Run") -> xr.DataArray:
     scenes = conservativeness.audited_scenes(run, 1)
     left = conservativeness.survival(run, conservativeness.subject(run), scenes)
     return left.sel(sign="absolute").mean("scene")
-
-
-def _known(values: xr.DataArray) -> xr.DataArray:
-    if not np.isfinite(values).any():
-        raise NotTestable("the maps, or the logits, are the same everywhere, and then nothing is defined")
-    return values
 
 
 @cache
@@ -215,12 +209,13 @@ def _lost_in_shadow(run: "Run", variant: str) -> xr.DataArray:
     return _finite((sun.where(both).mean("class") - shadow.where(both).mean("class")) * 100)
 
 
-def _finite(values: xr.DataArray) -> xr.DataArray:
+def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in the test scenes") -> xr.DataArray:
     if not np.isfinite(values).any():
-        raise NotTestable("the class does not occur in the test scenes")
+        raise NotTestable(otherwise)
     return values
 
 
+_ALIKE = "the maps, or the logits, are the same everywhere, and then nothing is defined"
 LEDGER = Path(__file__).resolve().with_name("claims.yaml")
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -264,7 +259,15 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
         If an entry has a field too many or too few, an expectation of another form, or an unknown measure.
     """
     entries = yaml.safe_load(path.read_text())["claims"]
-    return [_claim(entry, path) for entry in entries]
+    for entry in entries:
+        where = f"{path}: claim {entry.get('id', entry)}:"
+        if set(entry) != _FIELDS:
+            raise ValueError(f"{where} expected the fields {sorted(_FIELDS)}, got {sorted(entry)}")
+        if entry["expects"] is not None and set(entry["expects"]) not in _EXPECTATIONS:
+            raise ValueError(f"{where} expects must be above, below, or near and within")
+        if entry["measure"] is not None and entry["measure"] not in MEASURES:
+            raise ValueError(f"{where} no measure {entry['measure']!r}; there are {', '.join(MEASURES)}")
+    return [Claim(**entry) for entry in entries]
 
 
 def evaluate_claims(run: "Run", path: Path = LEDGER) -> list[Verdict]:
@@ -290,7 +293,7 @@ def judge(estimate: Estimate, expects: Mapping[str, float]) -> str:
 
 def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     """The ledger as people read it."""
-    rows = [
+    return pd.DataFrame(
         {
             "the paper says": verdict.claim.says,
             "where": verdict.claim.where,
@@ -301,8 +304,7 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "chapter": verdict.claim.chapter,
         }
         for verdict in verdicts
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def _judge(claim: Claim, run: "Run") -> Verdict:
@@ -313,14 +315,3 @@ def _judge(claim: Claim, run: "Run") -> Verdict:
     except NotTestable as reason:
         return Verdict(claim, NOT_TESTABLE, None, str(reason))
     return Verdict(claim, judge(estimate, claim.expects), estimate)
-
-
-def _claim(entry: dict[str, Any], path: Path) -> Claim:
-    name = entry.get("id", entry)
-    if set(entry) != _FIELDS:
-        raise ValueError(f"{path}: claim {name}: expected the fields {sorted(_FIELDS)}, got {sorted(entry)}")
-    if entry["expects"] is not None and set(entry["expects"]) not in _EXPECTATIONS:
-        raise ValueError(f"{path}: claim {name}: expects must be above, below, or near and within")
-    if entry["measure"] is not None and entry["measure"] not in MEASURES:
-        raise ValueError(f"{path}: claim {name}: no measure {entry['measure']!r}; there are {', '.join(MEASURES)}")
-    return Claim(**entry)

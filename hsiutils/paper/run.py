@@ -87,13 +87,7 @@ PROFILES: tuple[Profile, ...] = (
 
 
 def profile(name: str) -> Profile:
-    """Return a profile by its name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such profile.
-    """
+    """Return a profile by its name, which a ValueError lists if there is no such one."""
     for candidate in PROFILES:
         if candidate.name == name:
             return candidate
@@ -149,13 +143,7 @@ class Run:
 
     @cached_property
     def data(self) -> Source:
-        """The data set, opened once; simulated scenes are rendered first if they are not there.
-
-        Raises
-        ------
-        hsiutils.data.layouts.DatasetError
-            If `data_root` holds no data set.
-        """
+        """The data set, opened once; simulated scenes are rendered first if they are not there."""
         return open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
 
     @property
@@ -175,29 +163,15 @@ class Run:
         ------
         RuntimeError
             If some trainings fail, naming variant and seed; the others are kept.
-        FileNotFoundError, ValueError
-            If `weights` are no network for the run's variant, or one of another seed is wanted.
         """
         if self.weights is not None:
             return [self._published(self.weights, name, seed) for name, seed in wanted]
-        own = self.profile
-        names = self.data.classes.names
+        own, names = self.profile, self.data.classes.names
         config = UNetConfig(
-            classes=len(names),
-            depth=own.depth,
-            filters=own.filters,
-            norm_momentum=own.norm_momentum,
-            class_names=names,
+            classes=len(names), depth=own.depth, filters=own.filters, norm_momentum=own.norm_momentum, class_names=names
         )
-        build = partial(
-            train_networks,
-            networks=list(wanted),
-            data=self.data,
-            config=config,
-            recipe=own.recipe,
-            workers=workers(),
-            progress=progress,
-        )
+        train = partial(train_networks, config=config, recipe=own.recipe, workers=workers(), progress=progress)
+        build = partial(train, networks=list(wanted), data=self.data)
         scenes = {split: self.data.names(split) for split in ("train", "val")}
         settings = {"data": self.data_key, "scenes": scenes, "config": config, "recipe": own.recipe}
         inputs = [{**settings, "variant": variant(name), "seed": seed} for name, seed in wanted]

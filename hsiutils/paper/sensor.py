@@ -27,11 +27,8 @@ FILTER_TILES = (32, 64)
 def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
     """Does the camera carry a long-pass filter? HSI-Drive does not say; its released mean spectrum can tell.
 
-    A few scenes are simulated with and without the filter, and their mean spectra held against the released one.
-
-    Returns
-    -------
-    A row for each: filter, correlation over the 25 bands with HSI-Drive v2.0's mean reflectance.
+    A few scenes are simulated with and without the filter: a row for each, filter and correlation of its mean spectrum,
+    over the 25 bands, with HSI-Drive v2.0's mean reflectance.
     """
     names = draw_names(scenes, run.seed)
     rows = []
@@ -45,58 +42,30 @@ def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
 def metamers(
     kinds: tuple[str, ...] = ("measured",), near: float = 0.02, apart: float = 0.05
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Metamers of HSI-Drive's camera among the simulator's materials.
+    """Metamers of HSI-Drive's camera among kinds of the simulator's materials, by `find_metamers`.
 
-    Parameters
-    ----------
-    kinds : of materials, as in `hsiutils.simulate.materials.distinct_samples`.
-    near, apart : as in `find_metamers`.
-
-    Returns
-    -------
-    Pairs as of `find_metamers`, and the reflectance of every sample as the bands see it, (samples, bands).
+    And the reflectance of every sample of `hsiutils.simulate.materials.distinct_samples` as the bands see it, (samples,
+    bands).
     """
     families, wavelength, spectra = distinct_samples(kinds)
     seen = band_reflectance(spectra, wavelength, HSI_DRIVE)
     return find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart), seen
 
 
-def band_reflectance(
-    spectra: ArrayLike,
-    wavelength_nm: ArrayLike,
-    sensor: Sensor,
-    irradiance: ArrayLike | None = None,
-    long_pass_nm: float | None = None,
-) -> NDArray[np.float64]:
-    """Reflectance as the bands of a sensor see it, against a white reference under the same light.
+def band_reflectance(spectra: ArrayLike, wavelength_nm: ArrayLike, sensor: Sensor) -> NDArray[np.float64]:
+    """Reflectance (samples, n) as the bands of a sensor see it under equal photons at every wavelength.
 
-    Parameters
-    ----------
-    spectra : (samples, n) reflectance.
-    wavelength_nm : (n,) nm, rising and evenly spaced.
-    irradiance : (n,) spectrum of the light, photons in any unit; None for an equal number at every wavelength.
-    long_pass_nm : edge of a long-pass filter before the chip, nm; None for none.
-
-    Returns
-    -------
-    (samples, bands) in native band order.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or wavelengths are not evenly spaced.
+    Wavelengths (n,) rise in even steps, nm; the result is (samples, bands) in native band order.
     """
     wavelength, reflectance = np.asarray(wavelength_nm, dtype=float), np.asarray(spectra, dtype=float)
-    light = np.ones_like(wavelength) if irradiance is None else np.asarray(irradiance, dtype=float)
-    if reflectance.ndim != 2 or reflectance.shape[1:] != wavelength.shape or light.shape != wavelength.shape:
+    if reflectance.ndim != 2 or reflectance.shape[1:] != wavelength.shape:
         raise ValueError(
-            f"spectra (samples, n), wavelengths (n,) and irradiance (n,) must share n, "
-            f"got {reflectance.shape}, {wavelength.shape}, {light.shape}"
+            f"spectra (samples, n) and wavelengths (n,) must share n, got {reflectance.shape}, {wavelength.shape}"
         )
     steps = np.diff(wavelength)
     if not (steps.size and steps[0] > 0 and np.allclose(steps, steps[0])):
         raise ValueError("wavelengths must rise in even steps; interpolate the spectra first")
-    weight = sensor.responses(wavelength, long_pass_nm) * light
+    weight = sensor.responses(wavelength)  # (bands, n)
     return np.asarray(reflectance @ (weight / weight.sum(axis=1, keepdims=True)).T)
 
 
@@ -127,22 +96,6 @@ def find_metamers(
     -------
     One row a pair, widest apart first: `first`, `second` (sample indices), `first_family`, `second_family`,
     `rms_few`, `rms_all`, `angle_few_deg`, `angle_all_deg`, and `worst_nm`, where the two differ most.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit the sensor and the families, or a reflectance is not positive.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from hsiutils.data.sensor import HSI_DRIVE
-    >>> asphalt = np.full(25, 0.2)
-    >>> paint = asphalt.copy()
-    >>> paint[4] = 0.6  # a band that the three do not see
-    >>> pairs = find_metamers([asphalt, paint], ["asphalt", "paint"], HSI_DRIVE)
-    >>> pairs.loc[0, ["first_family", "second_family"]].tolist()
-    ['asphalt', 'paint']
     """
     reflectance = np.asarray(spectra, dtype=np.float64)
     names = np.asarray(families)
@@ -157,19 +110,18 @@ def find_metamers(
     pairs = cKDTree(few).query_pairs(near * np.sqrt(len(bands)), output_type="ndarray")
     pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
     first, second = pairs.T
-    ratio = np.log(reflectance[first] / reflectance[second])  # (pair, band)
+    one, other = reflectance[first], reflectance[second]  # (pair, band)
+    ratio, seen = np.log(one / other), list(bands)
     table = pd.DataFrame(
         {
             "first": first,
             "second": second,
             "first_family": names[first],
             "second_family": names[second],
-            "rms_few": np.sqrt(np.mean(ratio[:, list(bands)] ** 2, axis=1)),
+            "rms_few": np.sqrt(np.mean(ratio[:, seen] ** 2, axis=1)),
             "rms_all": np.sqrt(np.mean(ratio**2, axis=1)),
-            "angle_few_deg": spectral_angle_deg(
-                reflectance[first][:, list(bands)], reflectance[second][:, list(bands)]
-            ),
-            "angle_all_deg": spectral_angle_deg(reflectance[first], reflectance[second]),
+            "angle_few_deg": spectral_angle_deg(one[:, seen], other[:, seen]),
+            "angle_all_deg": spectral_angle_deg(one, other),
             "worst_nm": sensor.wavelengths_nm[np.abs(ratio).argmax(axis=1)],
         }
     )

@@ -7,6 +7,7 @@ that tables, figures, bootstraps and the ledger follow from it without another f
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,15 +32,7 @@ Network = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One network, and the scenes that it is measured on.
-
-    Attributes
-    ----------
-    variant, seed : which network of the run it is.
-    model : in evaluation mode.
-    scenes : as the network is given them; subjects of one variant share them.
-    data : where the scenes are.
-    """
+    """One network of a run, in evaluation mode, and the scenes that it is measured on, which one variant shares."""
 
     variant: str
     seed: int
@@ -109,19 +102,10 @@ def study(
     return read(made.folder / FILE)
 
 
-def together(
-    run: "Run",
-    kind: str,
-    build: Callable[[Sequence[Subject]], list[dict[str, xr.Dataset]]],
-    networks: Sequence[Network],
-) -> list[store.Artefact]:
+def together(run: "Run", kind: str, build: "Survey", networks: Sequence[Network]) -> list[store.Artefact]:
     """Measure networks on all test scenes, those that are missing in one pass over them; an artefact each.
 
-    Parameters
-    ----------
-    kind : of the artefacts.
-    build : called with several subjects; gives for each of them Datasets by name, which become files of this name.
-    networks : that are wanted.
+    `build` is called with several subjects, and gives Datasets by name for each, which become files of this name.
     """
     keys, subjects = _asked(run, networks)
     return store.artefacts(kind, partial(_fill_many, subjects=subjects, build=build), keys)
@@ -137,24 +121,13 @@ def over_networks(
 ) -> xr.Dataset:
     """A measure of every network of some variants (the run's by default), with the dimensions variant and seed.
 
-    Parameters
-    ----------
-    measure : of a run, a variant and a seed.
-    progress : show a bar.
-    options : further arguments of `measure`.
+    `measure` is called with the run, a variant, a seed, and the options.
     """
     names = list(run.variants if variants is None else variants)
-    with tqdm(total=len(names) * len(run.seeds), unit="network", disable=not progress) as bar:
-
-        def found(name: str, seed: int) -> xr.Dataset:
-            one = measure(run, name, seed, **options)
-            bar.update()
-            return one
-
-        rows = [
-            xr.concat([found(name, seed) for seed in run.seeds], dim=xr.Variable("seed", list(run.seeds)))
-            for name in names
-        ]
+    networks = tqdm(list(product(names, run.seeds)), unit="network", disable=not progress)
+    found = {network: measure(run, *network, **options) for network in networks}
+    seeds = xr.Variable("seed", list(run.seeds))
+    rows = [xr.concat([found[name, seed] for seed in run.seeds], dim=seeds) for name in names]
     return xr.concat(rows, dim=xr.Variable("variant", names))
 
 
@@ -173,6 +146,7 @@ def _write(found: xr.Dataset, path: Path) -> dict[str, Any]:
 
 
 Subjects = Callable[..., list[Subject]]
+Survey = Callable[[Sequence[Subject]], list[dict[str, xr.Dataset]]]
 
 
 def _asked(
@@ -212,11 +186,7 @@ def _fill(
     return _write(build(chosen[0] if alone else chosen, **settings), folder / FILE)
 
 
-def _fill_many(
-    folders: Mapping[int, Path],
-    subjects: Subjects,
-    build: Callable[[Sequence[Subject]], list[dict[str, xr.Dataset]]],
-) -> None:
+def _fill_many(folders: Mapping[int, Path], subjects: Subjects, build: Survey) -> None:
     for folder, found in zip(folders.values(), build(subjects(folders)), strict=True):
         for name, one in found.items():
             _write(one, folder / f"{name}.nc")
