@@ -37,21 +37,12 @@ from hsiutils.paper import store
 from hsiutils.paper.claims import evaluate_claims, ledger_table
 from hsiutils.paper.run import Run, workers
 
-TARGET = Path("_build") / "html"
-Say = Callable[[str], None]
 CHECKED = "nbval-check-output"
 """Tag of a cell whose committed output must come out again, whatever the profile, seed and machine."""
 
 
-def build_book(run: Run, say: Say = print, target: Path | None = None) -> Path:
-    """Build the site and return the path of its first page.
-
-    Parameters
-    ----------
-    run : what the chapters are run with.
-    say : told what happens.
-    target : folder of the site, by default `_build/html`.
-    """
+def build_book(run: Run, say: Callable[[str], None] = print, target: Path | None = None) -> Path:
+    """Build the site, by default in `_build/html`, and return the path of its first page; `say` tells what happens."""
     say(f"Profile {run.profile.name}, seed {run.seed}, data: {run.data_root or 'simulated scenes'}")
     say("Scenes ...")
     run.data  # noqa: B018 (rendered here, with a bar)
@@ -142,17 +133,13 @@ def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
 
 
 def build_site(executed: Mapping[str, Path], root: Path | None = None, target: Path | None = None) -> Path:
-    """Build the site and put it into `_build/html`; unchanged chapters cost nothing.
+    """Build the site and return the path of its first page; unchanged chapters cost nothing.
 
     Parameters
     ----------
     executed : run notebooks by their place in the book ("book/01_sensor.ipynb").
     root : of the checkout, by default `hsiutils.book.project()`.
     target : folder of the site, by default `_build/html` of the checkout.
-
-    Returns
-    -------
-    Path of the first page.
 
     Raises
     ------
@@ -165,7 +152,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     pages = _pages(executed, root)
     inputs = {name: store.file_hash(path) for name, path in pages.items()}
     site = store.artefact("site", partial(build_pages, pages=pages), inputs)
-    target = target or root / TARGET
+    target = target or root / "_build" / "html"
     _mirror(site, target)
     return target / "index.html"
 

@@ -33,8 +33,6 @@ from hsiutils.paper.run import profile as find_profile
 
 SETTINGS = ("profile", "seed", "data_root", "variants", "weights")
 """Parameters of chapters that say what is run; the others choose what is shown."""
-INJECTED = "# Parameters"
-"""First line of the cell that papermill inserts."""
 _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
 """Times, paths and progress bars, which say nothing about the result."""
 _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
@@ -75,9 +73,9 @@ def settings(
         If `data_root` is no folder, or `weights` no file.
     """
     left_out = [name for name, value in {"variants": variants, "weights": weights}.items() if value is ...]
-    defaults, given = papermill_cells()
+    defaults, given = _papermill_cells()
     known = {name: None for name in SETTINGS if name not in left_out} | {name: defaults.get(name) for name in others}
-    check_parameters(dict.fromkeys(given) | others, known)
+    _check_parameters(dict.fromkeys(given) | others, known)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"parameter seed: expected a whole number from 0 to {2**32 - 1}, got {seed!r}")
     chosen = find_profile(profile)
@@ -104,7 +102,7 @@ def _path(given: object, name: str, what: str) -> Path | None:
     return Path(str(given)).expanduser().resolve()  # papermill takes a folder 2024 for a number
 
 
-def check_parameters(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_parameters(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise a ValueError for the first parameter that a chapter does not know, or that is of another kind.
 
     Kinds are those of the defaults: a count, or text. Text that is empty by default may be None, which says the same.
@@ -126,13 +124,7 @@ def check_parameters(given: Mapping[str, Any], known: Mapping[str, Any]) -> None
 
 
 def parse_list(value: object, name: str) -> tuple[str, ...]:
-    """Read a list of names, each of them once, given as such or as text; empty text and None are ().
-
-    Raises
-    ------
-    ValueError
-        If it is no list, or holds something else than names and whole numbers.
-    """
+    """Read a list of names and whole numbers, each once, given as such or as text; empty text and None are ()."""
     wanted, items = f'parameter {name}: expected a list such as \'["1", "25-PN"]\', got {value!r}', value
     if isinstance(value, str):
         try:
@@ -148,12 +140,12 @@ def parse_list(value: object, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, items)))
 
 
-def papermill_cells() -> tuple[dict[str, Any], list[str]]:
+def _papermill_cells() -> tuple[dict[str, Any], list[str]]:
     """In a notebook that papermill prepared: its parameters with their defaults, and the names of those given."""
     shell = get_ipython()
     cells: list[str] = shell.user_ns.get("In", []) if shell else []
     for default, given in pairwise(cells):
-        if given.startswith(INJECTED):
+        if given.startswith("# Parameters"):  # the cell that papermill inserts
             return _assigned(default), list(_assigned(given))
     return {}, []
 
@@ -169,18 +161,12 @@ def _assigned(cell: str) -> dict[str, Any]:
 
 
 def chapters(root: Path | None = None) -> list[Path]:
-    """Return the notebooks of the table of contents, in its order.
-
-    Parameters
-    ----------
-    root : of the checkout, by default `project()`.
+    """Return the notebooks of the table of contents, in its order; of a checkout, by default `project()`.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no checkout, or `_toc.yml` names a page that is not there.
-    ValueError
-        If `_toc.yml` is no table of contents.
+    FileNotFoundError, ValueError
+        If there is no checkout, or its `_toc.yml` is no table of contents, or names a page that is not there.
     """
     root = root or project()
     try:
@@ -208,12 +194,7 @@ def find_chapter(name: str, root: Path | None = None) -> Path:
 
 
 def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progress: bool = True) -> None:
-    """Run a chapter in a fresh kernel and write it with its outputs.
-
-    Parameters
-    ----------
-    source, output : notebooks. The output appears only if every cell ran.
-    parameters : values of tagged parameters; others keep the notebook's defaults.
+    """Run a chapter in a fresh kernel and write it with its outputs, if every cell ran; parameters not given stay.
 
     Raises
     ------
@@ -222,7 +203,7 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     ChapterError
         If a cell fails; the notebook as far as it got is kept beside the output for inspection.
     """
-    check_parameters(parameters, parameter_defaults(source))
+    _check_parameters(parameters, parameter_defaults(source))
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
     with _own_name(output) as path:
@@ -242,7 +223,7 @@ def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
 
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
-    check_parameters(parameters, parameter_defaults(source))
+    _check_parameters(parameters, parameter_defaults(source))
     with _own_name(output) as path:
         papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", prepare_only=True)
 

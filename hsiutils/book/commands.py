@@ -63,8 +63,9 @@ def check(root: Root, layout: LayoutName = "", form: Printed = "table") -> None:
     counts = {kind: int((found["severity"] == kind).sum()) for kind in ("error", "warning", "note")}
     if form != "table":
         _print({"findings": found}, form)
-    elif not found.empty:
-        print_table(_for_reading(found), f"Findings in {root}")
+    elif not found.empty:  # in columns that fit a screen
+        words = found["found"] + "\nexpected: " + found["expected"] + "\nto do: " + found["what to do"]
+        print_table(found[["severity", "file"]].assign(found=words), f"Findings in {root}")
     said = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
     say(f"{root}: {said}. " + ("Mend the errors first." if counts["error"] else "It can be used as it is."), form)
     raise typer.Exit(int(counts["error"] > 0))
@@ -179,7 +180,9 @@ def raw(
         say(f"{root}: reflectance {low:.3g} to {high:.3g} (percentiles 1 and 99); nothing to compare it with")
         _write_cubes({root.stem: cube}.items(), out, median)
         return
-    names = _with_frames(data, _chosen(data, name, ""))
+    names = [one for one in _chosen(data, name, "") if data.found.scenes[one].raw is not None]
+    if not names:
+        raise ValueError(f"{data.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
     _print_comparison(data, names, chain, form)
     _write_cubes(((one, chain(data.frame(one), sensor, source=data.origin)) for one in names), out, median)
 
@@ -215,13 +218,6 @@ def _own_references(data: "HSIDrive") -> dict[str, str]:
     return {key: str(place) for key, place in places.items() if place.is_file()}
 
 
-def _with_frames(data: "HSIDrive", names: list[str]) -> list[str]:
-    found = [name for name in names if data.found.scenes[name].raw is not None]
-    if not found:
-        raise ValueError(f"{data.root}: no raw frames of these scenes; expected raw/nfSWDS_NNN.bin beside the cubes")
-    return found
-
-
 def _scenes(names: Sequence[str]) -> str:
     return f"{len(names)} scene{'' if len(names) == 1 else 's'}"
 
@@ -248,14 +244,10 @@ def _chosen(data: "Source", names: Sequence[str] | None, split: str) -> list[str
     return list(names or known)
 
 
-def _console(stderr: bool = False) -> Console:
-    """Plain text everywhere, also where a notebook would be offered HTML."""
-    return Console(stderr=stderr, force_jupyter=False)
-
-
 def say(text: str, form: Format = "table") -> None:
     """Print a line; to stderr where stdout holds a table for programs."""
-    _console(stderr=form != "table").print(text, soft_wrap=True, markup=False, highlight=False)
+    # Plain text everywhere, also where a notebook would be offered HTML.
+    Console(stderr=form != "table", force_jupyter=False).print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print(tables: "dict[str, pd.DataFrame]", form: Format) -> None:
@@ -273,12 +265,6 @@ def _print(tables: "dict[str, pd.DataFrame]", form: Format) -> None:
             print_table(table, title)
 
 
-def _for_reading(findings: "pd.DataFrame") -> "pd.DataFrame":
-    """Findings in columns that fit a screen."""
-    parts = (findings["found"], "expected: " + findings["expected"], "to do: " + findings["what to do"])
-    return findings[["severity", "file"]].assign(found=["\n".join(lines) for lines in zip(*parts, strict=True)])
-
-
 def print_table(frame: "pd.DataFrame", title: str, lines: bool = False) -> None:
     """Print the first rows of a table, with lines between them where a row may take several."""
     style = box.SQUARE if lines else box.SIMPLE_HEAD
@@ -290,7 +276,7 @@ def print_table(frame: "pd.DataFrame", title: str, lines: bool = False) -> None:
         table.add_column(str(column), overflow="fold", justify="right" if number else "left", no_wrap=number)
     for row in frame.head(_MOST).itertuples(index=False):
         table.add_row(*map(_shown, row))
-    _console().print(table, markup=False)
+    Console(force_jupyter=False).print(table, markup=False)
     if len(frame) > _MOST:
         say(f"... and {len(frame) - _MOST} more; --format csv prints all.")
 

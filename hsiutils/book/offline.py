@@ -27,15 +27,8 @@ class SiteError(RuntimeError):
 def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     """Build the site into html/ of a folder.
 
-    Parameters
-    ----------
-    folder : to fill.
-    pages : everything that the site is made of, by its place in the source tree.
-
-    Raises
-    ------
-    SiteError
-        If jupyter-book fails or warns; its last lines are in the message.
+    Of `pages`, everything that it is made of, by its place in the source tree. A SiteError has jupyter-book's last
+    lines, if it fails or warns.
     """
     # These take a second to import, and only a site that changed needs them.
     from jupyter_book import __version__ as jupyter_book
@@ -46,7 +39,10 @@ def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     for name, path in pages.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, source / name)
-    _never_execute(source / "_config.yml")
+    # The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more.
+    settings = yaml.safe_load((source / "_config.yml").read_text())
+    settings.setdefault("execute", {})["execute_notebooks"] = "off"
+    (source / "_config.yml").write_text(yaml.safe_dump(settings))
     program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
     command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
@@ -56,13 +52,6 @@ def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     (folder / "_build" / "html").replace(folder / "html")
     shutil.rmtree(folder / "_build")
     shutil.rmtree(source)
-
-
-def _never_execute(config: Path) -> None:
-    """The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more."""
-    settings = yaml.safe_load(config.read_text())
-    settings.setdefault("execute", {})["execute_notebooks"] = "off"
-    config.write_text(yaml.safe_dump(settings))
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:

@@ -65,9 +65,8 @@ class Shell:
         self._temporary.cleanup()
 
     def _run(self, words: list[str]) -> tuple[str, int]:
-        own = len(self._program)
-        if words[:own] == self._program:
-            return self._run_inside(words[own:])
+        if words[: len(self._program)] == self._program:
+            return self._run_inside(words[len(self._program) :])
         done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)  # noqa: S603
         return done.stdout + done.stderr, done.returncode
 
@@ -105,21 +104,12 @@ def _branches(folder: Path, deepest: int, most: int, indent: str) -> Iterable[st
 
 
 def write_demonstration(place: Path, scenes: int = 6, tiles: tuple[int, int] = (54, 102)) -> Path:
-    """Write simulated scenes as the MATLAB release has them, and the camera's references beside them.
+    """Write simulated scenes as the MATLAB release has them, and the camera's references beside them; return the set.
 
         HSI-Drive/Image_dataset/{cubes_fl32,labels,raw}, white.bin, dark.bin
 
-    The same bytes on every call: the scenes do not depend on a run's profile or seed.
-
-    Parameters
-    ----------
-    place : folder to write into.
-    scenes : number; train, val and test are all there from three on.
-    tiles : (rows, columns) of the cubes.
-
-    Returns
-    -------
-    The folder HSI-Drive.
+    The same bytes on every call: the scenes do not depend on a run's profile or seed. Of three scenes on, train, val
+    and test are all there; tiles are (rows, columns) of the cubes.
     """
     made = place / ".made"
     write_dataset(made, draw_names(scenes), Simulation(tiles=tiles), workers=1, progress=False)

@@ -48,12 +48,6 @@ class Artefact:
         return self.folder.name
 
 
-def checkout() -> Path | None:
-    """Root of the project, where hsiutils runs from a checkout; None where it is installed."""
-    root = PACKAGE.parent
-    return root if (root / "pyproject.toml").is_file() else None
-
-
 def default_root() -> Path:
     """Where artefacts live: `$HSIUTILS_STORE`, else data/store of the checkout, else the user's cache.
 
@@ -62,9 +56,8 @@ def default_root() -> Path:
     if given := os.environ.get(ROOT):
         os.environ[ROOT] = str(Path(given).expanduser().resolve())
         return Path(os.environ[ROOT])
-    project = checkout()
-    if project is not None:
-        return project / "data" / "store"
+    if (PACKAGE.parent / "pyproject.toml").is_file():
+        return PACKAGE.parent / "data" / "store"
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "hsiutils"  # as XDG says of a relative one
 
@@ -112,13 +105,9 @@ def artefacts(
     resumable: bool = False,
     root: Path | None = None,
 ) -> list[Artefact]:
-    """Return many artefacts, building those that are missing together.
+    """Return many artefacts, building those that are missing together; parameters as of `artefact`.
 
-    Parameters
-    ----------
-    kind, resumable, root : as in `artefact`.
-    build : as in `artefact`, but called once, with the folders to fill by their index in `inputs`.
-    inputs : of each artefact.
+    `inputs` are those of each artefact, and `build` is called once, with the folders to fill by their index in them.
     """
     return _made([describe(kind, build, own) for own in inputs], build, resumable, root)
 
@@ -176,13 +165,7 @@ Maker = tuple[str, str | None]
 
 
 def makers(build: object) -> Iterator[Maker]:
-    """Modules of a builder, of the functions among its arguments, and of the classes of objects of hsiutils among them.
-
-    Raises
-    ------
-    TypeError
-        If a function is not one that stands at the top of a module.
-    """
+    """Modules of a builder, of functions among its arguments, and of the classes of objects of hsiutils among them."""
     if isinstance(build, partial):
         yield from makers(build.func)
         for argument in (*build.args, *build.keywords.values()):
@@ -220,11 +203,6 @@ def code(made: frozenset[Maker], package: Path = PACKAGE) -> Code:
     """Follow modules through all of hsiutils that they import; the store itself does not count.
 
     Computed once a process: code that is already imported does not change.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If hsiutils has no such module.
     """
     read: dict[str, _Source] = {}
     waiting = {name: _file(name, package) if path is None else Path(path) for name, path in made}
@@ -272,8 +250,9 @@ def _parse(text: bytes) -> tuple[str, list[str], list[str]]:
     strings: set[str] = set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            del body[0]
+        match body:
+            case [ast.Expr(ast.Constant(str())), *_]:  # a docstring
+                del body[0]
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             node.body.clear()
     for node in ast.walk(tree):
@@ -285,10 +264,6 @@ def _parse(text: bytes) -> tuple[str, list[str], list[str]]:
             strings.add(node.value.rpartition("/")[2])
     named = [string for string in strings if "." in string and len(string) < 256]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(imports), sorted(named)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @cache
@@ -345,8 +320,7 @@ def matches(folder: Path, artefact: Artefact, prefix: str = "") -> bool:
 
 
 def _loaded(folder: Path) -> Artefact:
-    artefact = load(folder)
-    if artefact is None:
+    if (artefact := load(folder)) is None:
         raise OSError(f"{folder} was changed while it was being made: run again")
     return artefact
 
@@ -395,10 +369,7 @@ def _seal(path: Path) -> dict[str, Any]:
 
 def _intact(path: Path, seal: Mapping[str, Any]) -> bool:
     """Whether a file is the one sealed: size and time tell at once; after a copy, its bytes do."""
-    if not path.is_file():
-        return False
-    stat = path.stat()
-    if stat.st_size != seal["bytes"]:
+    if not path.is_file() or (stat := path.stat()).st_size != seal["bytes"]:
         return False
     return bool(stat.st_mtime_ns == seal["modified"] or file_hash(path) == seal["sha256"])
 
