@@ -30,18 +30,9 @@ ROUNDING = 1e-10
 
 
 def spaced(names: Sequence[str], most: int, centred: bool = False) -> list[str]:
-    """At most so many names, evenly spaced through the list.
+    """At most so many names, at least one, evenly spaced through the list.
 
-    Parameters
-    ----------
-    names : to choose from.
-    most : number of names.
-    centred : take the middle of each stretch of the list; else its first, so that the list's first is among them.
-
-    Raises
-    ------
-    ValueError
-        If `most` is less than one.
+    Each is the first of its stretch of the list, so that the list's first is among them; if centred, the middle one.
     """
     if most < 1:
         raise ValueError(f"expected at least one scene, got {most}")
@@ -77,13 +68,7 @@ def name_each(count: int, names: Sequence[str] | None) -> list[str]:
 
 
 def each_scene(scenes: LabelledScenes, names: Sequence[str] | None, classes: int) -> Iterator[Scene]:
-    """Go through labelled scenes, named as by `name_each`.
-
-    Raises
-    ------
-    ValueError
-        If a label map does not fit its image, or has an index that is none of so many classes.
-    """
+    """Go through labelled scenes, named as by `name_each`; ValueError if labels fit neither image nor classes."""
     for index, name in enumerate(name_each(len(scenes), names)):
         image, truth = scenes[index]
         values = np.asarray(truth)
@@ -108,13 +93,8 @@ def pick(scores: pd.Series, rule: str = "median") -> str:
 
     Parameters
     ----------
-    scores : one number a scene, indexed by name; larger is better.
+    scores : one number a scene, indexed by name; larger is better. A ValueError if there is none.
     rule : "median", "worst", "best" or "quantile:0.25".
-
-    Raises
-    ------
-    ValueError
-        If the rule is none of these, or no scene has a score.
     """
     known = scores.dropna()
     if known.empty:
@@ -136,17 +116,10 @@ def layer_level(config: UNetConfig, layer: str) -> int:
 
 
 def observe(model: UNet, image: Tensor, layers: Iterable[str], after: bool = True) -> tuple[dict[str, Maps], Maps]:
-    """One forward pass in evaluation mode.
+    """Activations and logits of an image (channels, h, w), by one forward pass in evaluation mode.
 
-    Parameters
-    ----------
-    image : (channels, h, w); moved to where the network is.
-    after : activations after batch normalisation and ReLU, else before.
-
-    Returns
-    -------
-    activations : layer -> (filters, h', w'), without the padding: h' is h halved level times and rounded up.
-    logits : (classes, h, w).
+    Activations, layer -> (filters, h', w'), after batch normalisation and ReLU or before, come without the padding: h'
+    is h halved level times and rounded up. Logits are (classes, h, w).
     """
     maps, names = {}, list(layers)
     with frozen(model), full_precision(), torch.no_grad(), activations(model, names, after) as seen:
@@ -176,12 +149,8 @@ def activation_maps(
 
     Returns
     -------
-    float32 (scene, channel, y, x); the coordinates y and x are the centres of the layer's cells in image pixels.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such layer; if `images` is no batch of images, or has not one name each.
+    float32 (scene, channel, y, x); the coordinates y and x are the centres of the layer's cells in image pixels. A
+    KeyError if there is no such layer, a ValueError if `images` is no batch, or has not one name each.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be (n, channels, h, w), got {tuple(images.shape)}")
@@ -201,11 +170,8 @@ def cell_centre(index: ArrayLike, level: int) -> NDArray[np.float64]:
 def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
     """Sums of activations and of their squares over each region of a scene.
 
-    Parameters
-    ----------
-    maps : (channel, h, w) of a layer at the image's resolution.
-    truth : (h, w) indices of regions; `VOID` is left out.
-    regions : names of the indices: the classes, or any other partition.
+    Of maps (channel, h, w) at the image's resolution and indices of regions (h, w), `VOID` left out; `regions` names
+    the indices: the classes, or any other partition.
 
     Returns
     -------
@@ -235,11 +201,7 @@ def head_table(model: UNet) -> xr.Dataset:
 
 
 def contributions(model: UNet, image: Tensor) -> xr.Dataset:
-    """What every channel contributes to every logit of one image.
-
-    Parameters
-    ----------
-    image : (channels, h, w)
+    """What every channel contributes to every logit of one image (channels, h, w).
 
     Returns
     -------

@@ -48,10 +48,7 @@ def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     - granted: margin that the channel gives the class on the other classes' pixels, each class counting the same;
     - score: contribution + taken - granted, the s_ck of this module.
 
-    Raises
-    ------
-    ValueError
-        If the sums are of another layer or other regions.
+    A ValueError if the sums are of another layer or other regions.
     """
     _require_head_input(head, sums)
     means, weight, margin = class_means(sums), head["weight"], margins(head["weight"])
@@ -81,11 +78,7 @@ def _require_head_input(head: xr.Dataset, sums: xr.Dataset) -> None:
 
 
 def rank_channels(scores: xr.Dataset) -> pd.DataFrame:
-    """Channels of each class by falling score, with what the first n of them explain.
-
-    Parameters
-    ----------
-    scores : of `discrimination`.
+    """Channels of each class by falling score, of `discrimination`, with what the first n of them explain.
 
     Returns
     -------
@@ -120,17 +113,12 @@ def knock_out(
     ----------
     replacement : r_k is "zero", or the channel's "mean". A channel that is on everywhere acts as a bias, which zero
         takes away and the mean leaves; the mean is the better check of a ranking by what sets classes apart.
-    means : (channel) for replacement "mean": e.g. the mean activation over all labelled pixels.
+    means : (channel) for replacement "mean", and only for it: e.g. the mean activation over all labelled pixels.
     names : one a scene; None numbers them.
 
     Returns
     -------
     Dataset of intact (scene, truth, predicted) and silenced (scene, channel, truth, predicted), pixel counts.
-
-    Raises
-    ------
-    ValueError
-        If `means` are missing for replacement "mean", or given for "zero".
     """
     if replacement not in ("zero", "mean") or (replacement == "mean") != (means is not None):
         raise ValueError(f"replacement must be 'zero', or 'mean' with `means` given; got {replacement!r}")
@@ -175,12 +163,8 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
     """What the channels contribute for and against each class, summed over the pixels of each true class.
 
     The activations before the head are not negative, so the positive contributions of all channels to a logit are a
-    linear function of them: sum_k max(w_ck, 0) a_k.
-
-    Parameters
-    ----------
-    margin : weigh by the margins of the weights, which a number added to all logits leaves unchanged; else by the plain
-        weights, as the paper's pictures do.
+    linear function of them: sum_k max(w_ck, 0) a_k. They are weighed by the margins of the weights, which a number
+    added to all logits leaves unchanged, or else by the plain weights, as the paper's pictures do.
 
     Returns
     -------
@@ -196,13 +180,9 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
 
 
 def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.Dataset:
-    """How strongly true pixels of one class activate for another, pooled over scenes.
+    """How strongly true pixels of the source class activate for the target class, pooled over scenes.
 
-    Parameters
-    ----------
-    contributions : of `class_contributions`; further dimensions (variant, seed...) are carried through.
-    source : true class whose pixels are looked at.
-    target : class for whose logit they activate.
+    Of `class_contributions`; further dimensions (variant, seed...) are carried through.
 
     Returns
     -------
@@ -239,10 +219,7 @@ def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.
 def homogeneity(sums: xr.Dataset) -> xr.Dataset:
     """How alike a layer's activations are inside the regions of the same scene, pooled over scenes.
 
-    Parameters
-    ----------
-    sums : of `region_sums` along scene, any layer and any partition (the merged class "Other" is the paper's diverse
-        region; a map of label codes or of objects works as well).
+    Of `region_sums` along scene, any layer and any partition (the merged class "Other" is the paper's diverse region).
 
     Returns
     -------

@@ -24,7 +24,6 @@ class Features:
 
     Attributes
     ----------
-    model : the network.
     scenes : in the same order for every source; images may differ in their channels.
     shuffle : "none"; "moved" shifts each scene's maps cyclically by a quarter to three quarters of its height and
         width, which keeps their texture and undoes their place; "other scene" takes the maps of another scene, which
@@ -53,7 +52,6 @@ def moments(
 
     No more than one scene's activations are held at a time. The result takes 8 bytes x scenes x (all channels)**2.
 
-
     Parameters
     ----------
     sources : by name, e.g. "25-PN, seed 1".
@@ -65,12 +63,8 @@ def moments(
     Returns
     -------
     Dataset of pixels (scene), total (scene, unit) and product (scene, unit, unit_other); a unit is a channel of a
-    source, with coordinates source and channel along `unit`.
-
-    Raises
-    ------
-    ValueError
-        If the sources have not the same number of scenes, or their activations differ in size.
+    source, with coordinates source and channel along `unit`. A ValueError if the sources have not the same number of
+    scenes, or their activations differ in size.
     """
     counts = {name: len(source.scenes) for name, source in sources.items()}
     if not counts or len(set(counts.values())) > 1 or not max(counts.values()):
@@ -170,13 +164,10 @@ class Correlated:
         return xr.DataArray(block, coords, tuple(coords), "correlation", {"a": first, "b": second})
 
     def alike(self, first: str, second: str) -> dict[str, float]:
-        """How alike two sources are, in three figures.
+        """How alike two sources are, in three figures, NaN where a source is all dead.
 
-        Returns
-        -------
         matched, the mean correlation of optimally matched channels; random_pairing, its mean over all pairings; cka,
-        linear centred kernel alignment: 0 for unrelated features, 1 for features equal up to rotation and one common
-        scale. NaN where a source is all dead.
+        linear centred kernel alignment: 0 for unrelated features, 1 for features equal up to rotation and one scale.
         """
         a, b = self.units(first), self.units(second)
         block = self.correlation[np.ix_(a, b)]  # (unit, unit) -> (channel_a, channel_b)

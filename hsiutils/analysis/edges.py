@@ -82,21 +82,8 @@ def border(labels: Labels, class_index: int) -> Border | None:
     return Border(distance, across, near & near[tuple(foot)])
 
 
-def step_along(across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shortest step along the border that lands on the next row or column: (2, n) for directions across (2, n).
-
-    Such a step falls between two pixels of that row or column and never back on where it started.
-    """
-    along = np.stack([-across[1], across[0]])
-    largest = np.abs(along).max(axis=0)
-    return np.asarray(np.divide(along, largest, out=np.zeros_like(along), where=largest > 0))
-
-
 def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_array:
-    """Bilinear interpolation at points (2, n) in pixels of images of a shape, as a matrix (n, pixels).
-
-    The matrix times flattened maps (pixels, channels) is their values at the points. Points must lie inside the image.
-    """
+    """Bilinear interpolation at points (2, n) inside images of a shape, as a matrix (n, pixels) for flattened maps."""
     height, width = shape
     row, column = (np.clip(np.floor(p), 0, size - 2).astype(int) for p, size in zip(points, shape, strict=True))
     down, right = points[0] - row, points[1] - column
@@ -150,7 +137,9 @@ def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
     at_border = np.abs(distance) < 1
     arm, middle = ARM * direction[:, at_border], points[:, at_border]
     bins = np.floor(distance).astype(int) + reach
-    step = step_along(direction)
+    # The shortest step along the border to the next row or column: it never falls back on where it started.
+    along = np.stack([-direction[1], direction[0]])
+    step = along / np.abs(along).max(axis=0)
     second = sampling(points, shape) - (sampling(points + step, shape) + sampling(points - step, shape)) / 2
     between = np.abs(step).min(axis=0)
     scale = 1 / np.sqrt(1 + ((1 - between) ** 2 + between**2) / 2)
@@ -165,23 +154,14 @@ def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
 
 
 def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
-    """Sums over the pixels at each distance to the border of each class, for any maps of one scene.
-
-    Parameters
-    ----------
-    maps : (channels, h, w)
-    probes : of the scene's labels, by class, of `border_probes`.
+    """Sums over the pixels at each distance to the border of each class, for any maps (channels, h, w) of one scene.
 
     Returns
     -------
     Dataset, float64: count (class, distance), slope and noise (class, channel, distance), the latter of squares;
     border (class), contrast (class, channel) of squares; pixels, total and square (channel) over the whole scene.
-    distance is the middle of bins one pixel wide, negative inside the class; the border lies at 0.
-
-    Raises
-    ------
-    ValueError
-        If the maps have not the size of the labels.
+    distance is the middle of bins one pixel wide, negative inside the class; the border lies at 0. A ValueError if the
+    maps have not the size of the labels.
     """
     for probe in probes.values():
         if probe.shape != maps.shape[1:]:
@@ -193,19 +173,15 @@ def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     # (channels, h, w) -> (channels, pixels): sums along pixels that lie together in memory, so that rounding stays what
     # it is for one channel alone.
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    whole = {
-        "pixels": float(flat.shape[1]),
-        "total": ("channel", flat.sum(axis=1)),
-        "square": ("channel", (flat**2).sum(axis=1)),
-    }
-    reach = next(iter(probes.values())).reach
-    distance = np.arange(2 * reach) - reach + 0.5
-    coords = {"class": list(probes), "channel": np.arange(len(maps)), "distance": distance}
-    sums = {
+    sums: dict[str, Any] = {
         name: (("class", *dims), np.stack([one[name][1] for one in at_borders]))
         for name, (dims, _) in at_borders[0].items()
     }
-    return xr.Dataset(sums | whole, coords)
+    sums["pixels"] = float(flat.shape[1])
+    sums |= {"total": ("channel", flat.sum(axis=1)), "square": ("channel", (flat**2).sum(axis=1))}
+    reach = next(iter(probes.values())).reach
+    distance = np.arange(2 * reach) - reach + 0.5
+    return xr.Dataset(sums, {"class": list(probes), "channel": np.arange(len(maps)), "distance": distance})
 
 
 def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:

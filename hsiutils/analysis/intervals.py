@@ -53,12 +53,7 @@ def interval(
     Returns
     -------
     Dataset of value, low and high with the statistic's own dimensions; bounds are NaN where there is none, and
-    everywhere if there is one scene only.
-
-    Raises
-    ------
-    ValueError
-        If there is no scene, or `pools` is asked for with another method.
+    everywhere if there is one scene only. A ValueError if there is none, or if another method is to pool.
 
     Examples
     --------

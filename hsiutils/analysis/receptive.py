@@ -47,18 +47,13 @@ def effective_fields(
     names : one a scene; None numbers them.
     threshold : share of the largest gradient above which an input pixel counts.
 
-
     Returns
     -------
     One row a (layer, scene, pixel): layer, scene, class, row, column; diameter of the circle, and of the disc whose
     area is that of the pixels above the threshold (area_diameter), pixels; theoretical, the side of the square that the
     layer can see (the circle around it is wider by the root of two). Fields end at the image's rim. NaN where no
-    gradient reaches the input.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such layer; if a scene has fewer labelled pixels than are to be drawn.
+    gradient reaches the input. A KeyError if there is no such layer, a ValueError if a scene has fewer labelled pixels
+    than are to be drawn.
     """
     if not 0 < threshold < 1 or pixels < 1:
         raise ValueError(f"threshold must lie in 0..1 and pixels be 1 or more, got {threshold} and {pixels}")

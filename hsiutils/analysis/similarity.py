@@ -69,12 +69,7 @@ def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
 
     At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
     (of `likeness`) have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval
-    is of the jackknife over seeds: there is none with two.
-
-    Raises
-    ------
-    ValueError
-        If there are not two seeds and two variants.
+    is of the jackknife over seeds: there is none with two. A ValueError if there are not two seeds and two variants.
     """
     gaps = _gaps(pairs)
     whole = gaps["gap"].mean()
@@ -104,10 +99,7 @@ def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int
 def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], seed: int = 0) -> pd.DataFrame:
     """Means over pairs, one row a pair of variants: matched correlation of each kind, CKA and random pairing.
 
-    Parameters
-    ----------
-    pairs : of `likeness`, from these sums and seeds.
-    seed : of the resampling.
+    Pairs are those of `likeness`, from these sums and seeds; `seed` is of the resampling.
 
     Returns
     -------
@@ -140,23 +132,15 @@ def features(
 
     A channel counts as present in an input if its matched correlation, mean over that input's networks of other seeds,
     is above what chance gives: the 95 % quantile of all matches with the maps of another scene, which share nothing but
-    the layout. A channel is *preserved* if it is present in an input with fewer channels (other than its own); it comes
-    *only with its own input* if it is present in other trainings on that and in none of those; else it is *seed noise*.
-
-    Parameters
-    ----------
-    fewer : the inputs with few channels.
-    seed : of the resampling.
+    the layout. A channel is *preserved* if it is present in one of `fewer`, inputs with few channels (other than its
+    own); it comes *only with its own input* if it is present in other trainings on that and in none of those; else it
+    is *seed noise*.
 
     Returns
     -------
     One row a variant: channels (alive, of all its seeds), preserved, own, noise (shares of them, 0..1), each with _low
-    and _high, 95 % over scenes; chance, the bound.
-
-    Raises
-    ------
-    ValueError
-        If there are not two seeds and two scenes: nothing tells seed noise then.
+    and _high, 95 % over scenes; chance, the bound. A ValueError if there are not two seeds and two scenes: nothing
+    tells seed noise then.
     """
     if len(seeds) < 2 or sums.sizes["scene"] < 2:
         raise ValueError(f"needs two seeds and two scenes, got {len(seeds)} and {sums.sizes['scene']}")

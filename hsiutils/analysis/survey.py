@@ -10,7 +10,6 @@ are to a class's margin, its logit less the mean of the others', by region and a
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch.nn.functional import conv2d
 from hsiutils.analysis.activations import LabelledScenes, Scene, each_scene, head_table, region_sums
 from hsiutils.analysis.edges import REACH, Labels, Probe, border_probes, border_sums
 from hsiutils.attribution.hooks import activations, frozen, full_precision
-from hsiutils.models.unet import ConvBlock, UNet, UNetConfig, UpBlock
+from hsiutils.models.unet import UNet, UpBlock
 
 PARTS = ("upsampled", "skip", "bias")
 
@@ -51,10 +50,7 @@ def survey(
     - skip_edges: `hsiutils.analysis.edges.border_sums` of what the halves add to each class's margin, in logits, at
       that class's own borders; the channels are "upsampled", "skip" and "margin", the whole of it.
 
-    Raises
-    ------
-    ValueError
-        If there is no network, or they differ in their classes, in the number of their scenes or in their labels.
+    A ValueError if there is no network, or they differ in classes, in the number of their scenes or in their labels.
     """
     counts = {len(scenes) for _, scenes in networks}
     if len(counts) != 1:
@@ -62,7 +58,7 @@ def survey(
     if len(classes := {model.config.names for model, _ in networks}) != 1:
         raise ValueError(f"networks must have the same classes, got {sorted(classes)}")
     regions = classes.pop()
-    watched = [_Network(model, regions, head_table(model), LastBlock.of(model)) for model, _ in networks]
+    watched = [(model, head_table(model), LastBlock(model)) for model, _ in networks]
     sums: list[dict[str, list[xr.Dataset]]] = [{} for _ in networks]
     streams = {id(scenes): each_scene(scenes, names, len(regions)) for _, scenes in networks}
     for _ in range(counts.pop()):
@@ -73,12 +69,15 @@ def survey(
             scene = given[id(scenes)]
             if not np.array_equal(scene.truth, first.truth):
                 raise ValueError(f"scene {scene.name}: networks are given different labels")
-            for kind, part in network.look(scene, probes).items():
-                kept.setdefault(kind, []).append(part.assign_coords(scene=scene.name))
-    return [network.together(kept) for network, kept in zip(watched, sums, strict=True)]
+            for kind, part in _look(*network, scene, probes).items():
+                kept.setdefault(kind, []).append(part)
+    found = [{kind: xr.concat(parts, dim="scene") for kind, parts in kept.items()} for kept in sums]
+    for (model, head, _), kinds in zip(watched, found, strict=True):
+        kinds["head"] = kinds["head"].merge(head).assign_attrs(layer=model.config.last, after=True)
+        kinds["edges"] = kinds["edges"].assign_attrs(layer=model.config.skips[0], after=True)
+    return found
 
 
-@dataclass(frozen=True, eq=False)
 class LastBlock:
     """The last decoder block with its normalisation folded in, and the head: what is linear once its gates are known.
 
@@ -86,25 +85,15 @@ class LastBlock:
     ----------
     block : two convolutions, [upsampled, skip] -> the channels that the head reads.
     head : (classes, channels, 1, 1) and (classes,), weight and bias.
-    config : of the network.
+    needs : layers whose activations after ReLU are the halves (upsampled, skip) or show the gates (convolutions).
     """
 
-    block: ConvBlock
-    head: tuple[Tensor, Tensor]
-    config: UNetConfig
-
-    @classmethod
-    def of(cls, model: UNet) -> "LastBlock":
-        """That of a network; later changes of the network do not reach it."""
-        block = copy.deepcopy(cast(UpBlock, model.decoder[-1]).block).eval()
-        block.fold()
-        bias = cast(Tensor, model.head.bias)
-        return cls(block.requires_grad_(False), (model.head.weight.detach(), bias.detach()), model.config)
-
-    @property
-    def needs(self) -> tuple[str, str, str, str]:
-        """Layers whose activations after ReLU are the halves (upsampled, skip) or show the gates (convolutions)."""
-        return self.config.transposes[-1], self.config.skips[0], *self.config.blocks[-1]
+    def __init__(self, model: UNet) -> None:
+        self.block = copy.deepcopy(cast(UpBlock, model.decoder[-1]).block).eval()
+        self.block.fold()
+        self.block.requires_grad_(False)
+        self.head = model.head.weight.detach(), cast(Tensor, model.head.bias).detach()
+        self.needs = model.config.transposes[-1], model.config.skips[0], *model.config.blocks[-1]
 
     def split(self, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """Contributions of `PARTS` to every logit, which is their sum: (part, class, h, w).
@@ -113,12 +102,9 @@ class LastBlock:
         """
         up, skip, first, second = (seen[name] for name in self.needs)
         conv1, conv2 = self.block.conv1, self.block.conv2
-        cut = up.shape[1]
+        kernels = conv1.weight[:, : up.shape[1]], conv1.weight[:, up.shape[1] :]
         with torch.no_grad(), full_precision():
-            halves = [
-                conv2d(up, conv1.weight[:, :cut], padding="same"),
-                conv2d(skip, conv1.weight[:, cut:], padding="same"),
-            ]
+            halves = [conv2d(half, kernel, padding="same") for half, kernel in zip((up, skip), kernels, strict=True)]
             first_bias, second_bias, head_bias = (
                 cast(Tensor, bias).detach()[:, None, None] for bias in (conv1.bias, conv2.bias, self.head[1])
             )
@@ -131,48 +117,33 @@ class LastBlock:
         return np.asarray(logits.cpu().numpy())
 
 
-@dataclass(frozen=True, eq=False)
-class _Network:
-    """A network with what is made of it once."""
-
-    model: UNet
-    classes: Sequence[str]
-    head: xr.Dataset
-    block: LastBlock
-
-    def look(self, scene: Scene, probes: Mapping[str, Probe]) -> dict[str, xr.Dataset]:
-        """Every sum of one scene."""
-        read, finest = self.model.config.last, self.model.config.skips[0]
-        layers, device = {read, finest, *self.block.needs}, next(self.model.parameters()).device
-        with frozen(self.model), full_precision(), torch.no_grad(), activations(self.model, layers) as seen:
-            logits = self.model(scene.image[None].to(device))[0].cpu().numpy()
-        rows, columns = scene.truth.shape
-        # (1, channel, h', w') of the padded size -> (channel, h, w)
-        last, first = (seen[name][0, :, :rows, :columns].cpu().numpy() for name in (read, finest))
-        parts = self.block.split(seen)[..., :rows, :columns]
-        margins = to_margins(parts)
-        return {
-            "head": region_sums(last, scene.truth, self.classes).assign(gap=head_gap(self.head, last, logits)),
-            "edges": border_sums(first, probes),
-            "skip": skip_sums(margins, scene.truth, self.classes).assign(gap=_gap(parts, logits)),
-            "skip_edges": skip_border_sums(margins, probes),
-        }
-
-    def together(self, parts: Mapping[str, Sequence[xr.Dataset]]) -> dict[str, xr.Dataset]:
-        """The sums of all scenes, with what they are of."""
-        sums = {kind: xr.concat(datasets, dim="scene") for kind, datasets in parts.items()}
-        sums["head"] = sums["head"].merge(self.head).assign_attrs(layer=self.model.config.last, after=True)
-        sums["edges"] = sums["edges"].assign_attrs(layer=self.model.config.skips[0], after=True)
-        return sums
+def _look(
+    model: UNet, head: xr.Dataset, block: LastBlock, scene: Scene, probes: Mapping[str, Probe]
+) -> dict[str, xr.Dataset]:
+    """Every sum of one scene."""
+    read, finest, classes = model.config.last, model.config.skips[0], model.config.names
+    layers, device = {read, finest, *block.needs}, next(model.parameters()).device
+    with frozen(model), full_precision(), torch.no_grad(), activations(model, layers) as seen:
+        logits = model(scene.image[None].to(device))[0].cpu().numpy()
+    rows, columns = scene.truth.shape
+    # (1, channel, h', w') of the padded size -> (channel, h, w)
+    last, first = (seen[name][0, :, :rows, :columns].cpu().numpy() for name in (read, finest))
+    parts = block.split(seen)[..., :rows, :columns]
+    margins = to_margins(parts)
+    gap = float(np.abs(parts.astype(np.float64).sum(axis=0) - logits).max() / np.abs(logits).max())
+    found = {
+        "head": region_sums(last, scene.truth, classes).assign(gap=head_gap(head, last, logits)),
+        "edges": border_sums(first, probes),
+        "skip": skip_sums(margins, scene.truth, classes).assign(gap=gap),
+        "skip_edges": skip_border_sums(margins, probes),
+    }
+    return {kind: part.assign_coords(scene=scene.name) for kind, part in found.items()}
 
 
 def head_gap(head: xr.Dataset, maps: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     """Largest |logit - (contributions + bias)| of one image, relative to its largest |logit|.
 
-    Parameters
-    ----------
-    maps : (channel, h, w) activations that the head reads.
-    logits : (class, h, w)
+    Of the activations that the head reads, (channel, h, w), and the logits (class, h, w).
     """
     weight, bias = head["weight"].values.astype(np.float32), head["bias"].values
     largest = 0.0
@@ -181,11 +152,6 @@ def head_gap(head: xr.Dataset, maps: NDArray[np.float32], logits: NDArray[np.flo
         parts = (weight[:, index, None, None] * maps).astype(np.float64)
         largest = max(largest, float(np.abs(parts.sum(axis=0) + bias[index] - logit).max()))
     return largest / float(np.abs(logits).max())
-
-
-def _gap(parts: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    difference = parts.astype(np.float64).sum(axis=0) - logits
-    return float(np.abs(difference).max() / np.abs(logits).max())
 
 
 def to_margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -86,16 +86,8 @@ def audit(
     chosen = [config.skips[0], config.base, config.last] if layers is None else list(layers)
     batch = x[None] if x.ndim == 3 else x
     images = (Audited.of(model, image, chosen, after, upsample, memory) for image in batch)
-    return xr.concat([_one(image, dict(_sums(image, names, patch))) for image in images], dim="image")
-
-
-def _sums(image: Audited, names: Sequence[str], patch: int) -> Iterator[tuple[tuple[str, str], Sums]]:
-    """Every method's sums under (name, layer)."""
-    with torch.no_grad(), full_precision():
-        for method, layer in _asked(image, [method for name, method in AUDITED.items() if name in names]):
-            assert method.sums is not None  # noqa: S101
-            options = {"patch": patch} if method.name == "occlusion" else {}
-            yield (method.name, layer), method.sums(image, layer, **options)
+    asked = [method for name, method in AUDITED.items() if name in names]
+    return xr.concat([_one(image, asked, patch) for image in images], dim="image")
 
 
 def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, str]]:
@@ -110,7 +102,13 @@ def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, 
         yield from ((method, last) for method in methods if method.summed == "last")
 
 
-def _one(image: Audited, sums: Mapping[tuple[str, str], Sums]) -> xr.Dataset:
+def _one(image: Audited, methods: Sequence[Method], patch: int) -> xr.Dataset:
+    sums: dict[tuple[str, str], Sums] = {}
+    with torch.no_grad(), full_precision():
+        for method, layer in _asked(image, methods):
+            assert method.sums is not None  # noqa: S101
+            options = {"patch": patch} if method.name == "occlusion" else {}
+            sums[method.name, layer] = method.sums(image, layer, **options)
     names, layers = zip(*sums, strict=True)
     totals = torch.stack([found.pixels for found in sums.values()])
     regions = torch.stack([found.regions for found in sums.values()])

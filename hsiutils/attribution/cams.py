@@ -199,12 +199,18 @@ def _eigen_direction(activation: Tensor) -> Tensor:
     return -direction if direction @ activation.sum((1, 2)) < 0 else direction
 
 
+def _headed(image: Audited, weights: Tensor, values: Tensor) -> Tensor:
+    """Values (k, h', w') times the head's weights (classes, k), summed over k and cropped to the image."""
+    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
+        parts = torch.einsum("ck,kyx->cyx", weights, values)
+    height, width = image.logits.shape[1:]
+    return parts[:, :height, :width]
+
+
 def cam_sums(image: Audited, layer: str) -> Sums:
     """The proposal of arXiv 2502.14416: activations before the head times its weights, plus its bias."""
-    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
-        parts = torch.einsum("ck,kyx->cyx", image.head, image.at.activations([layer])[layer][0])
-    height, width = image.logits.shape[1:]
-    return image.linear(parts[:, :height, :width] + cast(Tensor, image.model.head.bias).detach()[:, None, None])
+    parts = _headed(image, image.head, image.at.activations([layer])[layer][0])
+    return image.linear(parts + cast(Tensor, image.model.head.bias).detach()[:, None, None])
 
 
 def hirescam_sums(image: Audited, layer: str) -> Sums:
@@ -223,11 +229,7 @@ def xgradcam_sums(image: Audited, layer: str) -> Sums:
 
 def layercam_sums(image: Audited, layer: str) -> Sums:
     """LayerCAM before the head: positive weights only, at the pixel itself."""
-    counts = image.counts(layer)
-    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
-        parts = torch.einsum("ck,kyx->cyx", image.head.clamp_min(0), image.seen[layer] * counts)
-    height, width = image.logits.shape[1:]
-    return image.linear(parts[:, :height, :width])
+    return image.linear(_headed(image, image.head.clamp_min(0), image.seen[layer] * image.counts(layer)))
 
 
 def gradcam_plus_plus_sums(image: Audited, layer: str) -> Sums:

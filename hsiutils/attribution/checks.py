@@ -46,8 +46,6 @@ def parameter_randomisation(
 
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
-    target : frozen, the same for every network.
     methods : name -> (model, x, target, layer) -> Attribution, e.g. from `hsiutils.attribution.methods.METHODS`.
     mode : "cascading" redraws a layer together with all those above it, "independent" each layer alone.
     layer : handed to the methods.
@@ -56,14 +54,8 @@ def parameter_randomisation(
 
     Returns
     -------
-    Dataset
-        `spearman` and `ssim` (method, layer, sign) between the map before and after; layer in the order from the head
-        down. SSIM is NaN for maps smaller than 3 x 3 or without space.
-
-    Raises
-    ------
-    ValueError
-        If there is no such mode or layer.
+    Dataset of `spearman` and `ssim` (method, layer, sign) between the map before and after; layer in the order from the
+    head down. SSIM is NaN for maps smaller than 3 x 3 or without space.
     """
     before = {name: method(model, x, target, layer).map for name, method in methods.items()}
     names, rows = [], []
@@ -85,8 +77,8 @@ def randomised_networks(
 
     A layer is a convolution and, where it has one, its batch normalisation: weights drawn anew, statistics unlearned.
 
-    Yields the Keras name of the lowest layer redrawn, and the network, in evaluation mode. Arguments and errors as of
-    `parameter_randomisation`.
+    Yields the Keras name of the lowest layer redrawn, and the network, in evaluation mode. A ValueError if there is no
+    such mode or layer.
     """
     if mode not in ("cascading", "independent"):
         raise ValueError(f'mode must be "cascading" or "independent", got {mode!r}')
@@ -162,18 +154,16 @@ def insertion_deletion(
 
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
     attribution : of this image, with axes y and x.
     reference : what stands where pixels are absent: a number, a spectrum (channels,) or an image (channels, h, w).
     steps : points of the curves after the first.
 
     Returns
     -------
-    Dataset
-        `value` (curve, fraction): "insertion" goes from the reference image to the image, "deletion" the other way.
-        `area` (curve): under the curve of (value - reference's) / (image's - reference's), so that what the order does
-        shows and the logit's size does not; NaN where both are the same. `score`: insertion's area less deletion's,
-        above zero where the map finds what matters.
+    Dataset of `value` (curve, fraction): "insertion" goes from the reference image to the image, "deletion" the other
+    way; `area` (curve) under the curve of (value - reference's) / (image's - reference's), so that what the order does
+    shows and the logit's size does not, NaN where both are the same; `score`, insertion's area less deletion's, above
+    zero where the map finds what matters.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -198,21 +188,13 @@ def insertion_deletion(
 def band_ablation(
     model: UNet, x: Tensor, target: Target, claimed: Attribution, *, reference: ArrayLike | Tensor = 0.0
 ) -> xr.Dataset:
-    """What a method says of each band against what happens when the band is replaced.
+    """What a method says of each band, summed over space, against what happens when the band is replaced.
 
-    Parameters
-    ----------
-    x : (channels, h, w) or (1, channels, h, w).
-    claimed : attribution with an axis "band"; summed over space.
-    reference : what a band is replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
-
-    Returns
-    -------
-    Dataset
-        `claimed` and `change` (band,), the latter the fall of the target's value; `spearman`, their rank correlation,
-        NaN where one of them is the same for all bands.
+    Dataset of `claimed` and `change` (band,), the latter the fall of the target's value when the band is that of the
+    reference, a number, a spectrum (channels,) or an image (channels, h, w); `spearman`, their rank correlation, NaN
+    where one of them is the same for all bands.
     """
-    if "band" not in claimed.map.dims or claimed.map.sizes["band"] != x.shape[-3]:
+    if claimed.map.sizes.get("band") != x.shape[-3]:
         raise ValueError(
             f"{claimed.method}: a map with {x.shape[-3]} bands is needed, got dims {dict(claimed.map.sizes)}"
         )

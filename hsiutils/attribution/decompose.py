@@ -11,11 +11,11 @@ the nodes of a Gauss-Legendre rule and averaged: approximate, because the gates 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hsiutils.attribution.hooks import INPUT
@@ -100,7 +100,10 @@ def decompose(
         silent = isinstance(reference, int | float) and reference == 0
         start = None if silent else reference_image(reference, at.image)
         parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
-        bias = _bias_parts(at, output, biases)
+        tangents = at.biases()
+        groups = {ALL: tangents} if biases == "sum" else {site.layer: {site: t} for site, t in tangents.items()}
+        values = [output.keep(at.push(group, output.classes)) for group in groups.values()]
+        bias = output.named(np.concatenate(values), {"layer": list(groups)})
         if start is not None:
             constant = output.keep(at.push({Site(INPUT): start[None]}, output.classes))
             bias = xr.concat([bias, output.named(constant, {"layer": [REFERENCE]})], dim="layer")
@@ -139,15 +142,6 @@ def _result(
 ) -> Decomposition:
     logit = output.named(output.keep(at.logits[None, list(output.classes)]))
     return Decomposition(contribution, bias, logit, dtype_name(at.image.dtype), dtype_name(at.gated), nodes)
-
-
-def _bias_parts(at: Linearisation, output: Output, biases: Biases) -> xr.DataArray:
-    """What biases add to every logit, (layer, class, y, x) or the kept form of it."""
-    tangents = at.biases()
-    if biases == "sum":
-        return output.named(output.keep(at.push(tangents, output.classes)), {"layer": [ALL]})
-    values: list[NDArray[Any]] = [output.keep(at.push({site: t}, output.classes)) for site, t in tangents.items()]
-    return output.named(np.concatenate(values), {"layer": [site.layer for site in tangents]})
 
 
 def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:

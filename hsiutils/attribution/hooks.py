@@ -7,6 +7,7 @@ adjoint: what upsampling does to the sum of a map.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import cast
 
 import torch
@@ -54,20 +55,16 @@ def activations(
     after : the tensor after batch normalisation and ReLU; else what Keras calls `get_layer(name).output`.
     leaf : cut the graph at each layer and let its output ask for a gradient, so that a backward pass stops there.
         Layers above one another cannot be leaves together: the upper one would cut off the lower.
-
     """
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[Tensor], Tensor]:
-        def tap(value: Tensor) -> Tensor:
-            seen[name] = value.detach().requires_grad_() if leaf else value
-            return seen[name]
-
-        return tap
+    def keep(name: str, value: Tensor) -> Tensor:
+        seen[name] = value.detach().requires_grad_() if leaf else value
+        return seen[name]
 
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(replaced(model, name, keep(name), after))
+            stack.enter_context(replaced(model, name, partial(keep, name), after))
         yield seen
 
 

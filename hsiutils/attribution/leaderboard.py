@@ -111,7 +111,6 @@ def leaderboard(
 
     Parameters
     ----------
-    x : (channels, h, w).
     methods : name -> (model, x, target) -> Attribution, each at the layer that it takes by itself.
     seed : of the redrawn weights.
     steps : of the insertion and deletion curves.

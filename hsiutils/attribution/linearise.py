@@ -64,18 +64,10 @@ class Linearisation:
     gated: torch.dtype
 
     def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
-        """What tangents do to every logit, (n, classes, h, w).
+        """What tangents do to every logit, or to those in the channels `classes`: (n, classes, h, w).
 
-        Parameters
-        ----------
-        tangents : at each site (n, channels, h', w') of the site's (padded) size, or (n, channels, 1, 1) for the same
-            value everywhere. The i-th tangents of all sites act together.
-        classes : channels of the logits to compute; None for all.
-
-        Raises
-        ------
-        KeyError
-            If a site does not exist.
+        `tangents` are at each site (n, channels, h', w') of the site's (padded) size, or (n, channels, 1, 1) for the
+        same value everywhere. The i-th tangents of all sites act together. A KeyError if a site does not exist.
         """
         with torch.no_grad(), full_precision():
             return _Walk(self, tangents).run(classes)
@@ -102,13 +94,11 @@ class Linearisation:
         total = self.push({Site(INPUT): self.image[None], **self.biases()})[0]
         return bool((total - self.logits).abs().max() <= 1e-3 * self.logits.abs().max())
 
-    def biases(self, layers: Iterable[str] | None = None) -> dict[Site, Tensor]:
-        """The biases of layers (None for all) as tangents of a batch of one."""
-        modules = self.network.keras_layers()
-        biases = {name: cast(Tensor, modules[name].bias).detach() for name in (modules if layers is None else layers)}
-        entrance = self.network.entrance
-        if isinstance(entrance, Entrance) and layers is None:
-            biases[INPUT] = entrance.shift
+    def biases(self) -> dict[Site, Tensor]:
+        """The biases of all layers as tangents of a batch of one."""
+        biases = {name: cast(Tensor, layer.bias).detach() for name, layer in self.network.keras_layers().items()}
+        if isinstance(self.network.entrance, Entrance):
+            biases[INPUT] = self.network.entrance.shift
         return {Site(name, after=False): bias[None, :, None, None] for name, bias in biases.items()}  # (1, k, 1, 1)
 
     def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
@@ -137,13 +127,10 @@ class Linearisation:
 
 
 def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
-    """The affine map that a network, in evaluation, is at one image.
+    """The affine map that a network, in evaluation, is at one image, (channels, h, w) or (1, channels, h, w).
 
-    Parameters
-    ----------
-    x : (channels, h, w) or (1, channels, h, w), of the network's dtype and device.
-    exact : take gates and choices in float64 whatever the network's dtype: single precision opens one gate in millions
-        that double precision shuts, and a part that is small by itself can change by a third of its size.
+    `exact` takes gates and choices in float64 whatever the network's dtype: single precision opens one gate in millions
+    that double precision shuts, and a part that is small by itself can change by a third of its size.
     """
     image = input_image(model, x)
     network = model.folded().requires_grad_(False)
@@ -290,10 +277,8 @@ class Parts:
             coords["region"], codes = region_codes(partition, image, "partition")
         return cls(codes, coords)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each part axis."""
-        return tuple(len(labels) for labels in self.coords.values())
+    def __len__(self) -> int:
+        return int(np.prod([len(labels) for labels in self.coords.values()]))
 
     def cut(self, image: Tensor, numbers: range) -> Tensor:
         """Some of the parts, counted with the last axis fastest: (len(numbers), channels, h, w)."""
@@ -349,15 +334,11 @@ class Output:
 
 
 def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
-    """J v for every part v of an image (channels, h, w), the input or its distance from a reference: (parts, *kept).
-
-    They are pushed in blocks, within `memory` bytes.
-    """
-    total, block = int(np.prod(parts.shape)), at.tangents_within(memory)
-    blocks = [range(start, min(start + block, total)) for start in range(0, total, block)]
-    return np.concatenate(
-        [output.keep(at.push({Site(INPUT): parts.cut(image, numbers)}, output.classes)) for numbers in blocks]
-    )
+    """J v for every part v of an image (channels, h, w), pushed in blocks within `memory` bytes: (parts, *kept)."""
+    block = at.tangents_within(memory)
+    blocks = (range(start, min(start + block, len(parts))) for start in range(0, len(parts), block))
+    tangents = ({Site(INPUT): parts.cut(image, numbers)} for numbers in blocks)
+    return np.concatenate([output.keep(at.push(some, output.classes)) for some in tangents])
 
 
 def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:

@@ -114,7 +114,7 @@ class Decomposition:
     @cached_property
     def residual(self) -> xr.DataArray:
         """Sum of all parts minus the logit, (class, y, x), added up in float64."""
-        return self._exact_logit.copy(data=self._parts.sum(axis=0)) - self._exact_logit
+        return self.logit.copy(data=self._parts.sum(axis=0) - self.logit.values)
 
     @cached_property
     def relative(self) -> xr.DataArray:
@@ -125,8 +125,8 @@ class Decomposition:
     @property
     def tolerance(self) -> xr.DataArray:
         """Largest absolute residual that rounding in the logits' dtype excuses, (class, y, x)."""
-        limit = tolerance_of(self.logit.dtype) * closure_scale(self.logit.values, self._parts)
-        return self._exact_logit.copy(data=limit)
+        scale = closure_scale(self.logit.values, self._parts)
+        return self.logit.copy(data=tolerance_of(self.logit.dtype) * scale)
 
     @property
     def closes(self) -> bool:
@@ -135,16 +135,13 @@ class Decomposition:
 
     @property
     def completeness(self) -> float:
-        """Largest |residual| over largest |logit - reference's logit|, of a path: 0 is complete, NaN undefined.
+        """Largest |residual| over largest |logit - reference's logit|: 0 is complete, NaN undefined.
 
-        Raises
-        ------
-        ValueError
-            If this is no path.
+        A ValueError if this is no path.
         """
         if self.nodes is None:
             raise ValueError("completeness is of a path: an exact decomposition has `residual` and `closes`")
-        change = self._exact_logit - self.bias.sel(layer=REFERENCE, drop=True).astype(np.float64)
+        change = self.logit.astype(np.float64) - self.bias.sel(layer=REFERENCE, drop=True).astype(np.float64)
         largest = float(abs(change).max())
         axes = [dim for dim in self.contribution.dims if dim not in self.logit.dims]
         missed = self.contribution.sum(axes, dtype=np.float64) - change
@@ -152,12 +149,8 @@ class Decomposition:
 
     def astype(self, dtype: str) -> "Decomposition":
         """The same with its arrays rounded to another dtype."""
-        arrays = (self.contribution.astype(dtype), self.bias.astype(dtype), self.logit.astype(dtype))
-        return Decomposition(*arrays, self.computed, self.gated, self.nodes)
-
-    @property
-    def _exact_logit(self) -> xr.DataArray:
-        return self.logit.astype(np.float64)
+        arrays = {name: getattr(self, name).astype(dtype) for name in ("contribution", "bias", "logit")}
+        return replace(self, **arrays)
 
     @cached_property
     def _parts(self) -> NDArray[np.float64]:
@@ -209,16 +202,8 @@ def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> 
 
     Inside a network the parts can be a thousand times larger than what is left of them at the head, and single
     precision then rounds by more than the tolerance at a few pixels in a million. Such an image is decomposed once
-    more in float64, and the result, logits included, is rounded to the network's dtype at the end.
-
-    Parameters
-    ----------
-    compute : (model, x) -> an Attribution or a Decomposition that should close.
-
-    Warns
-    -----
-    UserWarning
-        If it does not close in float64 either: then it is not rounding, and the parts explain another network.
+    more in float64, and the result, logits included, is rounded to the network's dtype at the end. A UserWarning if it
+    does not close in float64 either: then it is not rounding, and the parts explain another network.
     """
     found, dtype = compute(model, x), model.head.weight.dtype
     if dtype != torch.float64 and not found.closes:

@@ -109,7 +109,6 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
 
     Parameters
     ----------
-    model, x, class_name : as in `pixel`.
     mask : (h, w) boolean, of torch or numpy.
     mean : divide by the number of pixels.
 
@@ -128,7 +127,13 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     'class 1, mean of 12 pixels'
     """
     index, shape = class_number(model, class_name), (model.config.classes, *one_image(x, "x").shape[1:])
-    chosen, name = _mask(mask, shape[1:]), model.config.names[index]
+    name = model.config.names[index]
+    chosen = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
+    if chosen.dtype != torch.bool or tuple(chosen.shape) != shape[1:]:
+        raise ValueError(
+            f"the mask must hold booleans and have the image's shape {shape[1:]}, got {chosen.dtype} "
+            f"{tuple(chosen.shape)}: compare labels with a class to make one, e.g. labels == 2"
+        )
     pixels = int(chosen.sum())
     if not pixels:
         raise ValueError(f"the mask for class {name} is empty: there is no pixel to explain")
@@ -140,16 +145,8 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
 def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor) -> Target:
     """The margin of a class, its logit less the mean of the others, averaged over a mask.
 
-    A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it.
-
-    Parameters
-    ----------
-    model, x, class_name, mask : as in `region`.
-
-    Raises
-    ------
-    ValueError
-        As `region`, or if there is only one class.
+    A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it. Arguments and
+    errors are those of `region`, and a ValueError if there is only one class.
 
     Examples
     --------
@@ -170,17 +167,8 @@ def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
 def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False) -> Target:
     """The logit of a class over the pixels that the network gives to it: the authors' region of interest.
 
-    The mask is taken at this image's logits once and for all.
-
-    Parameters
-    ----------
-    model, x, class_name : as in `pixel`.
-    mean : divide by the number of pixels.
-
-    Raises
-    ------
-    ValueError
-        If there is no such class, or no pixel's largest logit is that of the class.
+    The mask is taken at this image's logits once and for all. Arguments are those of `region`; a ValueError if there is
+    no such class, or no pixel's largest logit is that of the class.
 
     Examples
     --------
@@ -234,14 +222,3 @@ def reference_image(reference: ArrayLike | Tensor, image: Tensor) -> Tensor:
             f"{width}), got shape {array.shape}"
         )
     return values.expand_as(image).clone()
-
-
-def _mask(mask: ArrayLike | Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A boolean mask (h, w) of torch or numpy, on the CPU."""
-    values = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
-    if values.dtype != torch.bool or tuple(values.shape) != shape:
-        raise ValueError(
-            f"the mask must hold booleans and have the image's shape {shape}, got {values.dtype} "
-            f"{tuple(values.shape)}: compare labels with a class to make one, e.g. labels == 2"
-        )
-    return values

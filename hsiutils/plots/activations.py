@@ -44,14 +44,9 @@ def contribution_pages(
 ) -> hv.HoloMap:
     """Page through scenes and channels: the scene, a channel's activation, weights and contribution to one logit.
 
-    Parameters
-    ----------
-    contributions : scene -> `hsiutils.analysis.activations.contributions`.
-    scenes : scene -> its picture (rows, columns, 3).
-    class_name : whose logit the channels contribute to. One scale serves all channels of a scene, so that they compare.
-    weights : (channel, class)
-    channels : rank -> channel.
-    notes : channel -> second line of its title.
+    Of `hsiutils.analysis.activations.contributions` and a picture (rows, columns, 3) for each scene, weights (channel,
+    class), channels by their rank, and a second line of its title for each channel. One scale serves all channels of a
+    scene, so that they compare.
     """
     step = thinning(4 * len(scenes) * len(channels), next(iter(scenes.values())).shape)
     frames = {}
@@ -83,11 +78,9 @@ def _weight_labels(weights: xr.DataArray, rows: int, columns: int) -> hv.Labels:
 
 
 def layer_pages(maps: Mapping[str, xr.Dataset]) -> hv.HoloMap:
-    """Page through scenes and channels of any layer, before and after normalisation and ReLU, side by side.
+    """Page through scenes and channels of any layer, before and after normalisation and ReLU, (channel, y, x) each.
 
-    Parameters
-    ----------
-    maps : scene -> before and after, (channel, y, x). Cells of coarse layers are drawn as squares of several pixels.
+    Cells of coarse layers are drawn as squares of several pixels.
     """
     count, *shape = next(iter(maps.values()))["after"].shape
     step = thinning(2 * len(maps) * count, shape)
@@ -119,15 +112,9 @@ def violins(table: pd.DataFrame, x: str, y: str, *, xlabel: str, ylabel: str, **
 
 
 def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: Any) -> hv.Overlay:
-    """Draw a figure of every variant: a dot a seed, and a bar for the 95 % interval of their mean over scenes.
+    """Draw a figure (variant, seed): a dot a seed, and a bar for the 95 % interval of their mean over scenes.
 
-    A single network has its value and the bar.
-
-    Parameters
-    ----------
-    each : (variant, seed)
-    bounds : mean, low and high by variant.
-    x, y : axis labels with their units.
+    A single network has its value and the bar. Bounds are mean, low and high by variant; x and y label the axes.
     """
     names = [str(name) for name in each["variant"].values]
     place = np.arange(len(names), dtype=float)

@@ -51,12 +51,8 @@ def cascade(survived: xr.DataArray) -> Any:
 
 def methods_table(board: xr.Dataset) -> pd.DataFrame:
     """A leaderboard as a table: one row a method, by rising residual."""
-    heads = {
-        "sanity": "redrawn",
-        "class_sensitivity": "classes",
-        "faithfulness": "in - out",
-        "band_faithfulness": "bands",
-    }
+    heads = {"sanity": "redrawn", "class_sensitivity": "classes"}
+    heads |= {"faithfulness": "in - out", "band_faithfulness": "bands"}
     frame = board[["residual", *heads, "passes"]].to_dataframe().rename(columns=heads).reset_index()
     return frame.sort_values("residual", ignore_index=True)
 
@@ -66,10 +62,7 @@ def contribution_spectra(
 ) -> hv.Layout:
     """Draw one chart a name, with a curve a target: mean over seeds, and their range where there are several.
 
-    Parameters
-    ----------
-    curves : name -> (band, target), and seed if there are several.
-    wavelengths : of the bands in nm, in the order of the bands; the axis ascends.
+    Curves are (band, target), and seed if there are several; wavelengths are in nm, in the order of the bands.
     """
     centres = np.asarray(wavelengths)
     order = centres.argsort()
@@ -106,6 +99,5 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
     # The zero line comes first and has no names for the axes.
-    return hv.Overlay(parts).opts(
-        title=name, xlabel=_X, ylabel=ylabel, legend_position="bottom", legend_cols=2, **CHART
-    )
+    legend = {"legend_position": "bottom", "legend_cols": 2}
+    return hv.Overlay(parts).opts(title=name, xlabel=_X, ylabel=ylabel, **legend, **CHART)

@@ -44,13 +44,7 @@ def start() -> None:
 
 
 def show(element: Any, alt: str) -> Figure:
-    """Show an element with a description of what is to be seen.
-
-    Raises
-    ------
-    ValueError
-        If the description is empty.
-    """
+    """Show an element with a description of what is to be seen, which must not be empty."""
     if not alt.strip():
         raise ValueError("a figure needs a description (alt) for those who cannot see it")
     return Figure(element, alt)
@@ -64,10 +58,7 @@ def colour(index: int) -> str:
 def pages(frames: Mapping[Any, Any], *by: str) -> hv.HoloMap:
     """Let the reader page through elements, the first first, in a page without a server.
 
-    Parameters
-    ----------
-    frames : elements by their key; a tuple of keys for several sliders.
-    by : name of each slider.
+    Elements go by their key, or by a tuple of keys, one for each slider; `by` names the sliders.
     """
     columns = zip(*(key if isinstance(key, tuple) else (key,) for key in frames), strict=True)
     dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]

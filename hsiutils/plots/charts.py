@@ -19,14 +19,10 @@ Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
 def lines(
     curves: Mapping[str, Curve] | pd.DataFrame, x: str, y: str, *, markers: bool = False, **options: Any
 ) -> hv.Overlay:
-    """Draw named curves.
+    """Draw named curves, with x and y as axis labels, which have the units.
 
-    Parameters
-    ----------
-    curves : name -> (x values, y values), a Series over its index, or a DataArray over its one dimension; or a table
-        with a curve a column, over its index.
-    x, y : axis labels with their units.
-    markers : also mark the points.
+    A curve is (x values, y values), a Series over its index, or a DataArray over its one dimension; a table has a curve
+    a column, over its index.
     """
     parts = []
     for index, (name, curve) in enumerate(curves.items()):
@@ -42,11 +38,7 @@ def lines(
 def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **options: Any) -> hv.Overlay:
     """Draw every value as a dot, groups side by side within each category, so that the spread is seen.
 
-    Parameters
-    ----------
-    table : long table with a row per value.
-    x, y, group : its columns: category, value, and what is told apart by colour.
-    ylabel : label of the value axis with its unit.
+    A long table has a row a value, and the columns x, the category; y, the value; and group, told apart by colour.
     """
     categories, groups = (list(dict.fromkeys(table[name])) for name in (x, group))
     width = 0.8 / len(groups)
@@ -73,15 +65,10 @@ def matrix(
     digits: int | None = 2,
     **options: Any,
 ) -> hv.Overlay:
-    """Draw a matrix with its numbers, first row on top.
+    """Draw a matrix (rows, columns) with its numbers, first row on top.
 
-    Parameters
-    ----------
-    values : (rows, columns)
-    rows, columns : their names; by default the coordinates of a DataArray.
-    limits : of the colours; by default those of the values.
-    diverging : whether zero is the middle of the colours.
-    digits : of the numbers written in the cells; None for none.
+    Rows and columns have names, by default the coordinates of a DataArray. The colours span `limits`, by default those
+    of the values, and have their middle at zero if diverging. With `digits` None no numbers are written in the cells.
     """
     grid = np.asarray(values, dtype=float)
     if isinstance(values, xr.DataArray):

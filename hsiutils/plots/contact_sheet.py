@@ -39,11 +39,6 @@ def contact_sheet(
     names : of the scenes; all by default.
     columns : scenes in a row.
     width : of one picture, pixels.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to show, or a size is not positive.
     """
     path, names = Path(path), data.names() if names is None else list(names)
     if not names or columns < 1 or width < 1:

@@ -64,12 +64,9 @@ def clip_limit(values: ArrayLike) -> float:
 
 
 def image(rgb: NDArray[np.uint8], title: str = "", labels: Sequence[tuple[float, float, str]] = ()) -> hv.Overlay:
-    """Show a picture as wide as the page, its proportions kept.
+    """Show a picture (rows, columns, 3) as wide as the page, its proportions kept.
 
-    Parameters
-    ----------
-    rgb : (rows, columns, 3) uint8.
-    labels : (column, row, text) in pixels from the upper left.
+    Labels are (column, row, text), in pixels from the upper left.
     """
     rows, columns = rgb.shape[:2]
 

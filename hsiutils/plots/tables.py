@@ -47,12 +47,9 @@ def table(
 
 
 def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:
-    """Show a table that the reader sorts by clicking on a column's head; it works in a page without a server.
+    """Show a table, without its index, that the reader sorts by clicking on a head, in a page without a server.
 
-    Parameters
-    ----------
-    frame : text and number columns; its index is left out.
-    precision : column -> decimals; other numbers are written as powers of ten. An empty cell reads "-".
+    Numbers have as many decimals as `precision` says of their column, else powers of ten. An empty cell reads "-".
     """
     places = dict(precision or {})
 
@@ -81,9 +78,7 @@ def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) ->
 def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
     """Differences with one row a statement: its difference, both intervals and verdicts.
 
-    Parameters
-    ----------
-    findings : a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
+    Of a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
     """
     names, rows = {"holds": "above 0", "the reverse holds": "below 0"}, []
     for words, pair in findings.groupby("statement", sort=False):
@@ -100,14 +95,8 @@ def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
 def ranges(figures: pd.DataFrame, label: str, scale: float = 1.0, digits: int = 2) -> pd.DataFrame:
     """Figures of every variant in two columns of text, times `scale`, with so many digits behind the point.
 
-    Parameters
-    ----------
-    figures : mean, least, most (over seeds), low, high (over scenes), by variant.
-
-    Returns
-    -------
-    One row an input: `label`, mean with its interval over scenes in brackets; seeds, least and most, unless there is
-    one network only.
+    Of mean, least, most (over seeds), low, high (over scenes). One row an input: `label`, mean with its interval over
+    scenes in brackets; seeds, least and most, unless there is one network only.
     """
     form = f"{{:.{digits}f}}"
     columns = {label: estimates(figures, "mean", form, scale)}
@@ -126,10 +115,7 @@ def beside(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def estimates(frame: pd.DataFrame, value: str, form: str = "{:.2f}", scale: float = 1.0) -> list[str]:
     """A column of values with their intervals in brackets, each as one word that no line break parts.
 
-    Parameters
-    ----------
-    frame : with the columns `value`, and its `_low` and `_high`, or low and high.
-    scale : that they are multiplied by, such as 100 for percent.
+    Of the columns `value`, and its `_low` and `_high`, or low and high, times a scale such as 100 for percent.
     """
     bounds = [f"{value}{end}" if f"{value}{end}" in frame else end[1:] for end in ("_low", "_high")]
     return [

@@ -110,7 +110,7 @@ def margins(model, image):
 
 def contributions(model, image):
     """Contributions of the halves and the biases to every margin: (part, class, y, x)."""
-    block = LastBlock.of(model)
+    block = LastBlock(model)
     with torch.no_grad(), activations(model, block.needs) as seen:
         model(image[None])
     return to_margins(block.split(seen)[..., : image.shape[1], : image.shape[2]])
@@ -123,7 +123,7 @@ def test_halves_and_bias_are_the_margin_and_the_derivatives_along_each_half(dept
     found, whole = contributions(model, image), margins(model, image)
     assert len(found) == len(PARTS)
     assert abs(found.sum(axis=0) - whole).max() < 1e-5 * abs(whole).max()
-    up, skip = LastBlock.of(model).needs[:2]
+    up, skip = LastBlock(model).needs[:2]
     with torch.no_grad(), activations(model, [up, skip]) as seen:
         model(image[None])
     halves, nothing = (seen[up], seen[skip]), torch.zeros_like(seen[up])
