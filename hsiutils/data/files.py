@@ -11,9 +11,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -42,30 +41,17 @@ _NOT_THE_FILE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINT
 """Errors of disk, network or machine, which say nothing about what is in a file."""
 
 
-@dataclass(frozen=True)
-class MatArray:
-    """A numeric array in a MAT-file.
-
-    Attributes
-    ----------
-    dtype : by numpy's name; "object" for what is no array of numbers, such as a cell or text.
-    """
+class MatArray(NamedTuple):
+    """An array in a MAT-file; `dtype` is "object" for what is none of numbers, such as a cell or text."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 def inspect_level5(path: Path, variable: str) -> tuple[list[str], MatArray | None]:
-    """Names of all variables, and the shape and type of one, after checking every tag that reading it relies on.
+    """Names of all variables in order, and one of them, None if it is not there.
 
-    Returns
-    -------
-    The names in the order of the file; the variable, None if it is not there.
-
-    Raises
-    ------
-    ValueError
-        If the file is no level-5 MAT-file, is cut short or damaged; the caller names it.
+    Every tag that reading it relies on is checked: of a damaged file, a ValueError, which the caller gives its name.
     """
     names, found = [], None
     with path.open("rb") as file:
@@ -153,8 +139,7 @@ class _Tags:
         return (first & 0xFFFF, first >> 16, True) if small else (first, second, False)
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """An array in an open file: what its header says, and how to get the values."""
 
     shape: tuple[int, ...]

@@ -191,9 +191,8 @@ def test_a_sound_set_has_no_findings(tmp_path: Path) -> None:
     write_matlab_release(tmp_path)
     for name in NAMES:
         frame(tmp_path, name)
-    found = check(tmp_path)
-    assert found.empty
-    assert tuple(found.columns) == COLUMNS
+    assert check(tmp_path).empty
+    assert tuple(check(tmp_path).columns) == COLUMNS
 
 
 @pytest.mark.parametrize("damage", [damage for damage, (_, severity, *_) in DAMAGES.items() if severity != "error"])
@@ -218,16 +217,11 @@ def test_all_faults_come_in_one_table_errors_first(tmp_path: Path) -> None:
     assert set(found["scene"]) == {NAMES[0], NAMES[1], NAMES[2], NAMES[3]}
 
 
-def test_files_of_level_7_3_are_sound_too(tmp_path: Path) -> None:
-    write_matlab_release(tmp_path)
-    mat73(cube(tmp_path), values_of(FIRST))
-    assert check(tmp_path).empty
-
-
 def test_garbled_headers_are_findings_too(tmp_path: Path) -> None:
     """Parsers raise on them what no one would expect of a parser: RuntimeError, tokenize.TokenError."""
     write_matlab_release(tmp_path / "a")
     mat73(cube(tmp_path / "a"), values_of(FIRST))
+    assert check(tmp_path / "a").empty
     cube(tmp_path / "a").write_bytes(cube(tmp_path / "a").read_bytes().replace(b"TREE", b"EERT"))
     for name in (NAMES[1], FIRST):
         path = write_scene(tmp_path / "b", name, npy_bands_last, "images/test", ".npy", "annotations/test")
@@ -247,24 +241,14 @@ def test_not_one_readable_cube(tmp_path: Path) -> None:
     assert (found["severity"] == "error").all()
 
 
-def test_one_cube_of_another_size_is_the_odd_one_wherever_it_stands(tmp_path: Path) -> None:
-    """The first file does not decide: most do."""
-    write_matlab_release(tmp_path)
-    spoilt(tmp_path, lambda values: values[:, :3])
-    assert check(tmp_path)["scene"].tolist() == [FIRST]
-
-
-def test_a_set_with_rows_and_columns_exchanged_is_an_error(tmp_path: Path) -> None:
-    write_scene(tmp_path / "Image_dataset", FIRST, tiles=(409, 216))
-    found = check_dataset(tmp_path)
-    assert found["severity"][0] == "error"
-    assert "409 x 216 pixels: rows and columns exchanged" in found["found"][0]
-
-
-def test_small_cubes_are_a_note(tmp_path: Path) -> None:
+def test_small_cubes_are_a_note_and_rows_and_columns_exchanged_an_error(tmp_path: Path) -> None:
     found = check_dataset(write_matlab_release(tmp_path))
     assert found["severity"].tolist() == ["note"]
     assert "cubes of 4 x 6 pixels" in found["found"][0]
+    write_scene(tmp_path / "b", FIRST, tiles=(409, 216))
+    found = check_dataset(tmp_path / "b")
+    assert found["severity"][0] == "error"
+    assert "409 x 216 pixels: rows and columns exchanged" in found["found"][0]
 
 
 def test_scenes_twice_in_the_python_release_do_not_hide_other_faults(tmp_path: Path) -> None:
@@ -305,19 +289,13 @@ def test_nothing_there_says_what_was_looked_for(tmp_path: Path) -> None:
 
 
 def test_simulated_files_are_held_to_their_record(tmp_path: Path) -> None:
-    simulation = Simulation(tiles=(18, 34))
-    write_dataset(tmp_path, ["nf3122_147"], simulation, workers=1, progress=False)
+    write_dataset(tmp_path, ["nf3122_147"], Simulation(tiles=(18, 34)), workers=1, progress=False)
     assert check(tmp_path).query("severity == 'error'").empty
     record = tmp_path / "scenes" / "nf3122_147.json"
     sealed = json.loads(record.read_text())
     sealed["sha256"]["truth/nf3122_147.h5"] = "0" * 64
     record.write_text(json.dumps(sealed))
-    found = check(tmp_path)
-    assert found["found"].str.contains("differ from their record").sum() == 1
-
-
-def test_damaged_settings_of_a_simulation_are_a_finding(tmp_path: Path) -> None:
-    (write_matlab_release(tmp_path) / "simulation.json").write_text("{")
-    findings = check(tmp_path)
-    errors = findings[findings["severity"] == "error"]
+    assert check(tmp_path)["found"].str.contains("differ from their record").sum() == 1
+    (tmp_path / "simulation.json").write_text("{")
+    errors = check(tmp_path).query("severity == 'error'")
     assert errors["found"].str.contains("damaged simulation.json").tolist() == [True]

@@ -32,88 +32,63 @@ def drive(tmp_path: Path) -> HSIDrive:
     return open_dataset(write_matlab_release(tmp_path / "set"))
 
 
-class TestPythonRelease:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.mat"
+
+
+class TestReleases:
     def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
-        write_release(drive, tmp_path / "python", "python")
-        twin = open_dataset(tmp_path / "python")
-        assert twin.layout == "v2.0 Python"
-        assert twin.table.equals(drive.table)
-        for name in NAMES:
-            np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
-            np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
-        assert (check_dataset(tmp_path / "python")["severity"] == "note").all()
+        there = write_release(drive, tmp_path / "there", "python")
+        back = write_release(open_dataset(there), tmp_path / "back", "matlab")
+        for base, layout in ((there, "v2.0 Python"), (back, "v2.0 MATLAB")):
+            twin = open_dataset(base.parent)
+            assert twin.layout == layout
+            assert twin.table.equals(drive.table)
+            for name in NAMES:
+                np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
+                np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
+            assert (check_dataset(base.parent)["severity"] == "note").all()
+        with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
+            write_release(open_dataset(there), tmp_path / "there", "python")
 
     def test_mmsegmentation_finds_the_label_image_by_the_cubes_name(self, drive: HSIDrive, tmp_path: Path) -> None:
         """It takes images/training/*.npy, (y, x, band), and annotations/training/*.png of that name."""
-        base = write_release(drive, tmp_path, "python")
-        images = sorted((base / "images" / "training").glob("*.npy"))
-        assert [path.stem for path in images] == [NAME]
-        np.testing.assert_array_equal(np.load(images[0]), values_of(NAME).transpose(1, 2, 0))
-        annotation = base / "annotations" / "training" / images[0].with_suffix(".png").name
-        with Image.open(annotation) as image:
+        base = write_release(drive, tmp_path, "python", names=[NAME, NAMES[0]])
+        (path,) = (base / "images" / "training").glob("*.npy")
+        np.testing.assert_array_equal(np.load(path), values_of(NAME).transpose(1, 2, 0))
+        with Image.open(base / "annotations" / "training" / f"{path.stem}.png") as image:
             assert image.mode == "L"
             np.testing.assert_array_equal(np.asarray(image), codes_of(NAME))
-
-    def test_lists_and_pictures(self, drive: HSIDrive, tmp_path: Path) -> None:
-        base = write_release(drive, tmp_path, "python", names=[NAME, NAMES[0]])
-        assert (base / "training_filenames.txt").read_text() == f"{NAME}\n"
-        assert (base / "validation_filenames.txt").read_text() == ""
-        assert (base / "test_filenames.txt").read_text() == f"{NAMES[0]}\n"
+        listed = {part: (base / f"{part}_filenames.txt").read_text() for part in ("training", "validation", "test")}
+        assert listed == {"training": f"{NAME}\n", "validation": "", "test": f"{NAMES[0]}\n"}
         with Image.open(base / "RGB" / f"{NAME}_pseudocolor.png") as image:
-            shown = np.asarray(image) / 255
-        np.testing.assert_allclose(shown, pseudocolour(drive.cube(NAME)), atol=0.002)
+            np.testing.assert_allclose(np.asarray(image) / 255, pseudocolour(drive.cube(NAME)), atol=0.002)
         assert len(list((base / "RGB").iterdir())) == 2
 
     def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
-        write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_release(open_dataset(tmp_path / "a"), tmp_path / "b", "python")
-        assert open_dataset(tmp_path / "b").layout == "v2.0 Python MF"
+        write_scene(tmp_path, NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
+        for form, layout in (("python", "v2.0 Python MF"), ("matlab", "v2.0 MATLAB MF")):
+            write_release(open_dataset(tmp_path), tmp_path / form, form)
+            assert open_dataset(tmp_path / form).layout == layout
 
     def test_scaled_values_are_not_passed_off_as_reflectance(self, tmp_path: Path) -> None:
         write_scene(tmp_path, NAME, mat("cube_fl32"), "cubes_float32", "_MF_TC_N_fl32.mat", labels="Labels")
         with pytest.raises(DatasetError, match="band-wise min-max scaled"):
             write_release(open_dataset(tmp_path), tmp_path / "python", "python")
 
-    def test_the_set_is_not_written_over_itself(self, drive: HSIDrive, tmp_path: Path) -> None:
-        write_release(drive, tmp_path, "python")
-        with pytest.raises(DatasetError, match="HSIDrive20: would be written over the files that it is made from"):
-            write_release(open_dataset(tmp_path), tmp_path, "python")
-
-
-class TestMatlabRelease:
-    def test_our_reader_finds_the_same_scenes_and_splits(self, drive: HSIDrive, tmp_path: Path) -> None:
-        python = write_release(drive, tmp_path / "python", "python")
-        write_release(open_dataset(python), tmp_path / "back", "matlab")
-        twin = open_dataset(tmp_path / "back")
-        assert twin.layout == "v2.0 MATLAB"
-        assert twin.table.equals(drive.table)
-        for name in NAMES:
-            np.testing.assert_array_equal(twin.cube(name), drive.cube(name))
-            np.testing.assert_array_equal(twin.labels(name), drive.labels(name))
-        assert (check_dataset(tmp_path / "back")["severity"] == "note").all()
-
-    def test_the_same_cube_gives_the_same_bytes_as_matlab_has_them(self, drive: HSIDrive, tmp_path: Path) -> None:
-        for name in ("a.mat", "b.mat"):
-            write_cube(drive.cube(NAME), tmp_path / name)
-        assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
-        assert whosmat(tmp_path / "a.mat") == [("cube", (25, *TILES), "single")]
-        np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
-
-    def test_bands_out_of_order_are_not_swapped(self, drive: HSIDrive, tmp_path: Path) -> None:
-        cube = drive.cube(NAME)
+    def test_a_cube_has_the_bytes_of_matlab_in_native_order_or_is_refused(self, drive: HSIDrive, path: Path) -> None:
+        cube, again = drive.cube(NAME), path.with_name("b.mat")
         with pytest.raises(ValueError, match=r"needs all 25 bands of the camera in native order.*sortby"):
-            write_cube(ascending(cube), tmp_path / "a.mat")
-        write_cube(ascending(cube).sortby("band"), tmp_path / "a.mat")
-        np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["cube"], values_of(NAME))
+            write_cube(ascending(cube), path)
+        write_cube(cube, path)
+        write_cube(ascending(cube).sortby("band"), again)
+        assert path.read_bytes() == again.read_bytes()
+        assert whosmat(path) == [("cube", (25, *TILES), "single")]
+        np.testing.assert_array_equal(loadmat(path)["cube"], values_of(NAME))
         for order in ("native", "ascending"):
-            for name, given in (("a", cube), ("b", ascending(cube))):
-                write_envi(given, tmp_path / f"{name}.hdr", order=order)
-            assert (tmp_path / "a.img").read_bytes() == (tmp_path / "b.img").read_bytes()
-
-    def test_median_filtered_cubes_have_their_own_folder(self, tmp_path: Path) -> None:
-        write_scene(tmp_path / "a", NAME, cubes="cubes_fl32/MF", suffix="_MF_TC.mat")
-        write_release(open_dataset(tmp_path / "a"), tmp_path / "b", "matlab")
-        assert open_dataset(tmp_path / "b").layout == "v2.0 MATLAB MF"
+            made = [write_envi(c, path.with_suffix(".hdr"), order=order) for c in (cube, ascending(cube))]
+            assert made[0].with_suffix(".img").read_bytes() == made[1].with_suffix(".img").read_bytes()
 
 
 @pytest.mark.parametrize("form", ["matlab", "python"])
@@ -139,14 +114,10 @@ class TestEnvi:
     ) -> None:
         write_envi(drive.cube(NAME), tmp_path / "cube.hdr", interleave=interleave, order=order)
         image = spectral.open_image(str(tmp_path / "cube.hdr"))
-        centres = np.array(image.bands.centers)
-        native = drive.sensor.wavelengths_nm
-        if order == "ascending":
-            assert (np.diff(centres) > 0).all()
-        else:
-            np.testing.assert_allclose(centres, native)
-        for place in (0, 7, 24):
-            band = int(np.argmin(np.abs(native - centres[place])))
+        native, places = drive.sensor.wavelengths_nm, np.arange(25)
+        bands = drive.sensor.ascending if order == "ascending" else places
+        np.testing.assert_allclose(image.bands.centers, native[bands])
+        for place, band in zip(places, bands, strict=True):
             np.testing.assert_array_equal(image.read_band(place), values_of(NAME)[band])
             assert image.metadata["band names"][place] == f"band {band}"
         assert image.shape == (*TILES, 25)
@@ -155,13 +126,12 @@ class TestEnvi:
         assert image.bands.band_unit == "Nanometers"
         assert "reflectance" in image.metadata["description"]
 
-    def test_the_layouts_are_what_they_are_called(self, drive: HSIDrive, tmp_path: Path) -> None:
-        values = values_of(NAME)
-        axes = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
-        for interleave, order in axes.items():
-            write_envi(drive.cube(NAME), tmp_path / "cube.hdr", interleave=interleave, order="native")
-            stored = np.fromfile(tmp_path / "cube.img", "<f4")
-            np.testing.assert_array_equal(stored, values.transpose(order).ravel())
+    def test_the_layouts_are_what_they_are_called_and_the_last_one_stays(self, drive: HSIDrive, tmp_path: Path) -> None:
+        for interleave, axes in {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}.items():
+            write_envi(drive.cube(NAME), tmp_path / "out" / "cube.hdr", interleave=interleave, order="native")
+            stored = np.fromfile(tmp_path / "out" / "cube.img", "<f4")
+            np.testing.assert_array_equal(stored, values_of(NAME).transpose(axes).ravel())
+            assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cube.hdr", "cube.img"]
 
     def test_labels_carry_names_and_palette(self, drive: HSIDrive, tmp_path: Path) -> None:
         write_envi_labels(drive.labels(NAME), tmp_path / "labels.hdr")
@@ -183,16 +153,19 @@ class TestEnvi:
             write_envi(drive.cube(NAME), tmp_path / "cube.img")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
-    def test_writing_again_replaces_and_leaves_nothing_behind(self, drive: HSIDrive, tmp_path: Path) -> None:
-        for name in NAMES[:2]:
-            write_envi(drive.cube(name), tmp_path / "out" / "cube.hdr", interleave="bsq", order="native")
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cube.hdr", "cube.img"]
-        stored = np.fromfile(tmp_path / "out" / "cube.img", "<f4").reshape(25, *TILES)
-        np.testing.assert_array_equal(stored, values_of(NAMES[1]))
-
 
 def convert_all(drive: HSIDrive, store: Path, **options) -> Path:
     return to_zarr(drive, store, **{"scheduler": "synchronous", "progress": False, **options})
+
+
+def written(store: Path) -> list[str]:
+    """Scenes that a store says it has; each must be whole."""
+    with xr.open_zarr(store) as found:
+        names = found["scene"].values[found["written"].values == 1].tolist()
+        for name in names:
+            np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+            np.testing.assert_array_equal(found["labels"].sel(scene=name), codes_of(name))
+    return names
 
 
 @pytest.fixture
@@ -215,47 +188,27 @@ def test_plain_xarray_opens_it_and_finds_the_very_values(store: Path, drive: HSI
         assert (scene["cube"].dtype, scene["labels"].dtype) == (np.float32, np.uint8)
         assert scene["split"].item() == drive.table.at[NAME, "split"] == "train"
         assert (scene["season"].item(), scene["road"].item(), scene["number"].item()) == ("spring", "road", 147)
-        assert found["cube"].attrs == {k: drive.cube(NAME).attrs[k] for k in ("units", "source", "sensor")} | {
-            "history": "v2.0 MATLAB"
-        }
-
-
-def test_a_scene_is_a_chunk(store: Path) -> None:
-    with xr.open_zarr(store) as found:
-        assert found["cube"].encoding["chunks"] == (1, 25, *TILES)
+        known = {key: drive.cube(NAME).attrs[key] for key in ("units", "source", "sensor")}
+        assert found["cube"].attrs == known | {"history": "v2.0 MATLAB"}
+        assert found["cube"].encoding["chunks"] == (1, 25, *TILES)  # a scene is a chunk
         assert found["labels"].encoding["chunks"] == (1, *TILES)
 
 
-def test_threads_write_the_same_bytes(drive: HSIDrive, store: Path, tmp_path: Path) -> None:
-    other = convert_all(drive, tmp_path / "other.zarr", scheduler="threads")
-    assert files(other) == files(store)
-
-
-def test_the_bar_counts_scenes_and_tells_the_time_left(drive: HSIDrive, tmp_path: Path, capsys) -> None:
-    convert_all(drive, tmp_path / "store.zarr", progress=True)
+def test_threads_and_clusters_write_the_same_bytes(drive: HSIDrive, store: Path, tmp_path: Path, capsys) -> None:
+    other = convert_all(drive, tmp_path / "other.zarr", scheduler="threads", progress=True)
     assert f"{len(NAMES)}/{len(NAMES)} [" in capsys.readouterr().err
-    convert_all(drive, tmp_path / "store.zarr", progress=True)  # nothing is left to do
+    convert_all(drive, other, progress=True)  # nothing is left to do
     assert not capsys.readouterr().err
-
-
-def test_other_processes_can_be_told_what_to_write(drive: HSIDrive) -> None:
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**options, protocol="tcp") as cluster:
+        third = convert_all(drive, tmp_path / "third.zarr", scheduler=cluster.scheduler_address)
+    assert files(third) == files(other) == files(store)
     twin = pickle.loads(pickle.dumps(drive))  # noqa: S301 - what dask's processes and clusters do
     xr.testing.assert_identical(twin.cube(NAME), drive.cube(NAME))
 
 
-def test_a_cluster_is_given_by_its_address(drive: HSIDrive, store: Path, tmp_path: Path) -> None:
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
-    ) as cluster:
-        other = convert_all(drive, tmp_path / "other.zarr", scheduler=cluster.scheduler_address)
-    assert files(other) == files(store)
-
-
 def test_a_cluster_without_its_package_is_a_clear_error(drive: HSIDrive, tmp_path: Path, monkeypatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(convert, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(DatasetError, match="needs the package distributed"):
         convert_all(drive, tmp_path / "store.zarr", scheduler="tcp://node1:8786")
 
@@ -274,22 +227,15 @@ class TestResume:
         monkeypatch.setattr(HSIDrive, "cube", cube)
         with pytest.raises(KeyboardInterrupt):
             convert_all(drive, store)
-        first = list(read)
-        with xr.open_zarr(store) as found:
-            assert found["scene"].values[found["written"].values == 1].tolist() == sorted(first)
+        assert written(store) == sorted(read)
         monkeypatch.setattr(HSIDrive, "cube", lambda self, name: read.append(name) or original(self, name))
         convert_all(drive, store)
-        assert sorted(read) == sorted(NAMES)  # none twice
-        with xr.open_zarr(store) as found:
-            for name in NAMES:
-                np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
+        assert written(store) == sorted(read) == sorted(NAMES)  # none twice
 
     def test_another_process_may_be_the_first_to_begin(self, drive: HSIDrive, tmp_path: Path, monkeypatch) -> None:
         begin = convert._create
         monkeypatch.setattr(convert, "_create", lambda *given: (begin(*given), begin(*given)))
-        convert_all(drive, tmp_path / "store.zarr")
-        with xr.open_zarr(tmp_path / "store.zarr") as found:
-            assert (found["written"].values == 1).all()
+        assert written(convert_all(drive, tmp_path / "store.zarr")) == sorted(NAMES)
         assert [path.name for path in tmp_path.glob("*store*")] == ["store.zarr"]
 
     def test_a_killed_run_goes_on(self, drive: HSIDrive, tmp_path: Path) -> None:
@@ -316,14 +262,8 @@ class TestResume:
         finally:
             started.kill()
             started.wait()
-        with xr.open_zarr(store) as found:
-            assert int(found["written"].sum()) == 2
-        convert_all(drive, store)
-        with xr.open_zarr(store) as found:
-            assert (found["written"] == 1).all()
-            for name in NAMES:
-                np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
-                np.testing.assert_array_equal(found["labels"].sel(scene=name), codes_of(name))
+        assert len(written(store)) == 2
+        assert written(convert_all(drive, store)) == sorted(NAMES)
 
     def test_a_finished_store_is_left_alone(self, drive: HSIDrive, store: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
@@ -357,20 +297,4 @@ class TestResume:
         drive.found.scenes[NAME].cube.write_bytes(b"")
         with pytest.raises(DatasetError, match=NAME):
             convert_all(drive, tmp_path / "store.zarr")
-        with xr.open_zarr(tmp_path / "store.zarr") as found:
-            assert found["written"].sel(scene=NAME) == 0
-            for name in found["scene"].values[found["written"].values == 1].tolist():
-                np.testing.assert_array_equal(found["cube"].sel(scene=name), values_of(name))
-
-
-def test_hyperseg_finds_every_file_of_a_simulated_set(tmp_path: Path) -> None:
-    """It takes NAME from labels/NAME.png and loads `cube`, bands first, from cubes_fl32/NAME_TC.mat."""
-    write_dataset(tmp_path, ["nf3122_147"], Simulation(tiles=(18, 34)), workers=1, progress=False)
-    base, drive = tmp_path / "Image_dataset", open_dataset(tmp_path)
-    names = [path.stem for path in (base / "labels").glob("*.png")]
-    assert names == drive.names()
-    for name in names:
-        cube = loadmat(base / "cubes_fl32" / f"{name}_TC.mat")["cube"]
-        np.testing.assert_array_equal(cube, drive.cube(name))
-        with Image.open(base / "labels" / f"{name}.png") as image:
-            np.testing.assert_array_equal(np.asarray(image), drive.labels(name))
+        assert NAME not in written(tmp_path / "store.zarr")

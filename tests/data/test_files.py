@@ -13,7 +13,7 @@ from scipy.io import savemat, whosmat
 from tiny_hsi_drive import TILES, codes_of, mat, mat73, npy_bands_last, values_of
 
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, LABELS, Classes, Label
-from hsiutils.data.files import MatArray, cube_tiles, inspect_level5, read_cube, read_labels, stored_array
+from hsiutils.data.files import cube_tiles, inspect_level5, read_cube, read_labels, stored_array
 from hsiutils.data.layouts import LAYOUTS, DatasetError, Layout
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -32,25 +32,57 @@ def test_every_file_format_gives_the_same_cube(layout: Layout, write, tmp_path: 
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     assert cube_tiles(path, layout, 25) == TILES
+    for dtype in ("float32", "uint16", "float64"):
+        write(path, VALUES.astype(dtype))
+        with stored_array(path, layout.variable) as stored:
+            assert stored.dtype == dtype
 
 
-@pytest.mark.parametrize("write", [mat("cubenorm"), lambda path, cube: mat("other")(path, cube)])
-def test_a_wrong_variable_is_named_with_those_there(write, tmp_path: Path) -> None:
-    write(tmp_path / "a.mat", VALUES)
-    for read in (lambda p: read_cube(p, MATLAB, 25, TILES), lambda p: cube_tiles(p, MATLAB, 25)):
-        with pytest.raises(DatasetError, match=r"a\.mat: expected the variable 'cube', found \['(cubenorm|other)'\]"):
-            read(tmp_path / "a.mat")
+def group(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_group("cube")
 
 
-def test_a_transposed_cube_is_recognised_as_one(tmp_path: Path) -> None:
+def endless(path: Path) -> None:
+    """A cube that no memory holds."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("cube", shape=(409, 216, 10**9), dtype="f4", chunks=(1, 216, 1000))
+
+
+def endless_npy(path: Path) -> None:
+    with path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 25)})
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.mat", lambda p: mat("cubenorm")(p, VALUES), r"expected the variable 'cube', found \['cubenorm'\]"),
+        (
+            "a.mat",
+            lambda p: mat()(p, np.moveaxis(VALUES, 0, -1)),
+            r"expected \(band, y, x\) = \(25, 4, 6\).*found \(4, 6, 25\); the axes",
+        ),
+        ("a.npy", lambda p: np.save(p, VALUES), r"\(y, x, band\) = \(4, 6, 25\).*found \(25, 4, 6\); the axes"),
+        ("a.mat", endless, r"found \(1000000000, 216, 409\)"),
+        ("a.npy", endless_npy, "cannot be read"),
+        ("a.mat", group, "'cube' is no array but a group"),
+        ("a.npy", lambda p: np.save(p, np.array([{"a": 1}], dtype=object)), "Python objects"),
+        ("a.mat", Path.mkdir, "a folder, where a file of that name should be"),
+        ("a.npy", Path.mkdir, "a folder, where a file of that name should be"),
+    ],
+)
+def test_what_is_no_cube_is_named(name: str, write, message: str, tmp_path: Path) -> None:
+    """Before memory is asked for, and with nothing unpickled."""
+    write(path := tmp_path / name)
+    with pytest.raises(DatasetError, match=rf"{name}: .*{message}"):
+        read_cube(path, MATLAB if path.suffix == ".mat" else PYTHON, 25, TILES)
+
+
+def test_where_the_bands_are_is_checked_by_the_size_too(tmp_path: Path) -> None:
     mat()(tmp_path / "a.mat", np.moveaxis(VALUES, 0, -1))
-    with pytest.raises(DatasetError, match=r"expected \(band, y, x\) = \(25, 4, 6\).*found \(4, 6, 25\); the axes"):
-        read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
     with pytest.raises(DatasetError, match="25 bands on the first"):
         cube_tiles(tmp_path / "a.mat", MATLAB, 25)
-    np.save(tmp_path / "a.npy", VALUES)
-    with pytest.raises(DatasetError, match=r"\(y, x, band\) = \(4, 6, 25\).*found \(25, 4, 6\); the axes"):
-        read_cube(tmp_path / "a.npy", PYTHON, 25, TILES)
 
 
 @pytest.mark.parametrize("kept", [0, 50, 200, 0.5, 0.99])
@@ -63,14 +95,6 @@ def test_a_truncated_file_is_named(kept: float, write, tmp_path: Path) -> None:
     path.write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
     with pytest.raises(DatasetError, match=r"short\.(mat|npy): "):
         read_cube(path, layout, 25, TILES)
-
-
-@pytest.mark.parametrize("layout", [MATLAB, PYTHON], ids=["mat", "npy"])
-def test_a_folder_named_like_a_file_is_told(layout: Layout, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for read in (lambda p: read_cube(p, layout, 25, TILES), lambda p: read_labels(p, TILES, HSI_DRIVE_CLASSES)):
-        with pytest.raises(DatasetError, match="a: a folder, where a file of that name should be"):
-            read(tmp_path / "a")
 
 
 @pytest.mark.parametrize("layout", [MATLAB, PYTHON], ids=["mat", "npy"])
@@ -113,38 +137,6 @@ def test_a_file_that_another_program_writes_is_not_called_damage(tmp_path: Path)
     np.testing.assert_array_equal(read_cube(tmp_path / "a.mat", MATLAB, 25, TILES), VALUES)
 
 
-@pytest.mark.parametrize(("write", "layout"), [(mat(), MATLAB), (mat73, MATLAB), (npy_bands_last, PYTHON)])
-def test_the_stored_type_comes_from_the_header(write, layout: Layout, tmp_path: Path) -> None:
-    for dtype in ("float32", "uint16", "float64"):
-        write(tmp_path / f"{dtype}{layout.extension}", VALUES.astype(dtype))
-        with stored_array(tmp_path / f"{dtype}{layout.extension}", layout.variable) as stored:
-            assert stored.dtype == dtype
-
-
-def test_a_size_that_no_memory_holds_is_refused_before_it_is_asked_for(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.mat", "w") as file:
-        file.create_dataset("cube", shape=(409, 216, 10**9), dtype="f4", chunks=(1, 216, 1000))
-    with pytest.raises(DatasetError, match=r"found \(1000000000, 216, 409\)"):
-        read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
-    with (tmp_path / "a.npy").open("wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 25)})
-    with pytest.raises(DatasetError, match=r"a\.npy: cannot be read"):
-        read_cube(tmp_path / "a.npy", PYTHON, 25, TILES)
-
-
-def test_a_group_where_the_array_should_be(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.mat", "w") as file:
-        file.create_group("cube")
-    with pytest.raises(DatasetError, match=r"'cube' is no array but a group"):
-        read_cube(tmp_path / "a.mat", MATLAB, 25, TILES)
-
-
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DatasetError, match="Python objects"):
-        read_cube(tmp_path / "a.npy", PYTHON, 25, TILES)
-
-
 def png_of_4_bits(codes: np.ndarray) -> bytes:
     """A grey PNG of two pixels a byte, which Pillow does not write."""
 
@@ -184,9 +176,9 @@ class TestLabels:
         }
 
     def test_every_form_of_an_image_gives_the_same_codes(self, tmp_path: Path) -> None:
-        for number, image in enumerate(self.images().values()):
-            image.save(tmp_path / f"{number}.png")
-            found = read_labels(tmp_path / f"{number}.png", TILES, HSI_DRIVE_CLASSES)
+        for image in self.images().values():
+            image.save(tmp_path / "a.png")
+            found = read_labels(tmp_path / "a.png", TILES, HSI_DRIVE_CLASSES)
             np.testing.assert_array_equal(found, self.codes)
             assert found.dtype == np.uint8
 
@@ -232,25 +224,14 @@ def write(path: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "uint16", "int16"])
 def test_names_shapes_and_types_are_those_that_scipy_finds(tmp_path: Path, compressed: bool, dtype: str) -> None:
     others = {"note": "text", "cell": np.array([1, "a"], dtype=object), "s": {"a": 1}, "z": np.ones(3) * 1j, "b": True}
-    content = level5(compressed, **others, cube=VALUES.astype(dtype))
-    path = write(tmp_path / "a.mat", content)
+    others["small"] = np.array([[7]], dtype=np.uint8)  # up to four bytes of data stand in the tag itself
+    path = write(tmp_path / "a.mat", level5(compressed, **others, cube=VALUES.astype(dtype)))
     names, found = inspect_level5(path, "cube")
     assert names == [name for name, _, _ in whosmat(path)]
-    assert found == MatArray(VALUES.shape, dtype)
-
-
-@pytest.mark.parametrize(("name", "dtype"), [("z", "complex128"), ("s", "object"), ("note", "object")])
-def test_what_is_no_array_of_real_numbers_is_called_so(tmp_path: Path, name: str, dtype: str) -> None:
-    path = write(tmp_path / "a.mat", level5(z=np.ones(3) * 1j, s={"a": 1}, note="text"))
-    _, found = inspect_level5(path, name)
-    assert found is not None
-    assert found.dtype == dtype
-
-
-def test_a_small_array_lies_in_its_tag(tmp_path: Path) -> None:
-    """Up to four bytes of data stand in the tag itself."""
-    _, found = inspect_level5(write(tmp_path / "a.mat", level5(cube=np.array([[7]], dtype=np.uint8))), "cube")
-    assert found == MatArray((1, 1), "uint8")
+    assert found == (VALUES.shape, dtype)
+    assert inspect_level5(path, "small")[1] == ((1, 1), "uint8")
+    for name, kind in (("z", "complex128"), ("s", "object"), ("note", "object")):
+        assert inspect_level5(path, name)[1][1] == kind
 
 
 def test_the_other_byte_order(tmp_path: Path) -> None:
@@ -264,7 +245,7 @@ def test_the_other_byte_order(tmp_path: Path) -> None:
     content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI" + element(14, body)
     path = write(tmp_path / "a.mat", content)
     assert whosmat(path) == [("cube", (2, 3), "single")]
-    assert inspect_level5(path, "cube") == (["cube"], MatArray((2, 3), "float32"))
+    assert inspect_level5(path, "cube") == (["cube"], ((2, 3), "float32"))
 
 
 @pytest.mark.parametrize(

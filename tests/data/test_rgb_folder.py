@@ -1,13 +1,14 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import other_kinds
 import pytest
 import spectral
 import xarray as xr
-from PIL import Image
+from other_kinds import PARTS, SIZE, image_of, rgb_set, write_rgb
 from typer.testing import CliRunner
 
-import hsiutils as hu
 from hsiutils.book.commands import app
 from hsiutils.data.check import check_dataset
 from hsiutils.data.classes import VOID, Classes, Label
@@ -17,36 +18,14 @@ from hsiutils.data.layouts import DatasetError
 from hsiutils.data.rgb_folder import CAMVID_CLASSES, RGBFolder
 from hsiutils.data.source import open_dataset
 from hsiutils.data.statistics import data_info
-from hsiutils.models.segmenter import Recipe
-from hsiutils.models.unet import UNet, UNetConfig
 
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid"
-PARTS = {"a": "train", "b": "train", "c": "val", "d": "test"}
-SIZE = (6, 8)
-
-
-def image_of(name: str) -> np.ndarray:
-    return np.random.default_rng(ord(name)).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-
-
-def codes_of(name: str) -> np.ndarray:
-    return ((np.arange(SIZE[0] * SIZE[1]) + ord(name)) % 12).astype(np.uint8).reshape(SIZE)
-
-
-def write(root: Path, name: str, image: np.ndarray | None = None, codes: np.ndarray | None = None) -> None:
-    for folder, pixels in (
-        ("", image_of(name) if image is None else image),
-        ("annot", codes_of(name) if codes is None else codes),
-    ):
-        (root / f"{PARTS[name]}{folder}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(root / f"{PARTS[name]}{folder}" / f"{name}.png")
+codes_of = partial(other_kinds.codes_of, count=12)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in PARTS:
-        write(tmp_path, name)
-    return tmp_path
+    return rgb_set(tmp_path)
 
 
 def test_scenes_are_those_written(root: Path) -> None:
@@ -69,7 +48,7 @@ def test_other_classes_come_from_a_list(root: Path) -> None:
     )
     colours = np.array([(1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 0)], dtype=np.uint8)
     for name in PARTS:
-        write(root, name, codes=colours[codes_of(name) % 4])
+        write_rgb(root, name, codes=colours[codes_of(name) % 4])
     data = open_dataset(root)
     assert data.classes.names == ("Sky", "Car")
     np.testing.assert_array_equal(data.labels("c"), np.array([0, 40, 41, 30])[codes_of("c") % 4])
@@ -97,41 +76,15 @@ def test_halves_without_the_other_are_left_out_and_counted(root: Path) -> None:
 def test_every_fault_is_found(root: Path) -> None:
     assert check_dataset(root).empty
     (root / "train" / "a.png").write_bytes((root / "train" / "a.png").read_bytes()[:60])
-    write(root, "b", image=image_of("b")[:4])
-    write(root, "c", image=image_of("c")[..., 0], codes=codes_of("c") + np.uint8(1))
-    write(root, "d", codes=np.full(SIZE, 11, np.uint8))
+    write_rgb(root, "b", image=image_of("b")[:4])
+    write_rgb(root, "c", image=image_of("c")[..., 0], codes=codes_of("c") + np.uint8(1))
+    write_rgb(root, "d", codes=np.full(SIZE, 11, np.uint8))
     found = check_dataset(root).set_index("scene")["found"]
     assert "damaged or cut short" in found["a"]
     assert "found RGB of (4, 8)" in found["b"]
     assert "found L of (6, 8)" in found["c"].iloc[0]
     assert "unknown label codes [12]" in found["c"].iloc[1]
     assert "no pixel is labelled" in found["d"]
-
-
-@pytest.mark.parametrize("spec", ["all", "all-PN", "all-PN+I"])
-def test_a_network_takes_them(root: Path, spec: str) -> None:
-    data = open_dataset(root)
-    inputs = fit_inputs(spec, data)
-    x, y = data.scenes("val", inputs)[0]
-    model = UNet(UNetConfig(inputs.channels, len(data.classes), 1, 4, class_names=data.classes.names)).eval()
-    assert model(x[None]).shape == (1, 11, *y.shape)
-
-
-def test_it_is_trained_scored_and_audited_on(root: Path, tmp_path: Path) -> None:
-    """The whole front door: the classes that the data set brings are those of network, scores and residuals."""
-    data = hu.open_dataset(root)
-    inputs = hu.fit_inputs("all-PN", data)
-    small, short = hu.UNetConfig(depth=1, filters=2), Recipe(epochs=1, batch=1)
-    model = hu.train(data, inputs, tmp_path / "network", config=small, recipe=short, progress=False)
-    assert model.config.class_names == data.classes.names
-    scenes = data.scenes("test", inputs)
-    counted = hu.evaluate(model, scenes)["confusion"]
-    assert counted["truth"].values.tolist() == list(data.classes.names)
-    x, y = scenes[0]
-    assert int(counted.sum()) == int((y != VOID).sum())
-    found = hu.audit(model, x, methods=["linear decomposition", "GradCAM"])
-    assert found["class"].values.tolist() == list(data.classes.names)
-    assert (found.sizes["y"], found.sizes["x"]) == SIZE
 
 
 def test_the_commands_take_it(root: Path, tmp_path: Path) -> None:

@@ -4,10 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from other_kinds import hyko2_set, rgb_set
 from tiny_hsi_drive import NAMES, TILES, write_matlab_release
 
+import hsiutils as hu
+from hsiutils.data.classes import VOID
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.source import fingerprint, open_dataset
+from hsiutils.models.segmenter import Recipe
 
 
 class TestFingerprint:
@@ -59,6 +64,27 @@ assert scenes[0][0].shape == (25, *{TILES})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # noqa: S603
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("make", [hyko2_set, rgb_set])
+@pytest.mark.parametrize("spec", ["all", "all-PN", "PCA-3", "bands:1,2-PN+I"])
+def test_other_kinds_are_trained_scored_and_audited_on(make, spec: str, tmp_path: Path) -> None:
+    """The whole front door: the classes that the data set brings are those of network, scores and residuals."""
+    data = hu.open_dataset(make(tmp_path / "set"))
+    inputs = hu.fit_inputs(spec, data)
+    small, short = hu.UNetConfig(depth=1, filters=2), Recipe(epochs=1, batch=1)
+    model = hu.train(data, inputs, tmp_path / "network", config=small, recipe=short, progress=False)
+    assert model.config.class_names == data.classes.names
+    scenes = data.scenes("test", inputs)
+    x, y = scenes[0]
+    assert (x.shape, x.dtype, y.dtype) == ((inputs.channels, *y.shape), torch.float32, torch.int64)
+    assert -1 <= float(x.min()) < float(x.max()) < 1
+    counted = hu.evaluate(model, scenes)["confusion"]
+    assert counted["truth"].values.tolist() == list(data.classes.names)
+    assert int(counted.sum()) == int((y != VOID).sum())
+    found = hu.audit(model, x, methods=["linear decomposition", "GradCAM"])
+    assert found["class"].values.tolist() == list(data.classes.names)
+    assert (found.sizes["y"], found.sizes["x"]) == y.shape
 
 
 def test_nothing_known_says_what_is_expected_of_every_kind(tmp_path: Path) -> None:
