@@ -65,11 +65,8 @@ def test_folders_of_the_python_release_are_its_split(tmp_path: Path) -> None:
     for name, part in zip(NAMES, ["training", "training", "validation", "test", "test"], strict=True):
         write(name, cubes=f"images/{part}", labels=f"annotations/{part}")
     drive = open_dataset(tmp_path)
-    assert [drive.names(split) for split in ("train", "val", "test")] == [
-        sorted(NAMES[:2]),
-        [NAMES[2]],
-        sorted(NAMES[3:]),
-    ]
+    expected = [sorted(NAMES[:2]), [NAMES[2]], sorted(NAMES[3:])]
+    assert [drive.names(split) for split in ("train", "val", "test")] == expected
     write(NAMES[0], cubes="images/test", labels="annotations/test")
     with pytest.raises(DatasetError, match="nf1111_576 is there twice"):
         open_dataset(tmp_path)

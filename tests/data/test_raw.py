@@ -39,26 +39,17 @@ def ramp_at_tile_centres(sensor: Sensor, gradient: tuple[float, float], offset: 
 class TestReadFrame:
     sensor = camera((5, 5))
 
-    def write(self, path: Path, values: np.ndarray) -> Path:
-        path.write_bytes(values.tobytes())
-        return path
-
-    def test_is_little_endian_row_after_row(self, tmp_path: Path) -> None:
-        rows, columns = self.sensor.frame_shape
-        frame = (np.arange(rows * columns) % 4096).reshape(rows, columns).astype("<u2")
-        found = raw.read_frame(self.write(tmp_path / "a.bin", frame), self.sensor)
+    def test_is_little_endian_row_after_row_and_named_where_it_is_cut_short(self, tmp_path: Path) -> None:
+        size, path = int(np.prod(self.sensor.frame_shape)), tmp_path / "a.bin"
+        frame = (np.arange(size) % 4096).reshape(self.sensor.frame_shape).astype("<u2")
+        path.write_bytes(frame.tobytes())
+        found = raw.read_frame(path, self.sensor)
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, frame)
-
-    @pytest.mark.parametrize("lost", [1, 2, 100])
-    def test_truncated_file_is_named_with_its_size(self, tmp_path: Path, lost: int) -> None:
-        rows, columns = self.sensor.frame_shape
-        path = tmp_path / "short.bin"
-        path.write_bytes(bytes(rows * columns * 2 - lost))
-        with pytest.raises(
-            ValueError, match=rf"short\.bin: expected {rows * columns * 2} .*{rows * columns * 2 - lost}"
-        ):
-            raw.read_frame(path, self.sensor)
+        for lost in (1, 2, 100):
+            path.write_bytes(bytes(2 * size - lost))
+            with pytest.raises(ValueError, match=rf"a\.bin: expected {2 * size} .*{2 * size - lost}"):
+                raw.read_frame(path, self.sensor)
 
     def test_bits_at_the_upper_end_are_moved_down(self, tmp_path: Path) -> None:
         """Of a bright frame and of a dark one, whose values would pass for others."""
@@ -72,21 +63,14 @@ class TestReadFrame:
 
 
 def test_crop_starts_at_the_active_origin() -> None:
-    sensor = camera((5, 5))
-    frame = np.arange(np.prod(sensor.frame_shape)).reshape(sensor.frame_shape)
-    active = raw.crop(frame, sensor)
-    assert active.shape == (20, 30)
-    assert active[0, 0] == frame[3, 1]
-    assert active[-1, -1] == frame[22, 30]
+    frame = np.arange(25 * 33).reshape(25, 33)
+    np.testing.assert_array_equal(raw.crop(frame, camera((5, 5))), frame[3:23, 1:31])
 
 
-def test_dark_is_removed_and_noise_below_it_floored() -> None:
+def test_dark_is_removed_and_a_pixel_without_white_has_no_reflectance() -> None:
     signal = raw.subtract_dark(np.array([[5, 100]], dtype=np.uint16), np.array([[10, 30]], dtype=np.uint16))
-    np.testing.assert_array_equal(signal, [[0, 70]])  # and no uint16 wrap-around
+    np.testing.assert_array_equal(signal, [[0, 70]])  # noise below it is floored, and no uint16 wraps around
     assert signal.dtype == np.float32
-
-
-def test_a_pixel_without_white_has_no_reflectance() -> None:
     found = raw.reflectance(np.ones((1, 4)), np.array([[2.0, 0.0, -1.0, np.inf]]))
     np.testing.assert_array_equal(np.isnan(found), [[False, True, True, True]])
 
@@ -159,19 +143,14 @@ def test_without_translation_the_ramp_is_displaced_by_each_band_s_place() -> Non
         np.testing.assert_allclose(found.sel(band=band), at_centre + shift, rtol=1e-6)
 
 
-def test_translation_keeps_a_subset_of_bands_in_place() -> None:
-    sensor = camera((5, 5))
-    cube = raw.demosaic(raw.crop(ramp(sensor, (2.0, 1.0), 50.0), sensor), sensor)
-    whole = raw.translate_to_centre(cube, sensor)
-    part = raw.translate_to_centre(cube.sel(band=[23, 4]), sensor)
-    np.testing.assert_array_equal(part, whole.sel(band=[23, 4]))
-
-
-def test_one_row_of_tiles_is_shifted_along_the_row_only() -> None:
+def test_one_row_of_tiles_is_shifted_along_the_row_only_and_bands_alone_as_among_others() -> None:
     sensor = camera((5, 5), tiles=(1, 6))
     cube = raw.demosaic(raw.crop(ramp(sensor, (0.0, 2.0), 10.0), sensor), sensor)
+    whole = raw.translate_to_centre(cube, sensor)
     expected = ramp_at_tile_centres(sensor, (0.0, 2.0), 10.0)
-    np.testing.assert_allclose(raw.translate_to_centre(cube, sensor), np.broadcast_to(expected, (25, 1, 6)), rtol=1e-6)
+    np.testing.assert_allclose(whole, np.broadcast_to(expected, (25, 1, 6)), rtol=1e-6)
+    part = raw.translate_to_centre(cube.sel(band=[23, 4]), sensor)
+    np.testing.assert_array_equal(part, whole.sel(band=[23, 4]))
 
 
 class TestMedianFilter:
@@ -184,18 +163,12 @@ class TestMedianFilter:
         hot[:, 3, 1] = 50.0
         np.testing.assert_array_equal(raw.median_filter(make_cube(hot, self.sensor)), values)
 
-    def test_is_the_median_of_the_nine_neighbours_of_the_same_band(self) -> None:
-        values = np.random.default_rng(1).random((4, 6, 5)).astype(np.float32)
-        found = raw.median_filter(make_cube(values, self.sensor))
-        assert found.values[2, 3, 2] == np.median(values[2, 2:5, 1:4])
-        corner = np.pad(values[1], 1, mode="edge")[:3, :3]
-        assert found.values[1, 0, 0] == np.median(corner)
-
-    def test_dead_pixels_do_not_vote(self) -> None:
+    def test_is_the_median_of_the_nine_neighbours_of_the_same_band_and_dead_pixels_do_not_vote(self) -> None:
         values = np.random.default_rng(2).random((4, 6, 5)).astype(np.float32)
-        values[0, 3, 2] = np.nan
-        values[1] = np.nan
+        values[0, 3, 2], values[1] = np.nan, np.nan
         found = raw.median_filter(make_cube(values, self.sensor)).values
+        assert found[2, 3, 2] == np.median(values[2, 2:5, 1:4])
+        assert found[3, 0, 0] == np.median(np.pad(values[3], 1, mode="edge")[:3, :3])
         assert found[0, 3, 2] == pytest.approx(np.nanmedian(values[0, 2:5, 1:4]))
         assert np.isfinite(found[0]).all()
         assert np.isnan(found[1]).all()
@@ -204,13 +177,9 @@ class TestMedianFilter:
 def test_the_chain_removes_dark_from_frame_and_white_alike() -> None:
     sensor = camera((5, 5))
     dark = np.random.default_rng(3).uniform(20, 60, sensor.frame_shape)
-    white = dark + 2000
-    frame = dark + 500
-    cube = raw.reflectance_cube(frame, sensor, white, dark, exposure_ratio=2.0, median=True, source="simulated")
+    cube = raw.reflectance_cube(dark + 500, sensor, dark + 2000, dark, exposure_ratio=2.0, median=True, source="made")
     np.testing.assert_allclose(cube, np.full((25, 4, 6), 0.5), rtol=1e-5)
-    assert cube.dims == ("band", "y", "x")
-    assert cube.attrs["units"] == "reflectance"
-    assert cube.attrs["source"] == "simulated"
+    assert (cube.dims, cube.attrs["units"], cube.attrs["source"]) == (("band", "y", "x"), "reflectance", "made")
     assert cube.attrs["history"].endswith("demosaic; translated to centre; median filtered")
 
 

@@ -31,11 +31,12 @@ WAVELENGTH = np.arange(RANGE_NM[0], RANGE_NM[1] + 0.1, 0.1)
 
 
 def test_geometry_is_the_cameras():
-    assert HSI_DRIVE.active_shape == (1080, 2045)
-    assert HSI_DRIVE.active_origin == (3, 0)
-    assert HSI_DRIVE.frame_shape == (1088, 2048)
-    assert HSI_DRIVE.saturation_dn == 4095
-    assert HSI_DRIVE.mosaic_position(13) == (2, 3)
+    shapes = HSI_DRIVE.frame_shape, HSI_DRIVE.active_origin, HSI_DRIVE.active_shape
+    assert shapes == ((1088, 2048), (3, 0), (1080, 2045))
+    assert (HSI_DRIVE.saturation_dn, HSI_DRIVE.mosaic_position(13)) == (4095, (2, 3))
+    small = HSI_DRIVE.resized((96, 192))  # mosaic and margins stay
+    assert (small.tiles, small.frame_shape) == ((96, 192), (96 * 5 + 8, 192 * 5 + 3))
+    assert small.bands == HSI_DRIVE.bands
 
 
 def test_bands_are_in_mosaic_order_and_sort_as_published():
@@ -45,21 +46,17 @@ def test_bands_are_in_mosaic_order_and_sort_as_published():
     for band, row in table.iterrows():
         assert HSI_DRIVE.mosaic_position(band) == (row["mosaic_row"], row["mosaic_col"])
         assert HSI_DRIVE.clip_max[band] == row["pn_clip_max"]
+    assert (table["pn_clip_max"] < table["pn_observed_max"]).all()
 
 
-def test_every_band_peaks_at_one_of_its_two_peaks_and_at_its_centre():
-    responses = HSI_DRIVE.responses(WAVELENGTH)
-    for band, response in zip(HSI_DRIVE.bands, responses, strict=True):
+def test_every_band_peaks_at_one_of_its_two_peaks_and_at_its_centre_and_peaks_keep_their_share():
+    for band, response in zip(HSI_DRIVE.bands, HSI_DRIVE.responses(WAVELENGTH), strict=True):
         top = WAVELENGTH[response.argmax()]
         assert min(abs(top - peak.centre_nm) for peak in band.peaks) < 1.0
         assert band.peaks[0].centre_nm == pytest.approx(band.centre_nm)
         near = np.abs(WAVELENGTH - band.centre_nm) < 1
         assert response[near].max() >= band.peaks[0].quantum_efficiency
-
-
-def test_peaks_keep_their_share_of_the_whole_response():
-    # Of the whole Lorentzians, tails included; the floor makes up the rest.
-    for band, response in zip(HSI_DRIVE.bands, HSI_DRIVE.responses(WAVELENGTH), strict=True):
+        # Of the whole Lorentzians, tails included; the floor makes up the rest.
         areas = [np.pi / 2 * peak.fwhm_nm * peak.quantum_efficiency for peak in band.peaks]
         whole = sum(areas) / sum(peak.share for peak in band.peaks)
         assert np.trapezoid(response, WAVELENGTH) == pytest.approx(whole, rel=0.08)
@@ -71,21 +68,11 @@ def test_width_is_full_width_at_half_maximum():
     assert response.tolist() == pytest.approx([0.1, 0.2, 0.1])
 
 
-def test_silicon_sees_nothing_outside_its_range():
+def test_silicon_sees_nothing_outside_its_range_and_a_long_pass_blocks_the_green():
     assert not HSI_DRIVE.responses([399.0, 1001.0]).any()
-
-
-def test_long_pass_blocks_the_green_and_passes_the_infrared():
     plain = HSI_DRIVE.responses([540.0, 600.0, 800.0])
     filtered = HSI_DRIVE.responses([540.0, 600.0, 800.0], long_pass_nm=600.0)
     assert np.allclose(filtered / plain, [0.0, 0.5, 1.0], atol=1e-6)
-
-
-def test_a_smaller_sensor_keeps_mosaic_and_margins():
-    small = HSI_DRIVE.resized((96, 192))
-    assert small.tiles == (96, 192)
-    assert small.frame_shape == (96 * 5 + 8, 192 * 5 + 3)
-    assert small.bands == HSI_DRIVE.bands
 
 
 @pytest.mark.parametrize(
@@ -188,7 +175,6 @@ class TestCalibration:
 
     @pytest.mark.skipif(not SHARED.is_dir(), reason="the calibration files are not at hand")
     def test_real_files(self) -> None:
-        wavelength = np.arange(400.0, 1001.0)
         older, listed, text = (
             read_calibration(SHARED / file, optics=False)
             for file in (
@@ -203,8 +189,8 @@ class TestCalibration:
         assert (older.bits, listed.bits, text.bits) == (10, 10, 10)
         # The peak of band 0 holds .283 of its whole response, and not the .477 that the file calls its contribution.
         peak = np.pi / 2 * 17.37603305785124 * 0.04164058900541123
-        assert peak / text.responses(wavelength)[0].sum() == pytest.approx(0.283, abs=1e-3)
-        assert listed.responses(wavelength)[0].argmax() + 400 == 619
+        assert peak / text.responses(WAVELENGTHS)[0].sum() == pytest.approx(0.283, abs=1e-3)
+        assert listed.responses(WAVELENGTHS)[0].argmax() + 400 == 619
 
 
 TABLE = (
@@ -225,16 +211,13 @@ class TestBandTable:
     def test_a_row_is_a_filter_in_the_order_of_the_table(self) -> None:
         bands = bands_from_table(TABLE)
         assert [band.index for band in bands] == list(range(16))
-        assert bands[0].centre_nm == 620
-        assert bands[0].peaks == (Peak(620, 12, 0.25, 0.8),)
-        assert bands[0].clip_max == NOT_MEASURED
-
-    def test_a_second_peak_and_limits_where_there_are_any(self) -> None:
-        table = TABLE.join(pd.DataFrame(SECOND, [0])).assign(clip_max=0.1)
-        bands = bands_from_table(table)
+        assert bands[0] == Band(0, 620, NOT_MEASURED, (Peak(620, 12, 0.25, 0.8),))
+        bands = bands_from_table(TABLE.join(pd.DataFrame(SECOND, [0])).assign(clip_max=0.1))
         assert bands[0].peaks[1] == Peak(900, 8, 0.1, 0.1)
         assert len(bands[1].peaks) == 1
         assert bands[5].clip_max == 0.1
+        # Centres alone are enough for a real camera.
+        assert all(not band.peaks for band in bands_from_table(TABLE[["centre_nm"]]))
 
     @pytest.mark.parametrize("line", ["{:.1f};12;0.25;0.8", "{:.1f};12,0;0,25;0,8"])
     def test_text_is_read_as_numbers_with_a_decimal_comma_too(self, line: str) -> None:
@@ -243,9 +226,6 @@ class TestBandTable:
             rows = [row.replace(".", ",") for row in rows]
         table = pd.read_csv(StringIO("\n".join([";".join(TABLE.columns), *rows])), sep=";")
         assert bands_from_table(table) == bands_from_table(TABLE.assign(centre_nm=TABLE["centre_nm"].round(1)))
-
-    def test_centres_alone_are_enough_for_a_real_camera(self) -> None:
-        assert all(not band.peaks for band in bands_from_table(TABLE[["centre_nm"]]))
 
     @pytest.mark.parametrize(
         ("table", "message"),
@@ -280,10 +260,6 @@ class TestLimits:
         shares = np.concatenate([pn(cube).values.reshape(25, -1) for cube in cubes], axis=1)
         np.testing.assert_allclose(found, np.percentile(shares, 99, axis=1), rtol=1e-5)
 
-    def test_published_limits_are_below_the_published_maxima(self) -> None:
-        table = band_table()
-        assert (table["pn_clip_max"] < table["pn_observed_max"]).all()
-
     def test_a_camera_without_limits_learns_them(self) -> None:
         sensor = chip()
         cube = make_cube(np.random.default_rng(0).random((16, 8, 16)), sensor)
@@ -316,10 +292,9 @@ class TestScenes:
         """Its settings, limits that are not measured among them, must be recognised as the same."""
         for names in (["nf3122_147"], ["nf3122_147", "nf1111_576"]):
             write_dataset(tmp_path, names, taken_with(chip()), workers=1, progress=False)
+        other = taken_with(chip(TABLE.assign(fwhm_nm=20.0)))
         with pytest.raises(ValueError, match="other settings"):
-            write_dataset(
-                tmp_path, ["nf3122_147"], taken_with(chip(TABLE.assign(fwhm_nm=20.0))), workers=1, progress=False
-            )
+            write_dataset(tmp_path, ["nf3122_147"], other, workers=1, progress=False)
 
     def test_a_camera_that_sees_nothing_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"toy 4x4: bands \[0, .* have no peak"):

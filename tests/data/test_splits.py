@@ -21,33 +21,25 @@ def test_a_sequence_has_consecutive_numbers_and_equal_conditions() -> None:
     assert sequences([]) == []
 
 
-def test_the_real_names_come_from_124_sequences() -> None:
-    groups = sequences(ALL)
+def test_the_real_names_come_from_124_sequences_and_the_published_split_leaks() -> None:
+    groups, splits = sequences(ALL), split_scenes(ALL)
     assert sorted(chain.from_iterable(groups)) == sorted(ALL)
     assert len(groups) == 124
     for group in groups:
         numbers = [Conditions.parse(name).number for name in group]
         assert numbers == list(range(numbers[0], numbers[0] + len(group)))
         assert len({name[:6] for name in group}) == 1
-
-
-def test_the_published_split_does_leak_as_stated() -> None:
-    splits = split_scenes(ALL)
     assert Counter(splits.values()) == {"train": 451, "val": 150, "test": 151}
-    leaking = [n for g in sequences(ALL) for n in g if splits[n] == "test" and "train" in {splits[m] for m in g}]
+    leaking = [n for g in groups for n in g if splits[n] == "test" and "train" in {splits[m] for m in g}]
     assert len(leaking) == 151
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_folds_never_share_a_sequence(seed: int) -> None:
+def test_folds_never_share_a_sequence_and_are_alike_in_size_and_every_condition(seed: int) -> None:
     folds = stratified_folds(ALL, seed=seed)
     assert sorted(chain.from_iterable(folds)) == sorted(ALL)
     fold_of = {name: number for number, fold in enumerate(folds) for name in fold}
     assert all(len({fold_of[name] for name in group}) == 1 for group in sequences(ALL))
-
-
-def test_folds_are_alike_in_size_and_in_every_condition() -> None:
-    folds = stratified_folds(ALL)
     assert all(abs(len(fold) - len(ALL) / 5) < 8 for fold in folds)
     for digit in range(2, 6):
         whole = Counter(name[digit] for name in ALL)
@@ -65,12 +57,8 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_names() -> None:
 def test_each_fold_tests_once_and_the_next_one_validates() -> None:
     parts = stratified_folds(ALL, seed=1)
     for fold in range(5):
-        splits = fold_splits(ALL, fold, seed=1)
-        assert sorted(n for n, s in splits.items() if s == "test") == parts[fold]
-        assert sorted(n for n, s in splits.items() if s == "val") == parts[(fold + 1) % 5]
-        assert sorted(n for n, s in splits.items() if s == "train") == sorted(
-            set(ALL) - {*parts[fold], *parts[fold - 4]}
-        )
+        roles = dict.fromkeys(ALL, "train") | dict.fromkeys(parts[fold], "test")
+        assert fold_splits(ALL, fold, seed=1) == roles | dict.fromkeys(parts[(fold + 1) % 5], "val")
 
 
 def test_official_lists_come_first_where_they_know_every_scene() -> None:
@@ -80,14 +68,11 @@ def test_official_lists_come_first_where_they_know_every_scene() -> None:
     assert split_scenes(names, {names[0]: "test"}) == dict(name_table()["split"][names])
 
 
-def test_unknown_names_fall_back_to_folds() -> None:
+def test_unknown_names_fall_back_to_folds_and_are_all_for_testing_where_too_few() -> None:
     foreign = [f"nf14{name[4:]}" for name in ALL if name[2:4] != "14"]
     splits = split_scenes(foreign)
     assert set(splits.values()) == {"train", "val", "test"}
     assert splits == fold_splits(foreign)
-
-
-def test_a_set_too_small_for_folds_is_for_testing_only() -> None:
     foreign = [f"nf1433_{number:03d}" for number in (1, 2, 3, 50, 51, 100)]
     assert split_scenes(foreign) == dict.fromkeys(foreign, "test")
     with pytest.raises(ValueError, match="these 6 scenes come from 3"):
