@@ -29,10 +29,14 @@ def fail(folder):
     raise AssertionError("built although nothing changed")
 
 
-def test_same_inputs_are_built_once(tmp_path):
+def test_same_inputs_are_built_once_and_the_manifest_says_what_it_came_from(tmp_path):
     first = make(tmp_path)
     assert (first.folder / "value.txt").read_text() == "42"
     assert make(tmp_path, build=fail).folder == first.folder
+    assert first.manifest["inputs"] == {"a": 1}
+    assert set(first.manifest) >= {"code", "environment", "made", "machine", "seconds", "files"}
+    assert set(first.manifest["environment"]) == {"python", "pytest"}  # what this module imports
+    assert list(first.manifest["files"]) == ["value.txt"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,6 @@ def test_inputs_that_are_no_json_are_refused(tmp_path):
         make(tmp_path, {"a": object()})
 
 
-def test_manifest_says_what_it_came_from(tmp_path):
-    manifest = make(tmp_path).manifest
-    assert manifest["inputs"] == {"a": 1}
-    assert set(manifest) >= {"code", "environment", "made", "machine", "seconds", "files"}
-    assert set(manifest["environment"]) == {"python", "pytest"}  # what this module imports
-    assert list(manifest["files"]) == ["value.txt"]
-
-
 def broken(folder):
     (folder / "value.txt").write_text("half")
     raise RuntimeError("power cut")
@@ -71,26 +67,15 @@ def test_failed_build_leaves_nothing_that_is_taken_for_finished(tmp_path):
     assert (make(tmp_path).folder / "value.txt").read_text() == "42"
 
 
-def damage(folder, how):
-    victim = folder / "value.txt"
-    if how == "deleted":
-        victim.unlink()
-    elif how == "truncated":
-        victim.write_text("4")
-    elif how == "corrupted":
-        time.sleep(0.01)
-        victim.write_text("43")
-    elif how == "manifest deleted":
-        (folder / store.MANIFEST).unlink()
-    else:
-        (folder / store.MANIFEST).write_text("{")
-
-
-@pytest.mark.parametrize("how", ["deleted", "truncated", "corrupted", "manifest deleted", "manifest corrupted"])
+@pytest.mark.parametrize("damaged", [None, "4", "43", "{"], ids=["deleted", "truncated", "corrupted", "nonsense"])
+@pytest.mark.parametrize("victim", ["value.txt", store.MANIFEST])
 @pytest.mark.parametrize("resumable", [False, True])
-def test_damage_is_noticed_and_mended(tmp_path, how, resumable):
+def test_damage_is_noticed_and_mended(tmp_path, damaged, victim, resumable):
     folder = make(tmp_path, resumable=resumable).folder
-    damage(folder, how)
+    time.sleep(0.01)
+    (folder / victim).unlink()
+    if damaged is not None:
+        (folder / victim).write_text(damaged)
     assert store.load(folder) is None
     assert (make(tmp_path, resumable=resumable).folder / "value.txt").read_text() == "42"
 
@@ -138,13 +123,9 @@ def slow_build(folder):
     (folder / f"made-by-{os.getpid()}").write_text("")
 
 
-def build_in_process(root):
-    make(Path(root), build=slow_build)
-
-
 def test_two_processes_build_one_artefact_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=build_in_process, args=(str(tmp_path),)) for _ in range(2)]
+    processes = [context.Process(target=make, args=(tmp_path,), kwargs={"build": slow_build}) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -156,8 +137,7 @@ def test_two_processes_build_one_artefact_once(tmp_path):
 def test_matches_compares_bytes_both_ways(tmp_path):
     made = make(tmp_path)
     copy = tmp_path / "copy"
-    shutil.copytree(made.folder, copy)
-    (copy / store.MANIFEST).unlink()
+    shutil.copytree(made.folder, copy, ignore=shutil.ignore_patterns(store.MANIFEST))
     assert store.matches(copy, made)
     (copy / "extra").write_text("")
     assert not store.matches(copy, made)
@@ -166,14 +146,9 @@ def test_matches_compares_bytes_both_ways(tmp_path):
     assert not store.matches(copy, made)
 
 
-def test_default_root_can_be_moved(monkeypatch, tmp_path):
-    monkeypatch.setenv(store.ROOT, str(tmp_path))
-    assert store.default_root() == tmp_path
-    monkeypatch.delenv(store.ROOT)
+def test_the_root_can_be_moved_and_a_relative_one_is_of_the_folder_where_the_program_started(monkeypatch, tmp_path):
+    monkeypatch.delenv(store.ROOT, raising=False)
     assert store.default_root().parts[-2:] == ("data", "store")
-
-
-def test_a_relative_root_is_of_the_folder_where_the_program_started(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(store.ROOT, "mine")
     assert store.default_root() == tmp_path / "mine"
@@ -189,26 +164,21 @@ def test_a_relative_root_is_of_the_folder_where_the_program_started(monkeypatch,
 def test_where_it_is_installed_artefacts_go_to_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv(store.ROOT, raising=False)
     monkeypatch.setattr(store, "PACKAGE", tmp_path / "site-packages" / "hsiutils")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert store.default_root() == tmp_path / "cache" / "hsiutils"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert store.default_root() == Path.home() / ".cache" / "hsiutils"
+    for given, expected in ((str(tmp_path), tmp_path), ("relative", Path.home() / ".cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert store.default_root() == expected / "hsiutils"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert store.default_root() == Path.home() / ".cache" / "hsiutils"
 
 
-@pytest.mark.parametrize("build", [lambda folder: None, partial(write_many, built=lambda: 1), print, Settings])
-def test_what_cannot_be_followed_is_refused(tmp_path, build):
-    with pytest.raises(TypeError, match="follows the code of a function at the top of a module"):
-        make(tmp_path, build=build)
-
-
-def test_functions_inside_functions_are_refused(tmp_path):
+def test_what_cannot_be_followed_is_refused(tmp_path):
     def inside(folder):
         pass
 
-    with pytest.raises(TypeError, match=r"got test_functions_inside_functions_are_refused\.<locals>\.inside"):
-        make(tmp_path, build=inside)
+    for build in (inside, lambda folder: None, partial(write_many, built=lambda: 1), print, Settings):
+        with pytest.raises(TypeError, match="follows the code of a function at the top of a module") as told:
+            make(tmp_path, build=build)
+        assert build is not inside or f"got {inside.__qualname__}: write it so" in str(told.value)
 
 
 class TestCode:
