@@ -9,6 +9,7 @@ padding depends on it, and leave the number of images open.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -92,9 +93,8 @@ def _load_weights(path: Path) -> UNet:
             model = UNet(UNetConfig(**json.loads(metadata["unet"])))
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is damaged or not a U-Net saved by hsiutils ({error}): delete it and retrain"
-        ) from error
+        what = "damaged or not a U-Net saved by hsiutils"
+        raise ValueError(f"{path} is {what} ({error}): delete it and retrain") from error
     return model.eval()
 
 
@@ -103,8 +103,7 @@ def load_trained(folder: Path) -> Trained:
     manifest = read_json(folder / MANIFEST)
     if not manifest.get("finished"):
         raise ValueError(f"the training in {folder} has not finished: run it again, it will continue")
-    stored = manifest["variant"]
-    variant = None if stored is None else FittedVariant.from_dict(stored)
+    variant = None if manifest["variant"] is None else FittedVariant.from_dict(manifest["variant"])
     return Trained(load_model(folder), variant, read_history(folder), manifest)
 
 
@@ -131,17 +130,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def export_program(model: UNet, shape: tuple[int, int]) -> "ExportedProgram":
-    """The network in evaluation mode as a graph of torch's core operations.
+    """The network in evaluation mode as a graph of torch's core operations; `model` itself stays as it is.
 
-    Parameters
-    ----------
-    model : stays as it is.
-    shape : (rows, columns) of the image, pixels; any, since the padding is part of the graph.
-
-    Returns
-    -------
-    Program with input (n, channels, rows, columns) float32, any n >= 1, and output (n, classes, rows, columns) logits.
-    `program.module()(x)` runs it; `torch.export.save(program, path)` or `save_program` writes it.
+    The input is (n, channels, rows, columns) float32 with any n >= 1 and `shape` for rows and columns, the output
+    (n, classes, rows, columns) logits. `program.module()(x)` runs it, and `save_program` writes it.
     """
     from torch.export import Dim, export  # loading a network must not pay for it
 
@@ -153,17 +145,11 @@ def export_program(model: UNet, shape: tuple[int, int]) -> "ExportedProgram":
 
 def save_program(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:
     """Write `export_program` to a .pt2 file, atomically; `torch.export.load` reads it."""
-    program = export_program(model, shape)
-    return _atomically(Path(path), ".pt2", lambda temporary: torch.export.save(program, temporary))
+    return _atomically(Path(path), ".pt2", partial(torch.export.save, export_program(model, shape)))
 
 
 def save_onnx(model: UNet, path: Path | str, shape: tuple[int, int]) -> Path:
-    """Write the network as ONNX, input `image` and output `logits`, atomically, in one file.
-
-    Parameters
-    ----------
-    model, shape : see `export_program`.
-    path : ending in .onnx.
+    """Write `export_program` as ONNX to one .onnx file, input `image` and output `logits`, atomically.
 
     Raises
     ------

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -41,9 +42,8 @@ Arrays = dict[str, dict[str, NDArray[Any]]]
 Order = Literal["position", "name"]
 _CONV = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-_TORCH_NAMES = dict(
-    zip((*_CONV, *_NORM), ("weight", "bias", "weight", "bias", "running_mean", "running_var"), strict=True)
-)
+_TORCH_NAMES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
+_TORCH_NAMES |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
 _EPSILON = 1e-5
 _BROKEN = (
     *(OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
@@ -99,11 +99,10 @@ def read_keras(
         described = computed(description, zipfile.is_zipfile(path))
         layers = _layers(file, order, described)
         config = _config(layers)
-        if void_output is not None and not 0 <= void_output < config.classes:
-            raise ValueError(
-                f"void_output must be one of the head's outputs, 0..{config.classes - 1}, got {void_output}"
-            )
-        kept = [output for output in range(config.classes) if output != void_output]
+        outputs = range(config.classes)
+        if void_output is not None and void_output not in outputs:
+            raise ValueError(f"void_output must be one of the head's outputs, 0..{outputs[-1]}, got {void_output}")
+        kept = [output for output in outputs if output != void_output]
         if not kept:
             raise ValueError("the head has one output; nothing is left without it")
         if epsilon is not None and not epsilon > 0:
@@ -115,10 +114,7 @@ def read_keras(
 
 
 def read_keras_config(path: Path | str, *, order: Order = "position") -> UNetConfig:
-    """The size of a Keras U-Net alone, from the shapes in its file; `classes` counts every output of the head.
-
-    Parameters and errors are those of `read_keras`.
-    """
+    """The size of a Keras U-Net alone, like `read_keras`; `classes` counts every output of the head."""
     with _opened(Path(path)) as (file, description):
         return _config(_layers(file, order, computed(description, zipfile.is_zipfile(path))))
 
@@ -143,9 +139,7 @@ def write_keras(model: UNet, path: Path | str, *, void_output: int | None = None
     """
     path = Path(path)
     if path.suffix != ".h5":
-        raise ValueError(
-            f"{path}: Keras weights are written to .h5 or .weights.h5, not to {path.suffix or 'no suffix'}"
-        )
+        raise ValueError(f"{path}: Keras weights go to .h5 or .weights.h5, not to {path.suffix or 'no suffix'}")
     if model.config.entrance:
         raise ValueError(f"{path}: a network that normalises its input cannot be written as the authors' Keras network")
     layers = _arrays_of(model)
@@ -266,13 +260,12 @@ def _with_weights(file: h5py.File) -> list[_Layer]:
 
 def _config(layers: _Layers) -> UNetConfig:
     """Size of the network from the number of layers and the shapes of the first and the last."""
-    convs, transposed, norms = (len(kind) for kind in (layers.convs, layers.transposed, layers.norms))
-    depth = transposed
+    convs, depth, norms = (len(kind) for kind in (layers.convs, layers.transposed, layers.norms))
     if depth < 1 or convs != 4 * depth + 3 or norms != 4 * depth + 2:
         raise ValueError(
-            f"found {convs} convolutions, {transposed} transposed ones and {norms} batch normalisations; a U-Net of "
-            "depth d has 4 d + 3, d and 4 d + 2, or one more that normalises the input. It is another network, or "
-            "layers are missing"
+            f"found {convs} convolutions, {depth} transposed ones and {norms} batch normalisations; a U-Net of depth d "
+            "has 4 d + 3, d and 4 d + 2, or one more that normalises the input. It is another network, or layers are "
+            "missing"
         )
     kernel, _, channels, filters = layers.convs[0].arrays["kernel"].shape
     classes = layers.convs[-1].arrays["kernel"].shape[3]
@@ -302,9 +295,9 @@ def _expected_shapes(layers: _Layers, config: UNetConfig) -> Iterator[tuple[_Lay
 
 
 def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: Callable[[str], float]) -> None:
-    ours = _modules(model)
+    theirs = _expected_shapes(layers._replace(leading=None), model.config)
     with torch.no_grad():
-        for module, layer in zip(ours.values(), [*layers.convs, *layers.transposed, *layers.norms], strict=True):
+        for (_, module), (layer, _) in zip(_modules(model), theirs, strict=True):
             for role, dataset in layer.arrays.items():
                 values = _values(layer.name, role, dataset)
                 if module is model.head:
@@ -332,29 +325,23 @@ def _values(layer: str, role: str, dataset: h5py.Dataset) -> NDArray[np.float64]
     return values
 
 
-def _modules(model: UNet) -> dict[str, nn.Module]:
-    """The layers that have weights by Keras name: convolutions, transposed ones, then normalisations."""
-    units = model.units()
-    norms = [unit.norm for unit in units.values() if unit.norm is not None]
-    if not norms:
+def _modules(model: UNet) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that have weights, by Keras name, in the order of computation (that of Keras' `model.layers`)."""
+    units, numbers = model.units(), count()
+    if units[model.config.last].norm is None:
         raise ValueError("this network's batch normalisation was folded away; take it as it was before `folded()`")
-    convs: dict[str, nn.Module] = {name: unit.conv for name, unit in units.items()}
-    return convs | {keras_name("batch_normalization", number): norm for number, norm in enumerate(norms)}
+    for shape in layer_shapes(model.config):
+        yield shape.name, units[shape.name].conv
+        if (norm := units[shape.name].norm) is not None:
+            yield keras_name("batch_normalization", next(numbers)), norm
 
 
 def _arrays_of(model: UNet) -> Arrays:
-    """Every layer's arrays in the order of computation (that of Keras' `model.layers`)."""
-    modules, units, norms = _modules(model), model.units(), 0
-    names: list[str] = []
-    for shape in layer_shapes(model.config):
-        names.append(shape.name)
-        if units[shape.name].norm is not None:
-            names.append(keras_name("batch_normalization", norms))
-            norms += 1
-    arrays: Arrays = {name: {} for name in names}
-    for name in names:
-        for role in _NORM if isinstance(modules[name], nn.BatchNorm2d) else _CONV:
-            values = cast(Tensor, getattr(modules[name], _TORCH_NAMES[role])).detach().cpu().float().numpy()
+    arrays: Arrays = {}
+    for name, module in _modules(model):
+        arrays[name] = {}
+        for role in _NORM if isinstance(module, nn.BatchNorm2d) else _CONV:
+            values = cast(Tensor, getattr(module, _TORCH_NAMES[role])).detach().cpu().float().numpy()
             # (out, in, kh, kw) to (kh, kw, in, out)
             arrays[name][role] = values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
     return arrays
@@ -363,9 +350,7 @@ def _arrays_of(model: UNet) -> Arrays:
 def _write_keras2(file: h5py.File, layers: Arrays) -> None:
     root = file.create_group("model_weights")
     # Keras 3 asks for the version only to tell Keras 1 from what came after it.
-    root.attrs.update(
-        {"layer_names": np.array(list(layers), "S"), "backend": b"tensorflow", "keras_version": b"2.15.0"}
-    )
+    root.attrs.update(layer_names=np.array(list(layers), "S"), backend=b"tensorflow", keras_version=b"2.15.0")
     for name, arrays in layers.items():
         group = root.create_group(name)
         group.attrs["weight_names"] = np.array([f"{name}/{role}:0" for role in arrays], "S")

@@ -24,18 +24,14 @@ _RELU = {"max_value": (None,), "negative_slope": (0,), "threshold": (0,)}
 
 
 class Described(NamedTuple):
-    """What a description says that arrays do not.
-
-    Attributes
-    ----------
-    order : names of convolutions, transposed ones and normalisations in the order of computation.
-    leading : name of the batch normalisation of the input, where there is one.
-    epsilons : epsilon of each batch normalisation by name.
-    """
+    """What a description says that arrays do not, by the names of the layers."""
 
     order: tuple[str, ...]
+    """Convolutions, transposed ones and normalisations in the order of computation."""
     leading: str | None
+    """The batch normalisation of the input, where there is one."""
     epsilons: Mapping[str, float]
+    """Of each batch normalisation."""
 
 
 class _Entry(NamedTuple):

@@ -5,7 +5,7 @@ Dataset. Void pixels (`hsiutils.data.classes.VOID` in the truth) are never count
 nor in the prediction has no IoU: it is NaN, not 0 or 1, and means leave it out.
 """
 
-from collections.abc import Hashable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from typing import cast
 
 import numpy as np
@@ -25,18 +25,9 @@ ClassMap = NDArray[np.integer]
 
 
 def confusion(predicted: ClassMap, truth: ClassMap, classes: Sequence[str], mask: Mask | None = None) -> xr.DataArray:
-    """Count the pixels of every pair of true and predicted class.
+    """Count the pixels of every pair of true and predicted class, int64 (truth, predicted), where the mask says so.
 
-    Parameters
-    ----------
-    predicted : class indices, any shape.
-    truth : class indices of the same shape, `VOID` where nobody knows.
-    classes : names, in the order of the indices.
-    mask : count only here.
-
-    Returns
-    -------
-    int64 (truth, predicted).
+    `predicted` and `truth` are class indices of one shape, `VOID` where nobody knows the truth; `classes` their names.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"prediction {predicted.shape} and truth {truth.shape} differ in shape")
@@ -78,7 +69,7 @@ def scene_counts(
     sunlit: Mask | NDArray[np.floating] | None = None,
     distance: int | None = None,
 ) -> xr.Dataset:
-    """All counts of one scene.
+    """All counts of one scene, (rows, columns) pixels; `predicted`, `truth` and `classes` as in `confusion`.
 
     Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) compares the two sets of mask pixels near their own contour.
     Label images leave a void strip along most edges; a contour inside it cannot be judged. So void is cut out of the
@@ -86,16 +77,14 @@ def scene_counts(
 
     Parameters
     ----------
-    predicted, truth, classes : as in `confusion`; (rows, columns).
     sunlit : share of the sun that reaches each pixel, 0..1 (or True and False); NaN where the question makes no sense:
-        in the sky, and under an overcast one. None when nothing is known of the scene.
+        in the sky, and under an overcast one. With it there are the regions "sunlit" and "shadowed" beside "all".
     distance : width of the boundary, pixels; None for `boundary_distance` of the image.
 
     Returns
     -------
-    Dataset of confusion (region, truth, predicted), and of the intersection and union of true and predicted boundaries,
-    boundary_intersection and boundary_union (region, class), all int64; the regions are "all", and with `sunlit` given
-    also "sunlit" and "shadowed".
+    int64 Dataset of confusion (region, truth, predicted), and of the intersection and union of true and predicted
+    boundaries, boundary_intersection and boundary_union (region, class).
     """
     regions: dict[str, Mask] = {"all": np.ones(truth.shape, dtype=bool)}
     if sunlit is not None:
@@ -106,10 +95,8 @@ def scene_counts(
     if truth.ndim != 2:
         raise ValueError(f"boundaries need one image (rows, columns), got {truth.shape}")
     width, known = distance or boundary_distance((truth.shape[0], truth.shape[1])), truth != VOID
-    pairs = [
-        (boundary(truth == index, width), boundary((predicted == index) & known, width))
-        for index in range(len(classes))
-    ]
+    indices = range(len(classes))
+    pairs = [(boundary(truth == one, width), boundary((predicted == one) & known, width)) for one in indices]
     both = [[np.sum(true & guess & known & mask) for true, guess in pairs] for mask in regions.values()]
     either = [[np.sum((true | guess) & known & mask) for true, guess in pairs] for mask in regions.values()]
     edges = {"boundary_intersection": (("region", "class"), both), "boundary_union": (("region", "class"), either)}
@@ -126,12 +113,8 @@ def iou(confusion: xr.DataArray) -> xr.DataArray:
 def weighted_iou(confusion: xr.DataArray, frequencies: ArrayLike | None = None) -> xr.DataArray:
     """Mean of the classes' IoU, weighted by the inverse of their frequencies: (..., truth, predicted) -> (...).
 
-    A class of frequency zero weighs nothing, as in `hsiutils.data.classes.inverse_frequency_weights`.
-
-    Parameters
-    ----------
-    confusion : counts.
-    frequencies : (class) share of each class; None for that of the counted pixels themselves.
+    The frequencies (class) are those of the counted pixels, unless given; a class of frequency zero weighs nothing, as
+    in `hsiutils.data.classes.inverse_frequency_weights`.
     """
     share = _shares(confusion, frequencies)
     inverse = (1 / share.where(share > 0)).fillna(0.0)
@@ -188,12 +171,8 @@ def _shares(confusion: xr.DataArray, frequencies: ArrayLike | None) -> xr.DataAr
 def _marginals(confusion: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Pixels of each class (..., class) that are right, that are true, that are predicted."""
     diagonal = confusion.where(confusion["truth"] == confusion["predicted"], 0)
-    name: dict[Hashable, Hashable] = {"truth": "class"}
-    return (
-        diagonal.sum("predicted").rename(name),
-        confusion.sum("predicted").rename(name),
-        confusion.sum("truth").rename({"predicted": "class"}),
-    )
+    correct, true = (counts.sum("predicted").rename({"truth": "class"}) for counts in (diagonal, confusion))
+    return correct, true, confusion.sum("truth").rename({"predicted": "class"})
 
 
 def predict(model: nn.Module, images: Tensor | NDArray[np.floating], batch: int = 8) -> NDArray[np.uint8]:

@@ -53,20 +53,17 @@ class UNetConfig:
     entrance: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "classes", "depth", "filters", "kernel"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"UNetConfig.{name} must be at least 1, got {getattr(self, name)}")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"UNetConfig.kernel must be odd, so that a pixel has a centre, got {self.kernel}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"UNetConfig.dropout must be in [0, 1), got {self.dropout}")
-        if not 0 < self.norm_momentum <= 1:
-            raise ValueError(f"UNetConfig.norm_momentum must be in (0, 1], got {self.norm_momentum}")
         object.__setattr__(self, "class_names", tuple(self.class_names))  # JSON gives lists
-        if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(
-                f"UNetConfig.class_names: expected {self.classes} names, one an output, got {self.class_names}"
-            )
+        rules = {name: (getattr(self, name) >= 1, "at least 1") for name in ("channels", "classes", "depth", "filters")}
+        rules |= {
+            "kernel": (self.kernel >= 1 and self.kernel % 2, "at least 1, and odd, so that a pixel has a centre"),
+            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+            "norm_momentum": (0 < self.norm_momentum <= 1, "in (0, 1]"),
+            "class_names": (len(self.class_names) in (0, self.classes), f"{self.classes} names, one an output"),
+        }
+        for name, (kept, rule) in rules.items():
+            if not kept:
+                raise ValueError(f"UNetConfig.{name} must be {rule}, got {getattr(self, name)}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -144,10 +141,10 @@ class ConvBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, config: UNetConfig, dropout: float = 0.0) -> None:
         super().__init__()
         # One ReLU module per use: hooks and DeepLIFT need each activation to have a module of its own.
-        self.conv1 = _conv(inputs, outputs, config.kernel)
+        self.conv1 = nn.Conv2d(inputs, outputs, config.kernel, padding="same")
         self.norm1: nn.Module = nn.BatchNorm2d(outputs, eps=1e-5, momentum=config.norm_momentum)
         self.relu1 = nn.ReLU()
-        self.conv2 = _conv(outputs, outputs, config.kernel)
+        self.conv2 = nn.Conv2d(outputs, outputs, config.kernel, padding="same")
         self.norm2: nn.Module = nn.BatchNorm2d(outputs, eps=1e-5, momentum=config.norm_momentum)
         self.relu2 = nn.ReLU()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
@@ -203,14 +200,10 @@ class UNet(nn.Module):
     An image whose size is no multiple of `config.stride` is padded with zeros below and to the right, and the logits
     are cropped back. Hooks on layers therefore see the padded size; the image is the upper left part of it.
 
-    Other people's tools take it as it is (tests/data/test_neighbours.py), with `cls` a class's index:
+    Other people's tools take it as it is, with `cls` a class's index:
 
         captum.attr.Saliency(model).attribute(image, target=(cls, row, column))
         captum.attr.LayerGradCam(model, model.layer("conv2d_21", after=True)).attribute(image, (cls, row, column))
-        pytorch_grad_cam.GradCAM(model, [model.layer("conv2d_21", after=True)])(
-            image, [SemanticSegmentationTarget(cls, mask)])
-        hsiutils.models.files.save_program(model, "unet.pt2", (216, 409))
-        hsiutils.models.files.save_onnx(model, "unet.onnx", ...)
 
     Parameters
     ----------
@@ -241,7 +234,7 @@ class UNet(nn.Module):
             self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(self.config.depth))
             self.base = blocks[-1]
             self.decoder = nn.ModuleList(UpBlock(2 * width, width, self.config) for width in reversed(widths[:-1]))
-            self.head = _conv(self.config.filters, self.config.classes, 1)
+            self.head = nn.Conv2d(self.config.filters, self.config.classes, 1, padding="same")
             # Keras and torch agree on Glorot's bound sqrt(6 / (fan_in + fan_out)), fans counting the kernel's area, for
             # transposed convolutions too: they swap the two fans, and the bound takes their sum.
             generator = generator or torch.Generator().manual_seed(0)
@@ -279,8 +272,9 @@ class UNet(nn.Module):
         """Every convolution with the normalisation and the ReLU that follow it, by Keras name as in `keras_layers`."""
         config, units = self.config, {}
         for names, block in zip(config.blocks, self.blocks(), strict=True):
-            units[names[0]] = Unit(block.conv1, _norm(block.norm1), block.relu1)
-            units[names[1]] = Unit(block.conv2, _norm(block.norm2), block.relu2)
+            first, second = (norm if isinstance(norm, nn.BatchNorm2d) else None for norm in (block.norm1, block.norm2))
+            units[names[0]] = Unit(block.conv1, first, block.relu1)
+            units[names[1]] = Unit(block.conv2, second, block.relu2)
         units[config.head] = Unit(self.head, None, None)
         for name, up in zip(config.transposes, self.decoder, strict=True):
             units[name] = Unit(cast(UpBlock, up).transpose, None, cast(UpBlock, up).relu)
@@ -328,21 +322,15 @@ class UNet(nn.Module):
 
 
 class LayerShape(NamedTuple):
-    """One convolution as arithmetic sees it.
-
-    Attributes
-    ----------
-    name : Keras name.
-    inputs, outputs : channels.
-    kernel : taps along one axis that an output pixel reads: 1 for the 2x2 transposed convolution of stride 2.
-    level : the output is 2**level times smaller than the (padded) image along each axis.
-    """
+    """One convolution as arithmetic sees it: its Keras name, channels in and out, kernel and level."""
 
     name: str
     inputs: int
     outputs: int
     kernel: int
+    """Taps along one axis that an output pixel reads: 1 for the 2x2 transposed convolution of stride 2."""
     level: int
+    """The output is 2**level times smaller than the (padded) image along each axis."""
 
 
 def layer_shapes(config: UNetConfig) -> list[LayerShape]:
@@ -386,11 +374,8 @@ def flops(config: UNetConfig, shape: tuple[int, int]) -> int:
 
     Two per multiply-accumulate of the convolutions; biases, normalisation, activations and pooling are not counted.
     In this convention the authors' 43.65 GFLOP (224 x 416) and 34.54 GFLOP (192 x 384) come out with 25 channels and
-    the six outputs of their code; the paper's five outputs take 0.01 % less.
-
-    Parameters
-    ----------
-    shape : (rows, columns) of the image, pixels; padded as `UNet` does.
+    the six outputs of their code; the paper's five outputs take 0.01 % less. `shape` is the image's (rows, columns) in
+    pixels, padded as `UNet` does.
     """
     rows, columns = config.padded(shape)
     shapes = layer_shapes(config)
@@ -401,14 +386,6 @@ def parameter_count(model: nn.Module) -> int:
     """Numbers in the network, batch-normalisation statistics included (as Keras counts them)."""
     statistics = [value for value in model.buffers() if value.is_floating_point()]
     return sum(value.numel() for value in [*model.parameters(), *statistics])
-
-
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, padding="same")
-
-
-def _norm(module: nn.Module) -> nn.BatchNorm2d | None:
-    return module if isinstance(module, nn.BatchNorm2d) else None
 
 
 def keras_name(kind: str, number: int) -> str:

@@ -85,7 +85,7 @@ def test_a_network_is_loaded_from_whatever_holds_it(model, tmp_path):
         assert not twin.training
         assert torch.equal(twin(images(2)), model(images(2)))
     assert load_model(tmp_path, class_names="abcde").config.names == tuple("abcde")
-    with pytest.raises(ValueError, match="expected 5 names"):
+    with pytest.raises(ValueError, match="must be 5 names"):
         load_model(tmp_path, class_names=("a", "b"))
     with pytest.raises(ValueError, match="void_output is for Keras files"):
         load_model(tmp_path, void_output=0)
