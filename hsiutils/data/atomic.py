@@ -10,12 +10,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write a file under, which becomes `path` at the end of the block; the folder is made.
 
-    Readers see the old file or the whole new one. If the block fails, nothing is left of the new one.
-
-    Yields
-    ------
-    Path
-        In the same folder, hidden, with the same ending.
+    It is in the same folder, hidden, and has the same ending. Readers see the old file or the whole new one. If the
+    block fails, nothing is left of the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")

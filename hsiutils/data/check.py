@@ -84,12 +84,12 @@ def check_dataset(
     kind = recognised(root)
     if kind is None:
         expected = f"HSI-Drive, or another known data set: {describe_search()}"
-        findings = [Finding("error", "", root, "no data set", expected, "name the folder that was unpacked")]
+        findings = iter([Finding("error", "", root, "no data set", expected, "name the folder that was unpacked")])
     elif kind is HSIDrive:
         everything = [files for files in find_layouts(root) if layout in (None, files.layout.name)]
-        findings = list(_hsi_drive(everything, sensor, progress))
+        findings = _hsi_drive(everything, sensor, progress)
     else:
-        findings = list(_opened(root, progress))
+        findings = _opened(root, progress)
     order = ("error", "warning", "note")
     rows = [one._replace(file=str(one.file.relative_to(root))) for one in findings]  # type: ignore[arg-type]
     return pd.DataFrame(sorted(rows, key=lambda one: order.index(one.severity)), columns=list(COLUMNS))
@@ -265,10 +265,8 @@ def _names(files: Found) -> Iterator[Finding]:
 
 
 def _pairs(files: Found) -> Iterator[Finding]:
-    layout = files.layout
-    kinds = (("cube", files.cubes, layout.folder), ("label image", files.labels, layout.labels),
-             ("raw frame", files.frames, "raw"))  # fmt: skip
-    for kind, own, folder in kinds:
+    folders = {"cube": files.layout.folder, "label image": files.layout.labels, "raw frame": "raw"}
+    for (kind, folder), own in zip(folders.items(), (files.cubes, files.labels, files.frames), strict=True):
         for name, paths in own.items():
             for path in paths[1:]:
                 expected = f"one {kind}; the other is {paths[0].relative_to(files.base)}"
@@ -287,11 +285,9 @@ def _strays(files: Found) -> Iterator[Finding]:
         kin = [name for name, pattern in others.items() if re.fullmatch(pattern, path.name, re.IGNORECASE)]
         scene = (re.match(NAME, path.name) or [""])[0]
         expected = f"nfSWDS_NNN{files.layout.suffix}{files.layout.extension}"
-        if kin:
-            found = f"a file of {_some(kin)} among those of {files.layout.name}"
-            yield Finding("warning", scene, path, found, expected, "it is not read; move it to its own folder")
-        else:
-            yield Finding("note", scene, path, "a file of another name", expected, "it is not read")
+        found = f"a file of {_some(kin)} among those of {files.layout.name}" if kin else "a file of another name"
+        advice = "it is not read; move it to its own folder" if kin else "it is not read"
+        yield Finding("warning" if kin else "note", scene, path, found, expected, advice)
 
 
 def _file_lists(files: Found) -> Iterator[Finding]:

@@ -54,20 +54,14 @@ def read_reference(given: str | Path | float, sensor: Sensor) -> float | NDArray
     except ValueError:  # no number, so a file
         if not Path(str(given)).exists():
             raise DatasetError(f"reference {given}: neither a number nor a file; expected DN, or a frame") from None
-        return read_frame(Path(str(given)), sensor)
+        return read_frame(str(given), sensor)
     if not 0 <= number < np.inf:
         raise DatasetError(f"reference {given}: expected a number of DN from 0 on")
     return number
 
 
 def exposure_ratio(exposure: float | None, white_exposure: float | None) -> float:
-    """Exposure time of the white reference over that of the frame, both in the same unit; 1 if neither is given.
-
-    Raises
-    ------
-    ValueError
-        If only one is given, or one is not a positive number.
-    """
+    """Exposure time of the white reference over that of the frame, in one unit; 1 if neither is given, not just one."""
     if exposure is None and white_exposure is None:
         return 1.0
     if exposure is None or white_exposure is None or not (0 < exposure < np.inf and 0 < white_exposure < np.inf):
@@ -127,19 +121,13 @@ def _numbers(made: Array, released: Array) -> dict[str, float]:
     ours, theirs = made[both], released[both]
     if not ours.any() or not theirs.any():
         return dict.fromkeys((*_BY_BAND, "relative"), np.nan)
-    difference, size = ours - theirs, np.sqrt(np.mean(theirs**2))
-    scale = (ours @ theirs) / (ours @ ours)
+    difference, scale = ours - theirs, (ours @ theirs) / (ours @ ours)
+    rms, left, size = (np.sqrt(np.mean(one**2)) for one in (difference, scale * ours - theirs, theirs))
     spread = ours.std() * theirs.std()
-    values = {
-        "mean_difference": difference.mean(),
-        "rms_difference": np.sqrt(np.mean(difference**2)),
-        "largest_difference": difference[np.abs(difference).argmax()],
-        "correlation": np.mean((ours - ours.mean()) * (theirs - theirs.mean())) / spread if spread else np.nan,
-        "scale": scale,
-        "left_over": np.sqrt(np.mean((scale * ours - theirs) ** 2)) / size,
-        "relative": np.sqrt(np.mean(difference**2)) / size,
-    }
-    return {key: float(value) for key, value in values.items()}
+    correlation = np.mean((ours - ours.mean()) * (theirs - theirs.mean())) / spread if spread else np.nan
+    largest = difference[np.abs(difference).argmax()]
+    values = (difference.mean(), rms, largest, correlation, scale, left / size, rms / size)
+    return dict(zip((*_BY_BAND, "relative"), map(float, values), strict=True))
 
 
 def difference_table(comparison: xr.Dataset) -> pd.DataFrame:
@@ -148,17 +136,12 @@ def difference_table(comparison: xr.Dataset) -> pd.DataFrame:
     `bias` and `rms` are the mean and the RMS difference, `inside` and `border` the RMS there, in units of the cubes.
     """
     here = comparison.sortby("wavelength")
-    whole = here.sel(place="everywhere")
-    table = {
-        "nm": here["wavelength"].values,
-        "bias": whole["mean_difference"].values,
-        "rms": whole["rms_difference"].values,
-        **{place: here["rms_difference"].sel(place=place).values for place in PLACES[1:]},
-        "correlation": whole["correlation"].values,
-        "scale": whole["scale"].values,
-        "left over": whole["left_over"].values,
-    }
-    return pd.DataFrame(table, index=pd.Index(here["band"].values, name="band"))
+    whole, rms = here.sel(place="everywhere"), here["rms_difference"]
+    columns = {"nm": here["wavelength"], "bias": whole["mean_difference"], "rms": whole["rms_difference"]}
+    columns |= {place: rms.sel(place=place) for place in PLACES[1:]}
+    columns |= {"correlation": whole["correlation"], "scale": whole["scale"], "left over": whole["left_over"]}
+    values = {name: column.values for name, column in columns.items()}
+    return pd.DataFrame(values, index=pd.Index(here["band"].values, name="band"))
 
 
 def kind(comparison: xr.Dataset) -> str:
@@ -194,10 +177,7 @@ def verdict(comparison: xr.Dataset) -> str:
 def remade(data: HSIDrive, name: str, chain: Chain) -> tuple[xr.DataArray, xr.Dataset]:
     """The cube of a scene made from its raw frame, and how it compares with the released one.
 
-    Raises
-    ------
-    DatasetError
-        If the scene has no raw frame, or a file cannot be read, or the released cube holds no reflectance.
+    DatasetError if the scene has no raw frame, or a file cannot be read, or the released cube holds no reflectance.
     """
     if data.units != "reflectance":
         raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; raw frames give reflectance")

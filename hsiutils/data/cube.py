@@ -27,55 +27,33 @@ def make_cube(
 ) -> xr.DataArray:
     """Wrap (band, y, x) values in native band order into a float32 cube of that sensor.
 
-    Parameters
-    ----------
-    values : (bands, rows, columns)
-    units : "reflectance", "DN", ...
-    source : "simulated", "real" or "unknown".
-    history : the steps that led here, joined by "; ".
+    The attributes are those of the module's docstring.
 
     Raises
     ------
     ValueError
         If the first axis does not have the sensor's number of bands.
     """
-    array = np.asarray(values, dtype=np.float32)
-    if array.ndim != 3 or array.shape[0] != len(sensor.bands):
+    array, bands = np.asarray(values, dtype=np.float32), len(sensor.bands)
+    if array.ndim != 3 or array.shape[0] != bands:
         raise ValueError(
-            f"values must be (band, y, x) with the {len(sensor.bands)} bands of {sensor.name} first, got {array.shape}"
+            f"values must be (band, y, x) with the {bands} bands of {sensor.name} first, got {array.shape}"
         )
-    return xr.DataArray(
-        array,
-        dims=DIMS,
-        coords={"band": np.arange(len(sensor.bands)), "wavelength": ("band", sensor.wavelengths_nm, {"units": "nm"})},
-        name="cube",
-        attrs={"units": units, "source": source, "sensor": sensor.name, "history": history},
-    )
+    coords = {"band": np.arange(bands), "wavelength": ("band", sensor.wavelengths_nm, {"units": "nm"})}
+    attrs = {"units": units, "source": source, "sensor": sensor.name, "history": history}
+    return xr.DataArray(array, coords, DIMS, name="cube", attrs=attrs)
 
 
 def require_cube(cube: xr.DataArray) -> None:
-    """Check dims and coordinates.
-
-    Raises
-    ------
-    ValueError
-        If dims are not (band, y, x), or `band` and `wavelength` are not coordinates.
-    """
+    """ValueError if dims are not (band, y, x), or `band` and `wavelength` are not coordinates."""
     if cube.dims != DIMS:
         raise ValueError(f"a cube has dims {DIMS}, got {cube.dims}; see hsiutils.data.cube.make_cube")
-    missing = {"band", "wavelength"} - set(map(str, cube.coords))
-    if missing:
+    if missing := {"band", "wavelength"} - set(map(str, cube.coords)):
         raise ValueError(f"the cube lacks the coordinates {sorted(missing)}; see hsiutils.data.cube.make_cube")
 
 
 def require_native(cube: xr.DataArray, bands: int, what: str) -> None:
-    """Check that a cube has every band of its camera in native order, for what tells bands by their place alone.
-
-    Raises
-    ------
-    ValueError
-        If it has not; the message begins with `what`.
-    """
+    """ValueError, that begins with `what`, if a cube does not have every band of its camera in native order."""
     require_cube(cube)
     if not np.array_equal(cube["band"].values, np.arange(bands)):
         raise ValueError(

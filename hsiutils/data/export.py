@@ -71,7 +71,8 @@ def write_release(
     DatasetError
         If the cubes do not hold reflectance, or a scene cannot be read, or they would go among the files they are from.
     """
-    base, names = Path(root) / {"matlab": "Image_dataset", "python": "HSIDrive20"}[form], _names(data, names)
+    base = Path(root) / {"matlab": "Image_dataset", "python": "HSIDrive20"}[form]
+    names = data.names() if names is None else names
     if data.units != "reflectance":
         raise DatasetError(f"{data.root}: {data.layout} holds {data.units} values; this release holds reflectance")
     if base.resolve() == data.found.base.resolve():
@@ -86,8 +87,8 @@ def write_release(
             if data.found.scenes[name].raw is not None:
                 write_atomically(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
         else:
-            values = np.ascontiguousarray(np.moveaxis(cube.values, 0, -1))
-            _save(base / ("images_MF" if filtered else "images") / part / f"{name}.npy", partial(_save_array, values))
+            save = partial(np.save, arr=np.ascontiguousarray(np.moveaxis(cube.values, 0, -1)))
+            _save(base / ("images_MF" if filtered else "images") / part / f"{name}.npy", save)
             _save(base / "annotations" / part / f"{name}.png", labels.save)
             colour = Image.fromarray(np.rint(255 * pseudocolour(cube).values).astype(np.uint8))
             _save(base / "RGB" / f"{name}_pseudocolor.png", colour.save)
@@ -95,10 +96,6 @@ def write_release(
         listed = "".join(f"{name}\n" for name in names if split[name] == one)
         write_atomically(base / f"{part}_filenames.txt", listed)
     return base
-
-
-def _names(data: Source, names: Sequence[str] | None) -> list[str]:
-    return data.names() if names is None else list(names)
 
 
 def _mark_simulated(data: HSIDrive, root: Path, names: Sequence[str]) -> None:
@@ -114,10 +111,6 @@ def _mark_simulated(data: HSIDrive, root: Path, names: Sequence[str]) -> None:
 def _save(path: Path, save: Callable[[Path], None]) -> None:
     with replacing(path) as temporary:
         save(temporary)
-
-
-def _save_array(values: NDArray[np.float32], path: Path) -> None:
-    np.save(path, values, allow_pickle=False)
 
 
 def write_cube(cube: xr.DataArray, path: Path | str) -> Path:
@@ -140,14 +133,9 @@ def write_envi_set(
     order: Order = "ascending",
     progress: bool = False,
 ) -> Path:
-    """Write every scene as two ENVI images, cubes/NAME.hdr and labels/NAME.hdr; see `write_envi`.
-
-    Returns
-    -------
-    The folder.
-    """
-    folder = Path(folder)
-    for name in tqdm(_names(data, names), desc="convert", unit="scene", disable=not progress):
+    """Write every scene as two ENVI images, cubes/NAME.hdr and labels/NAME.hdr of the folder; see `write_envi`."""
+    folder, names = Path(folder), data.names() if names is None else names
+    for name in tqdm(names, desc="convert", unit="scene", disable=not progress):
         write_envi(data.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
         write_envi_labels(data.labels(name), folder / "labels" / f"{name}.hdr", data.classes)
     return folder
@@ -165,10 +153,6 @@ def write_envi(
     interleave : how the values lie in the file: by line, by pixel or by band.
     order : of the bands. "ascending" in wavelength, as most readers expect, or "native", that of the mosaic. The band
         names keep the native indices.
-
-    Returns
-    -------
-    The header.
 
     Raises
     ------
@@ -192,13 +176,7 @@ def write_envi(
 
 
 def write_envi_labels(labels: ArrayLike, header: Path | str, classes: Classes = HSI_DRIVE_CLASSES) -> Path:
-    """Write label codes (y, x) as an ENVI classification, with the names and colours of their classes.
-
-    Raises
-    ------
-    ValueError
-        If a code is not one of the classes' labels.
-    """
+    """Write label codes (y, x) as an ENVI classification, with names and colours; ValueError if one is not of them."""
     classes.merge(labels)  # refuses what is no code
     table = {label.code: label for label in classes.labels}
     every = range(max(table) + 1)  # ENVI's codes have no gaps
@@ -264,7 +242,7 @@ def to_zarr(
         raise ModuleNotFoundError(f"a Zarr store needs {' and '.join(lacking)}: pip install 'hsiutils[zarr]'")
     from dask.delayed import delayed
 
-    store, names = Path(store), _names(data, names)
+    store, names = Path(store), data.names() if names is None else list(names)
     digest = _digest(data, names)
     if not store.exists():
         _create(_template(data, names).assign_attrs(source_digest=digest), store)
@@ -277,7 +255,8 @@ def to_zarr(
         missing = np.flatnonzero(present["written"].values == 0)
     write = delayed(_write_scene)
     tasks = [write(data, names[number], int(number), store) for number in missing]
-    _compute(tasks, scheduler, workers, {"desc": "convert", "unit": "scene", "disable": not (progress and tasks)})
+    bar = partial(tqdm, total=len(tasks), desc="convert", unit="scene", disable=not (progress and tasks))
+    _compute(tasks, scheduler, workers, bar)
     return store
 
 
@@ -332,50 +311,33 @@ def _digest(data: Source, names: list[str]) -> str:
 
 
 def _write_scene(data: Source, name: str, number: int, store: Path) -> None:
-    region = {"scene": slice(number, number + 1)}
-    values = xr.Dataset(
-        {
-            "cube": (("scene", "band", "y", "x"), data.cube(name).values[np.newaxis]),
-            "labels": (("scene", "y", "x"), data.labels(name)[np.newaxis]),
-        }
-    )
-    values.to_zarr(store, region=region)
-    # Only now, so that a scene that counts as written is whole.
-    xr.Dataset({"written": ("scene", np.ones(1, np.uint8))}).to_zarr(store, region=region)
+    cube = (("scene", "band", "y", "x"), data.cube(name).values[np.newaxis])
+    labels = (("scene", "y", "x"), data.labels(name)[np.newaxis])
+    # The last one says that the scene is whole.
+    for values in ({"cube": cube, "labels": labels}, {"written": ("scene", np.ones(1, np.uint8))}):
+        xr.Dataset(values).to_zarr(store, region={"scene": slice(number, number + 1)})
 
 
-def _compute(tasks: list[Any], scheduler: str, workers: int, bar: dict[str, Any]) -> None:
-    from dask import config
+def _compute(tasks: list[Any], scheduler: str, workers: int, bar: Any) -> None:
     from dask.base import compute
     from dask.callbacks import Callback
 
-    if "://" not in scheduler:
-        with (
-            config.set(scheduler=scheduler, num_workers=workers),
-            tqdm(total=len(tasks), **bar) as shown,
-            Callback(posttask=lambda *_: shown.update()),  # type: ignore[no-untyped-call]
-        ):
-            compute(*tasks)  # type: ignore[no-untyped-call]
+    if "://" in scheduler:
+        try:
+            distributed = import_module("distributed")
+        except ImportError as error:
+            raise DatasetError(f"scheduler {scheduler!r} is a cluster, which needs the package distributed") from error
+        with distributed.Client(scheduler) as client:
+            for done in bar(distributed.as_completed(client.compute(tasks))):
+                done.result()
         return
-    try:
-        distributed = import_module("distributed")
-    except ImportError as error:
-        raise DatasetError(f"scheduler {scheduler!r} is a cluster, which needs the package distributed") from error
-    with distributed.Client(scheduler) as client:
-        futures = client.compute(tasks)
-        for done in tqdm(distributed.as_completed(futures), total=len(futures), **bar):
-            done.result()
+    with bar() as shown, Callback(posttask=lambda *_: shown.update()):  # type: ignore[no-untyped-call]
+        compute(*tasks, scheduler=scheduler, num_workers=workers)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
-    """The store with its values as they are on disk.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such store, or it is damaged, or not one of ours.
-    """
+    """The store with its values as they are on disk; DatasetError where it is none of ours, or damaged."""
     try:
         opened = xr.open_zarr(store, chunks=None)
     except PermissionError as error:

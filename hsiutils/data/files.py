@@ -35,8 +35,6 @@ _HEAD = 1024
 """Bytes that hold the tags before the values, with room: a name has 63 characters at most."""
 _RATIO = 1032
 """zlib makes at most so many bytes of one."""
-
-
 _NOT_THE_FILE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
 """Errors of disk, network or machine, which say nothing about what is in a file."""
 
@@ -151,10 +149,7 @@ class Stored(NamedTuple):
 def stored_array(path: Path, variable: str = "") -> Iterator[Stored]:
     """The array of a .npy file, or one variable of a .mat file of level 5 or 7.3; the file is open meanwhile.
 
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read, or has no such variable.
+    Of a file that cannot be read, or has no such variable, a DatasetError.
     """
     with named_if_broken(path):
         if path.suffix.lower() == ".npy":
@@ -174,17 +169,11 @@ def stored_array(path: Path, variable: str = "") -> Iterator[Stored]:
             _require_variable(path, variable, names)
             if array is None:
                 raise DatasetError(f"{path}: {variable!r} is listed, and not there; the file is damaged")
-            yield Stored(array.shape, array.dtype, lambda: _from_level5(path, variable))
+            yield Stored(*array, lambda: np.asarray(loadmat(path, variable_names=[variable])[variable]))
 
 
 def mat_variables(path: Path) -> list[str]:
-    """Names of the variables in a .mat file, without reading them.
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read.
-    """
+    """Names of the variables in a .mat file, without reading them; DatasetError if that cannot be."""
     with named_if_broken(path):
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
@@ -193,22 +182,12 @@ def mat_variables(path: Path) -> list[str]:
 
 
 def read_cube(path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) -> NDArray[np.float32]:
-    """The values of one cube.
-
-    Parameters
-    ----------
-    path : .mat (level 5 or 7.3) or .npy file.
-    layout : says the variable and where the bands are.
-    bands, tiles : the size that the cube must have.
-
-    Returns
-    -------
-    (band, y, x) float32, contiguous.
+    """The values of one cube, (band, y, x) float32, contiguous.
 
     Raises
     ------
     DatasetError
-        If the file cannot be read, or does not hold a numeric array of that size under that name.
+        If the file cannot be read, or does not hold a numeric array of that size under the layout's name.
     """
     axes = "(band, y, x)" if layout.bands_first else "(y, x, band)"
     values = read_array(path, layout.variable, axes, (bands, *tiles) if layout.bands_first else (*tiles, bands))
@@ -217,12 +196,7 @@ def read_cube(path: Path, layout: Layout, bands: int, tiles: tuple[int, int]) ->
 
 
 def read_array(path: Path, variable: str, axes: str, expected: tuple[int, ...]) -> NDArray[np.generic]:
-    """Real numbers of an array whose size is known.
-
-    Parameters
-    ----------
-    path, variable : see `stored_array`.
-    axes, expected : of the array, in words and as its shape.
+    """Real numbers of an array (see `stored_array`) whose axes are known, in words and as its shape.
 
     Raises
     ------
@@ -241,25 +215,14 @@ def read_array(path: Path, variable: str, axes: str, expected: tuple[int, ...]) 
 
 
 def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
-    """Rows and columns of a cube, without reading its values.
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read, or its band axis does not hold that many bands.
-    """
+    """Rows and columns of a cube, without reading its values; DatasetError where that cannot be, or bands differ."""
     with stored_array(path, layout.variable) as stored:
         shape = stored.shape
-    axis = 0 if layout.bands_first else 2
+    axis, where = (0, "first") if layout.bands_first else (2, "last")
     if len(shape) != 3 or shape[axis] != bands:
-        where = "first" if layout.bands_first else "last"
         raise DatasetError(f"{path}: expected {bands} bands on the {where} of three axes, found shape {shape}")
-    rows, columns = (size for number, size in enumerate(shape) if number != axis)
+    rows, columns = shape[1:] if layout.bands_first else shape[:2]
     return rows, columns
-
-
-def _from_level5(path: Path, variable: str) -> NDArray[np.generic]:
-    return np.asarray(loadmat(path, variable_names=[variable])[variable])
 
 
 @contextmanager
@@ -321,7 +284,9 @@ def read_labels(path: Path, tiles: tuple[int, int], classes: Classes) -> NDArray
         raise DatasetError(f"{path}: a grey image of less than 8 bits; expected 8 bits, so that a value is a code")
     known = [label.code for label in classes.labels]
     if unknown := sorted(set(np.unique(codes).tolist()) - set(known)):
-        raise DatasetError(f"{path}: unknown label codes {unknown}; expected those of {_some_codes(known)}")
+        whole = known == list(range(known[0], known[-1] + 1))
+        expected = f"{known[0]}..{known[-1]}" if whole else str(known)
+        raise DatasetError(f"{path}: unknown label codes {unknown}; expected those of {expected}")
     return codes.astype(np.uint8)
 
 
@@ -338,26 +303,13 @@ def _codes_of_colours(path: Path, image: Image.Image, classes: Classes) -> NDArr
     fitting = {tuple(codes) for codes in (by_colour, by_grey) if None not in codes}
     if len(fitting) != 1:
         strange = [colour for colour, code in zip(colours, by_colour, strict=True) if code is None] or colours
-        raise DatasetError(
-            f"{path}: colours {strange[:2]} ({len(strange)} in all) are neither in the palette of the labels, nor "
-            "greys of their codes"
-        )
+        found = f"colours {strange[:2]} ({len(strange)} in all)"
+        raise DatasetError(f"{path}: {found} are neither in the palette of the labels, nor greys of their codes")
     return np.array(fitting.pop(), dtype=np.uint8)[place].reshape(packed.shape)
 
 
-def _some_codes(codes: list[int]) -> str:
-    whole = codes == list(range(codes[0], codes[-1] + 1))
-    return f"{codes[0]}..{codes[-1]}" if whole else str(codes)
-
-
 def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
-    """Every array of an HDF5 file of the simulator's truth, (y, x) each.
-
-    Raises
-    ------
-    DatasetError
-        If the file is missing or cannot be read, or an array has another size than the cube.
-    """
+    """Every array of an HDF5 file of the simulator's truth, (y, x) each, of the size of the cube or a DatasetError."""
     with named_if_broken(path), h5py.File(path) as file:
         arrays = {key: np.asarray(file[key]) for key in file}
     for key, values in arrays.items():

@@ -40,13 +40,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_settings(root: Path) -> dict[str, Any]:
-    """Content of simulation.json.
-
-    Raises
-    ------
-    ValueError
-        If it is not the mark of a simulated data set.
-    """
+    """Content of simulation.json; ValueError if it is not the mark of a simulated data set."""
     path = root / SIMULATION_MANIFEST
     try:
         settings = json.loads(path.read_text())
@@ -129,9 +123,8 @@ class HSIDrive(Source):
         made = manifest_folder(found.base)
         taken_by = "" if made is None else read_settings(made).get("sensor", {}).get("name", "")
         if taken_by.split("@")[0] not in ("", sensor.name.split("@")[0]):
-            raise DatasetError(
-                f"{root}: simulated with the camera {taken_by}, and opened with {sensor.name}; give sensor="
-            )
+            opened = f"opened with {sensor.name}; give sensor="
+            raise DatasetError(f"{root}: simulated with the camera {taken_by}, and {opened}")
         tiles = cube_tiles(next(iter(found.scenes.values())).cube, found.layout, len(sensor.bands))
         return cls(
             root=root,
@@ -153,9 +146,8 @@ class HSIDrive(Source):
     def cube(self, name: str) -> xr.DataArray:
         """The cube of a scene, (band, y, x) float32 in native band order; NaN where it has `fill_values`."""
         values = read_cube(self._files(name).cube, self.found.layout, len(self.sensor.bands), self.sensor.tiles)
-        return make_cube(
-            without_fill(values), self.sensor, units=self.units, source=self.origin, history=f"{self.layout}: {name}"
-        )
+        steps = {"units": self.units, "source": self.origin, "history": f"{self.layout}: {name}"}
+        return make_cube(without_fill(values), self.sensor, **steps)
 
     def labels(self, name: str) -> NDArray[np.uint8]:
         """The label codes of a scene, (y, x), 0..10."""
@@ -198,11 +190,9 @@ class HSIDrive(Source):
         if self.manifest is None:
             return None
         self._files(name)
-        variables = read_arrays(self.manifest.parent / "truth" / f"{name}.h5", self.sensor.tiles)
-        materials = read_settings(self.manifest.parent)["materials"]
-        return xr.Dataset(
-            {key: (("y", "x"), values) for key, values in variables.items()}, attrs={"materials": materials}
-        )
+        arrays = read_arrays(self.manifest.parent / "truth" / f"{name}.h5", self.sensor.tiles)
+        variables = {key: (("y", "x"), values) for key, values in arrays.items()}
+        return xr.Dataset(variables, attrs={"materials": read_settings(self.manifest.parent)["materials"]})
 
     def _files(self, name: str) -> SceneFiles:
         if name not in self.found.scenes:

@@ -43,14 +43,10 @@ HYKO2_CLASSES = Classes(tuple(label.name for label in _LABELS[1:]), _LABELS, (VO
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HyKo2(Source):
-    """One camera of HyKo2 on disk.
-
-    Attributes
-    ----------
-    paths : file of each scene.
-    """
+    """One camera of HyKo2 on disk."""
 
     paths: dict[str, Path]
+    """File of each scene."""
 
     expected = f"NAME.mat, in the folder or one below it, with {DATA!r} and {LABELS!r}"
 
@@ -61,14 +57,9 @@ class HyKo2(Source):
 
     @classmethod
     def open(cls, root: Path) -> "HyKo2":
-        """Open the folder of one camera.
+        """Open the folder of one camera; DatasetError if no scene can be read.
 
         The size is that of most cubes. Nobody published a split: scenes are split by `hsiutils.data.splits.runs`.
-
-        Raises
-        ------
-        DatasetError
-            If no scene can be read.
         """
         paths = {path.relative_to(root).with_suffix("").as_posix(): path for path in _mat_files(root)}
         named = {name: _variables(path) for name, path in paths.items()}
@@ -76,18 +67,15 @@ class HyKo2(Source):
         known = {name: path for name, path in paths.items() if not named[name] or {DATA, LABELS} <= named[name]}
         shapes = Counter(shape for path in known.values() if len(shape := _shape(path)) == 3)
         if not shapes:
-            raise DatasetError(
-                f"{root}: none of {len(paths)} .mat files can be read as a scene; expected {cls.expected}"
-            )
+            raise DatasetError(f"{root}: none of {len(paths)} .mat files can be read; expected {cls.expected}")
         rows, columns, bands = shapes.most_common(1)[0][0]
-        splits = runs(list(known))
         return cls(
             root=root,
             layout=f"HyKo2 {'NIR' if bands == 25 else 'VIS'}",
             sensor=_sensor(list(known.values()), bands, (rows, columns)),
             classes=HYKO2_CLASSES,
             units="intensity",
-            table=pd.DataFrame({"split": splits}).rename_axis("name"),
+            table=pd.DataFrame({"split": runs(list(known))}).rename_axis("name"),
             paths=known,
             left_out=tuple(sorted(paths.keys() - known.keys())),
         )

@@ -27,21 +27,16 @@ Pixels = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to a pixel before bands are picked.
-
-    Attributes
-    ----------
-    apply : of (bands, ...) values and a strength 0..1 to the same shape, float32.
-    limits : upper clip limits (bands,) that a camera has at full strength; learned from the training scenes where it
-        has none. Lower ones are zero unless `signed`.
-    units : words with which the units begin of values that can be normalised so; anything else is refused.
-    signed : values may be negative, and lower limits are learned, too.
-    """
+    """What is done to a pixel before bands are picked."""
 
     apply: Callable[[Pixels, float], NDArray[np.float32]]
+    """Of (bands, ...) values and a strength 0..1 to the same shape, float32."""
     limits: Callable[[Sensor], NDArray[np.float64]] | None = None
+    """Upper clip limits (bands,) that a camera has at full strength; where it has none, training scenes teach them."""
     units: tuple[str, ...] = ("",)
+    """Words with which the units begin of values that can be normalised so; anything else is refused."""
     signed: bool = False
+    """Values may be negative, and lower limits are learned, too; else these are zero."""
 
 
 NORMALISATIONS: dict[str, Normalisation] = {
@@ -54,24 +49,19 @@ NORMALISATIONS: dict[str, Normalisation] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A choice of input channels.
-
-    Attributes
-    ----------
-    name : the specification it was made from.
-    bands : native indices of the bands to keep; None for every band of the camera.
-    normalisation : one of `NORMALISATIONS`, over all bands of the camera, before any is picked.
-    strength : of it, 0..1.
-    pca : number of principal components of the (normalised) spectrum; None to keep bands.
-    intensity : add the mean reflectance over all bands, which PN takes away, as a last channel.
-    """
+    """A choice of input channels, named by the specification it was made from."""
 
     name: str
     bands: tuple[int, ...] | None = None
+    """Native indices of the bands to keep; None for every band of the camera."""
     normalisation: str = "none"
+    """One of `NORMALISATIONS`, over all bands of the camera, before any is picked."""
     strength: float = 1.0
+    """Of the normalisation, 0..1."""
     pca: int | None = None
+    """Number of principal components of the (normalised) spectrum; None to keep bands."""
     intensity: bool = False
+    """Add the mean reflectance over all bands, which PN takes away, as a last channel."""
 
     def __post_init__(self) -> None:
         if self.bands is not None and (not self.bands or len(set(self.bands)) < len(self.bands)):
@@ -85,13 +75,7 @@ class Variant:
             raise ValueError(f"variant {self.name!r}: strength must lie in 0..1, got {self.strength}")
 
     def require_units(self, units: str) -> None:
-        """Check that values in these units can be normalised so.
-
-        Raises
-        ------
-        ValueError
-            If they cannot.
-        """
+        """Refuse, as ValueError, values in units that cannot be normalised so."""
         known = NORMALISATIONS[self.normalisation].units
         if not units.startswith(known):
             needed = " or ".join(known)
@@ -118,17 +102,14 @@ def variant(spec: str) -> Variant:
         If the name has none of these forms.
     """
     named = "|".join(re.escape(name) for name in NORMALISATIONS if name != "none")
-    forms = (
-        f"1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -{named} or -{named}@STRENGTH (0..1), "
-        "then in +I (intensity channel)"
-    )
-    match = re.fullmatch(
-        r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))"
-        rf"(-(?P<normalisation>{named})(@(?P<strength>\d+(\.\d+)?|\.\d+))?)?(?P<i>\+I)?",
-        spec,
-    )
+    base = r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))"
+    ending = rf"(-(?P<normalisation>{named})(@(?P<strength>\d+(\.\d+)?|\.\d+))?)?(?P<i>\+I)?"
+    match = re.fullmatch(base + ending, spec)
     if match is None:
-        raise ValueError(f"unknown variant {spec!r}; the forms are {forms}")
+        raise ValueError(
+            f"unknown variant {spec!r}; the forms are 1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -{named} or "
+            f"-{named}@STRENGTH (0..1), then in +I (intensity channel)"
+        )
     fixed = {"1": ONE_BAND, "3": THREE_BANDS, "25": tuple(range(25))}
     listed = tuple(int(index) for index in match["bands"].split(",")) if match["bands"] else None
     return Variant(
@@ -143,23 +124,19 @@ def variant(spec: str) -> Variant:
 
 @dataclass(frozen=True)
 class FittedVariant:
-    """A variant with what it learned from the training cubes; `to_dict` and `from_dict` go through JSON.
-
-    Attributes
-    ----------
-    wavelengths_nm : band centres of the camera it was fitted on, native order.
-    low, high : clip limits of every channel before scaling to [-1, 1).
-    percentile : of the training pixels, at which learned limits were set.
-    mean, components : of the PCA: (bands,) and (components, bands); None without PCA.
-    """
+    """A variant with what it learned from the training cubes; `to_dict` and `from_dict` go through JSON."""
 
     variant: Variant
     wavelengths_nm: tuple[float, ...]
+    """Band centres of the camera it was fitted on, native order."""
     low: tuple[float, ...]
     high: tuple[float, ...]
+    """Clip limits of every channel before scaling to [-1, 1)."""
     percentile: float
+    """Of the training pixels, at which learned limits were set."""
     mean: tuple[float, ...] | None = None
     components: tuple[tuple[float, ...], ...] | None = None
+    """Of the PCA: (bands,) and (components, bands); None without PCA."""
 
     @property
     def channels(self) -> int:
@@ -177,20 +154,11 @@ class FittedVariant:
         return tuple(names + ["intensity"] * self.variant.intensity)
 
     def apply(self, cube: xr.DataArray) -> xr.DataArray:
-        """The network's input.
-
-        Parameters
-        ----------
-        cube : (band, y, x) reflectance with every band of the camera, in native order.
+        """The network's input of a cube (band, y, x) that has every band of the camera, in native order, or ValueError.
 
         Returns
         -------
         (channel, y, x) float32 in [-1, 1); NaN has become the lower limit, -1.
-
-        Raises
-        ------
-        ValueError
-            If the cube does not have the bands of the camera that the variant was fitted on.
         """
         require_native(cube, len(self.wavelengths_nm), f"variant {self.variant.name!r}")
         pixels = _project(self.variant.features(cube.values), self.mean, self.components)
@@ -208,13 +176,7 @@ class FittedVariant:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "FittedVariant":
-        """The inverse of `to_dict`, also after a trip through JSON.
-
-        Raises
-        ------
-        ValueError
-            If a field is missing or unknown.
-        """
+        """The inverse of `to_dict`, also after a trip through JSON; ValueError if a field is missing or unknown."""
         try:
             fields = {name: _as_tuple(value) for name, value in stored.items()}
             own = {name: _as_tuple(value) for name, value in stored["variant"].items()}
@@ -293,8 +255,7 @@ def fit_variant(
     ----------
     cubes : (band, y, x) training cubes, all bands in native order; read once, one at a time.
     percentile : 50..100, where learned clip limits are set.
-    pixels_per_cube : sample size.
-    seed : of the sample.
+    pixels_per_cube, seed : of the sample.
     learn : learn limits also where the camera has its own.
 
     Raises

@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from hsiutils.data.names import NAME
 
@@ -19,8 +20,6 @@ FOLDER_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 _LIST = re.compile(r"(train(ing)?|val(idation)?|test(ing)?)_filenames\.txt", re.IGNORECASE)
 Files = dict[str, list[Path]]
 """Files by the scene that they are of; a sound data set has one of each kind."""
-
-
 MAY_NOT, ASK = "may not be read", "ask for the right to, or change it with chmod"
 
 
@@ -84,8 +83,7 @@ LAYOUTS: tuple[Layout, ...] = (
 """Every layout that is known, the preferred one first: a folder may hold several copies of the same images."""
 
 
-@dataclass(frozen=True)
-class SceneFiles:
+class SceneFiles(NamedTuple):
     """The files of one scene."""
 
     name: str
@@ -132,24 +130,17 @@ class Found:
         for name, paths in (pair for files in (self.cubes, self.labels, self.frames) for pair in files.items()):
             if len(paths) > 1:
                 raise DatasetError(f"{paths[1]}: {name} is there twice, also as {paths[0]}; keep one")
-        listed: dict[str, str] = {}
-        for path, names in self.lists.items():
-            for name in names:
-                if listed.setdefault(name, split_of_list(path)) != split_of_list(path):
-                    raise DatasetError(
-                        f"{path}: lists {name}, which is in {listed[name]} already; a scene has one split"
-                    )
-        return {
-            name: self._scene(name, listed.get(name))
-            for name in self.names
-            if name in self.cubes and name in self.labels
-        }
-
-    def _scene(self, name: str, split: str | None) -> SceneFiles:
-        cube = self.cubes[name][0]
-        if split is None and self.layout.by_split:
-            split = FOLDER_SPLITS[cube.parent.name.lower()]
-        return SceneFiles(name, cube, self.labels[name][0], next(iter(self.frames.get(name, ())), None), split)
+        splits: dict[str, str] = {}
+        for path, name in ((path, name) for path, names in self.lists.items() for name in names):
+            if (there := splits.setdefault(name, split_of_list(path))) != split_of_list(path):
+                raise DatasetError(f"{path}: lists {name}, which is in {there} already; a scene has one split")
+        scenes = {}
+        for name in sorted(self.cubes.keys() & self.labels.keys()):
+            (cube,), (labels,), frame = self.cubes[name], self.labels[name], self.frames.get(name, [None])[0]
+            if name not in splits and self.layout.by_split:
+                splits[name] = FOLDER_SPLITS[cube.parent.name.lower()]
+            scenes[name] = SceneFiles(name, cube, labels, frame, splits.get(name))
+        return scenes
 
 
 def find_layouts(root: Path) -> list[Found]:
@@ -187,13 +178,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, in order; nothing where there is none.
-
-    Raises
-    ------
-    DatasetError
-        If it may not be read.
-    """
+    """What lies in a folder, in order; nothing where there is none; DatasetError if it may not be read."""
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     except PermissionError as error:

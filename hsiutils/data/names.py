@@ -79,12 +79,9 @@ def name_table() -> pd.DataFrame:
 
 
 def split_of(name: str) -> str:
-    """Split of an image: "train", "val" or "test". A split has materials of its own, so rendering depends on it.
+    """Split of an image of HSI-Drive v2.0 (else ValueError): "train", "val" or "test".
 
-    Raises
-    ------
-    ValueError
-        If HSI-Drive v2.0 has no image of that name.
+    A split has materials of its own, so rendering depends on it.
     """
     if name not in name_table().index:
         Conditions.parse(name)

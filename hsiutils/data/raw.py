@@ -52,9 +52,7 @@ def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
     frame, used = values.reshape(rows, columns), int(np.bitwise_or.reduce(values))
     unused, varied = 16 - sensor.bits, frame.min() < frame.max()
     if varied and unused < 8 and not used & 0xFF:
-        raise DatasetError(
-            f"{path}: the lower byte of every value is empty; expected little-endian, not big-endian values"
-        )
+        raise DatasetError(f"{path}: the lower byte of every value is empty; expected little-endian values")
     if varied and not used & ((1 << unused) - 1):
         return np.right_shift(frame, np.uint16(unused))
     if used > sensor.saturation_dn:
@@ -66,13 +64,7 @@ def read_frame(path: Path | str, sensor: Sensor) -> NDArray[np.uint16]:
 
 
 def crop(frame: ArrayLike, sensor: Sensor) -> NDArray[Any]:
-    """The active area of a whole frame: `sensor.active_shape` pixels from `sensor.active_origin`.
-
-    Raises
-    ------
-    ValueError
-        If the frame does not have the size of `sensor.frame_shape`.
-    """
+    """The active area of a whole frame (else ValueError): `sensor.active_shape` pixels from `sensor.active_origin`."""
     whole = np.asarray(frame)
     if whole.shape != sensor.frame_shape:
         raise ValueError(f"a frame of {sensor.name} is {sensor.frame_shape} (rows, columns), got {whole.shape}")
@@ -83,15 +75,7 @@ def crop(frame: ArrayLike, sensor: Sensor) -> NDArray[Any]:
 def subtract_dark(signal: ArrayLike, dark: ArrayLike) -> NDArray[np.float32]:
     """Remove the bias and dark signal (DN); what falls below it is noise without light, and becomes zero.
 
-    Parameters
-    ----------
-    signal : (rows, columns) DN
-    dark : one number, or an array of the same shape: a frame taken with the shutter closed, same exposure.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
+    `dark` is one number, or a frame of the same shape (else ValueError) and exposure, with the shutter closed.
     """
     lit, unlit = np.asarray(signal, dtype=np.float32), np.asarray(dark, dtype=np.float32)
     _require_same_shape(lit, unlit, "dark")
@@ -132,13 +116,7 @@ def _require_same_shape(signal: NDArray[np.float32], reference: NDArray[np.float
 def demosaic(active: ArrayLike, sensor: Sensor) -> xr.DataArray:
     """Partial demosaicing: every tile of the mosaic becomes one pixel of the cube, nothing is interpolated.
 
-    Parameters
-    ----------
-    active : (rows, columns) of the active area, `sensor.active_shape`.
-
-    Returns
-    -------
-    (band, y, x) float32 cube in native band order, `sensor.tiles` pixels.
+    From `sensor.active_shape` pixels to a cube of `sensor.tiles`, (band, y, x) float32 in native band order.
     """
     mosaic = np.asarray(active)
     if mosaic.shape != sensor.active_shape:
@@ -162,16 +140,8 @@ def translate_to_centre(cube: xr.DataArray, sensor: Sensor) -> xr.DataArray:
 
     Band b was sampled up to half a tile away from the centre. Between two tiles the value is interpolated; at the
     border, where the outer neighbour is missing, it is extrapolated linearly from the last two tiles. A linear ramp
-    across the chip therefore comes back exactly, everywhere. Along an axis of one tile nothing is shifted.
-
-    Parameters
-    ----------
-    cube : (band, y, x), one pixel a tile; any subset of the sensor's bands.
-
-    Raises
-    ------
-    ValueError
-        If the cube has a band that the sensor does not have.
+    across the chip therefore comes back exactly, everywhere. Along an axis of one tile nothing is shifted. The cube may
+    have any subset of the sensor's bands; of others, a ValueError.
     """
     require_cube(cube)
     if cube["band"].max() >= len(sensor.bands):

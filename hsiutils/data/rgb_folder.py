@@ -45,15 +45,11 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RGBFolder(Source):
-    """Images and label images on disk.
-
-    Attributes
-    ----------
-    images, annotations : files by scene.
-    """
+    """Images and label images on disk."""
 
     images: dict[str, Path]
     annotations: dict[str, Path]
+    """Files by scene."""
 
     expected = "{train,val,test}/NAME.png with {train,val,test}annot/NAME.png"
 

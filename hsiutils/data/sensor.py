@@ -78,16 +78,13 @@ class Sensor:
     bits: int = 12
 
     def __post_init__(self) -> None:
-        if len(self.bands) != self.mosaic[0] * self.mosaic[1]:
-            wanted = self.mosaic[0] * self.mosaic[1]
+        if len(self.bands) != (wanted := self.mosaic[0] * self.mosaic[1]):
             raise ValueError(f"{self.name}: a {self.mosaic} mosaic has {wanted} bands, got {len(self.bands)}")
         for axis, what in enumerate(("rows", "columns")):
             needed = self.active_origin[axis] + self.active_shape[axis]
             if self.tiles[axis] < 1 or needed > self.frame_shape[axis]:
-                raise ValueError(
-                    f"{self.name}: active area needs {needed} {what} for {self.tiles[axis]} tiles, "
-                    f"the frame has {self.frame_shape[axis]}"
-                )
+                area = f"active area needs {needed} {what} for {self.tiles[axis]} tiles"
+                raise ValueError(f"{self.name}: {area}, the frame has {self.frame_shape[axis]}")
 
     @property
     def active_shape(self) -> tuple[int, int]:
@@ -134,7 +131,8 @@ class Sensor:
         Parameters
         ----------
         wavelength_nm : (n,) nm
-        long_pass_nm : edge of a long-pass filter in front of the chip, nm; None for no filter.
+        long_pass_nm : edge of an interference long-pass in front of the chip, nm, whose transmission is 50 % there and
+            goes from 10 to 90 % within about 9 nm; None for no filter.
 
         Returns
         -------
@@ -143,7 +141,7 @@ class Sensor:
         wavelength = np.asarray(wavelength_nm, dtype=float)
         response = np.stack([_band_response(band, wavelength) for band in self.bands])
         if long_pass_nm is not None:
-            response = response * _long_pass(wavelength, long_pass_nm)
+            response *= 1 / (1 + np.exp(-(wavelength - long_pass_nm) / 2))
         return response
 
 
@@ -155,22 +153,13 @@ def _band_response(band: Band, wavelength: NDArray[np.float64]) -> NDArray[np.fl
     if band.curve:
         known, response = np.transpose(band.curve)
         return np.asarray(np.interp(wavelength, known, response, left=0.0, right=0.0))
-    low, high = RANGE_NM
-    curve = np.zeros_like(wavelength)
+    (low, high), curve, area = RANGE_NM, np.zeros_like(wavelength), 0.0
     for peak in band.peaks:
-        half = peak.fwhm_nm / 2
-        curve += peak.quantum_efficiency / (1 + ((wavelength - peak.centre_nm) / half) ** 2)
-    covered = sum(peak.share for peak in band.peaks)
-    area = sum(np.pi / 2 * peak.fwhm_nm * peak.quantum_efficiency for peak in band.peaks)
-    if covered:
+        curve += peak.quantum_efficiency / (1 + ((wavelength - peak.centre_nm) / (peak.fwhm_nm / 2)) ** 2)
+        area += np.pi / 2 * peak.fwhm_nm * peak.quantum_efficiency
+    if covered := sum(peak.share for peak in band.peaks):
         curve += area * (1 - covered) / covered / (high - low)
-    curve[(wavelength < low) | (wavelength > high)] = 0.0
-    return curve
-
-
-def _long_pass(wavelength: NDArray[np.float64], edge_nm: float) -> NDArray[np.float64]:
-    """Transmission of an interference long-pass: 50 % at the edge, 10-90 % within about 9 nm."""
-    return np.asarray(1 / (1 + np.exp(-(wavelength - edge_nm) / 2)))
+    return np.where((wavelength < low) | (wavelength > high), 0.0, curve)
 
 
 @cache
@@ -183,18 +172,11 @@ def band_table() -> pd.DataFrame:
 def _hsi_drive_bands() -> tuple[Band, ...]:
     bands = []
     for index, row in band_table().iterrows():
+        peaks = [Peak(*(row[f"sister_peak{n}_{key}"] for key in ("nm", "fwhm_nm", "qe", "share"))) for n in (1, 2)]
         # The sister sensor's peaks lie 0.9-3.5 nm off; move both so that the first sits at HSI-Drive's own centre.
         offset = row["centre_nm"] - row["sister_peak1_nm"]
-        peaks = tuple(
-            Peak(
-                row[f"sister_peak{n}_nm"] + offset,
-                row[f"sister_peak{n}_fwhm_nm"],
-                row[f"sister_peak{n}_qe"],
-                row[f"sister_peak{n}_share"],
-            )
-            for n in (1, 2)
-        )
-        bands.append(Band(int(str(index)), row["centre_nm"], row["pn_clip_max"], peaks))
+        moved = tuple(replace(peak, centre_nm=peak.centre_nm + offset) for peak in peaks)
+        bands.append(Band(int(str(index)), row["centre_nm"], row["pn_clip_max"], moved))
     return tuple(bands)
 
 
@@ -292,12 +274,8 @@ def read_calibration(path: Path | str, optics: bool = True) -> Sensor:
 
     Read are geometry, bits, full well, the strongest peak of each filter as its centre, and the curves, of files with
     `filter_zones` (responses are electrons per photon) and without (older; responses are in units of their own, so that
-    they tell bands apart, and not how many electrons there are).
-
-    Parameters
-    ----------
-    path : the file.
-    optics : multiply the responses by the transmission of the filters in front of the chip that the file lists.
+    they tell bands apart, and not how many electrons there are). With `optics` they are multiplied by the transmission
+    of the filters in front of the chip that the file lists.
 
     Raises
     ------

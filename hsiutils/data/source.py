@@ -139,16 +139,8 @@ class Source(ABC):
 class Scenes(Pairs):
     """Scenes as pairs `(x, y)` of tensors: x float32 (channel, y, x), y int64 (y, x) of class indices.
 
-    Pixels without a class are `hsiutils.data.classes.VOID`. torch is imported when a pair is read, not before.
-
-    Parameters
-    ----------
-    source, names, inputs, cache : see `Source.scenes`.
-
-    Raises
-    ------
-    DatasetError
-        If the inputs normalise per pixel what cannot be.
+    Pixels without a class are `hsiutils.data.classes.VOID`. torch is imported when a pair is read, not before. Inputs
+    that normalise per pixel what cannot be are a DatasetError.
     """
 
     def __init__(self, source: Source, names: Sequence[str], inputs: FittedVariant, cache: bool = False) -> None:
@@ -167,9 +159,7 @@ class Scenes(Pairs):
             raise IndexError(f"scene {index} of {len(self.names)}")
         if self._cache is None:
             return self._read(index)
-        if index not in self._cache:
-            self._cache[index] = self._read(index)
-        return self._cache[index]
+        return self._cache[index] if index in self._cache else self._cache.setdefault(index, self._read(index))
 
     def _read(self, index: int) -> "tuple[Tensor, Tensor]":
         from torch import from_numpy
@@ -223,13 +213,7 @@ def adapters() -> list[type[Source]]:
 
 
 def recognised(root: Path) -> type[Source] | None:
-    """The kind of data set that a folder holds; None for one that nothing knows.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such folder.
-    """
+    """The kind of data set that a folder holds, None for one that nothing knows; DatasetError if there is no folder."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected a data set, as it was unpacked, or a simulated one")
     return next((adapter for adapter in adapters() if adapter.recognises(root)), None)
@@ -245,13 +229,7 @@ _HEAD = 4096
 
 
 def fingerprint(root: Path | str) -> str:
-    """Hash of the names, sizes, times and first bytes of all files under a folder, those behind links included.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    """
+    """Hash of the names, sizes, times and first bytes of all files under a folder, those behind links included."""
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"data root {root} is not a folder")

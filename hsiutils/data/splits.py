@@ -34,10 +34,7 @@ def split_scenes(names: Sequence[str], official: Mapping[str, str] | None = None
 def fold_splits(names: Sequence[str], fold: int = 0, folds: int = FOLDS, seed: int = 0) -> dict[str, str]:
     """The splits by `stratified_folds`, of which one tests, the next one validates, and the others train.
 
-    Raises
-    ------
-    ValueError
-        If there are too few sequences, or no such fold.
+    ValueError if there are too few sequences, or no such fold.
     """
     parts = stratified_folds(names, folds, seed)
     if not 0 <= fold < folds:
@@ -73,12 +70,7 @@ def stratified_folds(names: Sequence[str], folds: int = FOLDS, seed: int = 0) ->
     """Share whole sequences out to folds that are alike in size, season, weather, time of day and kind of road.
 
     The longest sequences go first, each to the fold where it brings the counts of its traits nearest to an even
-    share; the seed orders sequences of equal length.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer sequences than folds.
+    share; the seed orders sequences of equal length. ValueError if there are fewer sequences than folds.
     """
     groups = sequences(names)
     if folds < 3 or len(groups) < folds:

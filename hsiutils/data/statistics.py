@@ -21,10 +21,6 @@ _ENOUGH = 20
 def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
     """Summarise scenes, one at a time.
 
-    Parameters
-    ----------
-    data, names : the scenes.
-
     Returns
     -------
     Dataset of `frequency` (class), share of the labelled pixels; `mean` and `std` (band) of reflectance; `pn_mean` and
@@ -41,11 +37,8 @@ def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
             sun, shadow = (cube.values[:, mask].mean(axis=1) for mask in lit)
             ratios.append(shadow / sun)
         measured = np.isfinite(cube.values).all(axis=0)
-        values, labels, normalised = (
-            cube.values[:, measured].astype(float),
-            labels[measured],
-            pn(cube).values[:, measured],
-        )
+        values, normalised = cube.values[:, measured].astype(float), pn(cube).values[:, measured]
+        labels = labels[measured]
         shares += normalised.sum(axis=1, dtype=float)
         largest = np.maximum(largest, normalised.max(axis=1, initial=-np.inf))
         for row in range(len(count)):
@@ -73,16 +66,9 @@ def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
 
 
 def against_released(measured: xr.Dataset, origin: str) -> pd.DataFrame:
-    """Hold statistics against what is public of HSI-Drive v2.0.
+    """Hold `statistics` against what is public of HSI-Drive v2.0, a row per figure: here, released, and the ratio.
 
-    Parameters
-    ----------
-    measured : of `statistics`.
-    origin : "simulated" or "real", for the column's name.
-
-    Returns
-    -------
-    A row per figure: name, value here, released value, ratio of the two.
+    The column of what is here has the name of its origin, "simulated" or "real".
     """
     released = band_table()
     shares = zip(CLASSES, measured["frequency"].values, FREQUENCIES, strict=True)
@@ -130,14 +116,10 @@ def sun_and_shadow(data: Source, names: Sequence[str], class_name: str) -> xr.Da
             normalised.append([pn(cube).values[:, mask].mean(axis=1) for mask in lit])
     if not plain:
         raise ValueError(f"none of {len(names)} {data.origin} scenes has {class_name} in sun and in shadow")
-    return xr.Dataset(
-        {
-            "reflectance": (("light", "band"), np.mean(plain, axis=0, dtype=float)),
-            "pn": (("light", "band"), np.mean(normalised, axis=0, dtype=float)),
-        },
-        {"light": ["sun", "shadow"], "wavelength": ("band", data.sensor.wavelengths_nm)},
-        {"scenes": len(plain)},
-    )
+    means = {"reflectance": np.mean(plain, axis=0, dtype=float), "pn": np.mean(normalised, axis=0, dtype=float)}
+    coords = {"light": ["sun", "shadow"], "wavelength": ("band", data.sensor.wavelengths_nm)}
+    variables = {name: (("light", "band"), values) for name, values in means.items()}
+    return xr.Dataset(variables, coords, {"scenes": len(plain)})
 
 
 def _sun_and_shadow(
@@ -153,12 +135,7 @@ def _sun_and_shadow(
 
 
 def data_info(data: Source) -> pd.DataFrame:
-    """What the data set is, without reading its images.
-
-    Returns
-    -------
-    One column `value`; indexed by what it says.
-    """
+    """What the data set is, without reading its images: one column `value`, indexed by what it says."""
     rows, columns = data.sensor.tiles
     low, high = np.sort(data.sensor.wavelengths_nm)[[0, -1]]
     splits = ", ".join(f"{(data.table['split'] == split).sum()} {split}" for split in SPLITS)
@@ -196,11 +173,8 @@ def class_table(data: Source) -> pd.DataFrame:
         own = np.bincount(np.where(classes == VOID, len(names), classes).ravel(), minlength=len(names) + 1)
         counts[str(data.table.at[name, "split"])] += own
     columns = {**counts, "all": np.sum(list(counts.values()), axis=0)}
-    shares = {
-        split: [*(own[:-1] / max(own[:-1].sum(), 1)), own[-1] / own.sum()]
-        for split, own in columns.items()
-        if own.any()
-    }
+    known = {split: own for split, own in columns.items() if own.any()}
+    shares = {split: [*(own[:-1] / max(own[:-1].sum(), 1)), own[-1] / own.sum()] for split, own in known.items()}
     table = pd.DataFrame(shares, index=[*names, "unlabelled, of all pixels"])
     published = data.classes.frequencies
     return table if published is None else table.assign(published=[*published, np.nan])

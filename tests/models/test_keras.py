@@ -250,6 +250,7 @@ def dense(path: Path) -> None:
         file["layers/dense/vars/0"], file["layers/dense/vars/1"] = np.zeros((4, 3)), np.zeros(3)
 
 
+TEXTS = ('{"config": 3}', '{"config": {"layers": [1]}}', '{"config": {"layers": null}}', "3", "{'config': 1}")
 BROKEN = "cannot be read as a Keras file .*cut short"
 VARIANCE = "batch_normalization_3__moving_variance"
 
@@ -265,22 +266,10 @@ class TestBadFiles:
         [
             *((cut(share), BROKEN) for share in (0, 0.02, 0.5, 0.98)),
             (lambda path: archive(path, other="nothing"), r"cannot be read .*model\.weights\.h5"),
-            *(
-                (lambda path, text=text: describe(path, text), BROKEN)
-                for text in (
-                    '{"config": 3}',
-                    '{"config": {"layers": [1]}}',
-                    '{"config": {"layers": null}}',
-                    "3",
-                    "{'a'}",
-                )
-            ),
+            *((lambda path, text=text: describe(path, text), BROKEN) for text in TEXTS),
             (dense, r"dense has a kernel \(4, 3\): no U-Net"),
             (edited(**{VARIANCE: None}), r"normalization_3 has .* lacks \['moving_variance'\]"),
-            (
-                edited(conv2d_4__kernel=None, conv2d_4__bias=None),
-                "found 10 convolutions, 2 transposed ones and 10 .*another network, or layers",
-            ),
+            (edited(conv2d_4__kernel=None, conv2d_4__bias=None), "found 10 .*, 2 .* and 10 .*another network, or layers"),
             (edited(conv2d_4__kernel=np.zeros((9, 8), "f4")), r"conv2d_4 has a kernel \(9, 8\): no U-Net"),
             (
                 edited(conv2d_2__kernel=np.zeros((3, 3, 4, 9), "f4")),
