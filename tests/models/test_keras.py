@@ -269,7 +269,10 @@ class TestBadFiles:
             *((lambda path, text=text: describe(path, text), BROKEN) for text in TEXTS),
             (dense, r"dense has a kernel \(4, 3\): no U-Net"),
             (edited(**{VARIANCE: None}), r"normalization_3 has .* lacks \['moving_variance'\]"),
-            (edited(conv2d_4__kernel=None, conv2d_4__bias=None), "found 10 .*, 2 .* and 10 .*another network, or layers"),
+            (
+                edited(conv2d_4__kernel=None, conv2d_4__bias=None),
+                "found 10 convolutions, 2 .* 10 .* or layers are missing",
+            ),
             (edited(conv2d_4__kernel=np.zeros((9, 8), "f4")), r"conv2d_4 has a kernel \(9, 8\): no U-Net"),
             (
                 edited(conv2d_2__kernel=np.zeros((3, 3, 4, 9), "f4")),
