@@ -61,18 +61,14 @@ def test_the_lock_is_exact_and_within_the_bounds():
     assert not [name for name in locked if name.startswith(unwanted)]
 
 
-def test_conda_takes_the_versions_of_the_lock():
+def test_conda_takes_the_versions_of_the_lock_and_of_python():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert (PROJECT["requires-python"], "python=3.11" in entries) == (">=3.11", True)
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
     own = requirements([line for line in pip if not line.startswith("-")])
     assert own.keys() == EVERYTHING.keys()
     locked = (ROOT / "requirements.lock").read_text().splitlines()
     assert [line for line in map(str, own.values()) if line not in locked] == []
-
-
-def test_python_version_agrees():
-    assert PROJECT["requires-python"] == ">=3.11"
-    assert "python=3.11" in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "hsiutils").rglob("*.py")), ids=lambda path: path.stem)

@@ -36,37 +36,26 @@ def test_train_and_evaluate_print_table_1(tiny):
     assert "93.24" in said.replace("\n", "")
 
 
-def test_claims_prints_a_verdict_for_every_claim(tiny):
-    said = invoke("claims")
+@pytest.mark.parametrize("command", ["claims", "book"])
+def test_a_verdict_is_printed_for_every_claim_and_the_place_of_the_book(command, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "build_book", lambda run, say: tmp_path / "index.html")
+    said = invoke(command)
     assert "cannot be" in said
     assert "undecided" in said or "reproduced" in said
+    assert ("index.html" in said) == (command == "book")
 
 
-def test_chapter_passes_options_and_own_parameters(tiny, tmp_path, monkeypatch):
+def test_chapter_passes_options_and_parameters_and_means_files_from_where_one_stands(tiny, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(
-        chapters, "run_chapter", lambda source, output, parameters: seen.update(parameters, source=source)
-    )
-    invoke("chapter", "3", str(tmp_path / "out.ipynb"), "-p", "seed=5", "-p", "variants=[3]")
+    monkeypatch.setattr(chapters, "run_chapter", lambda source, _, parameters: seen.update(parameters, source=source))
+    monkeypatch.chdir(tmp_path)
+    invoke("chapter", "3", "out.ipynb", "-p", "seed=5", "-p", "variants=[3]")
     assert seen["source"].stem == "03_training"
     assert (seen["profile"], seen["seed"], seen["variants"]) == ("tiny", 5, "[3]")
-
-
-def test_files_are_meant_from_where_one_stands(tiny, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(chapters, "run_chapter", lambda source, output, parameters: seen.update(parameters))
-    monkeypatch.chdir(tmp_path)
     invoke("chapter", "4", "out.ipynb", "-p", "weights=model.h5", "-p", "data_root=")
     assert (seen["weights"], seen["data_root"]) == (str(tmp_path / "model.h5"), "")
     invoke("chapter", "4", "out.ipynb", "-p", "weights=None", "-p", "data_root=2024", "-p", "variants=3")
     assert (seen["weights"], seen["data_root"], seen["variants"]) == (None, str(tmp_path / "2024"), "3")
-
-
-def test_book_builds_prints_claims_and_place(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "build_book", lambda run, say: tmp_path / "index.html")
-    said = invoke("book")
-    assert "claims" in said
-    assert "index.html" in said
 
 
 def test_validate_exits_as_nbval_does_and_record_takes_a_chapter(tiny, monkeypatch):

@@ -9,20 +9,10 @@ from tiny_book import write_book
 
 from hsiutils import book
 from hsiutils.book import chapters as module
-from hsiutils.book.chapters import (
-    ChapterError,
-    chapters,
-    find_chapter,
-    imported_modules,
-    parameter_defaults,
-    prepare_chapter,
-    run_chapter,
-    settings,
-    sources,
-)
+from hsiutils.book.chapters import chapters, find_chapter, parameter_defaults, run_chapter, settings
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper.run import profile
+from hsiutils.paper.run import Run, profile
 
 BOOK = chapters()
 
@@ -87,13 +77,13 @@ def test_misspelt_parameter_stops_before_anything_runs(project, tmp_path):
 
 
 def test_failing_cell_is_named_and_no_output_appears(project, tmp_path):
-    with pytest.raises(ChapterError, match=r"01_plot.ipynb, cell \d+: ZeroDivisionError"):
+    with pytest.raises(module.ChapterError, match=r"01_plot.ipynb, cell \d+: ZeroDivisionError"):
         run_chapter(chapter(project, "1 / 0"), tmp_path / "out.ipynb", {}, progress=False)
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.unfinished.ipynb"]
 
 
 def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
-    prepare_chapter(chapter(project, "print(factor)"), tmp_path / "out.ipynb", {"factor": 7})
+    module.prepare_chapter(chapter(project, "print(factor)"), tmp_path / "out.ipynb", {"factor": 7})
     notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert any(cell.source.startswith("# Parameters") and "factor = 7" in cell.source for cell in notebook.cells)
     assert outputs(tmp_path / "out.ipynb") == []
@@ -101,19 +91,19 @@ def test_prepared_chapter_has_its_parameters_and_did_not_run(project, tmp_path):
 
 def test_imports_are_found_as_modules_and_names_of_the_front_door_where_they_stand(project):
     path = chapter(project, "import numpy\nfrom hsiutils.paper import run\nimport hsiutils.data.cube")
-    assert imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "numpy")
+    assert module.imported_modules(path) == ("hsiutils.data.cube", "hsiutils.paper.run", "numpy")
     path = chapter(project, "import hsiutils as hu\nfrom hsiutils import Classes\nhu.reflectance_cube")
-    assert imported_modules(path) == ("hsiutils.data.classes", "hsiutils.data.raw")
+    assert module.imported_modules(path) == ("hsiutils.data.classes", "hsiutils.data.raw")
 
 
 def test_outputs_are_not_what_a_chapter_is(project, tmp_path):
     path = chapter(project, "print(1)")
-    before = sources(path)
+    before = module.sources(path)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", text="1\n")]
     nbformat.write(notebook, path)
-    assert sources(path) == before
-    assert sources(chapter(project, "print(2)")) != before
+    assert module.sources(path) == before
+    assert module.sources(chapter(project, "print(2)")) != before
 
 
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
@@ -133,13 +123,6 @@ def test_committed_chapters_are_clean_and_parameterised(path):
             assert not cell.outputs, f"{path.name}: outputs are made by the build, not committed:\n{cell.source}"
 
 
-@pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
-def test_a_chapter_imports_from_four_rooms_at_most(path):
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    found = re.findall(r"^ *(?:from|import) hsiutils\.(\w+)", "\n".join(cells), flags=re.MULTILINE)
-    assert len(set(found)) <= 4, sorted(set(found))
-
-
 @pytest.mark.parametrize("number", [4, 5, 7])
 def test_chapters_on_what_a_network_does_take_a_published_one(number):
     path = find_chapter(str(number))
@@ -150,9 +133,12 @@ def test_chapters_on_what_a_network_does_take_a_published_one(number):
 
 
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
-def test_every_figure_has_a_caption_and_a_name_of_its_own(path):
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.source.find("show(") >= 0]
-    figures = [cell.metadata["mystnb"]["figure"] for cell in cells]
+def test_a_chapter_imports_from_four_rooms_at_most_and_every_figure_has_a_caption_and_a_name_of_its_own(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    found = set(re.findall(r"^ *(?:from|import) hsiutils\.(\w+)", code, flags=re.MULTILINE))
+    assert len(found) <= 4, sorted(found)
+    figures = [cell.metadata["mystnb"]["figure"] for cell in cells if "show(" in cell.source]
     assert all(figure["caption"].strip() for figure in figures)
     assert len({figure["name"] for figure in figures}) == len(figures)
 
@@ -171,9 +157,7 @@ def test_a_checkout_is_where_the_package_is_or_where_one_stands(project, tmp_pat
 
 class TestSettings:
     def test_defaults_are_the_quick_profile_on_simulated_scenes(self):
-        run = settings()
-        assert (run.profile.name, run.seed, run.data_root) == ("quick", 0, None)
-        assert run.variants == profile("quick").variants
+        assert settings() == settings(data_root=None) == Run(profile("quick"), variants=profile("quick").variants)
 
     @pytest.mark.parametrize(
         ("given", "expected"),
@@ -216,7 +200,6 @@ class TestSettings:
         with pytest.raises(FileNotFoundError, match="data_root"):
             settings(data_root=str(tmp_path / "nowhere"))
         assert settings(data_root=str(tmp_path)).data_root == tmp_path
-        assert settings(data_root=None).data_root is None
         (tmp_path / "2024").mkdir()
         monkeypatch.chdir(tmp_path)
         assert settings(data_root=2024).data_root == tmp_path / "2024"  # as papermill reads -p data_root 2024
@@ -234,18 +217,15 @@ class TestSettings:
         return prepared
 
     def test_misspelt_parameters_are_errors_with_a_hint(self, papermill):
-        papermill("seed = 0", "sed = 1")
-        with pytest.raises(ValueError, match="unknown parameter 'sed': did you mean 'seed'"):
-            settings()
-        papermill("seed = 0", "zzz = 1")
-        with pytest.raises(ValueError, match="unknown parameter 'zzz': This chapter takes profile, seed"):
-            settings()
-        papermill("seed = 0", "weights = 'model.h5'")
-        with pytest.raises(ValueError, match="unknown parameter 'weights'"):
-            settings(variants="")
-
-    def test_a_chapters_own_parameters_are_known(self, papermill):
-        papermill("scene = 'median'", "scene = 'nf1111_576'")
+        for given, message in {
+            "sed = 1": "unknown parameter 'sed': did you mean 'seed'",
+            "zzz = 1": "unknown parameter 'zzz': This chapter takes profile, seed",
+            "weights = 'model.h5'": "unknown parameter 'weights'",
+        }.items():
+            papermill("seed = 0", given)
+            with pytest.raises(ValueError, match=message):
+                settings(variants="")
+        papermill("scene = 'median'", "scene = 'nf1111_576'")  # a chapter's own
         assert settings(scene="nf1111_576").seed == 0
 
     def test_text_is_text_and_none_where_empty_says_the_same(self, papermill):
@@ -286,27 +266,17 @@ def test_a_wrong_value_of_any_parameter_of_any_chapter_is_named_at_once(path, mo
 
 
 class TestWeights:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        write_keras(UNet(UNetConfig(classes=6, depth=2, filters=2)), tmp_path / "model.h5")
-        return tmp_path / "model.h5"
-
-    def test_a_file_is_one_network_with_the_papers_input(self, path, monkeypatch):
+    def test_a_file_is_one_network_with_the_papers_input_or_the_one_that_is_named(self, tmp_path, monkeypatch):
+        path = tmp_path / "model.h5"
+        write_keras(UNet(UNetConfig(classes=6, depth=2, filters=2)), path)
         run = settings(profile="smoke", weights=str(path))
         assert (run.weights, run.variants, run.seeds) == (path, ("25-PN",), (0,))
         monkeypatch.chdir(path.parent)
         assert settings(weights="model.h5").weights == path
-
-    def test_the_input_may_be_named(self, path):
         assert settings(weights=str(path), variants="[25]").variants == ("25",)
         assert settings(weights=str(path), variants="[1, 25-PN]").variants == ("25-PN",)
-        with pytest.raises(ValueError, match=r"model\.h5 takes 25 channels. .* 3 of 3; none fits"):
-            settings(weights=str(path), variants="[3]")
 
-    def test_a_file_must_be_there_and_whole(self, path, tmp_path):
+    def test_a_file_must_be_there(self, tmp_path):
         for wrong in ("none.h5", ""):
             with pytest.raises(FileNotFoundError, match=r"parameter weights: .* is not a file; expected a Keras file"):
                 settings(weights=str(tmp_path / wrong))
-        path.write_bytes(path.read_bytes()[:999])
-        with pytest.raises(ValueError, match=r"model\.h5: cannot be read as a Keras file"):
-            settings(weights=str(path))

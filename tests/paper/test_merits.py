@@ -13,29 +13,23 @@ from hsiutils.plots.tables import ranges
 SCENES = planted.scenes(4)
 
 
-def head_sums(model):
-    return planted.sums(model, SCENES)
-
-
-def side_by_side(**networks):
-    """Variants of planted networks, one a seed."""
-    rows = [
-        xr.concat([head_sums(model) for model in models], dim=xr.Variable("seed", range(len(models))))
-        for models in networks.values()
-    ]
-    return xr.concat(rows, dim=xr.Variable("variant", list(networks)))
-
-
 def driving(strength):
-    """Vegetation's red edge speaks for Road as strongly as it is told to; edges speak for Road everywhere."""
+    """Sums of a network where vegetation's red edge speaks for Road as strongly as it is told to, edges everywhere."""
     head = planted.vegetation_head()
     head[planted.ROAD, planted.RED_EDGE] = strength
-    return planted.planted(head)
+    return planted.sums(planted.planted(head), SCENES)
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return side_by_side(wrong=[driving(3), driving(3.2)], right=[driving(-3), driving(-3.2)])
+    """Two variants, two seeds."""
+    rows = [xr.concat([driving(3 * sign), driving(3.2 * sign)], xr.Variable("seed", [0, 1])) for sign in (1, -1)]
+    return xr.concat(rows, xr.Variable("variant", ["wrong", "right"]))
+
+
+@pytest.fixture(scope="module")
+def evidence(networks):
+    return results.evidence(networks, margin=False)
 
 
 def placed(sums):
@@ -43,11 +37,12 @@ def placed(sums):
     return cross_activation(sums, "Vegetation", "Road")["ratio"]
 
 
-def test_planted_vegetation_that_drives_road_is_found(networks):
-    evidence = results.evidence(networks, margin=False)
-    values = results.contrast(placed(evidence), ["wrong"], ["right"])
-    assert values.low > 0
+def test_planted_vegetation_that_drives_road_is_found(evidence):
+    assert results.contrast(placed(evidence), ["wrong"], ["right"]).low > 0
     assert results.contrast(placed(evidence), ["right"], ["wrong"]).high < 0
+    share = results.road_share(evidence)
+    assert (share.sel(variant="wrong") > 0.3).all()
+    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
 
 
 def test_placement_is_that_of_cross_activation_and_stays_under_numbers_added_to_all_weights(networks):
@@ -58,14 +53,11 @@ def test_placement_is_that_of_cross_activation_and_stays_under_numbers_added_to_
     xr.testing.assert_allclose(one, plain)
 
 
-def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
-    evidence = results.evidence(networks, margin=False)
+def test_both_intervals_hold_the_mean_and_seeds_bound_it(evidence):
     table = results.by_variant(evidence, placed, seed=1)
     assert list(table.index) == ["wrong", "right"]
-    assert (table["least"] <= table["mean"]).all()
-    assert (table["mean"] <= table["most"]).all()
-    assert (table["low"] <= table["mean"] + 1e-9).all()
-    assert (table["mean"] <= table["high"] + 1e-9).all()
+    for low, high in (("least", "most"), ("low", "high")):
+        assert table["mean"].between(table[low] - 1e-9, table[high] + 1e-9).all()
     compared = results.compare(evidence, placed, 1, ["wrong"], ["right"])
     assert compared["difference"].tolist() == pytest.approx([table["mean"]["wrong"] - table["mean"]["right"]] * 2)
     for more, less, verdict in (
@@ -78,11 +70,10 @@ def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
         assert told["interval"].tolist() == ["over seeds", "over scenes"]
 
 
-def test_nothing_known_is_said_and_not_made_up(networks):
+def test_nothing_known_is_said_and_not_made_up(evidence):
     def nothing(sums):
         return placed(sums) * np.nan
 
-    evidence = results.evidence(networks)
     assert np.isnan(results.compare(evidence, nothing, 0, ["wrong"], ["right"])).all(axis=None)
     assert results.by_variant(evidence, nothing, 0).isna().all(axis=None)
     told = results.findings({"c": nothing}, evidence, 0, ["wrong"], ["right"])
@@ -92,14 +83,18 @@ def test_nothing_known_is_said_and_not_made_up(networks):
         results.contrast(nothing(evidence), ["wrong"], ["right"])
 
 
-def test_one_scene_gives_no_interval_over_scenes(networks):
-    table = results.by_variant(results.evidence(networks.isel(scene=[0]), margin=False), placed, 0)
+def test_one_scene_gives_no_interval_over_scenes_and_one_network_no_spread(evidence):
+    table = results.by_variant(evidence.isel(scene=[0]), placed, 0)
     assert table["mean"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
+    table = results.by_variant(evidence.isel(seed=[0]), placed, 0)
+    assert table[["least", "most"]].isna().all(axis=None)
+    assert table["low"].notna().any()
+    assert list(ranges(table, "placement").columns) == ["placement"]
 
 
 def test_the_planted_channels_are_the_top_ones():
-    sums = head_sums(planted.planted())
+    sums = planted.sums(planted.planted(), SCENES)
     assert results.top_channel(sums, "Vegetation") == planted.RED_EDGE
     edges = planted.sums(planted.planted(), SCENES, "edges")
     assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
@@ -113,21 +108,14 @@ def test_the_costliest_channel_has_its_rank_by_score():
     assert results._rank_of_costliest(score, loss).values == pytest.approx([1, 3, np.nan], nan_ok=True)
 
 
-def region_sums(values):
-    """Sums of one channel's values on the pixels of Other, one scene."""
-    values = np.asarray(values, dtype=float)
-    dims = ("variant", "seed", "scene", "region", "channel")
-    sums = {
-        "total": (dims, values.sum().reshape(1, 1, 1, 1, 1)),
-        "square": (dims, (values**2).sum().reshape(1, 1, 1, 1, 1)),
-    }
-    return xr.Dataset({"pixels": (dims[:4], np.full((1, 1, 1, 1), len(values))), **sums}, {"region": ["Other"]})
-
-
-def test_variation_is_the_standard_deviation_over_the_mean():
-    assert results.variation(region_sums([1, 1, 3, 3])).item() == pytest.approx(0.5)
-    assert results.variation(region_sums([10, 10, 30, 30])).item() == pytest.approx(0.5)
-    assert results.variation(region_sums([2, 2, 2, 2])).item() == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize(("values", "expected"), [([1, 1, 3, 3], 0.5), ([10, 10, 30, 30], 0.5), ([2, 2, 2, 2], 0)])
+def test_variation_is_the_standard_deviation_over_the_mean(values, expected):
+    """One channel's values on the pixels of Other, one scene."""
+    values, dims = np.array(values, dtype=float), ("variant", "seed", "scene", "region", "channel")
+    sums = {name: (dims, np.full((1,) * 5, sum(values**power))) for name, power in {"total": 1, "square": 2}.items()}
+    pixels = {"pixels": (dims[:4], np.full((1,) * 4, len(values)))}
+    found = results.variation(xr.Dataset(pixels | sums, {"region": ["Other"]}))
+    assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_noise_at_edges_is_found_where_it_was_planted():
@@ -146,7 +134,7 @@ def test_noise_at_edges_is_found_where_it_was_planted():
 
 
 def test_the_planted_ranking_stands_in_every_resample():
-    sums = head_sums(planted.planted())
+    sums = planted.sums(planted.planted(), SCENES)
     table = results.ranking(sums, "Vegetation", seed=0)
     direct = rank_channels(discrimination(sums[["weight", "bias"]], sums)).loc["Vegetation"]
     np.testing.assert_allclose(table["score"], direct["score"])
@@ -162,7 +150,7 @@ def test_the_planted_ranking_stands_in_every_resample():
 
 def test_knocking_out_the_planted_channel_costs_its_class_the_most():
     model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
-    table = results.knock_out_table(head_sums(model), knock_out(model, SCENES), seed=0)
+    table = results.knock_out_table(planted.sums(model, SCENES), knock_out(model, SCENES), seed=0)
     vegetation = table.loc["Vegetation"]
     assert vegetation["place"] == 1
     assert vegetation["loss_low"] <= vegetation["loss"] <= vegetation["loss_high"]
@@ -193,23 +181,8 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
     assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
 
 
-def test_pooled_resamples_give_the_intervals_of_scenes_put_together(networks):
-    evidence = results.evidence(networks, margin=False)
+def test_pooled_resamples_give_the_intervals_of_scenes_put_together(evidence):
     pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
     np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
     np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
     assert (pooled["low"] < pooled["high"]).all()
-
-
-def test_the_share_of_road_on_vegetation_is_found_where_it_was_planted(networks):
-    share = results.road_share(results.evidence(networks, margin=False))
-    assert (share.sel(variant="wrong") > 0.3).all()
-    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
-
-
-def test_one_network_has_no_spread(networks):
-    alone = networks.isel(seed=[0])
-    table = results.by_variant(results.evidence(alone, margin=False), placed, 0)
-    assert table[["least", "most"]].isna().all(axis=None)
-    assert table["low"].notna().any()
-    assert list(ranges(table, "placement").columns) == ["placement"]

@@ -51,19 +51,20 @@ class TestHead:
 
 
 class TestInput:
-    @pytest.mark.parametrize(("channels", "name"), [(1, "1"), (3, "3"), (25, "25-PN")])
-    def test_without_a_word_it_is_the_papers(self, tmp_path: Path, channels: int, name: str) -> None:
-        assert input_variant(written(tmp_path / "model.h5", channels), []) == name
-
-    @pytest.mark.parametrize("name", ["25", "25-PN", "25-PN@0.5", "all"])
-    def test_the_one_that_is_named_is_taken(self, tmp_path: Path, name: str) -> None:
-        assert input_variant(written(tmp_path / "model.h5"), [name]) == name
-
-    def test_of_several_the_one_that_fits(self, tmp_path: Path) -> None:
-        path = written(tmp_path / "model.h5", 3)
-        assert input_variant(path, ["1", "bands:3,4,5", "25-PN"]) == "bands:3,4,5"
-        assert input_variant(path, ["PCA-3", "3", "3-PN"]) == "3"
-        assert input_variant(written(tmp_path / "many.h5", 26), ["25-PN+I", "25"]) == "25-PN+I"
+    @pytest.mark.parametrize(
+        ("channels", "names", "taken"),
+        [
+            *((25, [name], name) for name in ("25", "25-PN", "25-PN@0.5", "all")),
+            (3, ["1", "bands:3,4,5", "25-PN"], "bands:3,4,5"),
+            (3, ["PCA-3", "3", "3-PN"], "3"),
+            (26, ["25-PN+I", "25"], "25-PN+I"),
+            *((size, [], name) for size, name in published.PAPERS.items()),
+        ],
+    )
+    def test_of_those_named_the_one_that_fits_and_else_the_papers(
+        self, tmp_path: Path, channels: int, names: list[str], taken: str
+    ) -> None:
+        assert input_variant(written(tmp_path / "model.h5", channels), names) == taken
 
     @pytest.mark.parametrize(
         ("channels", "names", "message"),
@@ -81,6 +82,7 @@ class TestInput:
             input_variant(written(tmp_path / "model.h5", channels), names)
 
     def test_the_papers_inputs_have_the_channels_that_they_stand_for(self) -> None:
+        assert published.PAPERS == {1: "1", 3: "3", 25: "25-PN"}
         assert {published._channels(variant(name)): name for name in published.PAPERS.values()} == published.PAPERS
 
 
@@ -90,16 +92,12 @@ class TestKept:
         folder.mkdir()
         keep(folder, path, "25-PN", Unread())
         found = load_trained(folder)
-        assert found.variant == PN
+        assert found.variant == PN  # clipped to the published limits and mapped to [-1, 1)
+        assert (PN.low, PN.high) == ((0,) * 25, tuple(HSI_DRIVE.clip_max))
         assert found.model.config == UNetConfig(depth=4, filters=2, class_names=CLASSES)
         assert found.history["epoch"].tolist() == [0]
         x = torch.randn(1, 25, 16, 16, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(found.model(x), read_published(path)(x), rtol=0, atol=0)
-
-    def test_the_authors_scaling_is_assumed(self) -> None:
-        """PN, clipped to the published limits and mapped to [-1, 1)."""
-        assert PN.low == (0,) * 25
-        assert PN.high == tuple(HSI_DRIVE.clip_max)
 
     def test_another_number_of_channels_is_refused(self, tmp_path: Path) -> None:
         path = written(tmp_path / "model.h5", channels=3)
@@ -120,9 +118,6 @@ class TestKept:
 
 
 class TestRemarks:
-    def learned(self) -> FittedVariant:
-        return FittedVariant(variant("25"), PN.wavelengths_nm, (0.0,) * 25, (1.0,) * 25, 99.9)
-
     def test_size_input_and_limits_are_told(self, tmp_path: Path) -> None:
         said = "\n".join(remarks(written(tmp_path / "model.h5", depth=4), PN, "real"))
         assert "model.h5, not trained here; depth 4, 2 filters, 25 channels, 6 outputs, void left out" in said
@@ -131,7 +126,8 @@ class TestRemarks:
         assert "simulated" not in said
 
     def test_unknown_limits_and_simulated_scenes_are_told(self, tmp_path: Path) -> None:
-        said = "\n".join(remarks(written(tmp_path / "model.h5", classes=5), self.learned(), "simulated"))
+        learned = FittedVariant(variant("25"), PN.wavelengths_nm, (0.0,) * 25, (1.0,) * 25, 99.9)
+        said = "\n".join(remarks(written(tmp_path / "model.h5", classes=5), learned, "simulated"))
         assert "5 outputs\n" in said
         assert "99.9 % point of this run's training scenes" in said
         assert "if it learned from real scenes, simulated ones" in said
