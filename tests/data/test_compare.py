@@ -3,8 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
-from skimage.io import imread
 from tiny_hsi_drive import NAMES, write_matlab_release
 
 from hsiutils.data import raw
@@ -22,14 +20,14 @@ from hsiutils.data.compare import (
 from hsiutils.data.cube import make_cube
 from hsiutils.data.hsidrive import HSIDrive
 from hsiutils.data.layouts import DatasetError
-from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
 
 chain = partial(partial, raw.reflectance_cube)
-NIR_FRAME = Path(__file__).parents[3] / "shared" / "data" / "imec_5x5_nir_frame"
 SIMULATED = ("nf3122_147", "nf1111_576")
 SMALL = HSI_DRIVE.resized((6, 8))
+cube = partial(make_cube, sensor=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +40,6 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> HSIDrive:
 @pytest.fixture(scope="module")
 def references(drive: HSIDrive) -> dict[str, float | np.ndarray]:
     return {key: read_reference(drive.root / "references" / f"{key}.bin", drive.sensor) for key in ("white", "dark")}
-
-
-def cube(values: np.ndarray, sensor: Sensor = SMALL) -> xr.DataArray:
-    return make_cube(values, sensor)
 
 
 @pytest.fixture
@@ -145,7 +139,7 @@ class TestCompare:
         np.testing.assert_allclose(table["bias"], -values.mean(axis=(1, 2))[table.index], rtol=1e-5)
 
     def test_cubes_that_cannot_be_compared(self, values: np.ndarray) -> None:
-        other = cube(values[:, :5], HSI_DRIVE.resized((5, 8)))
+        other = make_cube(values[:, :5], HSI_DRIVE.resized((5, 8)))
         with pytest.raises(ValueError, match=r"\(25, 6, 8\) and \(25, 5, 8\).*same bands and size"):
             compare(cube(values), other)
         with pytest.raises(ValueError, match="no finite value"):
@@ -174,15 +168,3 @@ class TestReferences:
             exposure_ratio(1.0, None)
         with pytest.raises(ValueError, match=r"two positive times, or neither; got 1\.0 and 0\.0"):
             exposure_ratio(1.0, 0.0)
-
-
-def test_the_planes_of_a_real_frame_come_back_from_the_mosaic() -> None:
-    """The frame was published as planes: put on the mosaic and taken off again they are the same cube."""
-    if not NIR_FRAME.is_dir():
-        pytest.skip("the real NIR frame is not at hand")
-    planes = np.asarray(imread(NIR_FRAME / "frame_02245_nir.tif")).transpose(2, 0, 1)
-    sensor = Sensor("nir", (5, 5), (1085, 2045), (0, 0), (217, 409), HSI_DRIVE.bands)
-    frame = raw.interleave(make_cube(planes, sensor, units="DN"), sensor)
-    released = raw.translate_to_centre(make_cube(planes / 255, sensor), sensor).clip(min=0, keep_attrs=True)
-    for ratio, expected in ((1.0, "same"), (0.5, "one factor")):
-        assert kind(compare(raw.reflectance_cube(frame, sensor, 255.0, 0.0, ratio), released)) == expected

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import xarray as xr
 
 from hsiutils.data.cube import make_cube, pn, to_unit_range
 from hsiutils.data.inputs import NORMALISATIONS, FittedVariant, Normalisation, Variant, fit_variant, variant
-from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor
+from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Band, Sensor
 
 
 def random_cube(seed: int = 0, sensor: Sensor = HSI_DRIVE, size: tuple[int, int] = (12, 15)) -> xr.DataArray:
@@ -89,6 +90,9 @@ def test_part_strength_learns_limits_of_the_normalised_bands(cubes: list[xr.Data
     fitted = fit_variant(variant("25-PN@0.5"), cubes, percentile=100.0)
     highest = max(float(pn(c, 0.5).sel(band=7).max()) for c in cubes)
     assert fitted.high[7] == pytest.approx(highest)
+    fitted = fit_variant(variant("25-PN"), cubes, percentile=99, learn=True)
+    shares = np.concatenate([pn(cube).values.reshape(25, -1) for cube in cubes], axis=1)
+    np.testing.assert_allclose(fitted.high, np.percentile(shares, 99, axis=1), rtol=1e-5)
     swept, plain = (fit_variant(variant(spec), cubes).apply(cubes[2]) for spec in ("25-PN@0", "25"))
     np.testing.assert_array_equal(swept, plain)
 
@@ -201,6 +205,11 @@ def test_another_camera() -> None:
     assert fitted.apply(random_cube(sensor=camera)).sizes["channel"] == 16
     with pytest.raises(ValueError, match="16 bands"):
         fit_variant(variant("25"), [], camera)
+    unknown = replace(camera, bands=tuple(replace(band, clip_max=NOT_MEASURED) for band in bands))
+    with pytest.raises(ValueError, match="must be fitted on training cubes"):
+        fit_variant(variant("all-PN"), [], unknown)
+    cube = random_cube(sensor=unknown)
+    assert float(fit_variant(variant("all-PN"), [cube], unknown).apply(cube).max()) > 0.9
 
 
 def test_a_new_normalisation_is_one_entry(cubes: list[xr.DataArray], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ import pandas as pd
 import pytest
 
 from hsiutils.data.compare import kind, read_reference, remade
-from hsiutils.data.cube import make_cube, pn
-from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.raw import reflectance_cube
 from hsiutils.data.sensor import (
@@ -250,24 +248,6 @@ class TestBandTable:
     def test_what_cannot_be_is_named(self, table: pd.DataFrame, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             bands_from_table(table)
-
-
-class TestLimits:
-    def test_they_are_percentiles_of_what_normalisation_leaves(self) -> None:
-        sensor = HSI_DRIVE.resized((20, 20))
-        cubes = [make_cube(np.random.default_rng(k).gamma(2.0, 1.0, (25, 20, 20)), sensor) for k in range(3)]
-        found = fit_variant(variant("25-PN"), cubes, sensor, percentile=99, learn=True).high
-        shares = np.concatenate([pn(cube).values.reshape(25, -1) for cube in cubes], axis=1)
-        np.testing.assert_allclose(found, np.percentile(shares, 99, axis=1), rtol=1e-5)
-
-    def test_a_camera_without_limits_learns_them(self) -> None:
-        sensor = chip()
-        cube = make_cube(np.random.default_rng(0).random((16, 8, 16)), sensor)
-        with pytest.raises(ValueError, match="must be fitted on training cubes"):
-            fit_variant(variant("all-PN"), [], sensor)
-        inputs = fit_variant(variant("all-PN"), [cube], sensor).apply(cube)
-        assert inputs.shape == (16, 8, 16)
-        assert float(inputs.max()) > 0.9
 
 
 def taken_with(sensor: Sensor) -> Simulation:

@@ -243,8 +243,7 @@ def test_an_image_that_is_not_finite_is_refused(value):
 
 
 def test_evaluate_takes_names_from_the_scenes_and_classes_from_the_network():
-    model = UNet(UNetConfig(channels=3, depth=1, filters=2, class_names=tuple("abcde")))
-    scenes = toy_scenes(2, 0)
+    model, scenes = UNet(UNetConfig(channels=3, depth=1, filters=2, class_names=tuple("abcde"))), toy_scenes(2, 0)
     counts = evaluate(model, scenes)
     assert (counts["scene"].values.tolist(), counts["truth"].values.tolist()) == (["0", "1"], list("abcde"))
     scenes.names = ["first", "second"]

@@ -58,12 +58,8 @@ def test_receptive_field_is_what_gradients_reach(name):
 
 
 def test_layer_shapes_are_the_built_networks():
-    model = UNet(SMALL)
-    modules = model.keras_layers()
-    shapes = {shape.name: shape for shape in layer_shapes(SMALL)}
-    assert shapes.keys() == modules.keys()
-    for name, module in modules.items():
-        assert (module.in_channels, module.out_channels) == (shapes[name].inputs, shapes[name].outputs)
+    built = {name: (layer.in_channels, layer.out_channels) for name, layer in UNet(SMALL).keras_layers().items()}
+    assert {shape.name: (shape.inputs, shape.outputs) for shape in layer_shapes(SMALL)} == built
 
 
 def test_size_and_keras_names_of_the_paper_network():
