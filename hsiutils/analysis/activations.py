@@ -171,11 +171,8 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
     """Sums of activations and of their squares over each region of a scene.
 
     Of maps (channel, h, w) at the image's resolution and indices of regions (h, w), `VOID` left out; `regions` names
-    the indices: the classes, or any other partition.
-
-    Returns
-    -------
-    Dataset of pixels (region), total and square (region, channel), float64.
+    the indices: the classes, or any other partition. Dataset of pixels (region), total and square (region, channel),
+    float64.
     """
     known = truth != VOID
     values = maps[:, known].astype(np.float64)  # (channel, h, w) -> (channel, labelled pixel)

@@ -17,6 +17,7 @@ layer that the head reads with the classes as regions. `hsiutils.analysis.survey
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Scene, each_scene, head_table, observe
 from hsiutils.attribution.decompose import margins
 from hsiutils.data.classes import VOID
-from hsiutils.models.metrics import iou
+from hsiutils.models.metrics import confusion, iou
 from hsiutils.models.unet import UNet
 
 
@@ -80,8 +81,6 @@ def _require_head_input(head: xr.Dataset, sums: xr.Dataset) -> None:
 def rank_channels(scores: xr.Dataset) -> pd.DataFrame:
     """Channels of each class by falling score, of `discrimination`, with what the first n of them explain.
 
-    Returns
-    -------
     One row a (class, rank), rank from 1: channel; contribution, taken, granted, score; logit_share, the part of the
     class's mean logit on its own pixels (less the bias) that the channels so far sum to; score_share, the part of the
     class's separation from the others. Shares pass 1 where later channels are against the class.
@@ -136,18 +135,12 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
     # (class, h, w) -> (class, labelled pixel), (channel, h, w) -> (channel, labelled pixel)
     truth, before, inputs = scene.truth[known], logits[:, known].astype(np.float64), maps[layer][:, known]
 
-    def confusion(logit: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Pixels of each pair (truth, predicted)."""
-        pairs = np.bincount(truth.astype(np.intp) * len(classes) + logit.argmax(axis=0), minlength=len(classes) ** 2)
-        return pairs.reshape(len(classes), -1)
-
-    silenced = [
-        confusion(before - weight[channel][:, None] * (values - level[channel]))
-        for channel, values in enumerate(inputs)
-    ]
+    without = (before - weight[channel][:, None] * (values - level[channel]) for channel, values in enumerate(inputs))
+    guesses = (logit.argmax(axis=0) for logit in chain([before], without))
+    intact, *silenced = (confusion(guess, truth, classes).values for guess in guesses)
     pair = ("truth", "predicted")
     return xr.Dataset(
-        {"intact": (pair, confusion(before)), "silenced": (("channel", *pair), np.stack(silenced))},
+        {"intact": (pair, intact), "silenced": (("channel", *pair), np.stack(silenced))},
         coords={"channel": head["channel"], "scene": scene.name, **dict.fromkeys(pair, classes)},
     )
 
@@ -166,8 +159,6 @@ def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True)
     linear function of them: sum_k max(w_ck, 0) a_k. They are weighed by the margins of the weights, which a number
     added to all logits leaves unchanged, or else by the plain weights, as the paper's pictures do.
 
-    Returns
-    -------
     Dataset of positive and negative (scene, region, class), in logits times pixels, and pixels (scene, region).
     """
     _require_head_input(head, sums)

@@ -16,8 +16,7 @@ All are linear in the maps before they are squared and summed. So a class's bord
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -44,20 +43,15 @@ _SMOOTHING = 1.5
 """Standard deviation (pixels) by which the staircase of a label border is smoothed to read its direction."""
 
 
-@dataclass(frozen=True)
-class Border:
-    """Where the pixels of an image lie with respect to the border of one class.
-
-    Attributes
-    ----------
-    distance : (h, w) pixels to the border, negative inside the class; the border runs half-way between pixels.
-    across : (2, h, w) unit vector (row, column) pointing out of the class.
-    usable : (h, w) pixels with a label near, whose nearest point of the border is one between labels.
-    """
+class Border(NamedTuple):
+    """Where the pixels of an image lie with respect to the border of one class."""
 
     distance: NDArray[np.float64]
+    """(h, w) pixels to the border, negative inside the class; the border runs half-way between pixels."""
     across: NDArray[np.float64]
+    """(2, h, w) unit vector (row, column) pointing out of the class."""
     usable: NDArray[np.bool_]
+    """(h, w) pixels with a label near, whose nearest point of the border is one between labels."""
 
 
 def border(labels: Labels, class_index: int) -> Border | None:
@@ -96,25 +90,20 @@ def sampling(points: NDArray[np.float64], shape: tuple[int, int]) -> sparse.csr_
     return matrix
 
 
-@dataclass(frozen=True, eq=False)
-class Probe:
-    """The border of one class in one scene (h, w); n pixels lie near it, m of them at it.
-
-    Attributes
-    ----------
-    reach : largest distance, pixels.
-    places : (n,) the pixels near the border, as indices into the flattened image.
-    member : (2 reach, n) which bin of distance, one pixel wide, each of them is in.
-    along : (n, h w) second difference along the border, of unit variance for white noise of unit variance.
-    across : (m, h w) difference across the border, outside less inside.
-    """
+class Probe(NamedTuple):
+    """The border of one class in one scene (h, w); n pixels lie near it, m of them at it."""
 
     shape: tuple[int, int]
     reach: int
+    """Largest distance, pixels."""
     places: NDArray[np.intp]
+    """(n,) the pixels near the border, as indices into the flattened image."""
     member: sparse.csr_array
+    """(2 reach, n) which bin of distance, one pixel wide, each of them is in."""
     along: sparse.csr_array
+    """(n, h w) second difference along the border, of unit variance for white noise of unit variance."""
     across: sparse.csr_array
+    """(m, h w) difference across the border, outside less inside."""
 
 
 def border_probes(labels: Labels, classes: Sequence[str], reach: int = REACH) -> dict[str, Probe]:
@@ -199,12 +188,9 @@ def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe
 def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
     """Mean slope and noise against distance, pooled over scenes, in units of the channel's own standard deviation.
 
-    Of `border_sums` along scene; further dimensions are carried through.
-
-    Returns
-    -------
-    Dataset of slope (class, channel, distance), 1/pixel; noise (class, channel, distance); contrast (class, channel).
-    NaN for channels that never vary and distances that no pixel has.
+    Of `border_sums` along scene; further dimensions are carried through. Dataset of slope (class, channel, distance),
+    1/pixel; noise (class, channel, distance); contrast (class, channel). NaN for channels that never vary and distances
+    that no pixel has.
     """
     pooled = sums.sum("scene")
     mean, square = (pooled[name] / pooled["pixels"] for name in ("total", "square"))

@@ -153,13 +153,7 @@ def _percentiles(distribution: NDArray[np.float64], level: float) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval.
-
-    Attributes
-    ----------
-    mean, low, high : in the unit of the values; low and high are NaN where one value gives no spread.
-    count : of values behind it.
-    """
+    """A mean of so many values, and its 95 % interval, NaN where one value gives no spread; in the values' unit."""
 
     mean: float
     low: float

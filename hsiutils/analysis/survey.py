@@ -188,8 +188,6 @@ def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) ->
 def skip_share(sums: xr.Dataset) -> xr.Dataset:
     """How much of the margins the skip half brings, of `skip_sums` along scene; further dimensions are carried through.
 
-    Returns
-    -------
     Dataset of mean (region, class, part), the mean contribution, in logits; share (region, class), the skip half's part
     of the summed absolute contributions of the two halves, 0..1.
     """

@@ -31,13 +31,9 @@ from hsiutils.models.unet import UNet
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a rule may look at: one layer of one image, and the target's gradient there.
+    """What a rule may look at: one layer of one image (channels, h, w), and the target's gradient there.
 
-    Attributes
-    ----------
-    image : (channels, h, w).
-    activation, gradient : (k, h', w') of the layer, of the padded size.
-    logit : value of the target.
+    Activation and gradient are (k, h', w'), of the padded size; `logit` is the value of the target.
     """
 
     model: UNet
@@ -75,11 +71,10 @@ def cam_map(
 ) -> Attribution:
     """The map of a rule, by one forward and one backward pass; rectified, upsampled, rescaled where that is asked for.
 
-    The map (y, x) is on the layer's own, padded grid unless upsampled. Errors as of `hsiutils.attribution.attribute`.
+    The map (y, x) is on the layer's own, padded grid unless upsampled.
 
     Parameters
     ----------
-    x : (channels, h, w) or (1, channels, h, w).
     layer : Keras name, or "input"; None for the last convolution before the head.
     after : take the layer after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.
     relu : set what speaks against the target to zero.

@@ -92,7 +92,11 @@ def randomised_networks(
     for place, name in enumerate(order):
         if name in chosen:
             twin = model.unhooked().eval()
-            _redraw(twin, fresh, order[: place + 1] if mode == "cascading" else [name])
+            for lower in order[: place + 1] if mode == "cascading" else [name]:
+                old, new = twin.units()[lower], fresh.units()[lower]
+                old.conv.load_state_dict(new.conv.state_dict())
+                if old.norm is not None and new.norm is not None:  # it was not folded in
+                    old.norm.load_state_dict(new.norm.state_dict())
             yield name, twin
 
 
@@ -127,16 +131,6 @@ def _picture(values: NDArray[Any]) -> NDArray[np.float64]:
     flat = values.sum(0, dtype=np.float64) if values.ndim == 3 else values.astype(np.float64)
     largest = np.abs(flat).max(initial=0)
     return np.asarray(flat / largest if largest else flat)
-
-
-def _redraw(model: UNet, fresh: UNet, layers: Sequence[str]) -> None:
-    """Give layers the weights of a fresh network: convolutions and, unless it was folded, their norms."""
-    own, new = model.units(), fresh.units()
-    for name in layers:
-        own[name].conv.load_state_dict(new[name].conv.state_dict())
-        norm, learned = new[name].norm, own[name].norm
-        if norm is not None and learned is not None:
-            learned.load_state_dict(norm.state_dict())
 
 
 def insertion_deletion(

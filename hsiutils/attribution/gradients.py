@@ -5,12 +5,11 @@ Maps are (band, y, x), signed. A reference, where a method has one, is an argume
 move along an integration path.
 
 captum takes an `Explained`: one number an image, and no module or tensor that its hooks trip over. Two things of a
-U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's numbers:
-
-- captum hangs a module's backward rule on the tensor that the module reads. Max-pooling reads the tensor that the skip
-  connection carries too, so the rule replaces the skip's share as well. Here pooling reads a copy.
-- LRP starts from the gradient of the explained number, which is right for one logit only. Here the sum over the target
-  is a module with a rule of its own, so that each logit starts with its own relevance.
+U-Net break captum 0.9 silently, so that DeepLIFT leaks by 1e-3 and LRP returns another method's numbers. It hangs a
+module's backward rule on the tensor that the module reads; max-pooling reads the one that the skip connection carries
+too, so the rule replaces the skip's share as well: here pooling reads a copy. And LRP starts from the gradient of the
+explained number, which is right for one logit only: here the sum over the target is a module with a rule of its own, so
+that each logit starts with its own relevance.
 
 What all maps sum to (`hsiutils.attribution.sums`): a sum of gradients is the network's derivative applied to a tangent,
 one pass for all logits; an average over noisy copies, or over the nodes of a path, takes a pass a copy. Guided BackProp
@@ -112,10 +111,7 @@ def guided_gradcam(model: UNet, x: Tensor, target: Target, layer: str | None = N
     """Guided GradCAM (Selvaraju 2017): Guided BackProp times the rectified, upsampled GradCAM of a layer.
 
     The product is taken here and not by captum, which would stretch the map of a padded image instead of cropping it.
-
-    Parameters
-    ----------
-    layer : of the GradCAM; Keras name, None for the last convolution before the head.
+    `layer` is that of the GradCAM; None for the last convolution before the head.
     """
     where = cam_map(gradcam, model, x, target, layer, relu=True, upsample=True)
     guided = guided_backprop(model, x, target)
@@ -128,21 +124,15 @@ def smoothgrad(
 ) -> Attribution:
     """SmoothGrad (Smilkov 2017): the mean gradient of noisy copies of the input.
 
-    Parameters
-    ----------
-    samples : noisy copies.
-    noise : standard deviation, as a share of the input's range.
-    seed : of the noise; the global random state is left alone.
+    `noise` is a standard deviation, as a share of the input's range, drawn from `seed`; the global random state is left
+    alone.
     """
     if samples < 1 or noise < 0:
         raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")
 
     def mean(explained: Explained, x: Tensor) -> Tensor:
-        options = {
-            "nt_samples": samples,
-            "nt_samples_batch_size": 1,
-            "stdevs": noise * float((x.max() - x.min()).detach()),
-        }
+        spread = noise * float((x.max() - x.min()).detach())
+        options = {"nt_samples": samples, "nt_samples_batch_size": 1, "stdevs": spread}
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):  # captum draws from the global generator
             torch.manual_seed(seed)
             return cast(Tensor, captum.NoiseTunnel(captum.Saliency(explained)).attribute(x, abs=False, **options))
@@ -155,10 +145,7 @@ def integrated_gradients(
 ) -> Attribution:
     """Integrated Gradients (Sundararajan 2017) by Gauss-Legendre quadrature; completeness improves with the nodes.
 
-    Parameters
-    ----------
-    reference : where the path starts: a number, a spectrum (channels,) or an image (channels, h, w).
-    nodes : of the quadrature.
+    The path starts at the reference, a number, a spectrum (channels,) or an image (channels, h, w).
     """
     if nodes < 1:
         raise ValueError(f"nodes must be at least 1, got {nodes}")
@@ -170,9 +157,7 @@ def integrated_gradients(
 def deeplift(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
     """DeepLIFT, rescale rule (Shrikumar 2017): exact shares of the difference to the reference's logit.
 
-    Parameters
-    ----------
-    reference : a number, a spectrum (channels,) or an image (channels, h, w).
+    The reference is a number, a spectrum (channels,) or an image (channels, h, w).
     """
     return _explain("DeepLIFT", model, x, target, lambda f, x, start: captum.DeepLift(f).attribute(x, start), reference)
 

@@ -25,16 +25,11 @@ Attribute = Callable[..., Attribution]
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked about one image.
+    """What is asked about one image: the mean logit of a class over its region, and of the class that is second there.
 
-    Attributes
-    ----------
-    region : mean logit of a class over the pixels that the network gives to it.
-    rival : mean logit over the same pixels of the class that comes second there.
-    pixels : the class's logit at single pixels of the region.
-    places : (row, column) of these.
-    scale : root mean square of the class's logit over the image, the unit of residuals: |logit| alone would make a
-        residual huge wherever a logit crosses zero.
+    Also the class's logit at single pixels of the region, at places (row, column). The unit of residuals, `scale`, is
+    the root mean square of the class's logit over the image: |logit| alone would make a residual huge wherever a logit
+    crosses zero.
     """
 
     region: Target
@@ -142,7 +137,7 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
         "residual": float(np.median(residuals)),
         "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("absolute")]),
         "class_sensitivity": float(similarity(found.map, rival.map)[0, SIGNS.index("signed")]),
-        **{"faithfulness": float("nan"), "band_faithfulness": float("nan"), "seconds": seconds},
+        **{"faithfulness": np.nan, "band_faithfulness": np.nan, "seconds": seconds},
     }
     if np.isfinite(found.map).all():
         if "y" in found.map.dims:

@@ -27,16 +27,12 @@ precision (0.3 GB each). Results come on top."""
 
 
 class Site(NamedTuple):
-    """A tensor of the network where a tangent may enter.
-
-    Attributes
-    ----------
-    layer : Keras name, or "input".
-    after : after the ReLU; else before it (and after the folded batch normalisation), where the bias enters.
-    """
+    """A tensor of the network where a tangent may enter."""
 
     layer: str
+    """Keras name, or "input"."""
     after: bool = True
+    """After the ReLU; else before it (and after the folded batch normalisation), where the bias enters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,16 +252,12 @@ Coords = Mapping[str, Sequence[Hashable] | NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A cut of an image (channels, h, w) into bands, regions, or both: the parts add up to the image.
-
-    Attributes
-    ----------
-    codes : (h, w) number of each pixel's region, 0..regions-1.
-    coords : part axes in their order, with the label of each band and region.
-    """
+    """A cut of an image (channels, h, w) into bands, regions, or both: the parts add up to the image."""
 
     codes: Tensor
+    """(h, w) number of each pixel's region, 0..regions-1."""
     coords: Coords
+    """Part axes in their order, with the label of each band and region."""
 
     @classmethod
     def of(cls, image: Tensor, partition: ArrayLike | None, bands: bool) -> "Parts":
@@ -293,18 +285,14 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What is kept of logits (n, classes, h, w): every pixel, or the mean over target regions.
-
-    Attributes
-    ----------
-    classes : channels of the logits that are computed.
-    averages : (h w, targets) weights of the means; None to keep every pixel.
-    coords : class and target labels.
-    """
+    """What is kept of logits (n, classes, h, w): every pixel, or the mean over target regions."""
 
     classes: tuple[int, ...]
+    """Channels of the logits that are computed."""
     averages: Tensor | None
+    """(h w, targets) weights of the means; None to keep every pixel."""
     coords: Coords
+    """Class and target labels."""
 
     @classmethod
     def of(cls, at: Linearisation, classes: Sequence[int | str] | None, over: ArrayLike | None) -> "Output":

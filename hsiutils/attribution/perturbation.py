@@ -53,12 +53,9 @@ def occlusion(
 ) -> Attribution:
     """Occlusion by patches (Zeiler and Fergus 2014): how much y falls when all bands of a patch are replaced.
 
-    The map (y, x) shares each patch's fall evenly among its pixels; its total is the sum of the falls.
-
-    Parameters
-    ----------
-    patch : side of the square patches, pixels; those at the right and lower border are what is left.
-    reference : what they are replaced by: a number, a spectrum (channels,) or an image (channels, h, w).
+    The map (y, x) shares each patch's fall evenly among its pixels; its total is the sum of the falls. Patches are
+    squares with sides of `patch` pixels, those at the right and lower border what is left; the reference that replaces
+    them is a number, a spectrum (channels,) or an image (channels, h, w).
     """
     labels = patches(x.shape[-2], x.shape[-1], patch)
     falls, value = _falls(model, x, target, labels.expand(x.shape[-3:]), reference)

@@ -19,16 +19,12 @@ from hsiutils.models.unet import UNet
 
 
 class Sums(NamedTuple):
-    """What a method's maps sum to, with what it hands out beside them.
-
-    Attributes
-    ----------
-    pixels : (classes, h, w), the map of each logit.
-    regions : (classes,), the map of each class's region, for the sum of its logits there (SegGradCAM).
-    """
+    """What a method's maps sum to, with what it hands out beside them."""
 
     pixels: Tensor
+    """(classes, h, w), the map of each logit."""
     regions: Tensor
+    """(classes,), the map of each class's region, for the sum of its logits there (SegGradCAM)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,8 @@
-"""The randomisation check, on a network that has learned a toy world, and on maps whose likeness is known."""
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from networks import PLAIN, SMALL, image, shaken, untouched, used
-from torch.nn import functional
+from networks import PLAIN, SMALL, image, shaken, trained, untouched, used
 
 from hsiutils.attribution.checks import (
     band_ablation,
@@ -18,54 +15,26 @@ from hsiutils.attribution.checks import (
 from hsiutils.attribution.gradients import gradient_x_input, integrated_gradients
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.targets import region
+from hsiutils.attribution.targets import class_map, region
 from hsiutils.models.unet import UNet, UNetConfig
 
 ORDER = ["conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose"]
 ORDER += ["conv2d_5", "conv2d_4", "conv2d_3", "conv2d_2", "conv2d_1", "conv2d"]
-SPECTRA = torch.tensor(
-    [[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.8, 0.8], [0.1, 0.1, 0.6, 0.7], [0.9, 0.6, 0.4, 0.3], [0.4, 0.5, 0.3, 0.5]]
-)
 EVEN = image(height=16, width=20)
 WHOLE = region(PLAIN, EVEN, 1, torch.ones(16, 20, dtype=torch.bool))
 
 
-def scenes(draw, count=4, height=16, width=24):
-    """Patches of five materials under uneven light, with noise: images and classes."""
-    coarse = torch.randn(count, 5, height // 8, width // 8, generator=draw)
-    truth = functional.interpolate(coarse, (height, width), mode="bilinear").argmax(1)
-    light = 1 + 0.1 * torch.randn(count, 1, height, width, generator=draw)
-    noise = 0.05 * torch.randn(count, 4, height, width, generator=draw)
-    return SPECTRA[truth].permute(0, 3, 1, 2) * light + noise, truth
-
-
 @pytest.fixture(scope="module")
-def learned():
-    """A network that tells the materials apart, one scene, and the region of its most frequent class."""
-    draw = torch.Generator().manual_seed(0)
-    model = UNet(UNetConfig(channels=4, depth=2, filters=6, dropout=0, norm_momentum=0.1), draw).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(100):
-        x, truth = scenes(draw)
-        optimiser.zero_grad()
-        functional.cross_entropy(model(x), truth).backward()
-        optimiser.step()
-    x, truth = scenes(draw)
-    model.eval().zero_grad()
-    assert (model(x).argmax(1) == truth).float().mean() > 0.85
-    frequent = int(truth[0].flatten().mode().values)
-    return model, x[0], region(model, x[0], frequent, truth[0] == frequent)
-
-
-@pytest.fixture(scope="module")
-def cascade(learned):
-    """Three draws, because one is noisy: a redrawn head may happen to favour or to disfavour the class."""
-    model, x, target = learned
+def cascade():
+    """On a network that has learned something, with three draws, because a new head may happen to favour a class."""
+    config = UNetConfig(channels=4, depth=2, filters=6, dropout=0, norm_momentum=0.1)
+    model, x = trained(config, torch.float32, steps=100), image(config, 16, 24, torch.float32, seed=7).cumsum(2) / 4
+    winners = model(x[None]).argmax(1)
+    assert (winners[0] == x.argmax(0)).float().mean() > 0.6
+    target = class_map(model, x, int(winners.flatten().mode().values))
     methods = {name: METHODS[name] for name in ("GradCAM", "Guided BackProp", "gradient", "linear decomposition")}
-    draws = [
-        parameter_randomisation(model, x, target, methods, layers=["conv2d_10", "conv2d_5"], seed=seed)
-        for seed in range(3)
-    ]
+    layers = ["conv2d_10", "conv2d_5"]
+    draws = [parameter_randomisation(model, x, target, methods, layers=layers, seed=seed) for seed in range(3)]
     return xr.concat(draws, dim="draw")
 
 

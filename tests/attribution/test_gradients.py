@@ -1,6 +1,7 @@
 """Gradient methods against captum on the plain network, and against what they must sum to."""
 
 import copy
+from functools import partial
 
 import captum.attr as captum
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hsiutils.attribution import gradients
-from hsiutils.attribution.targets import class_map, region
+from hsiutils.attribution.targets import region
 from hsiutils.models.unet import UNet, UNetConfig
 
 EVEN = image(height=16, width=20)
@@ -58,6 +59,11 @@ def without_biases(model):
         (gradients.gradient, captum.Saliency, {"abs": False}),
         (gradients.gradient_x_input, captum.InputXGradient, {}),
         (gradients.guided_backprop, captum.GuidedBackprop, {}),
+        (
+            partial(gradients.integrated_gradients, reference=REFERENCE, nodes=8),
+            captum.IntegratedGradients,
+            {"baselines": start(), "n_steps": 8, "method": "gausslegendre"},
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
@@ -69,15 +75,6 @@ def test_agrees_with_captum_on_the_plain_network(ours, theirs, options):
     np.testing.assert_allclose(found.map.values, peer(theirs, model, **options), rtol=1e-8, atol=1e-12)
 
 
-def test_integrated_gradients_agree_with_captum():
-    model = shaken()
-    options = {"baselines": start(), "n_steps": 8, "method": "gausslegendre"}
-    found = gradients.integrated_gradients(model, X, TARGET, reference=REFERENCE, nodes=8)
-    np.testing.assert_allclose(found.map.values, peer(captum.IntegratedGradients, model, **options), rtol=1e-8)
-    with torch.no_grad():
-        assert found.biases["reference"] == pytest.approx(float(TARGET.value(model(start()))))
-
-
 def test_integrated_gradients_close_better_with_more_nodes_and_never_exactly():
     def residual(nodes):
         found = [gradients.integrated_gradients(shaken(seed=seed), X, TARGET, nodes=nodes) for seed in range(3)]
@@ -87,13 +84,6 @@ def test_integrated_gradients_close_better_with_more_nodes_and_never_exactly():
     coarse, middle, fine = residual(2), residual(16), residual(64)
     assert coarse > 3 * middle > 6 * fine
     assert fine < 1e-2
-
-
-def test_a_class_mask_does_not_move_along_the_path():
-    model = shaken()
-    target = class_map(model, X, int(model(X[None]).argmax(1).mode().values[0, 0]))
-    found = gradients.integrated_gradients(model, X, target, nodes=128)
-    assert abs(found.residual) < 1e-2 * abs(found.logit)
 
 
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
@@ -221,12 +211,8 @@ def test_guided_gradcam_agrees_with_captum_where_nothing_is_padded():
     inputs = EVEN[None].clone().requires_grad_()
     theirs = captum.GuidedGradCam(Plain(model, target), model.layer("conv2d_9", after=True)).attribute(inputs)
     assert found.layer == "conv2d_9"
+    assert gradients.guided_gradcam(model, X, TARGET, "conv2d_4").map.shape == X.shape  # the padding is cropped
     np.testing.assert_allclose(found.map.values, theirs[0].detach().numpy(), rtol=1e-8, atol=1e-12)
-
-
-def test_guided_gradcam_crops_the_padding_of_a_coarse_layer():
-    found = gradients.guided_gradcam(shaken(), X, TARGET, "conv2d_4")
-    assert found.map.shape == tuple(X.shape)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
-import numpy as np
 import pytest
 import torch
 from networks import SMALL, Live, X, hooks, image, shaken
 from torch import nn
-from torch.nn import functional
 
 from hsiutils.attribution.hooks import INPUT, replaced
 from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, linearise, pushed
@@ -36,12 +34,6 @@ def test_push_from_an_inner_layer(model, name, after):
     tangents = random_like(value)
     expected = torch.stack([torch.func.jvp(shifted, (torch.zeros_like(value),), (t,))[1] for t in tangents])
     torch.testing.assert_close(at.push({Site(name, after=after): tangents}), expected)
-
-
-def test_classes_select_rows_of_the_head(model):
-    at = linearise(model, X)
-    tangents = {Site(INPUT): random_like(X), **{site: t.expand(3, -1, -1, -1) for site, t in at.biases().items()}}
-    torch.testing.assert_close(at.push(tangents, [4, 1]), at.push(tangents)[:, [4, 1]])
 
 
 def test_sites_that_do_not_exist_nothing_to_push_and_too_little_memory_are_errors(model):
@@ -97,13 +89,6 @@ def test_working_memory_stays_under_the_limit(config):
     assert live.peak >= tight / 6  # and the limit is made use of
 
 
-def test_gates_are_open_where_the_relu_lets_through(model):
-    at = linearise(model, X)
-    padded = functional.pad(X, (0, 2, 0, 3))[None]
-    block = model.encoder[0]
-    assert torch.equal(at.gates["conv2d"].bool(), block.norm1(block.conv1(padded))[0] > 0)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
     """Also for an audit, which gives half of it to the tangents."""
@@ -111,50 +96,6 @@ def test_the_default_memory_is_enough_for_the_full_size_network(dtype):
     with torch.device("meta"):
         at = Linearisation(model, torch.empty(25, 216, 409, dtype=dtype), torch.empty(5, 216, 409), {}, {}, dtype)
     assert at.tangents_within(MEMORY // 2) >= 1
-
-
-SMALL_X = image(height=4, width=6)
-PARTITION = np.arange(24).reshape(4, 6) % 3 * 10 - 5
-
-
-@pytest.mark.parametrize(("partition", "bands"), [(None, True), (PARTITION, False), (PARTITION, True)])
-def test_parts_add_up_to_the_image(partition, bands):
-    parts = Parts.of(SMALL_X, partition, bands)
-    pieces = parts.cut(SMALL_X, range(len(parts)))
-    assert torch.equal(pieces.sum(0), SMALL_X)
-    assert ((pieces != 0).sum(0) == 1).all()
-
-
-def test_joint_parts_count_regions_fastest_and_keep_their_labels():
-    parts = Parts.of(SMALL_X, PARTITION, bands=True)
-    labels = {axis: list(labels) for axis, labels in parts.coords.items()}
-    assert labels == {"band": [0, 1, 2, 3], "region": [-5, 5, 15]}
-    (piece,) = parts.cut(SMALL_X, range(3 * 2 + 1, 3 * 2 + 2))
-    assert torch.equal(piece[2], SMALL_X[2] * torch.as_tensor(PARTITION == 5))
-    assert not piece[[0, 1, 3]].any()
-
-
-@pytest.mark.parametrize(
-    ("partition", "bands", "message"),
-    [
-        (PARTITION[:3], True, r"partition must have the image's size \(4, 6\), got \(3, 6\)"),
-        (PARTITION + 0.5, True, "partition must hold integers"),
-    ],
-)
-def test_bad_partitions_are_named(partition, bands, message):
-    with pytest.raises(ValueError, match=message):
-        Parts.of(SMALL_X, partition, bands)
-
-
-def test_output_averages_over_target_regions():
-    at = linearise(shaken(), SMALL_X)
-    output = Output.of(at, [3, 0], PARTITION)
-    values = torch.randn(2, 2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    named = output.named(output.keep(values), {"part": ["a", "b"]})
-    assert named.dims == ("part", "class", "target")
-    assert named["class"].values.tolist() == ["Sky", "Road"]
-    expected = values[1, 0][torch.as_tensor(PARTITION == 15)].mean()
-    assert named.sel({"part": "b", "class": "Sky", "target": 15}).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_pull_is_the_adjoint_of_push(model):

@@ -66,13 +66,6 @@ def test_a_target_does_not_follow_the_tensor_it_was_made_from():
     assert target.value(LOGITS)[0].item() == pytest.approx(LOGITS[0].sum().item(), rel=1e-5)
 
 
-def test_value_is_differentiable_with_the_weights_as_gradient():
-    logits = LOGITS.clone().requires_grad_()
-    target = region(MODEL, X, 4, torch.ones(3, 4, dtype=torch.bool), mean=True)
-    target.value(logits).sum().backward()
-    torch.testing.assert_close(logits.grad, target.weights.float().expand_as(logits))
-
-
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -7,16 +7,13 @@ from hsiutils.plots.base import PALETTE, colour, pages, show
 
 
 def test_a_figure_carries_its_description_escaped_and_is_refused_without():
+    assert colour(len(PALETTE)) == PALETTE[0]  # the palette starts over
+    assert len(set(PALETTE)) == 8
     page = show(hv.Curve([1, 2]), 'Left "a" < right')._repr_html_()
     assert 'aria-label="Left &quot;a&quot; &lt; right"' in page
     assert "docs_json" in page
     with pytest.raises(ValueError, match="description"):
         show(hv.Curve([1, 2]), "  ")
-
-
-def test_palette_starts_over():
-    assert colour(len(PALETTE)) == PALETTE[0]
-    assert len(set(PALETTE)) == 8
 
 
 @pytest.mark.parametrize(("keys", "by"), [(["z", "a"], ["scene"]), ([("z", 1), ("a", 1)], ["scene", "rank"])])

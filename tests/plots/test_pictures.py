@@ -22,6 +22,11 @@ def test_colours_span_the_limits_and_show_what_is_missing():
     assert picture[0, 3].tolist() == [128, 128, 128]
     assert colourise(np.full((2, 3), 7.0)).shape == (2, 3, 3)
     assert (colourise(np.full((2, 3), np.nan)) == 128).all()
+    picture = signed(np.array([[-2.0, 0.0, 2.0]])).astype(int)[0]  # blue, white, red
+    assert picture[1].min() > 240
+    assert picture[2, 0] > picture[2, 2]
+    assert picture[0, 2] > picture[0, 0]
+    assert (signed(np.zeros((2, 2)))[0, 0] == picture[1]).all()
 
 
 def test_picture_keeps_its_proportions_and_stands_upright():
@@ -39,11 +44,3 @@ def test_montage_puts_tiles_row_by_row():
     chart = montage({str(i): np.full((4, 6, 3), i, dtype=np.uint8) for i in range(3)})
     assert chart.RGB.I.bounds.lbrt() == (0, 0, 16, 12)
     assert chart.Labels.I.data.iloc[:, 2].tolist() == ["0", "1", "2"]
-
-
-def test_signed_maps_are_white_at_zero_and_red_above():
-    picture = signed(np.array([[-2.0, 0.0, 2.0]])).astype(int)[0]
-    assert picture[1].min() > 240
-    assert picture[2, 0] > picture[2, 2]
-    assert picture[0, 2] > picture[0, 0]
-    assert (signed(np.zeros((2, 2)))[0, 0] == picture[1]).all()
