@@ -91,10 +91,8 @@ def pick(scores: pd.Series, rule: str = "median") -> str:
     The scene whose score is the nearest from below to the quantile of all scores: median 0.5, worst 0, best 1. Scenes
     without a score (NaN) are left out; of equal scores the first name in alphabetical order is taken.
 
-    Parameters
-    ----------
-    scores : one number a scene, indexed by name; larger is better. A ValueError if there is none.
-    rule : "median", "worst", "best" or "quantile:0.25".
+    Scores are one number a scene, indexed by name, larger is better, and a ValueError if there is none; rules are
+    "median", "worst", "best", or such as "quantile:0.25".
     """
     known = scores.dropna()
     if known.empty:

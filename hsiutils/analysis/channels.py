@@ -40,8 +40,6 @@ def class_means(sums: xr.Dataset) -> xr.DataArray:
 def discrimination(head: xr.Dataset, sums: xr.Dataset) -> xr.Dataset:
     """How much each channel sets a class apart, and of what that is made up.
 
-    Returns
-    -------
     Dataset (class, channel), in units of the logit, means over pixels:
 
     - contribution: to the class's own logit on its own pixels, w_ck a;
@@ -175,8 +173,6 @@ def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.
 
     Of `class_contributions`; further dimensions (variant, seed...) are carried through.
 
-    Returns
-    -------
     Dataset, every variable without unit and independent of the scale of the logits:
 
     - share: of all positive contributions to the target's logit, the part on source pixels;
@@ -212,8 +208,6 @@ def homogeneity(sums: xr.Dataset) -> xr.Dataset:
 
     Of `region_sums` along scene, any layer and any partition (the merged class "Other" is the paper's diverse region).
 
-    Returns
-    -------
     Dataset, independent of a channel's scale:
 
     - variation (region, channel): coefficient of variation, the standard deviation inside a region of a scene over the

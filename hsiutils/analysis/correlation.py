@@ -125,10 +125,8 @@ def _scene_moments(maps: Mapping[str, Maps]) -> xr.Dataset:
 class Correlated:
     """All channels of all sources against one another, over some scenes.
 
-    Attributes
-    ----------
-    sources, channels : (unit,) name of the source of each unit, and its channel there.
-    correlation, covariance : (unit, unit), NaN for channels that never vary (dead after ReLU, or constant).
+    Units are channels of sources, named (unit,) by both; correlation and covariance (unit, unit) are NaN for channels
+    that never vary (dead after ReLU, or constant).
     """
 
     sources: NDArray[np.str_]

@@ -145,8 +145,6 @@ def _probe(labels: Labels, line: Border | None, reach: int) -> Probe:
 def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     """Sums over the pixels at each distance to the border of each class, for any maps (channels, h, w) of one scene.
 
-    Returns
-    -------
     Dataset, float64: count (class, distance), slope and noise (class, channel, distance), the latter of squares;
     border (class), contrast (class, channel) of squares; pixels, total and square (channel) over the whole scene.
     distance is the middle of bins one pixel wide, negative inside the class; the border lies at 0. A ValueError if the
@@ -209,8 +207,6 @@ def edge_profiles(sums: xr.Dataset) -> xr.Dataset:
 def edge_measures(sums: xr.Dataset) -> xr.Dataset:
     """Localisation and noise of a layer's edges, over all its living channels, of `border_sums` along scene.
 
-    Returns
-    -------
     Dataset (class): width, full width at half maximum of the slope's peak over its floor, pixels; shift of the peak's
     middle from the border, pixels, positive outside the class; noise within a pixel of the border and floor_noise at
     `FLOOR` and beyond, in standard deviations of the channel; contrast likewise; noise_to_contrast. Slopes are averaged

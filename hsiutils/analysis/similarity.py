@@ -28,8 +28,6 @@ def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
 def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """How alike networks are, pair by pair, with the nulls beside, of `moments` or their correlations.
 
-    Returns
-    -------
     One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
     trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
     scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the null of shuffled channels. No row
@@ -101,8 +99,6 @@ def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], 
 
     Pairs are those of `likeness`, from these sums and seeds; `seed` is of the resampling.
 
-    Returns
-    -------
     Columns trained, another scene, moved, random_pairing, cka; least and most of trained over pairs of seeds; low and
     high, the 95 % bootstrap interval of trained over scenes.
     """
@@ -136,8 +132,6 @@ def features(
     own); it comes *only with its own input* if it is present in other trainings on that and in none of those; else it
     is *seed noise*.
 
-    Returns
-    -------
     One row a variant: channels (alive, of all its seeds), preserved, own, noise (shares of them, 0..1), each with _low
     and _high, 95 % over scenes; chance, the bound. A ValueError if there are not two seeds and two scenes: nothing
     tells seed noise then.

@@ -124,8 +124,7 @@ def smoothgrad(
 ) -> Attribution:
     """SmoothGrad (Smilkov 2017): the mean gradient of noisy copies of the input.
 
-    `noise` is a standard deviation, as a share of the input's range, drawn from `seed`; the global random state is left
-    alone.
+    `noise`, a standard deviation as a share of the input's range, is drawn from `seed` and leaves torch's state alone.
     """
     if samples < 1 or noise < 0:
         raise ValueError(f"SmoothGrad needs samples >= 1 and noise >= 0, got {samples} and {noise}")

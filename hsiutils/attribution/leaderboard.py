@@ -102,16 +102,11 @@ def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] =
 def leaderboard(
     model: UNet, x: Tensor, asked: Question, methods: Mapping[str, Attribute], *, seed: int = 0, steps: int = 10
 ) -> xr.Dataset:
-    """Hold methods side by side on one image.
+    """Hold methods, (model, x, target) -> Attribution, side by side on one image (channels, h, w).
 
-    Parameters
-    ----------
-    methods : name -> (model, x, target) -> Attribution, each at the layer that it takes by itself.
-    seed : of the redrawn weights.
-    steps : of the insertion and deletion curves.
+    Each is asked at the layer that it takes by itself; `seed` is that of the redrawn weights, and `steps` those of the
+    insertion and deletion curves.
 
-    Returns
-    -------
     Dataset over method: `residual`, median over the question's pixels of |total - logit| in units of its scale;
     `sanity`, rank correlation of the absolute maps before and after the `upper_layers` are redrawn, near zero where the
     map depends on what they learned; `class_sensitivity`, rank correlation of the signed maps for the region's class
@@ -137,7 +132,9 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
         "residual": float(np.median(residuals)),
         "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("absolute")]),
         "class_sensitivity": float(similarity(found.map, rival.map)[0, SIGNS.index("signed")]),
-        **{"faithfulness": np.nan, "band_faithfulness": np.nan, "seconds": seconds},
+        "faithfulness": np.nan,
+        "band_faithfulness": np.nan,
+        "seconds": seconds,
     }
     if np.isfinite(found.map).all():
         if "y" in found.map.dims:

@@ -40,24 +40,19 @@ class Linearisation:
     """The affine map at one image; make it with `linearise`.
 
     At a ReLU input of exactly zero the gate is shut, and of equal numbers in a pooling window torch's pick passes, both
-    as in torch's gradients. Either choice would close: the value is the same.
-
-    Attributes
-    ----------
-    network : folded copy of the model.
-    image : (channels, h, w).
-    logits : (classes, h, w).
-    gates : layer -> (channels, h', w'), 1 where its ReLU lets through, else 0.
-    picks : layer that is pooled -> (channels, h'/2, w'/2) flat index of each window's largest value.
-    gated : dtype of the pass that gates and picks were taken in.
+    as in torch's gradients. Either choice would close: the value is the same. `network` is a folded copy of the model,
+    `image` is (channels, h, w), and `logits` are (classes, h, w).
     """
 
     network: UNet
     image: Tensor
     logits: Tensor
     gates: Mapping[str, Tensor]
+    """Layer -> (channels, h', w'), 1 where its ReLU lets through, else 0."""
     picks: Mapping[str, Tensor]
+    """Layer that is pooled -> (channels, h'/2, w'/2) flat index of each window's largest value."""
     gated: torch.dtype
+    """Of the pass that gates and picks were taken in."""
 
     def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
         """What tangents do to every logit, or to those in the channels `classes`: (n, classes, h, w).
@@ -325,8 +320,9 @@ def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memor
     """J v for every part v of an image (channels, h, w), pushed in blocks within `memory` bytes: (parts, *kept)."""
     block = at.tangents_within(memory)
     blocks = (range(start, min(start + block, len(parts))) for start in range(0, len(parts), block))
-    tangents = ({Site(INPUT): parts.cut(image, numbers)} for numbers in blocks)
-    return np.concatenate([output.keep(at.push(some, output.classes)) for some in tangents])
+    return np.concatenate(
+        [output.keep(at.push({Site(INPUT): parts.cut(image, numbers)}, output.classes)) for numbers in blocks]
+    )
 
 
 def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:

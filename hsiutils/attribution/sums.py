@@ -29,24 +29,18 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """One image under audit; make it with `Audited.of`.
-
-    Attributes
-    ----------
-    at : the affine map at the image.
-    logits : (classes, h, w) of the network as it is, unfolded.
-    seen : layer -> (channels, h', w') activation of the network as it is.
-    gains : layer -> (channels,) factor between the layer's tensor and the folded network's at the same site.
-    masks : (classes, h, w), 1 where a class has the largest logit.
-    memory : limit on working memory, bytes.
-    """
+    """One image under audit, and the affine map at it; make it with `Audited.of`. `memory` is a limit in bytes."""
 
     model: UNet
     at: Linearisation
     logits: Tensor
+    """(classes, h, w) of the network as it is, unfolded."""
     seen: dict[str, Tensor]
+    """Layer -> (channels, h', w') activation of the network as it is."""
     gains: dict[str, Tensor]
+    """Layer -> (channels,) factor between the layer's tensor and the folded network's at the same site."""
     masks: Tensor
+    """(classes, h, w), 1 where a class has the largest logit."""
     after: bool
     upsample: bool
     memory: int

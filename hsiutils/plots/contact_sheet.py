@@ -31,14 +31,9 @@ def contact_sheet(
 ) -> Path:
     """Write a sheet of scenes: pseudocolour, labels in the official palette, name and split; the palette below.
 
-    A scene that cannot be read takes its place with the words "cannot be read"; see `hsiutils.data.check`.
-
-    Parameters
-    ----------
-    path : PNG file to write, at once or not at all.
-    names : of the scenes; all by default.
-    columns : scenes in a row.
-    width : of one picture, pixels.
+    A scene that cannot be read takes its place with the words "cannot be read"; see `hsiutils.data.check`. The PNG file
+    is written at once or not at all. All scenes are shown by default, so many in a row (`columns`); `width` is that of
+    one picture, in pixels.
     """
     path, names = Path(path), data.names() if names is None else list(names)
     if not names or columns < 1 or width < 1:
