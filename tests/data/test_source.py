@@ -17,17 +17,13 @@ from hsiutils.models.segmenter import Recipe
 
 class TestFingerprint:
     def test_sees_names_sizes_times_and_first_bytes(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_text("1")
-        (tmp_path / "b").write_text("2")
-        found = [fingerprint(tmp_path), fingerprint(tmp_path)]
-        assert found[0] == found[1]
-        for path in (tmp_path / "a", tmp_path / "b"):
-            os.utime(path, ns=(1, 1))
-        found.append(fingerprint(tmp_path))
-        for path, text in ((tmp_path / "a", "2"), (tmp_path / "b", "1")):  # swapped, as a rename would
-            path.write_text(text)
-            os.utime(path, ns=(1, 1))
-        found.append(fingerprint(tmp_path))
+        found = []
+        for texts, time in (("12", 2), ("12", 1), ("21", 1)):  # other times; swapped, as a rename would
+            for name, text in zip("ab", texts, strict=True):
+                (tmp_path / name).write_text(text)
+                os.utime(tmp_path / name, ns=(time, time))
+            found.append(fingerprint(tmp_path))
+            assert fingerprint(tmp_path) == found[-1]
         (tmp_path / "c").write_text("")
         found.append(fingerprint(tmp_path))
         assert len(set(found)) == 4
@@ -35,9 +31,8 @@ class TestFingerprint:
             fingerprint(tmp_path / "nowhere")
 
     def test_follows_links_also_in_a_circle(self, tmp_path: Path) -> None:
-        root, far = tmp_path / "set", tmp_path / "far"
-        root.mkdir()
-        far.mkdir()
+        for folder in (root := tmp_path / "set", far := tmp_path / "far"):
+            folder.mkdir()
         (far / "labels.png").write_text("1")
         (root / "labels").symlink_to(far)
         (far / "again").symlink_to(root)

@@ -16,8 +16,7 @@ PARTS = {"a": "train", "b": "train", "c": "val", "d": "test"}
 
 def codes_of(name: str, count: int = 11) -> np.ndarray:
     """(y, x) label codes, every one of them there."""
-    start = int(name[-2:]) if name in HYKO2 else ord(name[-1])
-    return ((np.arange(SIZE[0] * SIZE[1]) + start) % count).astype(np.uint8).reshape(SIZE)
+    return ((np.arange(SIZE[0] * SIZE[1]) + ord(name[-1])) % count).astype(np.uint8).reshape(SIZE)
 
 
 def cube_of(name: str, bands: int) -> np.ndarray:
@@ -27,12 +26,12 @@ def cube_of(name: str, bands: int) -> np.ndarray:
 
 def write_hyko2(root: Path, name: str, bands: int = 15, **changes) -> Path:
     """One scene as the release has it; of the `changes`, None takes a variable away."""
-    codes = codes_of(name) if name in HYKO2 else np.ones(SIZE, np.uint8)
-    variables = {DATA: cube_of(name, bands), LABELS: codes, "label_spectral_reflectances": codes}
+    variables = {DATA: cube_of(name, bands), LABELS: codes_of(name), "label_spectral_reflectances": codes_of(name)}
     variables |= {"id_Semantic Classes for Urban Scenes": np.array(["road", "sky"], dtype=object)} | changes
-    root.mkdir(parents=True, exist_ok=True)
-    savemat(root / f"{name}.mat", {key: value for key, value in variables.items() if value is not None})
-    return root / f"{name}.mat"
+    path = root / f"{name}.mat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {key: value for key, value in variables.items() if value is not None})
+    return path
 
 
 def image_of(name: str) -> np.ndarray:
