@@ -8,7 +8,8 @@ against the signed distance d to a class's border, each relative to the channel'
   differences. Widths at slanted borders come out up to a seventh small, for every network alike.
 - noise(d): root mean square of a(p) - (a(p + t) + a(p - t)) / 2, with t one step along the border, scaled so that white
   noise gives its standard deviation. An edge alone leaves next to nothing in any orientation (2 % of the contrast at a
-  blur of one pixel), and so do fringes of constant strength; noise that is smooth over several pixels is underrated.
+  blur of one pixel, 6 % with a fringe as strong as the edge all along it); noise that is smooth over several pixels is
+  underrated.
 - contrast: root mean square of a(p + 3 n) - a(p - 3 n) over the pixels at the border, with n across it.
 
 All are linear in the maps before they are squared and summed. So a class's border becomes a few sparse matrices, a
