@@ -2,9 +2,8 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from tiny_book import write_book
+from tiny_book import outputs, rewrite, write_book
 
 from hsiutils.book import build
 from hsiutils.book import chapters as chapter_room
@@ -59,27 +58,15 @@ def test_kernels_share_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
 
 
-def edit(path: Path, source: str, tags: list[str]) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    cell = notebook.cells[-1]
-    cell.source, cell.metadata = source, nbformat.from_dict({"tags": tags})
-    nbformat.write(notebook, path)
-
-
-def outputs(path: Path) -> list[str]:
-    cells = nbformat.read(path, as_version=4).cells
-    return [output["text"] for cell in cells for output in cell.get("outputs", [])]
-
-
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):
     front, plot = chapters(write_book(tmp_path / "project"))
     build.record_outputs(front, tiny_run)
     assert outputs(front) == []  # only checked cells keep one
-    edit(plot, "print(factor * 3)", [build.CHECKED])
+    rewrite(plot, "print(factor * 3)", tags=[build.CHECKED])
     build.record_outputs(plot, tiny_run)
     assert outputs(plot) == ["6\n"]
     assert build.validate(tiny_run, [plot]) == 0
-    edit(front, "1 / 0", [])
-    edit(plot, "print(factor * 4)", [build.CHECKED])
+    rewrite(front, "1 / 0")
+    rewrite(plot, "print(factor * 4)", tags=[build.CHECKED])
     assert build.validate(tiny_run, [front, plot]) == 1
     assert "2 failed" in capfd.readouterr().out

@@ -18,6 +18,20 @@ START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts
 PLOT = "show(lines({'a': ([0, 1, factor], [0, 1, 4])}, 'x (m)', 'y (m)'), 'A curve that rises.')"
 
 
+def outputs(path: Path) -> list[str]:
+    """What the cells of a notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [output.get("text", "") for cell in cells for output in cell.get("outputs", [])]
+
+
+def rewrite(path: Path, *code: str, tags: tuple[str, ...] = ()) -> Path:
+    """Give a chapter other code after its title and its parameters."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = notebook.cells[:2] + [new_code_cell(text, metadata={"tags": list(tags)}) for text in code]
+    nbformat.write(notebook, path)
+    return path
+
+
 def write_book(root: Path, plot: str = PLOT) -> Path:
     """Write the project into a folder."""
     (root / "book").mkdir(parents=True)

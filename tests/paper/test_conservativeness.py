@@ -13,12 +13,9 @@ from hsiutils.paper.study import FILE
 LAST = "conv2d_9"  # of depth 2
 
 
-def test_the_subject_is_pn_where_there_is_one(tiny_run):
+def test_the_subject_is_pn_where_there_is_one_on_as_many_test_scenes_as_there_are(tiny_run):
     assert study.subject(tiny_run) == "25-PN"
     assert study.subject(dataclasses.replace(tiny_run, variants=("1", "3"))) == "3"
-
-
-def test_scenes_are_of_the_test_split_and_as_many_as_there_are(tiny_run):
     names = tiny_run.data.names("test")
     assert set(study.audited_scenes(tiny_run, 1)) <= set(names)
     assert study.audited_scenes(tiny_run, 99) == names
@@ -57,24 +54,22 @@ def test_survival_is_read_where_head_and_decoder_are_redrawn(tiny_run):
     assert tuple(left["method"].values) == study.RANDOMISED
 
 
-def test_the_board_has_every_method_and_is_kept(tiny_run, monkeypatch):
-    (scene,) = study.audited_scenes(tiny_run, 1)
-    found = study.board(tiny_run, "25-PN", 0, scene, pixels=1)
-    assert set(found["method"].values) == set(METHODS)
-    monkeypatch.setattr(study, "leaderboard", None)  # would fail if it were computed again
-    xr.testing.assert_identical(found, study.board(tiny_run, "25-PN", 0, scene, pixels=1))
-
-
-def test_the_board_comes_back_byte_for_byte_and_its_times_stand_beside_it(tiny_run, monkeypatch, tmp_path):
+def test_the_board_has_every_method_and_comes_back_byte_for_byte_with_its_times_beside_it(
+    tiny_run, monkeypatch, tmp_path
+):
     (scene,) = study.audited_scenes(tiny_run, 1)
     files, times = [], []
     trained = tiny_run.networks([("25-PN", 0)], progress=False)
     monkeypatch.setattr(type(tiny_run), "networks", lambda *_, **__: trained)  # or another store would train its own
     for name in ("one", "two"):
         monkeypatch.setenv(store.ROOT, str(tmp_path / name))
-        assert "seconds" not in study.board(tiny_run, "25-PN", 0, scene, pixels=1)
+        found = study.board(tiny_run, "25-PN", 0, scene, pixels=1)
+        assert set(found["method"].values) == set(METHODS)
+        assert "seconds" not in found
         (manifest,) = (tmp_path / name).glob("leaderboard/*/manifest.json")
         files.append((manifest.parent / FILE).read_bytes())
         times.append(json.loads(manifest.read_text())["remarks"]["data_vars"]["seconds"]["data"])
     assert files[0] == files[1]
     assert times[0] != times[1]
+    monkeypatch.setattr(study, "leaderboard", None)  # would fail if it were computed again
+    xr.testing.assert_identical(found, study.board(tiny_run, "25-PN", 0, scene, pixels=1))
