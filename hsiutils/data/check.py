@@ -316,19 +316,17 @@ def _usual_tiles(files: Found, sensor: Sensor) -> tuple[int, int]:
     for path in (path for paths in files.cubes.values() for path in paths):
         try:
             sizes[cube_tiles(path, files.layout, len(sensor.bands))] += 1
-        except Exception:  # noqa: S112 - `check_cube` reports it, whatever a garbled header brings up
+        except Exception:  # noqa: S112 - `_cube` reports it, whatever a garbled header brings up
             continue
     return sizes.most_common(1)[0][0] if sizes else sensor.tiles
 
 
 def _turned(files: Found, tiles: tuple[int, int], sensor: Sensor) -> Iterator[Finding]:
-    if tiles == sensor.tiles:
-        return
     folder, found = files.base / files.layout.folder, f"cubes of {tiles[0]} x {tiles[1]} pixels"
     expected = f"{sensor.tiles[0]} x {sensor.tiles[1]} ({sensor.name})"
     if tiles == sensor.tiles[::-1]:
         yield Finding("error", "", folder, f"{found}: rows and columns exchanged", expected, "transpose the cubes")
-    else:
+    elif tiles != sensor.tiles:
         yield Finding("note", "", folder, found, expected, "right for a simulated or cropped set; taken as it is")
 
 
@@ -336,7 +334,7 @@ def _copied(name: str, path: Path, seen: dict[str, Path]) -> Iterator[Finding]:
     try:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
-        return  # `check_cube` reports it
+        return  # `_cube` reports it
     if content in seen:
         advice = "one of the two scenes is not what its name says; fetch both again"
         yield Finding("error", name, path, f"the same bytes as {seen[content].name}", "an image of its own", advice)

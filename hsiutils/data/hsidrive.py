@@ -206,8 +206,8 @@ def manifest_folder(base: Path) -> Path | None:
 
 
 def _require_pairs(found: Found) -> None:
-    pairs = ("cube", found.cubes, "label image", found.labels)
-    for has, own, lacks, other in (pairs, pairs[2:] + pairs[:2]):
+    cubes, labels = ("cube", found.cubes), ("label image", found.labels)
+    for (has, own), (lacks, other) in ((cubes, labels), (labels, cubes)):
         if names := sorted(own.keys() - other.keys()):
             raise DatasetError(
                 f"{found.base} ({found.layout.name}): {len(names)} scenes have a {has} and no {lacks}, such as "

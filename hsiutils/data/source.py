@@ -198,7 +198,9 @@ def open_dataset(root: Path | str, layout: str | None = None, sensor: Sensor | N
     kind = recognised(root)
     if kind is None:
         expected = "\n".join(f"{adapter.__name__}: {adapter.expected}" for adapter in adapters())
-        raise DatasetError(f"{root}: no data set of a known kind; expected\n{expected}\nfound in it: {_entries(root)}")
+        there = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+        found = (", ".join(there[:20]) or "nothing") + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+        raise DatasetError(f"{root}: no data set of a known kind; expected\n{expected}\nfound in it: {found}")
     given = {**options, **{k: v for k, v in (("layout", layout), ("sensor", sensor)) if v is not None}}
     known = list(inspect.signature(kind.open).parameters)[1:]
     if unknown := sorted(given.keys() - set(known)):
@@ -217,11 +219,6 @@ def recognised(root: Path) -> type[Source] | None:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected a data set, as it was unpacked, or a simulated one")
     return next((adapter for adapter in adapters() if adapter.recognises(root)), None)
-
-
-def _entries(root: Path) -> str:
-    entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    return (", ".join(entries[:20]) or "nothing") + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
 
 
 _HEAD = 4096
