@@ -74,19 +74,14 @@ def file_sha256(path: Path) -> str | None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HSIDrive(Source):
-    """HSI-Drive on disk.
-
-    Attributes
-    ----------
-    table : indexed by name: season, weather, daytime, scene, number, split.
-    others : names of further layouts in the same folder.
-    found : the files of every scene.
-    manifest : the simulator's settings; None for a real data set.
-    """
+    """HSI-Drive on disk; its table has season, weather, daytime, scene, number and split of every name."""
 
     others: tuple[str, ...]
+    """Names of further layouts in the same folder."""
     found: Found
+    """The files of every scene."""
     manifest: Path | None
+    """The simulator's settings; None for a real data set."""
 
     expected = describe_search()
 

@@ -26,9 +26,7 @@ MAY_NOT, ASK = "may not be read", "ask for the right to, or change it with chmod
 class DatasetError(ValueError):
     """A data set, or one file of it, is not what it should be; the message says which, what was expected, what came.
 
-    Attributes
-    ----------
-    advice : what to do, where that is not to fetch the file again; the message ends with it.
+    It ends with `advice`, what to do, where that is not to fetch the file again.
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
@@ -38,29 +36,23 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """How one release stores its cubes.
-
-    Attributes
-    ----------
-    name : what `HSIDrive.layout` calls it.
-    folder : of the cubes, below the base; with `FOLDER_SPLITS` inside it where `by_split`.
-    suffix : regular expression of what follows the scene's name in a cube's file name.
-    extension : ".mat" or ".npy".
-    variable : name of the array inside a .mat file.
-    labels : folder of the label images.
-    bands_first : whether arrays are (band, y, x) or (y, x, band).
-    units : of the values; only "reflectance" can be normalised per pixel with meaning.
-    """
+    """How one release stores its cubes."""
 
     name: str
     folder: str
+    """Of the cubes, below the base; with `FOLDER_SPLITS` inside it where `by_split`."""
     suffix: str
+    """Regular expression of what follows the scene's name in a cube's file name."""
     extension: str = ".mat"
     variable: str = "cube"
+    """Name of the array inside a .mat file."""
     labels: str = "labels"
+    """Folder of the label images."""
     bands_first: bool = True
+    """Whether arrays are (band, y, x) or (y, x, band)."""
     by_split: bool = False
     units: str = "reflectance"
+    """Of the values; only "reflectance" can be normalised per pixel with meaning."""
 
 
 _BAND_SCALED = "band-wise min-max scaled"
@@ -96,14 +88,7 @@ class SceneFiles(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """All that is there of one layout in one place.
-
-    Attributes
-    ----------
-    cubes, labels, frames : files by scene, as they are.
-    strays : files in the folder of the cubes that are none of this layout.
-    lists : the release's own split lists, and the scenes in each.
-    """
+    """All that is there of one layout in one place: cubes, labels and frames by scene, as they are."""
 
     layout: Layout
     base: Path
@@ -111,7 +96,9 @@ class Found:
     labels: Files
     frames: Files
     strays: tuple[Path, ...]
+    """Files in the folder of the cubes that are none of this layout."""
     lists: dict[Path, list[str]]
+    """The release's own split lists, and the scenes in each."""
 
     @property
     def names(self) -> list[str]:
@@ -120,13 +107,7 @@ class Found:
 
     @cached_property
     def scenes(self) -> dict[str, SceneFiles]:
-        """The complete scenes.
-
-        Raises
-        ------
-        DatasetError
-            If a scene has two files where there must be one, or is in two lists.
-        """
+        """The complete scenes; DatasetError if one has two files where there must be one, or is in two lists."""
         for name, paths in (pair for files in (self.cubes, self.labels, self.frames) for pair in files.items()):
             if len(paths) > 1:
                 raise DatasetError(f"{paths[1]}: {name} is there twice, also as {paths[0]}; keep one")
