@@ -49,12 +49,14 @@ def test_two_box_kernels_make_a_pyramid():
     assert (wide["diameter"] > 5).all()
 
 
-def test_no_field_is_wider_than_the_theoretical_square():
+def test_no_field_is_wider_than_the_theoretical_square_and_there_is_none_where_nothing_reaches():
     model = trained_like(depth=2)
     table = effective_fields(model, scenes(2), seed=0, pixels=3, layers=["conv2d_1", "conv2d_3", "conv2d_9"])
     assert (table["diameter"] <= np.sqrt(2) * table["theoretical"] + 1).all()
     # From half the resolution a cell's four pixels all count as its centre.
     assert table.groupby("layer")["diameter"].mean()["conv2d_3"] > table.groupby("layer")["diameter"].mean()["conv2d_1"]
+    unreached = effective_fields(planted(), scenes(1), seed=0, layers=["conv2d_3"])
+    assert unreached[["diameter", "area_diameter"]].isna().all().all()
 
 
 def test_rows_say_where_they_were_taken_and_the_draw_is_seeded():
@@ -67,11 +69,6 @@ def test_rows_say_where_they_were_taken_and_the_draw_is_seeded():
         assert CLASSES[truth[row.row, row.column]] == table.loc[row.Index, "class"]
     pd.testing.assert_frame_equal(table, again)
     assert not table["row"].equals(other["row"])
-
-
-def test_a_layer_that_nothing_reaches_has_no_field():
-    table = effective_fields(planted(), scenes(1), seed=0, layers=["conv2d_3"])
-    assert table[["diameter", "area_diameter"]].isna().all().all()
 
 
 def test_wrong_requests_are_clear_errors():

@@ -70,10 +70,7 @@ def test_what_an_input_does_beyond_seeds():
     assert np.isnan(alone.low)
     with pytest.raises(ValueError, match="two seeds"):
         similarity.beyond_seeds(pairs_of(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
-
-
-def test_the_interval_is_wide_where_one_seed_decides():
-    pairs = pairs_of(0.5, 0.5)
+    pairs = pairs_of(0.5, 0.5)  # the interval is wide where one seed decides
     pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
     found = similarity.beyond_seeds(pairs)
     assert found.mean == pytest.approx(0.4)

@@ -7,6 +7,7 @@ from hsiutils.attribution import cams
 from hsiutils.attribution.audit import AUDITED, audit
 from hsiutils.attribution.hooks import INPUT, activations, frozen, to_image
 from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.sums import Audited
 from hsiutils.attribution.targets import pixel, region
 from hsiutils.models.unet import UNetConfig
 
@@ -137,6 +138,14 @@ def test_working_memory_stays_under_the_limit(less, more, memory, results):
             audit(model, x, **{"layers": ["conv2d_13"]} | options, memory=memory)
         peaks.append(live.peak)
     assert peaks[1] - peaks[0] <= memory + results * 3 * 5 * 64 * 96 * 4
+
+
+def test_windows_cover_every_logit_once():
+    for memory in (5_000, 60_000, 10**9):  # some rows of a class, whole classes, all at once
+        count = np.zeros(SHAPE)
+        for classes, rows in cams._windows(Audited.of(shaken(), X, ["conv2d_1"], True, False, memory), 4):
+            count[classes, rows] += 1
+        assert (count == 1).all()
 
 
 def test_a_batch_is_its_images(model):
