@@ -26,7 +26,7 @@ from hsiutils.simulate.radiance import band_signal
 from hsiutils.simulate.surfaces import Surfaces
 from hsiutils.simulate.trace import build_surfaces
 
-VERSION = 1
+VERSION = 2
 """Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
 
 
@@ -43,6 +43,8 @@ class Simulation:
         bands around 838 nm, which vegetation makes only if the green peak is cut off: the means of 30
         simulated scenes correlate with the 25 published ones at 0.89 with a filter at 600 nm, at 0.65 without.
     metering : exposure target, share of full well.
+    blur_px : standard deviation of the lens's point spread, see `Camera`.
+    rays_a_pixel : rays along one side of a sensor pixel.
     compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
         0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
     chip : another camera of `tiles` tiles, which takes the same streets and light through its own filters; its bands
@@ -58,6 +60,8 @@ class Simulation:
     tiles: tuple[int, int] = HSI_DRIVE.tiles
     long_pass_nm: float | None = 600.0
     metering: float = 0.26
+    blur_px: float = 1.0
+    rays_a_pixel: float = 1.4
     compensate_exposure: bool = False
     chip: Sensor | None = None
 
@@ -79,7 +83,13 @@ class Simulation:
     @property
     def camera(self) -> Camera:
         """Chip, filter and lens."""
-        return Camera(self.sensor, long_pass_nm=self.long_pass_nm, metering=self.metering)
+        return Camera(self.sensor, long_pass_nm=self.long_pass_nm, metering=self.metering, blur_px=self.blur_px)
+
+    @property
+    def rays(self) -> tuple[int, int]:
+        """(rows, columns) of rays in a tile."""
+        rows, columns = (round(self.rays_a_pixel * side) for side in self.sensor.mosaic)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,8 @@ def render(name: str, simulation: Simulation) -> Frame:
     conditions = Conditions.parse(name)
     circumstances = draw_circumstances(conditions, simulation.seed)
     light = illuminate(circumstances, simulation.seed)
-    shape, direct_light = simulation.sensor.active_shape, bool(light.direct.any())
-    surfaces = build_surfaces(conditions, simulation.seed, shape, light.sun, direct_light)
+    rows, columns = (count * rays for count, rays in zip(simulation.tiles, simulation.rays, strict=True))
+    surfaces = build_surfaces(conditions, simulation.seed, (rows, columns), light.sun, bool(light.direct.any()))
     return photograph(name, surfaces, light, circumstances, simulation)
 
 
@@ -131,18 +141,18 @@ def photograph(
     name: str, surfaces: Surfaces, light: Illumination, circumstances: Circumstances, simulation: Simulation
 ) -> Frame:
     """Expose, label and record surfaces that are already known, under a light that is."""
-    camera, split = simulation.camera, split_of(name)
-    signal = band_signal(surfaces, light, camera.weights, split, camera.sensor.mosaic, camera.point_spread)
+    camera, split, rays = simulation.camera, split_of(name), simulation.rays
+    signal = band_signal(surfaces, light, camera.weights, split, rays, camera.point_spread(rays))
     arriving = signal * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
     noise = generator(simulation.seed, name, "noise")
-    truth = truth_of(surfaces, light, camera.sensor.mosaic)
+    truth = truth_of(surfaces, light, rays)
     unseen = np.isfinite(truth["depth_m"]) & (truth["depth_m"] > circumstances.visibility_m)
     return Frame(
         name=name,
         split=split,
         exposure=expose(arriving, meter(arriving, camera), camera, noise),
         # Nobody can label what the fog hides.
-        labels=np.where(unseen, 0, label_tiles(surfaces.label, camera.sensor.mosaic)).astype(np.uint8),
+        labels=np.where(unseen, 0, label_tiles(surfaces.label, rays)).astype(np.uint8),
         truth=truth,
         circumstances=circumstances,
     )

@@ -21,7 +21,7 @@ from pvlib.spectrum import spectrl2
 
 from hsiutils.data.names import Conditions
 from hsiutils.simulate.draws import generator
-from hsiutils.simulate.surfaces import Float64
+from hsiutils.simulate.surfaces import Float32, Float64
 
 GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
 """Wavelengths of every spectrum of light, nm; fine enough for the narrowest filter (2.7 nm wide)."""
@@ -93,15 +93,16 @@ class CloudField:
         amplitudes *= np.sqrt(2 / np.sum(amplitudes**2))
         return cls(waves, rng.uniform(0, 2 * np.pi, modes), amplitudes, cover)
 
-    def thickness(self, direction: Float64) -> Float64:
+    def thickness(self, direction: Float64) -> Float32:
         """Standardised thickness (mean 0, variance 1) of the layer in each direction (3, ...) above the horizon."""
         # A layer over a round earth: the path to it stays finite at the horizon.
         reach = 1 / (np.maximum(direction[2], 0) + 0.06)
-        x, y = direction[0] * reach, direction[1] * reach
-        total: Float64 = np.zeros_like(x)
-        for (east, north), phase, amplitude in zip(self.waves, self.phases, self.amplitudes, strict=True):
+        x, y = ((direction[axis] * reach).astype(np.float32) for axis in (0, 1))
+        total = np.zeros_like(x)
+        for wave in np.column_stack([self.waves, self.phases, self.amplitudes]).astype(np.float32):
+            east, north, phase, amplitude = wave
             total += amplitude * np.cos(east * x + north * y + phase)
-        return total
+        return np.asarray(total)
 
     def opacity(self, direction: Float64) -> Float64:
         """0 in the gaps, 1 in the clouds, soft at the rims."""

@@ -6,10 +6,11 @@ has one filter, so only that band is worked out for it, there and at the neighbo
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hsiutils.simulate.light import DISC_SR, GRID_NM, Illumination
 from hsiutils.simulate.materials import WAVELENGTHS_NM, reflectance
@@ -20,6 +21,8 @@ GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX}
 """Families with a smooth face, and its refractive index; everything else scatters like paper (Lambert)."""
 _MOST = 0.98
 """No texture makes a surface reflect more than this."""
+_STRIP = 8
+"""Tile rows that are worked out at a time."""
 
 
 def fresnel(cosine: ArrayLike, index: float) -> Float64:
@@ -67,45 +70,77 @@ class Light:
     emitters: Float32  # (bands, parts + 2)
     airlight: Float32  # (bands,) radiance of an endless column of air
     extinction: Float32  # (bands,) 1/m
-    strongest: Float64  # (slots, 2) largest reflectance of slot and blend
+    strongest: Float32  # (slots,) largest reflectance of slot and blend
 
 
 def band_signal(
-    surfaces: Surfaces, illumination: Illumination, weights: Float64, split: str, mosaic: tuple[int, int], blur: Float64
+    surfaces: Surfaces,
+    illumination: Illumination,
+    weights: Float64,
+    split: str,
+    rays: tuple[int, int],
+    spread: tuple[Float32, Float32],
 ) -> Float32:
     """Electrons per second (rows, columns) of every sensor pixel behind its own filter, after the lens.
 
     Parameters
     ----------
-    surfaces : one ray a sensor pixel of the active area.
+    surfaces : a whole number of tiles of the active area.
     weights : (bands, wavelengths) electrons per second for a radiance of 1 W m-2 nm-1 sr-1, on `GRID_NM`.
     split : whose materials to use: "train", "val" or "test".
-    mosaic : (rows, columns) of a tile.
-    blur : (2 k + 1, 2 k + 1) point spread function in sensor pixels, sum 1.
+    rays : (rows, columns) of rays in a tile.
+    spread : point spread function down and across a tile: for each of its pixels the shares (pixels, rays + 2 reach)
+        of the tile's rays, and of those as far as `reach` beyond it; see `Camera.point_spread`.
     """
     light = gather_light(surfaces, illumination, weights, split)
-    band = band_map(surfaces.slot.shape, mosaic)
+    mosaic, reach = (len(spread[0]), len(spread[1])), (spread[0].shape[1] - rays[0]) // 2
+    size = surfaces.slot.shape
+    tiles = size[0] // rays[0], size[1] // rays[1]
+    signal = np.empty((tiles[0], mosaic[0], tiles[1], mosaic[1]), np.float32)
+    for first in range(0, tiles[0], _STRIP):  # not all at once: 25 bands of all rays are many bytes
+        last = min(first + _STRIP, tiles[0])
+        # Beyond the edge of the image, its last rays repeat.
+        seen = np.clip(np.arange(first * rays[0] - reach, last * rays[0] + reach), 0, size[0] - 1)
+        radiance = ray_signal(surfaces.chosen(seen), illumination, light)
+        image = _resampled(radiance, (last - first, tiles[1]), rays, spread)
+        signal[first:last] = image.reshape(*image.shape[:2], *mosaic).swapaxes(1, 2)
+    return signal.reshape(tiles[0] * mosaic[0], tiles[1] * mosaic[1])
+
+
+def ray_signal(surfaces: Surfaces, illumination: Illumination, light: Light) -> Float32:
+    """What every ray carries in every band, through the air in between: (rows, columns, bands) electrons per second."""
     coefficients = ray_coefficients(surfaces, illumination, light)
-    reach, own = blur.shape[0] // 2, light.surfaces.shape[2]
-    padded = np.pad(coefficients, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    slot = np.pad(surfaces.slot, reach, mode="edge")
-    depth = np.pad(np.where(surfaces.slot < 0, 0, surfaces.depth_m).astype(np.float32), reach, mode="edge")
-    rows, columns = band.shape
-    total = np.zeros(band.shape, np.float32)
-    for (down, right), share in np.ndenumerate(blur):
-        # The radiance of each neighbour in the pixel's own band, through the air in between.
-        view = (slice(down, down + rows), slice(right, right + columns))
-        near = np.einsum("ijk,ijk->ij", padded[view][..., :own], light.surfaces[slot[view], band])
-        near += np.einsum("ijk,ijk->ij", padded[view][..., own:], light.emitters[band])
-        clear = np.exp(-depth[view] * light.extinction[band])
-        total += np.float32(share) * (clear * near + (1 - clear) * light.airlight[band])
-    return total
+    flat, slot = coefficients.reshape(-1, coefficients.shape[-1]), surfaces.slot.ravel()
+    result = np.empty((len(flat), len(light.airlight)), np.float32)
+    # One slot after the other, since each has a table of its own.
+    order = np.argsort(slot.astype(np.int16), kind="stable")
+    for start, end in pairwise(np.flatnonzero(np.diff(slot[order], prepend=-9, append=-9))):
+        run = order[start:end]
+        result[run] = flat[run] @ np.concatenate([light.surfaces[slot[run[0]]], light.emitters], axis=1).T
+    depth = np.where(slot < 0, 0, surfaces.depth_m.ravel()).astype(np.float32)
+    clear = -depth[:, None] * light.extinction
+    np.exp(clear, out=clear)
+    result -= light.airlight
+    result *= clear
+    result += light.airlight
+    return result.reshape(*surfaces.slot.shape, -1)
 
 
-def band_map(shape: tuple[int, ...], mosaic: tuple[int, int]) -> NDArray[np.intp]:
-    """Band of every sensor pixel of the active area: (row % rows) * columns + column % columns of the mosaic."""
-    rows, columns = np.arange(shape[0]) % mosaic[0], np.arange(shape[1]) % mosaic[1]
-    return np.asarray(rows[:, None] * mosaic[1] + columns[None, :], dtype=np.intp)
+def _resampled(
+    radiance: Float32, tiles: tuple[int, int], rays: tuple[int, int], spread: tuple[Float32, Float32]
+) -> Float32:
+    """(tile rows, tile columns, bands) of rays (rows, columns, bands) by the point spread of each band's own pixel."""
+    reach = (spread[1].shape[1] - rays[1]) // 2
+    padded = np.pad(radiance, ((0, 0), (reach, reach), (0, 0)), mode="edge")
+    down = np.repeat(spread[0], len(spread[1]), axis=0).T  # (rays, bands)
+    across = np.tile(spread[1], (len(spread[0]), 1)).T
+    rows = np.zeros((tiles[0], *padded.shape[1:]), np.float32)
+    for ray, share in enumerate(down):
+        rows += padded[ray : ray + tiles[0] * rays[0] : rays[0]][: tiles[0]] * share
+    result = np.zeros((*tiles, padded.shape[2]), np.float32)
+    for ray, share in enumerate(across):
+        result += rows[:, ray : ray + tiles[1] * rays[1] : rays[1]][:, : tiles[1]] * share
+    return result
 
 
 def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float64, split: str) -> Light:
@@ -130,7 +165,7 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
         emitters=np.asarray(weights @ emitters.T, np.float32),
         airlight=np.asarray(weights @ (sky.horizon @ sky.irradiance), np.float32),
         extinction=np.asarray((weights @ illumination.extinction) / weights.sum(axis=1), np.float32),
-        strongest=spectra.max(axis=2),
+        strongest=np.asarray(spectra.max(axis=(1, 2)), np.float32),
     )
 
 
@@ -157,25 +192,28 @@ def ray_coefficients(surfaces: Surfaces, illumination: Illumination, light: Ligh
     A smooth face (glass, coats, water) reflects its Fresnel share like a mirror and lets the rest through to the body.
     The body's columns are the state of the surface (wet or dry, blend or not) times the light that it gets.
     """
-    facing = np.einsum("i,i...->...", illumination.sun, surfaces.normal)
+    facing = np.einsum("i,i...->...", illumination.sun.astype(np.float32), surfaces.normal)
     lit = np.stack([np.maximum(facing, 0) * surfaces.sun_visible, surfaces.sky_view, 1 - surfaces.sky_view])
     # Pores fill first, so half of standing water already covers all of a surface with a film that darkens it.
-    wetness = np.minimum(2 * surfaces.water.astype(float), 1)
-    brightest = light.strongest[surfaces.slot].max(axis=-1)
+    wetness = np.minimum(2 * surfaces.water, 1)
+    brightest = light.strongest[surfaces.slot]
     texture = np.minimum(surfaces.brightness, _MOST / np.maximum(brightest, 1e-6))
     own, blend = (1 - surfaces.mix) * texture, surfaces.mix * texture
     state = np.stack([(1 - wetness) * own, (1 - wetness) * blend, wetness * own, wetness * blend])
     body = (state[:, None] * lit[None]).reshape(12, *surfaces.slot.shape)
     share = _mirror_share(surfaces)
-    columns = [*body * ((1 - share) * (surfaces.slot >= 0)), *_emitters(surfaces, illumination, share)]
-    return np.ascontiguousarray(np.moveaxis(np.asarray(columns, np.float32), 0, -1))
+    emitters = _emitters(surfaces, illumination, share)
+    result = np.empty((*surfaces.slot.shape, 12 + len(emitters)), np.float32)
+    np.multiply(np.moveaxis(body, 0, -1), ((1 - share) * (surfaces.slot >= 0))[..., None], out=result[..., :12])
+    result[..., 12:] = np.moveaxis(emitters, 0, -1)
+    return result
 
 
-def _mirror_share(surfaces: Surfaces) -> Float64:
+def _mirror_share(surfaces: Surfaces) -> Float32:
     """Share of light that each ray's surface reflects like a mirror: Fresnel, for smooth faces and standing water."""
     index = np.array([GLOSS.get(slot.material, 0.0) for slot in surfaces.slots] + [0.0])[surfaces.slot]
     cosine = np.maximum(-np.sum(surfaces.direction * surfaces.normal, axis=0), 0)
-    share = np.zeros(surfaces.slot.shape)
+    share = np.zeros(surfaces.slot.shape, np.float32)
     for value in np.unique(index[index > 0]):
         here = index == value
         law = pane if value == GLASS_INDEX else fresnel
@@ -186,14 +224,14 @@ def _mirror_share(surfaces: Surfaces) -> Float64:
     return share
 
 
-def _emitters(surfaces: Surfaces, illumination: Illumination, share: Float64) -> Float64:
+def _emitters(surfaces: Surfaces, illumination: Illumination, share: Float32) -> Float32:
     """(parts + 2, rows, columns): the sky itself, and what smooth faces mirror of sky, sun and surroundings.
 
     There is no second ray: a mirror sees the sky where it looks upwards, as far as the point's sky view goes, and
     the mean surroundings otherwise.
     """
     parts = len(illumination.sky.patterns)
-    result = np.zeros((parts + 2, *surfaces.slot.shape))
+    result = np.zeros((parts + 2, *surfaces.slot.shape), np.float32)
     above = surfaces.slot < 0
     outward = surfaces.direction[:, above].astype(float)
     result[:parts, above] = illumination.sky.shape(outward)

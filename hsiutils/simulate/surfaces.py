@@ -59,3 +59,8 @@ class Surfaces:
     brightness: Float32
     mix: Float32
     water: Float32
+
+    def chosen(self, rows: NDArray[np.intp]) -> "Surfaces":
+        """Some rows of rays, each as often as it is asked for."""
+        kept = {key: value[..., rows, :] for key, value in vars(self).items() if key != "slots"}
+        return Surfaces(slots=self.slots, **kept)

@@ -97,14 +97,16 @@ def test_long_pass_removes_the_green_peaks() -> None:
     np.testing.assert_allclose(filtered[:, 230:], bare[:, 230:], rtol=1e-3)
 
 
-def test_point_spread_is_a_normalised_gaussian_of_lens_and_pixel() -> None:
-    kernel = CAMERA.point_spread
-    assert kernel.sum() == pytest.approx(1)
-    reach = kernel.shape[0] // 2
-    offset = np.arange(-reach, reach + 1)
-    variance = (kernel.sum(axis=0) * offset**2).sum()
-    assert variance == pytest.approx(CAMERA.blur_px**2 + 1 / 12, rel=0.15)
-    np.testing.assert_allclose(kernel, kernel.T)
+@pytest.mark.parametrize("rays", [5, 7, 10])
+def test_point_spread_is_a_normalised_gaussian_of_lens_and_pixel(rays: int) -> None:
+    for shares in CAMERA.point_spread((rays, rays)):
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+        reach = (shares.shape[1] - rays) // 2
+        place = (np.arange(-reach, rays + reach) + 0.5) * 5 / rays
+        mean = shares @ place
+        np.testing.assert_allclose(mean, np.arange(5) + 0.5, atol=0.02)
+        variance = (shares * (place - mean[:, None]) ** 2).sum(axis=1)
+        np.testing.assert_allclose(variance, CAMERA.blur_px**2 + 1 / 12, rtol=0.1)
 
 
 def test_fixed_pattern_is_small_and_the_references_remove_it() -> None:

@@ -11,7 +11,7 @@ from hsiutils.simulate.light import STANDARD, illuminate
 from hsiutils.simulate.materials import NAMES, reflectance
 from hsiutils.simulate.surfaces import Slot, Surfaces
 
-SMALL = Simulation(tiles=(12, 24))
+SMALL = Simulation(tiles=(12, 24), rays_a_pixel=1.0)
 TILE = SMALL.sensor.mosaic
 NAME = "nf3122_147"
 

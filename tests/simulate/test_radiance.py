@@ -13,11 +13,13 @@ from hsiutils.simulate.surfaces import Slot, Surfaces
 
 CAMERA = Camera(HSI_DRIVE.resized((12, 20)))
 SHAPE = CAMERA.sensor.active_shape
-SHARP = np.ones((1, 1))
+RAYS = (5, 5)
+SHARP = (np.eye(5, dtype=np.float32),) * 2
+"""A point spread function of one ray a pixel."""
 PAINT = Slot("street_paint", None, 1)
 WORN = Slot("asphalt", "street_paint", 2)
 GROUND = flat_world(SHAPE).slot >= 0
-BAND = radiance.band_map(SHAPE, (5, 5))
+BAND = np.tile(np.arange(25).reshape(5, 5), CAMERA.sensor.tiles)
 
 
 def clear(**changes: object) -> Illumination:
@@ -33,9 +35,13 @@ def fog(visibility_m: float) -> Illumination:
 
 
 def seen(
-    surfaces: Surfaces, light: Illumination, weights: np.ndarray = CAMERA.weights, blur: np.ndarray = SHARP
+    surfaces: Surfaces,
+    light: Illumination,
+    weights: np.ndarray = CAMERA.weights,
+    spread: tuple[np.ndarray, np.ndarray] = SHARP,
+    rays: tuple[int, int] = RAYS,
 ) -> np.ndarray:
-    return radiance.band_signal(surfaces, light, weights, "train", (5, 5), blur).astype(float)
+    return radiance.band_signal(surfaces, light, weights, "train", rays, spread).astype(float)
 
 
 def on_ground(light: Illumination, slot: Slot = PAINT, **changes: float) -> np.ndarray:
@@ -157,10 +163,10 @@ def test_light_of_one_filter_shows_up_at_its_site_only(band: int) -> None:
     assert set(zip(rows % 5, columns % 5, strict=True)) == {HSI_DRIVE.mosaic_position(band)}
 
 
-def edge_at(column: int, blur: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def edge_at(column: int, spread: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The last row of tiles with an edge of materials at a column, and with each of the two everywhere."""
     step = (np.broadcast_to(np.arange(SHAPE[1]), SHAPE) >= column).astype(np.float32)
-    edge = seen(flat_world(SHAPE, WORN, mix=step), overcast(), blur=blur)
+    edge = seen(flat_world(SHAPE, WORN, mix=step), overcast(), spread=spread)
     left, right = (seen(flat_world(SHAPE, WORN, mix=mix), overcast()) for mix in (0.0, 1.0))
     return edge[-10:-5], left[-10:-5], right[-10:-5]
 
@@ -172,13 +178,39 @@ def test_a_vertical_edge_moves_from_band_to_band() -> None:
     np.testing.assert_array_equal(edge[:, 52:55], right[:, 52:55])
 
 
-def test_blur_spreads_each_band_by_the_kernel() -> None:
-    kernel = CAMERA.point_spread
-    edge, low, high = edge_at(50, kernel)
-    share, reach = (edge - low) / (high - low), kernel.shape[0] // 2
-    for column in (48, 49, 50, 51):
-        expected = sum(kernel[:, reach + d].sum() for d in range(-reach, reach + 1) if column + d >= 50)
-        np.testing.assert_allclose(share[:, column], expected, atol=1e-4)
+def test_blur_spreads_each_band_by_the_point_spread_of_its_own_pixel() -> None:
+    spread = CAMERA.point_spread(RAYS)
+    edge, low, high = edge_at(50, spread)
+    share, reach = (edge - low) / (high - low), (spread[1].shape[1] - 5) // 2
+    for column in (47, 48, 49, 50, 51, 52):
+        tile, pixel = divmod(column, 5)
+        rays = np.arange(-reach, 5 + reach) + 5 * tile
+        np.testing.assert_allclose(share[:, column], spread[1][pixel, rays >= 50].sum(), atol=1e-4)
+
+
+@pytest.mark.parametrize("rays", [5, 7, 8])
+@pytest.mark.parametrize("period", [6.0, 9.0, 15.0])
+def test_contrast_of_fine_stripes_is_that_of_the_lens_and_of_the_pixel(rays: int, period: float) -> None:
+    """Modulation transfer exp(-2 pi^2 sigma^2 f^2), in each band, whatever the number of rays."""
+    camera, tiles = Camera(HSI_DRIVE.resized((4, 30)), blur_px=0.9), (4, 30)
+    shape = (tiles[0] * rays, tiles[1] * rays)
+    place = (np.arange(shape[1]) + 0.5) * 5 / rays
+    mix = np.broadcast_to(0.5 + 0.5 * np.cos(2 * np.pi * place / period), shape).astype(np.float32)
+    flat = flat_world(shape, WORN)
+    up = np.zeros_like(flat.normal) + np.array([0, 0, 1], np.float32)[:, None, None]
+    flat = replace(flat, slot=0 * flat.slot, normal=up, depth_m=np.ones(shape, np.float32))
+    spread = camera.point_spread((rays, rays))
+    signals = [
+        seen(replace(flat, mix=one), overcast(), spread=spread, rays=(rays, rays))
+        for one in (mix, 0 * mix, 1 + 0 * mix)
+    ]
+    share = (signals[0] - signals[1]) / (signals[2] - signals[1])
+    expected = np.exp(-2 * np.pi**2 * (0.9**2 + 1 / 12) / period**2)
+    pixel = np.arange(10, 140)
+    wave = np.cos(2 * np.pi * (pixel + 0.5) / period)
+    for row in range(5):
+        slope, _ = np.polyfit(wave, share[row, pixel], 1)
+        assert 2 * slope == pytest.approx(expected, rel=0.03)
 
 
 def test_far_things_in_fog_take_the_colour_of_the_air() -> None:
