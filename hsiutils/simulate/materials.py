@@ -6,13 +6,14 @@ lacks (coats of cars and walls, cloth, skin, tyres, glazing, water) comes from s
 which is which.
 
 Train, val and test scenes draw from disjoint spectra. Repeated measurements of one target carry consecutive names, so
-the split cuts them into blocks, and no recipe mixes pigments of two splits.
+the split cuts them into blocks; canopies and soils, of which the library has a dense cloud, are held out with nothing
+near them; and no recipe mixes pigments of two splits.
 """
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Final
 
 import earthlib
@@ -108,8 +109,6 @@ _MEASURED: Final[dict[str, tuple[str, str]]] = {
     "asphalt_patch": ("road|parking_lot", r"rprk|pptk|ppok"),
     "parking": ("parking_lot", r"ppae|ppcs"),
     "sidewalk": ("sidewalk", r"spc|spm|mpc|subr"),
-    # White paint on asphalt and concrete; yellow marks (tray) mean road works in Spain. Wear is `Surfaces.mix`.
-    "street_paint": ("paint", r"traw|pprw|ppcw"),
     "bare_metal": ("metal|manhole", r""),
     "brick": ("other|driveway", r"mobr|modr"),
     "concrete": ("bridge|road|driveway", r"rbcs|rpcs|spcs"),
@@ -122,6 +121,13 @@ _MEASURED: Final[dict[str, tuple[str, str]]] = {
     "soil": ("soil|dirt|sand", r""),
     "gravel": ("gravel", r""),
 }
+_PAINTS: Final = {
+    "white": {"train": r"trawmm|trawyg", "val": r"trawyf|ppcwmp", "test": r"pprwmg|pprwmm"},
+    "yellow": {"train": r"traymg", "val": r"trayyg", "test": r"trayye"},
+}
+"""Street paints by the start of their names. One name is one paint, so that no paint serves two splits."""
+_COLOURS: Final = ("paint", r"ctcg|ctcn|tccr|tpab|toft")
+_SIGNS: Final = ("paint", r"tccr|tpab")
 _CANOPIES: Final = ("leaves", "conifer", "grass")
 
 
@@ -176,6 +182,27 @@ def _canopies(name: str) -> pd.DataFrame:
     return rows[{"conifer": conifer, "grass": grass, "leaves": leaves}[name]]
 
 
+def _held_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Splits of a dense library: every 24th sample is val, another test, and what is too near to them goes.
+
+    Nothing of another split lies within twice the library's own spacing of a held-out sample, as log PN in 600-1000 nm
+    (root mean square) measures it; they come in an order that says nothing about them.
+    """
+    log_pn = np.log(np.maximum(_values(rows)[:, WAVELENGTHS_NM >= 600], 1e-3))
+    log_pn -= log_pn.mean(axis=1, keepdims=True)
+    square = np.sum(log_pn**2, axis=1)
+    distance = np.sqrt(np.maximum(square[:, None] + square - 2 * log_pn @ log_pn.T, 0))
+    np.fill_diagonal(distance, np.inf)
+    gap, held = 2 * np.median(distance.min(axis=1)), np.zeros(len(rows), dtype=bool)
+    order = np.argsort([zlib.crc32(str(name).encode()) for name in rows.index])
+    for index in order:
+        held[index] = held.sum() < len(rows) // 12 and distance[index, held].min(initial=np.inf) > gap
+    chosen = order[held[order]]
+    split = np.where(distance[:, held].min(axis=1) > gap, "train", "")
+    split[chosen[::2]], split[chosen[1::2]] = "val", "test"
+    return rows.assign(split=split)[split != ""]
+
+
 def _values(rows: pd.DataFrame) -> Spectra:
     return np.asarray(rows.drop(columns=["LEVEL_3", "split"]), dtype=float)
 
@@ -202,7 +229,7 @@ def achromatic_coats(whites: Spectra, count: int, rng: np.random.Generator) -> S
     A street's white paint is worn and dirty (R about 0.5); a factor 0.08-0.4 on its K/S gives the 0.65-0.85 of a new
     coat. Carbon black absorbs evenly over 400-1000 nm.
     """
-    white = absorption_ratio(whites[rng.integers(len(whites), size=count)])
+    white = absorption_ratio(_drawn(whites, count, rng))
     clean = rng.uniform(0.08, 0.4, (count, 1))
     carbon_black = np.exp(rng.uniform(np.log(0.01), np.log(12), (count, 1)))
     return opaque_reflectance(clean * white + carbon_black)
@@ -210,7 +237,7 @@ def achromatic_coats(whites: Spectra, count: int, rng: np.random.Generator) -> S
 
 def coloured_coats(colours: Spectra, count: int, rng: np.random.Generator) -> Spectra:
     """Coloured coats: measured coloured paint, thinner or stronger, with a little carbon black."""
-    pigment = absorption_ratio(colours[rng.integers(len(colours), size=count)])
+    pigment = absorption_ratio(_drawn(colours, count, rng))
     strength = rng.uniform(0.4, 2.0, (count, 1))
     carbon_black = np.exp(rng.uniform(np.log(0.005), np.log(0.5), (count, 1)))
     return opaque_reflectance(strength * pigment + carbon_black)
@@ -218,12 +245,30 @@ def coloured_coats(colours: Spectra, count: int, rng: np.random.Generator) -> Sp
 
 def plasters(split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Rendered walls: white paint tinted by mineral earth (lime or cement render with sand and ochre)."""
-    white, earth = (
-        absorption_ratio(pool[rng.integers(len(pool), size=count)])
-        for _, pool in (samples("street_paint", split), samples("soil", split))
-    )
+    white, earth = (absorption_ratio(_drawn(pool, count, rng)) for pool in (_paint("white", split), _soil(split)))
     clean, tint = rng.uniform(0.15, 0.6, (count, 1)), rng.uniform(0.02, 0.35, (count, 1))
     return opaque_reflectance(clean * white + tint * earth)
+
+
+def street_paints(split: str, count: int, rng: np.random.Generator) -> Spectra:
+    """Marks, one in eight yellow: measured paint, fresh or aged, dirty, with glass beads, worn down to the road.
+
+    Dirt is soil in the coat. A bead reflects F = 4 % on its face and passes what the paint behind it sends back:
+    F + (1 - F)^2 R. Wear bares up to a third of the coat, mostly little; what varies within one mark is
+    `Surfaces.mix`.
+    """
+    yellow = count // 8
+    pigment = [_drawn(_paint("white", split), count - yellow, rng), _drawn(_paint("yellow", split), yellow, rng)]
+    aged, dirt = np.exp(rng.uniform(np.log(0.5), np.log(1.6), (count, 1))), rng.uniform(0, 0.12, (count, 1))
+    soil = absorption_ratio(_drawn(_soil(split), count, rng))
+    coat = opaque_reflectance(aged * absorption_ratio(np.vstack(pigment)) + dirt * soil)
+    beads, wear = rng.uniform(0, 0.35, (count, 1)), rng.random((count, 1)) ** 2 / 3
+    coat = (1 - beads) * coat + beads * (0.04 + 0.96**2 * coat)
+    return rng.permutation((1 - wear) * coat + wear * _drawn(samples("asphalt", split)[1], count, rng))
+
+
+def _drawn(pool: Spectra, count: int, rng: np.random.Generator) -> Spectra:
+    return pool[rng.integers(len(pool), size=count)]
 
 
 def cloths(_split: str, count: int, rng: np.random.Generator) -> Spectra:
@@ -300,23 +345,34 @@ _Recipe = Callable[[str, int, np.random.Generator], Spectra]
 _COUNTS: Final = {"train": 60, "val": 20, "test": 20}
 
 
-def _coloured(names: str, split: str, count: int, rng: np.random.Generator) -> Spectra:
-    rows = _select("paint", names)
-    return coloured_coats(_values(rows[rows["split"] == split]), count, rng)
+def _paint(colour: str, split: str) -> Spectra:
+    return _values(_select("paint", _PAINTS[colour][split]))
+
+
+def _soil(split: str) -> Spectra:
+    return samples("soil", split)[1]
+
+
+def _of_split(choice: tuple[str, str], split: str) -> Spectra:
+    rows = _select(*choice)
+    return _values(rows[rows["split"] == split])
 
 
 def _car_paint(split: str, count: int, rng: np.random.Generator) -> Spectra:
     """Three cars in four are white, grey or black, as on European roads."""
-    coloured = count // 4
-    grey = achromatic_coats(samples("street_paint", split)[1], count - coloured, rng)
-    return rng.permutation(np.vstack([grey, _coloured(r"ctcg|ctcn|tccr|tpab|toft", split, coloured, rng)]))
+    grey = achromatic_coats(_paint("white", split), count - count // 4, rng)
+    return rng.permutation(np.vstack([grey, coloured_coats(_of_split(_COLOURS, split), count // 4, rng)]))
 
 
-_sign_paint: Final = partial(_coloured, r"tccr|tpab|traw|pprw")
+def _sign_paint(split: str, count: int, rng: np.random.Generator) -> Spectra:
+    return coloured_coats(np.vstack([_of_split(_SIGNS, split), _paint("white", split)]), count, rng)
+
+
 _MODELLED: Final[dict[str, tuple[_Recipe, str, str]]] = {
     "car_paint": (_car_paint, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib paints and carbon black"),
     "plaster": (plasters, "measured pigments, mixed", "Kubelka-Munk mixtures of earthlib white paint and soil"),
     "sign_paint": (_sign_paint, "measured pigments, mixed", "Kubelka-Munk: earthlib red, blue and white paint"),
+    "street_paint": (street_paints, "measured pigments, mixed", "earthlib white and yellow paint, dirt, beads, wear"),
     "cloth": (cloths, "model", "dyed fibre, Kubelka-Munk"),
     "skin": (skins, "model", "melanin and blood, Jacques 2013"),
     "tyre": (tyres, "model", "carbon-black rubber"),
@@ -332,7 +388,9 @@ def _family(name: str) -> Family:
     if name not in NAMES:
         raise ValueError(f"unknown material family {name!r}: one of {', '.join(NAMES)}")
     if name not in _MODELLED:
-        rows = _canopies(name) if name in _CANOPIES else _select(*_MEASURED[name])
+        rows = _held_apart(_canopies(name)) if name in _CANOPIES else _select(*_MEASURED[name])
+        if name == "soil":
+            rows = _held_apart(rows[::4])
         kind = "canopy model" if name in _CANOPIES else "measured"
         source = "PROSAIL canopies" if name in _CANOPIES else _MEASURED[name][0]
         return Family(name, tuple(rows.index), _values(rows), tuple(rows["split"]), kind, f"earthlib, {source}")

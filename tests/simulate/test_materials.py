@@ -38,7 +38,7 @@ def test_no_measured_spectrum_serves_two_splits_through_two_families() -> None:
 
 def test_spectra_are_joined_by_name() -> None:
     library = earthlib.full_library
-    for family in ("asphalt", "street_paint", "leaves", "soil", "bark"):
+    for family in ("asphalt", "leaves", "soil", "bark"):
         ids, spectra = samples(family)
         own = np.asarray(library.data)[library.names.index(ids[-1]), :61]
         np.testing.assert_allclose(spectra[-1], own, rtol=1e-6)
@@ -63,6 +63,34 @@ def test_families_look_like_what_they_are() -> None:
     assert mean("skin", 690) > 1.4 * mean("skin", 540)
     assert mean("tyre", 700) < 0.07
     assert mean("glass", 1000) < mean("glass", 540), "green"
+
+
+@pytest.mark.parametrize("family", ["leaves", "conifer", "grass", "soil"])
+def test_nothing_of_another_split_is_near_a_held_out_canopy_or_soil(family: str) -> None:
+    """Test samples are no nearer to training samples than twice the library's own spacing."""
+
+    def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        parts = [np.log(np.maximum(spectra[:, WAVELENGTHS_NM >= 600], 1e-3)) for spectra in (one, other)]
+        one, other = (part - part.mean(axis=1, keepdims=True) for part in parts)
+        return np.sort(np.linalg.norm(one[:, None] - other[None], axis=2), axis=1)
+
+    train, val, test = (samples(family, split)[1] for split in SPLITS)
+    assert min(len(val), len(test)) >= 10
+    own = np.median(distances(train, train)[:, 1])
+    for held, others in ((test, train), (val, train), (test, val)):
+        assert distances(held, others)[:, 0].min() > 1.2 * own
+
+
+def test_marks_are_many_and_of_other_paints_in_every_split_but_equally_bright() -> None:
+    paints = {split: samples("street_paint", split)[1] for split in SPLITS}
+    assert sum(map(len, paints.values())) >= 60
+    level = {split: spectra[:, WAVELENGTHS_NM >= 600].mean() for split, spectra in paints.items()}
+    assert max(level.values()) < 1.2 * min(level.values())
+    assert all(spectra[:, -1].min() > 0.15 for spectra in paints.values())
+    measured = [sum(len(materials._paint(colour, split)) for colour in ("white", "yellow")) for split in SPLITS]
+    assert measured == [14, 7, 9], "no measured paint serves two splits"
+    yellow = paints["train"][:, 45 - 40] / paints["train"][:, 60 - 40]
+    assert 0.05 < np.mean(yellow < 0.5) < 0.2
 
 
 def test_mixed_paint_keeps_to_its_split() -> None:
