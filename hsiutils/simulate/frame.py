@@ -45,6 +45,8 @@ class Simulation:
     metering : exposure target, share of full well.
     blur_px : standard deviation of the lens's point spread, see `Camera`.
     rays_a_pixel : rays along one side of a sensor pixel.
+    light_spread : how far the colour of the light departs from scene to scene, see `light.illuminate`.
+    exposure_jitter : standard deviation of the logarithm of the exposure time about what the meter asks for.
     compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
         0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
     chip : another camera of `tiles` tiles, which takes the same streets and light through its own filters; its bands
@@ -62,6 +64,8 @@ class Simulation:
     metering: float = 0.26
     blur_px: float = 1.0
     rays_a_pixel: float = 1.4
+    light_spread: float = 2.0
+    exposure_jitter: float = 0.0
     compensate_exposure: bool = False
     chip: Sensor | None = None
 
@@ -131,7 +135,7 @@ def render(name: str, simulation: Simulation) -> Frame:
     split_of(name)  # refuses an unknown name before any work
     conditions = Conditions.parse(name)
     circumstances = draw_circumstances(conditions, simulation.seed)
-    light = illuminate(circumstances, simulation.seed)
+    light = illuminate(circumstances, simulation.seed, simulation.light_spread)
     rows, columns = (count * rays for count, rays in zip(simulation.tiles, simulation.rays, strict=True))
     surfaces = build_surfaces(conditions, simulation.seed, (rows, columns), light.sun, bool(light.direct.any()))
     return photograph(name, surfaces, light, circumstances, simulation)
@@ -146,11 +150,13 @@ def photograph(
     arriving = signal * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
     noise = generator(simulation.seed, name, "noise")
     truth = truth_of(surfaces, light, rays)
+    jitter = simulation.exposure_jitter * generator(simulation.seed, name, "exposure").standard_normal()
+    time_s = float(np.clip(meter(arriving, camera) * np.exp(jitter), camera.shortest_s, camera.longest_s))
     unseen = np.isfinite(truth["depth_m"]) & (truth["depth_m"] > circumstances.visibility_m)
     return Frame(
         name=name,
         split=split,
-        exposure=expose(arriving, meter(arriving, camera), camera, noise),
+        exposure=expose(arriving, time_s, camera, noise),
         # Nobody can label what the fog hides.
         labels=np.where(unseen, 0, label_tiles(surfaces.label, rays)).astype(np.uint8),
         truth=truth,

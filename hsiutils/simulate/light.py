@@ -212,13 +212,15 @@ STANDARD: Final = Circumstances(
 def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
     """Draw day, time, heading, air and clouds for what the name says; same seed and name, same draw.
 
-    The time is within two hours of noon, or 20 minutes to two hours off sunrise or sunset.
+    Midday is the middle two fifths of the day; dawn and sunset are what is before and after it, but for the 20 minutes
+    in which the sun is hardly up. Two fair days in five have clouds.
     """
     rng = generator(seed, conditions.name, "circumstances")
     day = int(_FIRST_DAY[conditions.season] + rng.integers(91))  # days of a season
     midnight = pd.Timestamp("2021-01-01", tz="UTC") + pd.Timedelta(days=(day - 1) % 365)
     events = solarposition.sun_rise_set_transit_spa(pd.DatetimeIndex([midnight]), LATITUDE, LONGITUDE).iloc[0]
-    low_sun, around_noon = float(rng.uniform(1 / 3, 2.0)), float(rng.uniform(-2.0, 2.0))
+    half_day = (events["sunset"] - events["sunrise"]).total_seconds() / 7200
+    low_sun, around_noon = float(rng.uniform(1 / 3, 0.6 * half_day)), float(rng.uniform(-0.4, 0.4) * half_day)
     choices = {"dawn": ("sunrise", low_sun), "midday": ("transit", around_noon), "sunset": ("sunset", -low_sun)}
     event, hours = choices[conditions.daytime]
     weather, overcast = conditions.weather, conditions.weather != "sunny"
@@ -227,17 +229,23 @@ def draw_circumstances(conditions: Conditions, seed: int) -> Circumstances:
         weather=weather,
         time=(events[event] + pd.Timedelta(hours=hours)).round("s"),
         heading_deg=float(rng.uniform(0, 360)),
-        aerosol=float(rng.uniform(0.05, 0.28)),
+        aerosol=float(np.exp(rng.uniform(np.log(0.04), np.log(0.5)))),
         vapour_cm=float(rng.uniform(*_VAPOUR_CM[conditions.season])),
         ozone_cm=float(rng.uniform(0.27, 0.40)),
         visibility_m=float(np.exp(rng.uniform(low, high))),
-        cloud_cover=1.0 if overcast else float(max(0.0, rng.uniform(-0.25, 0.45))),
+        cloud_cover=1.0 if overcast else float(max(0.0, rng.uniform(-0.6, 0.4))),
         transmittance=float(rng.uniform(*_TRANSMITTANCE[weather])) if overcast else 1.0,
     )
 
 
-def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
-    """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds."""
+def illuminate(circumstances: Circumstances, seed: int, spread: float = 1.0) -> Illumination:
+    """Sun, sky and air for the circumstances; the seed draws the shapes of the clouds.
+
+    Parameters
+    ----------
+    spread : exponent on how the colour of the light departs from that of `STANDARD`, sun and sky alike: 0 gives every
+        scene the same mean colour, 1 the air's own, more than 1 a redder low sun and deeper water bands than that.
+    """
     position = solarposition.get_solarposition(circumstances.time, LATITUDE, LONGITUDE).iloc[0]
     zenith, azimuth = float(position["apparent_zenith"]), float(position["azimuth"])
     up, turn = np.deg2rad(90 - zenith), np.deg2rad(azimuth - circumstances.heading_deg)
@@ -257,6 +265,10 @@ def illuminate(circumstances: Circumstances, seed: int) -> Illumination:
         patterns = (FOG if circumstances.weather == "foggy" else OVERCAST,)
         direct, parts = np.zeros_like(direct), [circumstances.transmittance * horizontal]
     clouds = CloudField.draw(cover, generator(seed, str(circumstances.time), "clouds"))
+    if spread != 1:
+        ratio = (direct * sun[2] + np.sum(parts, axis=0)) / illuminate(STANDARD, 0).horizontal
+        factor = (ratio / ratio[GRID_NM >= 600].mean()) ** (spread - 1)
+        direct, parts = direct * factor, [part * factor for part in parts]
     sky = Sky(sun, patterns, np.stack(parts), clouds)
     return Illumination(sun, direct, sky, extinction(circumstances.visibility_m))
 

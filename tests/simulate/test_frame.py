@@ -21,9 +21,9 @@ def shots() -> tuple[Exposure, Exposure]:
     return references(SMALL)
 
 
-def shot(surfaces: Surfaces, **changes: object) -> Frame:
+def shot(surfaces: Surfaces, simulation: Simulation = SMALL, **changes: object) -> Frame:
     circumstances = replace(STANDARD, **changes)  # type: ignore[arg-type]
-    return photograph(NAME, surfaces, illuminate(circumstances, 0), circumstances, SMALL)
+    return photograph(NAME, surfaces, illuminate(circumstances, 0), circumstances, simulation)
 
 
 def test_white_reference_is_well_exposed_and_the_dark_one_is_dark(shots: tuple[Exposure, Exposure]) -> None:
@@ -108,3 +108,12 @@ def test_real_and_resized_sensor() -> None:
         Simulation(metering=18)
     with pytest.raises(ValueError, match="no image 'nf1111_001'"):
         render("nf1111_001", SMALL)
+
+
+def test_exposure_jitters_about_what_the_meter_asks_for() -> None:
+    world = flat_world(SMALL.sensor.active_shape)
+    plain = shot(world).exposure.time_s
+    ratio = [np.log(shot(world, replace(SMALL, seed=seed, exposure_jitter=0.3)).exposure.time_s / plain)
+             for seed in range(20)]  # fmt: skip
+    assert np.std(ratio) == pytest.approx(0.3, rel=0.4)
+    assert abs(np.mean(ratio)) < 0.2

@@ -82,6 +82,17 @@ def test_a_covered_sky_hides_the_sun_and_whitens_and_dims_the_light(weather: str
     assert ratio(covered.horizontal, 940, 880) < 0.9 * ratio(clear.horizontal, 940, 880), "deeper water band"
 
 
+def test_spread_scales_the_departure_from_the_standard_light() -> None:
+    dusk = draw(1, daytime="sunset")
+    standard, plain, none, wide = (
+        illuminate(STANDARD, 0), illuminate(dusk, 0), illuminate(dusk, 0, 0.0), illuminate(dusk, 0, 2.0)
+    )  # fmt: skip
+    departure = plain.horizontal / standard.horizontal
+    np.testing.assert_allclose(none.horizontal / standard.horizontal, departure[200:].mean(), rtol=1e-6)
+    np.testing.assert_allclose(wide.horizontal / standard.horizontal, departure**2 / departure[200:].mean(), rtol=1e-6)
+    np.testing.assert_allclose(wide.direct / wide.diffuse, plain.direct / plain.diffuse, rtol=1e-6)
+
+
 def test_koschmieder() -> None:
     for visibility in (100, 2_000, 30_000):
         assert np.exp(-extinction(visibility)[150] * visibility) == pytest.approx(0.02, rel=1e-3)
