@@ -35,6 +35,7 @@ class Stage:
     labels: list[int] = field(default_factory=list)  # HSI-Drive label code of each slot
     parts: list[Part] = field(default_factory=list)
     objects: int = GROUND_ID  # number of the newest object; the ground is the first
+    lit: float = 0.3  # share of vehicles with their lights on
 
     def slot(self, material: str, label: int, blend: str | None = None) -> int:
         """Index of a new slot with a physical sample of its own."""

@@ -35,6 +35,7 @@ class Camera:
     blur_px : standard deviation of the lens's point spread, in sensor pixels. It is the same number for a resized
         sensor: a lens is bought to match its pixels, and edges then span as many pixels as on the real chip. 5.5 um is
         what a lens of 34 line pairs a millimetre (MTF 50 %) does: one made for the visible, at f/2.8 in 600-1000 nm.
+    glare : share of the light that lens and windscreen scatter over the whole image (ISO 9358 veiling glare).
     dark_dn : what the converter reads without light.
     dark_current_e : per second.
     metering : mean signal that the exposure aims at, as a share of full well. Not published; about a quarter brings the
@@ -49,6 +50,7 @@ class Camera:
     f_number: float = 2.8
     transmission: float = 0.9
     blur_px: float = 1.0
+    glare: float = 0.03
     read_noise_e: float = 13.0
     dark_dn: float = 64.0
     dark_current_e: float = 125.0
@@ -93,6 +95,13 @@ class Camera:
             profile = np.exp(-(((place - np.arange(pixels)[:, None] - 0.5) / sigma) ** 2) / 2)
             found.append((profile / profile.sum(axis=1, keepdims=True)).astype(np.float32))
         return found[0], found[1]
+
+    def veiled(self, signal: Float32) -> Float32:
+        """Signal (rows, columns) of whole tiles with each band's own mean scattered over it."""
+        (rows, columns), (down, across) = self.sensor.tiles, self.sensor.mosaic
+        tiles = signal.reshape(rows, down, columns, across)
+        mean = tiles.mean(axis=(0, 2), keepdims=True, dtype=float)
+        return np.asarray((1 - self.glare) * tiles + self.glare * mean, np.float32).reshape(signal.shape)
 
     @cached_property
     def vignetting(self) -> Float64:

@@ -84,7 +84,8 @@ class Scene:
 
 def compose(conditions: Conditions, seed: int) -> Scene:
     """Draw a scene for the conditions; the same seed and name give the same scene."""
-    stage = Stage(np.random.default_rng([seed, crc32(conditions.name.encode())]), objects=HORIZON_ID)
+    lit = 0.35 if conditions.weather in ("sunny", "cloudy") and conditions.daytime == "midday" else 0.8
+    stage = Stage(np.random.default_rng([seed, crc32(conditions.name.encode())]), objects=HORIZON_ID, lit=lit)
     road = lay_road(stage, conditions)
     leaves = plants.DECIDUOUS[conditions.season]
     slots = (

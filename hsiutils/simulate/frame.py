@@ -43,7 +43,8 @@ class Simulation:
         bands around 838 nm, which vegetation makes only if the green peak is cut off: the means of 30
         simulated scenes correlate with the 25 published ones at 0.89 with a filter at 600 nm, at 0.65 without.
     metering : exposure target, share of full well.
-    blur_px : standard deviation of the lens's point spread, see `Camera`.
+    blur_px : standard deviation of the lens's point spread, in sensor pixels; see `Camera`.
+    glare : share of the light that is scattered over the image; see `Camera`.
     rays_a_pixel : rays along one side of a sensor pixel.
     light_spread : how far the colour of the light departs from scene to scene, see `light.illuminate`.
     exposure_jitter : standard deviation of the logarithm of the exposure time about what the meter asks for.
@@ -63,6 +64,7 @@ class Simulation:
     long_pass_nm: float | None = 600.0
     metering: float = 0.26
     blur_px: float = 1.0
+    glare: float = 0.03
     rays_a_pixel: float = 1.4
     light_spread: float = 2.0
     exposure_jitter: float = 0.0
@@ -87,7 +89,7 @@ class Simulation:
     @property
     def camera(self) -> Camera:
         """Chip, filter and lens."""
-        return Camera(self.sensor, long_pass_nm=self.long_pass_nm, metering=self.metering, blur_px=self.blur_px)
+        return Camera(self.sensor, self.long_pass_nm, metering=self.metering, blur_px=self.blur_px, glare=self.glare)
 
     @property
     def rays(self) -> tuple[int, int]:
@@ -144,10 +146,19 @@ def render(name: str, simulation: Simulation) -> Frame:
 def photograph(
     name: str, surfaces: Surfaces, light: Illumination, circumstances: Circumstances, simulation: Simulation
 ) -> Frame:
-    """Expose, label and record surfaces that are already known, under a light that is."""
+    """Expose, label and record surfaces that are already known, under a light that is.
+
+    Raises
+    ------
+    ValueError
+        If the surfaces are not of as many rays as the simulation has.
+    """
     camera, split, rays = simulation.camera, split_of(name), simulation.rays
+    expected = simulation.tiles[0] * rays[0], simulation.tiles[1] * rays[1]
+    if surfaces.slot.shape != expected:
+        raise ValueError(f"{simulation.tiles} tiles of {rays} rays need {expected} rays, got {surfaces.slot.shape}")
     signal = band_signal(surfaces, light, camera.weights, split, rays, camera.point_spread(rays))
-    arriving = signal * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
+    arriving = camera.veiled(signal) * (camera.vignetting * pixel_gains(camera, generator(simulation.seed, "gains")))
     noise = generator(simulation.seed, name, "noise")
     truth = truth_of(surfaces, light, rays)
     jitter = simulation.exposure_jitter * generator(simulation.seed, name, "exposure").standard_normal()

@@ -28,6 +28,8 @@ GRID_NM: Final = np.arange(400.0, 1000.5, 1.0)
 SUN_RADIUS: Final = np.deg2rad(0.2666)
 """Angular radius of the sun's disc at the mean distance, radians."""
 DISC_SR: Final = 2 * np.pi * (1 - np.cos(SUN_RADIUS))
+_UNEVEN_RAD: Final = np.deg2rad(2.5)
+"""Standard deviation of the slopes of coats, panes and puddles, times two: what they make of the sun's disc."""
 LATITUDE, LONGITUDE = 43.26, -2.93
 """Bilbao, degrees."""
 _FIRST_DAY: Final = {"winter": 355, "spring": 79, "summer": 172, "fall": 266}
@@ -129,6 +131,11 @@ class Sky:
     def on_disc(self, direction: Float64) -> NDArray[np.bool_]:
         """Whether a direction (3, ...) hits the sun's disc."""
         return np.asarray(np.tensordot(self.sun, direction, 1) > np.cos(SUN_RADIUS))
+
+    def glint(self, direction: Float64) -> Float64:
+        """The sun in a mirror that is not quite even, in units of its disc, for mirrored directions (3, ...)."""
+        away = np.arccos(np.clip(np.tensordot(self.sun, direction, 1), -1, 1))
+        return np.asarray(DISC_SR / (2 * np.pi * _UNEVEN_RAD**2) * np.exp(-((away / _UNEVEN_RAD) ** 2) / 2))
 
     @cached_property
     def horizon(self) -> Float64:
@@ -300,3 +307,36 @@ def extinction(visibility_m: float) -> Float64:
     distance = visibility_m / 1000
     exponent = np.interp(distance, [0.5, 1.0, 6.0], [0.0, 0.5, 1.3])
     return np.asarray(3.912 / visibility_m * (550 / GRID_NM) ** exponent)
+
+
+LAMPS: Final = ("led_red", "bulb_red", "led_white", "bulb_white")
+"""Lamps that can be lit, as materials name them."""
+_PEAK_LUMEN_PER_W = 683.0
+
+
+def lamp_radiance(lamp: str, sample: int) -> Float64:
+    """Radiance of the face of a lit lamp on `GRID_NM`, W m-2 nm-1 sr-1.
+
+    Tail and brake lamps have 3,000 to 30,000 cd/m2; running lights and dipped beams, off their axis, 10,000 to 100,000.
+    Red diodes peak at 618-635 nm, 18 nm wide; white ones are blue diodes with a yellow phosphor, and end before the
+    infrared; bulbs are black bodies of 2,900 K, behind a red filter or none.
+    """
+    rng = np.random.default_rng([*lamp.encode(), sample])
+    kind, colour = lamp.split("_")
+    if kind == "bulb":
+        spectrum = (GRID_NM / 560) ** -5 / np.expm1(1.43878e7 / (GRID_NM * 2900))
+        spectrum = spectrum / (1 + np.exp((595 - GRID_NM) / 6)) if colour == "red" else spectrum
+    elif colour == "red":
+        spectrum = np.exp(-(((GRID_NM - rng.uniform(618, 635)) / 7.6) ** 2) / 2)
+    else:
+        spectrum = np.exp(-(((GRID_NM - 450) / 9) ** 2) / 2) + 0.5 * np.exp(-(((GRID_NM - 560) / 55) ** 2) / 2)
+    # The eye's sensitivity, to a few per cent (Wyman, Sloan and Shirley 2013).
+    eye = 0.821 * np.exp(-((_skew(GRID_NM - 568.8, 46.9, 40.5)) ** 2) / 2)
+    eye += 0.286 * np.exp(-((_skew(GRID_NM - 530.9, 16.3, 31.1)) ** 2) / 2)
+    dimmest = 3e3 if colour == "red" else 1e4
+    luminance = dimmest * 10 ** rng.random()
+    return np.asarray(luminance / _PEAK_LUMEN_PER_W * spectrum / np.sum(spectrum * eye))
+
+
+def _skew(offset: Float64, below: float, above: float) -> Float64:
+    return np.asarray(offset / np.where(offset < 0, below, above))

@@ -175,8 +175,9 @@ def add_traffic_light(stage: Stage, pose: Pose) -> None:
     metal, glass = stage.slot("sign_paint", PAINTED_METAL), stage.slot("glass", GLASS)
     stage.add(Cylinder(pose.point(0, 0, 0), pose.point(0, 0, 3.2), 0.06), metal)
     stage.add(box(pose, (-0.17, 0.17, -0.25, -0.06), 2.2, 3.1), metal)
-    for height in (2.35, 2.65, 2.95):
-        stage.add(Cylinder(pose.point(0, -0.2, height), pose.point(0, -0.27, height), 0.1), glass)
+    lit = stage.slot("led_red", GLASS) if stage.chance(0.5) else glass
+    for height, lamp in ((2.35, glass), (2.65, glass), (2.95, lit)):
+        stage.add(Cylinder(pose.point(0, -0.2, height), pose.point(0, -0.27, height), 0.1), lamp)
 
 
 def add_gantry(stage: Stage, pose: Pose, left_m: float, right_m: float) -> None:
@@ -358,9 +359,12 @@ def _add_wheels_and_lamps(stage: Stage, pose: Pose, size: tuple[float, float], b
             inside, outside, hub = (pose.point(x, along, wheel) for x in (inner, face, face + side * 0.01))
             stage.add(Cylinder(inside, outside, wheel), tyre)
             stage.add(Cylinder(inside, hub, 0.62 * wheel), rim)
-    lamp, plate = stage.slot("glass", GLASS), stage.slot("sign_paint", PAINTED_METAL)
+    kind, on = ("led", "bulb")[stage.rng.integers(2)], stage.chance(stage.lit)
+    # Brakes are red when all else is off, too.
+    red = stage.slot(f"{kind}_red" if on or stage.chance(0.2) else "glass", GLASS)
+    white, plate = stage.slot(f"{kind}_white" if on else "glass", GLASS), stage.slot("sign_paint", PAINTED_METAL)
     top, low = 0.93 * belt, 0.5 * belt
-    for front, back in ((-half - 0.02, -half + 0.1), (half - 0.1, half + 0.02)):
+    for lamp, front, back in ((red, -half - 0.02, -half + 0.1), (white, half - 0.1, half + 0.02)):
         for left in (-outer + 0.04, outer - 0.34):
             stage.add(box(pose, (left, left + 0.3, front, back), top - 0.25, top - 0.08), lamp)
         stage.add(box(pose, (-0.26, 0.26, front, back), low - 0.06, low + 0.06), plate)

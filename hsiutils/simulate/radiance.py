@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hsiutils.simulate.light import DISC_SR, GRID_NM, Illumination
+from hsiutils.simulate.light import DISC_SR, GRID_NM, LAMPS, Illumination, lamp_radiance
 from hsiutils.simulate.materials import WAVELENGTHS_NM, reflectance
 from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
 
 WATER_INDEX, GLASS_INDEX = 1.33, 1.52
-GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX}
+GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX, **dict.fromkeys(LAMPS, GLASS_INDEX)}
 """Families with a smooth face, and its refractive index; everything else scatters like paper (Lambert)."""
 _MOST = 0.98
 """No texture makes a surface reflect more than this."""
@@ -62,11 +62,11 @@ class Light:
     """Band integrals of the light of one scene, electrons per second.
 
     Surfaces have a radiance in four states (dry, dry blend, wet, wet blend), each under direct light at normal
-    incidence, the whole sky, and the surroundings. Emitters are the parts of the sky, per unit of their shape, the
-    sun's disc, and the surroundings.
+    incidence, the whole sky, and the surroundings, and at last a light of their own. Emitters are the parts of the
+    sky, per unit of their shape, the sun's disc, and the surroundings.
     """
 
-    surfaces: Float32  # (slots, bands, 12)
+    surfaces: Float32  # (slots, bands, 13)
     emitters: Float32  # (bands, parts + 2)
     airlight: Float32  # (bands,) radiance of an endless column of air
     extinction: Float32  # (bands,) 1/m
@@ -158,10 +158,14 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
     on_nodes = np.einsum("bw,lw,nw->lbn", weights, kinds, hats, optimize=True) / np.pi
     states = np.stack([spectra[:, 0], spectra[:, 1], wet(spectra[:, 0]), wet(spectra[:, 1])], axis=1)
     table = np.einsum("svn,lbn->sbvl", states, on_nodes, optimize=True)
+    lamps = np.zeros((len(spectra), len(weights), 1))
+    for index, slot in enumerate(surfaces.slots):
+        if slot.material in LAMPS:
+            lamps[index, :, 0] = weights @ lamp_radiance(slot.material, slot.sample)
     sky = illumination.sky
     emitters = np.vstack([sky.irradiance, illumination.direct / DISC_SR, surroundings / np.pi])
     return Light(
-        surfaces=np.asarray(table.reshape(*table.shape[:2], -1), np.float32),
+        surfaces=np.concatenate([table.reshape(*table.shape[:2], -1), lamps], axis=2).astype(np.float32),
         emitters=np.asarray(weights @ emitters.T, np.float32),
         airlight=np.asarray(weights @ (sky.horizon @ sky.irradiance), np.float32),
         extinction=np.asarray((weights @ illumination.extinction) / weights.sum(axis=1), np.float32),
@@ -187,7 +191,7 @@ def _surroundings(surfaces: Surfaces, illumination: Illumination, spectra: Float
 
 
 def ray_coefficients(surfaces: Surfaces, illumination: Illumination, light: Light) -> Float32:
-    """How much of each column of `Light` every ray sees: (rows, columns, 12 + parts + 2).
+    """How much of each column of `Light` every ray sees: (rows, columns, 13 + parts + 2).
 
     A smooth face (glass, coats, water) reflects its Fresnel share like a mirror and lets the rest through to the body.
     The body's columns are the state of the surface (wet or dry, blend or not) times the light that it gets.
@@ -203,9 +207,10 @@ def ray_coefficients(surfaces: Surfaces, illumination: Illumination, light: Ligh
     body = (state[:, None] * lit[None]).reshape(12, *surfaces.slot.shape)
     share = _mirror_share(surfaces)
     emitters = _emitters(surfaces, illumination, share)
-    result = np.empty((*surfaces.slot.shape, 12 + len(emitters)), np.float32)
+    result = np.empty((*surfaces.slot.shape, 13 + len(emitters)), np.float32)
     np.multiply(np.moveaxis(body, 0, -1), ((1 - share) * (surfaces.slot >= 0))[..., None], out=result[..., :12])
-    result[..., 12:] = np.moveaxis(emitters, 0, -1)
+    result[..., 12] = surfaces.slot >= 0
+    result[..., 13:] = np.moveaxis(emitters, 0, -1)
     return result
 
 
@@ -241,6 +246,6 @@ def _emitters(surfaces: Surfaces, illumination: Illumination, share: Float32) ->
     reflected = incoming - 2 * np.sum(incoming * normal, axis=0) * normal
     open_sky = np.where(reflected[2] > 0, surfaces.sky_view[shiny], 0)
     result[:parts, shiny] = share[shiny] * open_sky * illumination.sky.shape(reflected)
-    result[parts, shiny] = share[shiny] * surfaces.sun_visible[shiny] * illumination.sky.on_disc(reflected)
+    result[parts, shiny] = share[shiny] * surfaces.sun_visible[shiny] * illumination.sky.glint(reflected)
     result[parts + 1, shiny] = share[shiny] * (1 - open_sky)
     return result

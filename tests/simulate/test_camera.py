@@ -156,3 +156,11 @@ def test_tile_mean_and_majority_by_hand() -> None:
     np.testing.assert_allclose(camera.tile_mean(values, (3, 2)), [[6.5, 8.5, 10.5], [24.5, 26.5, 28.5]])
     votes = np.array([[7, 7, 2, 2], [7, 1, 2, 9], [4, 5, 9, 9], [3, 6, -1, -1]])
     np.testing.assert_array_equal(camera.tile_majority(votes, (2, 2)), [[7, 2], [3, -1]])
+
+
+def test_glare_adds_each_band_s_own_mean_and_loses_no_light() -> None:
+    signal = np.random.default_rng(0).gamma(2.0, 100, SHAPE).astype(np.float32)
+    veiled = Camera(CAMERA.sensor, glare=0.1).veiled(signal)
+    for row, column in ((0, 0), (3, 4)):
+        own, mixed = signal[row::5, column::5], veiled[row::5, column::5]
+        np.testing.assert_allclose(mixed, 0.9 * own + 0.1 * own.mean(), rtol=1e-5)

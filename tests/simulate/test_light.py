@@ -93,6 +93,19 @@ def test_spread_scales_the_departure_from_the_standard_light() -> None:
     np.testing.assert_allclose(wide.direct / wide.diffuse, plain.direct / plain.diffuse, rtol=1e-6)
 
 
+@pytest.mark.parametrize("lamp", sky.LAMPS)
+def test_lamps_have_the_luminance_and_colour_of_their_kind(lamp: str) -> None:
+    spectra = np.array([sky.lamp_radiance(lamp, sample) for sample in range(12)])
+    efficacy = 683 * np.exp(-(((sky.GRID_NM - 559) / 42) ** 2) / 2)  # roughly the eye's
+    luminance = spectra @ efficacy
+    low, high = (3e3, 3e4) if lamp.endswith("red") else (1e4, 1e5)
+    assert 0.6 * low < luminance.min() < luminance.max() < 1.6 * high
+    infrared = spectra[:, 400:].sum(axis=1) / spectra[:, 200:400].sum(axis=1)
+    assert np.all(infrared > 1) if lamp.startswith("bulb") else np.all(infrared < 0.01)
+    blue = spectra[:, :100].sum(axis=1) / spectra.sum(axis=1)
+    assert np.all(blue < 1e-3) == lamp.endswith("red")
+
+
 def test_koschmieder() -> None:
     for visibility in (100, 2_000, 30_000):
         assert np.exp(-extinction(visibility)[150] * visibility) == pytest.approx(0.02, rel=1e-3)
@@ -141,6 +154,10 @@ def test_suns_disc_has_its_size() -> None:
     fan = SUN[:, None] * np.cos(angle) + (across / np.linalg.norm(across))[:, None] * np.sin(angle)
     assert dome(sky.HAZE).on_disc(fan).sum() == pytest.approx(2 * 0.2666 * 1000, abs=2)
     assert pytest.approx(6.8e-5, rel=0.01) == sky.DISC_SR
+    # An uneven mirror spreads the disc and loses nothing of it.
+    direction, _ = sky.hemisphere(600, 1200)
+    level = np.pi / (direction.shape[1] * direction[2])
+    assert (dome(sky.HAZE).glint(direction) * level).sum() == pytest.approx(sky.DISC_SR, rel=0.02)
 
 
 @pytest.mark.parametrize("cover", [0.15, 0.5, 0.85])

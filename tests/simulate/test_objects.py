@@ -9,6 +9,7 @@ from hsiutils.data.classes import GLASS, METAL, PAINTED_METAL, PERSON, STONE, UN
 from hsiutils.simulate import objects, plants
 from hsiutils.simulate.builder import Pose, Stage, box
 from hsiutils.simulate.geometry import FRONT, LEFT, REAR, TOP, Ellipsoid, Perspective
+from hsiutils.simulate.light import LAMPS
 from hsiutils.simulate.materials import NAMES
 from hsiutils.simulate.objects import Facade, Framed
 from hsiutils.simulate.roads import Curve
@@ -72,6 +73,16 @@ def test_a_car_shows_paint_glass_tyres_and_rims_and_its_wheels_reach_the_road() 
     assert materials_in_view(on) >= {"car_paint", "glass", "tyre", "bare_metal"}
     tyres = [part.solid for part in on.parts if on.slots[part.slots[0]].material == "tyre"]
     np.testing.assert_allclose([tyre.start[2] - tyre.radius for tyre in tyres], [0] * 4, atol=1e-9)
+
+
+@pytest.mark.parametrize("lit", [0.0, 1.0])
+def test_lamps_of_vehicles_are_lit_as_often_as_the_stage_says(lit: float) -> None:
+    kinds = set()
+    for seed in range(40):
+        on = Stage(np.random.default_rng(seed), lit=lit)
+        objects.add_car(on, HERE)
+        kinds |= {slot.material for slot in on.slots} & set(LAMPS)
+    assert kinds == (set(LAMPS) if lit else {"led_red", "bulb_red"}), "brakes are red when all else is off"
 
 
 @pytest.mark.parametrize("seed", range(6))

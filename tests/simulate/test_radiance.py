@@ -7,7 +7,7 @@ from flat_world import flat_world
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.simulate import radiance
 from hsiutils.simulate.camera import Camera
-from hsiutils.simulate.light import DISC_SR, GRID_NM, STANDARD, Illumination, illuminate
+from hsiutils.simulate.light import DISC_SR, GRID_NM, STANDARD, Illumination, illuminate, lamp_radiance
 from hsiutils.simulate.materials import WAVELENGTHS_NM, reflectance
 from hsiutils.simulate.surfaces import Slot, Surfaces
 
@@ -225,6 +225,14 @@ def test_contrast_fades_by_koschmieders_law() -> None:
     light, dark = fog(200.0), Slot("tyre", None, 0)
     near, far = (on_ground(light, PAINT, depth_m=d) - on_ground(light, dark, depth_m=d) for d in (0.0, 200.0))
     np.testing.assert_allclose(far / near, 0.02, rtol=2e-3)
+
+
+def test_a_lit_lamp_adds_its_own_light_to_what_its_pane_shows(grey: list[float]) -> None:
+    light = clear()
+    lamp, pane = (on_ground(light, Slot(name, None, 3)) for name in ("led_red", "glass"))
+    np.testing.assert_allclose(
+        lamp - pane, by_hand(lamp_radiance("led_red", 3))[GROUND], rtol=1e-3, atol=1e-3 * pane.max()
+    )
 
 
 def test_wet_ground_is_darker_from_above_and_shines_at_grazing_angles() -> None:
