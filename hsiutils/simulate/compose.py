@@ -82,11 +82,11 @@ class Scene:
         return Perspective.looking(np.array([0.0, 0.0, height]), shape, FIELD_OF_VIEW, pitch, yaw, roll)
 
 
-def compose(conditions: Conditions, seed: int) -> Scene:
-    """Draw a scene for the conditions; the same seed and name give the same scene."""
+def compose(conditions: Conditions, seed: int, widening: float = 1.0) -> Scene:
+    """Draw a scene for the conditions, its road marks wider by a factor; the same of all give the same scene."""
     lit = 0.35 if conditions.weather in ("sunny", "cloudy") and conditions.daytime == "midday" else 0.8
     stage = Stage(np.random.default_rng([seed, crc32(conditions.name.encode())]), objects=HORIZON_ID, lit=lit)
-    road = lay_road(stage, conditions)
+    road = lay_road(stage, conditions, widening)
     leaves = plants.DECIDUOUS[conditions.season]
     slots = (
         stage.slot("grass", VEGETATION, "dry_grass"),

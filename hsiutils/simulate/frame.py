@@ -48,6 +48,7 @@ class Simulation:
     rays_a_pixel : rays along one side of a sensor pixel.
     light_spread : how far the colour of the light departs from scene to scene, see `light.illuminate`.
     exposure_jitter : standard deviation of the logarithm of the exposure time about what the meter asks for.
+    wide_marks : whether marks are as many pixels wide as behind the real chip when there are fewer tiles.
     compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
         0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
     chip : another camera of `tiles` tiles, which takes the same streets and light through its own filters; its bands
@@ -68,6 +69,7 @@ class Simulation:
     rays_a_pixel: float = 1.4
     light_spread: float = 2.0
     exposure_jitter: float = 0.0
+    wide_marks: bool = True
     compensate_exposure: bool = False
     chip: Sensor | None = None
 
@@ -90,6 +92,14 @@ class Simulation:
     def camera(self) -> Camera:
         """Chip, filter and lens."""
         return Camera(self.sensor, self.long_pass_nm, metering=self.metering, blur_px=self.blur_px, glare=self.glare)
+
+    @property
+    def widening(self) -> float:
+        """Factor on the width of road marks that gives them about as many pixels as behind the real chip.
+
+        The square root of the ratio of pixels: larger pixels also lose the far, thin ones, and so half of the gap.
+        """
+        return max(1.0, float(np.sqrt(HSI_DRIVE.tiles[1] / self.tiles[1]))) if self.wide_marks else 1.0
 
     @property
     def rays(self) -> tuple[int, int]:
@@ -139,7 +149,9 @@ def render(name: str, simulation: Simulation) -> Frame:
     circumstances = draw_circumstances(conditions, simulation.seed)
     light = illuminate(circumstances, simulation.seed, simulation.light_spread)
     rows, columns = (count * rays for count, rays in zip(simulation.tiles, simulation.rays, strict=True))
-    surfaces = build_surfaces(conditions, simulation.seed, (rows, columns), light.sun, bool(light.direct.any()))
+    surfaces = build_surfaces(
+        conditions, simulation.seed, (rows, columns), light.sun, bool(light.direct.any()), simulation.widening
+    )
     return photograph(name, surfaces, light, circumstances, simulation)
 
 

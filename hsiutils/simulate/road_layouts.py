@@ -13,9 +13,19 @@ from hsiutils.simulate.roads import Arrow, Bars, Curve, Hatching, Lanes, Line, M
 KERB_M = 0.12
 
 
-def lay_road(stage: Stage, conditions: Conditions) -> Road:
-    """Draw a road of the kind that the conditions say."""
-    return {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene](stage, conditions)
+def lay_road(stage: Stage, conditions: Conditions, widening: float = 1.0) -> Road:
+    """Draw a road of the kind that the conditions say.
+
+    Parameters
+    ----------
+    widening : factor on the width of marks; of as many fewer lines and arrows, so that their area stays.
+    """
+    build = {"urban": _street, "road": _country_road, "highway": _highway}[conditions.scene]
+    road = build(stage, conditions)
+    if widening <= 1:
+        return road
+    kept = [mark for mark in road.marks if not isinstance(mark, Line | Arrow) or stage.chance(1 / widening)]
+    return replace(road, marks=tuple(mark.widened(widening) for mark in kept))
 
 
 def _street(stage: Stage, conditions: Conditions) -> Road:

@@ -1,6 +1,6 @@
 """A road in its own coordinates, metres: u ahead, v to the right of the centre line; and what is painted on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ class Line:
     gap: float = 0.0
     phase: float = 0.0
 
+    def widened(self, factor: float) -> "Line":
+        """The same with wider strokes."""
+        return replace(self, width=self.width * factor)
+
     def covers(self, u: Float32, v: Float32) -> Mask:
         """Whether points (n,) are painted."""
         on = np.abs(v - self.v) < self.width / 2
@@ -42,6 +46,11 @@ class Bars:
     bar: float = 0.5
     gap: float = 0.5
 
+    def widened(self, factor: float) -> "Bars":
+        """See `Line.widened`; a stop line is a stroke as a whole."""
+        end = self.end if self.gap else self.start + factor * (self.end - self.start)
+        return replace(self, end=end, bar=self.bar * factor, gap=self.gap * factor)
+
     def covers(self, u: Float32, v: Float32) -> Mask:
         """See `Line.covers`."""
         on = (u > self.start) & (u < self.end) & (v > self.left) & (v < self.right)
@@ -60,6 +69,10 @@ class Hatching:
     right: float
     stripe: float = 0.5
     gap: float = 1.2
+
+    def widened(self, factor: float) -> "Hatching":
+        """See `Line.widened`."""
+        return replace(self, stripe=self.stripe * factor, gap=self.gap * factor)
 
     def covers(self, u: Float32, v: Float32) -> Mask:
         """See `Line.covers`."""
@@ -81,11 +94,16 @@ class Arrow:
     v: float
     length: float = 5.0
     turn: int = 0
+    stroke: float = 1.0
+
+    def widened(self, factor: float) -> "Arrow":
+        """See `Line.widened`."""
+        return replace(self, stroke=min(factor, 1.4) if self.turn else factor)  # a turn must stay in its lane
 
     def covers(self, u: Float32, v: Float32) -> Mask:
         """See `Line.covers`."""
-        on = (u > self.u) & (u < self.u + self.length + 1) & (np.abs(v - self.v) < 1.5)
-        ahead, across = (u[on] - self.u) / self.length, v[on] - self.v
+        on = (u > self.u) & (u < self.u + self.length + 1) & (np.abs(v - self.v) < 1.5 * self.stroke)
+        ahead, across = (u[on] - self.u) / self.length, (v[on] - self.v) / self.stroke
         if self.turn:
             across = across * self.turn
             shaft = (ahead < 0.75) & (np.abs(across) < 0.12)
@@ -109,11 +127,15 @@ class Teeth:
     length: float = 0.7
     pitch: float = 0.75
 
+    def widened(self, factor: float) -> "Teeth":
+        """See `Line.widened`."""
+        return replace(self, length=self.length * factor, pitch=self.pitch * factor)
+
     def covers(self, u: Float32, v: Float32) -> Mask:
         """See `Line.covers`."""
         on = (u > self.start) & (u < self.start + self.length) & (v > self.left) & (v < self.right)
         place = np.abs(np.mod(v[on] - self.left, self.pitch) - self.pitch / 2)
-        on[on] = place < 0.3 * ((u[on] - self.start) / self.length)
+        on[on] = place < 0.4 * self.pitch * ((u[on] - self.start) / self.length)
         return np.asarray(on)
 
 

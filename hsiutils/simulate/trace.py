@@ -17,7 +17,12 @@ from hsiutils.simulate.visibility import Hits, SkyView, rasterise, sun_visible
 
 
 def build_surfaces(
-    conditions: Conditions, seed: int, shape: tuple[int, int], sun: Float64, direct_light: bool
+    conditions: Conditions,
+    seed: int,
+    shape: tuple[int, int],
+    sun: Float64,
+    direct_light: bool,
+    widening: float = 1.0,
 ) -> Surfaces:
     """Draw a scene, which conditions and seed decide, and follow one ray through the middle of each pixel.
 
@@ -27,6 +32,7 @@ def build_surfaces(
         are the same picture with more rays.
     sun : (3,) unit vector towards the sun; x right, y ahead, z up.
     direct_light : whether there is sunlight to cast shadows; if not, `sun_visible` is zero.
+    widening : factor on the width of road marks, see `Simulation.widening`.
 
     Raises
     ------
@@ -37,7 +43,7 @@ def build_surfaces(
         raise ValueError(f"shape must be (rows, columns) of rays, at least one of each, got {shape}")
     if np.shape(sun) != (3,) or not abs(np.linalg.norm(sun) - 1) < 1e-3:
         raise ValueError(f"sun must be a unit vector of world axes x right, y ahead, z up, got {sun!r}")
-    return trace(compose(conditions, seed), shape, np.asarray(sun, dtype=float), direct_light)
+    return trace(compose(conditions, seed, widening), shape, np.asarray(sun, dtype=float), direct_light)
 
 
 class _Rays:

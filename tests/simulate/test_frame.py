@@ -110,6 +110,8 @@ def test_real_and_resized_sensor() -> None:
         render("nf1111_001", SMALL)
     with pytest.raises(ValueError, match=r"\(12, 24\) tiles of \(7, 7\) rays need \(84, 168\) rays, got \(60, 120\)"):
         shot(flat_world(SMALL.sensor.active_shape), Simulation(tiles=(12, 24)))
+    assert (SMALL.widening, Simulation().widening) == (pytest.approx((409 / 24) ** 0.5), 1.0)
+    assert replace(SMALL, wide_marks=False).widening == 1.0
 
 
 def test_exposure_jitters_about_what_the_meter_asks_for() -> None:

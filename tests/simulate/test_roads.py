@@ -99,3 +99,16 @@ def test_teeth_point_at_the_driver() -> None:
     assert at(teeth, 10.65, 0.2) == [True]
     assert at(teeth, 10.05, 0.2, 0.375) == [False, True]
     assert area(teeth) == pytest.approx(4 * 0.6 * 0.7 / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [Line(0, 0.15), Line(0, 0.15, dash=2, gap=3), Bars(10, 10.4, -3, 3, gap=0), Arrow(10, 0, 5.0), Teeth(10, -3, 3)],
+)
+def test_wider_marks_have_wider_strokes(mark: Mark) -> None:
+    assert area(mark.widened(2.0)) == pytest.approx(2 * area(mark), rel=0.1)
+
+
+@pytest.mark.parametrize("mark", [Bars(10, 14, -4, 4), Hatching(5, 25, 1.0, 3.0, stripe=0.5, gap=0.5)])
+def test_wider_stripes_are_fewer(mark: Mark) -> None:
+    assert area(mark.widened(2.0)) == pytest.approx(area(mark), rel=0.1)
