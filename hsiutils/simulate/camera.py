@@ -18,7 +18,7 @@ from hsiutils.simulate.light import GRID_NM
 from hsiutils.simulate.surfaces import Float32, Float64
 
 _PLANCK_TIMES_C = 1.98644586e-25  # J m
-_PIXEL_M = 5.5e-6
+PIXEL_M = 5.5e-6
 _PURE: Final = 0.75
 """Smallest share of a tile's rays that agree; below it the tile is a border, and stays unlabelled."""
 
@@ -72,7 +72,7 @@ class Camera:
         of a real pixel for a resized sensor too: exposure times and noise then are those of the real camera.
         """
         photons = GRID_NM * 1e-9 / _PLANCK_TIMES_C
-        behind_lens = np.pi * self.transmission / (4 * self.f_number**2) * _PIXEL_M**2
+        behind_lens = np.pi * self.transmission / (4 * self.f_number**2) * PIXEL_M**2
         return np.asarray(self.sensor.responses(GRID_NM, self.long_pass_nm) * photons * behind_lens)
 
     def point_spread(self, rays: tuple[int, int]) -> tuple[Float32, Float32]:
