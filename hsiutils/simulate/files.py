@@ -46,6 +46,7 @@ def simulate_dataset(
     tiles: tuple[int, int] = (96, 192),
     workers: int = 2,
     progress: bool = True,
+    **settings: Any,
 ) -> Source:
     """Simulate HSI-Drive: write some of its scenes into a folder and open them.
 
@@ -58,6 +59,7 @@ def simulate_dataset(
     seed : of every random choice.
     tiles : (rows, columns) of the cubes, (216, 409) on the real chip.
     workers, progress : see `write_dataset`.
+    settings : of `Simulation`, such as `blur_px`, `light_spread` or `exposure_jitter`.
 
     Examples
     --------
@@ -68,7 +70,7 @@ def simulate_dataset(
     ...     data.origin, len(data.names()), data.cube(data.names()[0]).shape
     ('simulated', 2, (25, 8, 16))
     """
-    write_dataset(Path(folder), draw_names(scenes, seed), Simulation(seed=seed, tiles=tiles), workers, progress)
+    write_dataset(Path(folder), draw_names(scenes, seed), Simulation(seed, tiles, **settings), workers, progress)
     return open_dataset(folder)
 
 

@@ -26,7 +26,7 @@ from hsiutils.simulate.radiance import band_signal
 from hsiutils.simulate.surfaces import Surfaces
 from hsiutils.simulate.trace import build_surfaces
 
-VERSION = 2
+VERSION = 3
 """Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
 
 
@@ -66,8 +66,8 @@ class Simulation:
     metering: float = 0.26
     blur_px: float = 1.0
     glare: float = 0.03
-    rays_a_pixel: float = 1.4
-    light_spread: float = 2.0
+    rays_a_pixel: float = 1.0
+    light_spread: float = 3.0
     exposure_jitter: float = 0.0
     wide_marks: bool = True
     compensate_exposure: bool = False

@@ -191,11 +191,15 @@ def test_blur_spreads_each_band_by_the_point_spread_of_its_own_pixel() -> None:
 @pytest.mark.parametrize("rays", [5, 7, 8])
 @pytest.mark.parametrize("period", [6.0, 9.0, 15.0])
 def test_contrast_of_fine_stripes_is_that_of_the_lens_and_of_the_pixel(rays: int, period: float) -> None:
-    """Modulation transfer exp(-2 pi^2 sigma^2 f^2), in each band, whatever the number of rays."""
+    """Modulation transfer exp(-2 pi^2 sigma^2 f^2), in each band, whatever the number of rays.
+
+    A ray stands for its cell, over which edges at all places average: the stripes are those that the cells hold.
+    """
     camera, tiles = Camera(HSI_DRIVE.resized((4, 30)), blur_px=0.9), (4, 30)
     shape = (tiles[0] * rays, tiles[1] * rays)
     place = (np.arange(shape[1]) + 0.5) * 5 / rays
-    mix = np.broadcast_to(0.5 + 0.5 * np.cos(2 * np.pi * place / period), shape).astype(np.float32)
+    wave = np.sinc(5 / rays / period) * np.cos(2 * np.pi * place / period)
+    mix = np.broadcast_to(0.5 + 0.5 * wave, shape).astype(np.float32)
     flat = flat_world(shape, WORN)
     up = np.zeros_like(flat.normal) + np.array([0, 0, 1], np.float32)[:, None, None]
     flat = replace(flat, slot=0 * flat.slot, normal=up, depth_m=np.ones(shape, np.float32))
@@ -233,6 +237,14 @@ def test_a_lit_lamp_adds_its_own_light_to_what_its_pane_shows(grey: list[float])
     np.testing.assert_allclose(
         lamp - pane, by_hand(lamp_radiance("led_red", 3))[GROUND], rtol=1e-3, atol=1e-3 * pane.max()
     )
+
+
+def test_a_reflector_throws_back_less_from_farther_away() -> None:
+    light = clear()
+    plates = [on_ground(light, Slot("bulb_plate", None, 3), depth_m=depth) for depth in (5.0, 10.0, 1e6)]
+    np.testing.assert_allclose((plates[0] - plates[2]) / (plates[1] - plates[2]), 4, rtol=2e-3)
+    own = by_hand(lamp_radiance("bulb_plate", 3))[GROUND] / 100
+    np.testing.assert_allclose(plates[1] - plates[2], own, rtol=5e-3)
 
 
 def test_wet_ground_is_darker_from_above_and_shines_at_grazing_angles() -> None:
