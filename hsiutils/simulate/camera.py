@@ -90,10 +90,10 @@ class Camera:
         -------
         Two (pixels of a tile, rays of a tile + 2 reach): rows of sum 1, from `reach` rays before the tile on.
         """
+        # A ray samples a point, however many there are; the pixel averages over its square, whose variance is 1/12.
+        sigma = np.sqrt(self.blur_px**2 + 1 / 12)
         found = []
         for count, pixels in zip(rays, self.sensor.mosaic, strict=True):
-            # The pixel averages over its square, of variance 1/12; so does what a ray stands for, its cell.
-            sigma = np.sqrt(self.blur_px**2 + max(1 - (pixels / count) ** 2, 0) / 12)
             reach = int(np.ceil(2.5 * sigma * count / pixels))
             place = (np.arange(-reach, count + reach) + 0.5) * pixels / count  # in pixels, from the tile's edge
             profile = np.exp(-(((place - np.arange(pixels)[:, None] - 0.5) / sigma) ** 2) / 2)

@@ -106,8 +106,7 @@ def test_point_spread_is_a_normalised_gaussian_of_lens_and_pixel(rays: int) -> N
         mean = shares @ place
         np.testing.assert_allclose(mean, np.arange(5) + 0.5, atol=0.02)
         variance = (shares * (place - mean[:, None]) ** 2).sum(axis=1)
-        cell = (5 / rays) ** 2  # what a ray stands for is as wide
-        np.testing.assert_allclose(variance + cell / 12, CAMERA.blur_px**2 + 1 / 12, rtol=0.1)
+        np.testing.assert_allclose(variance, CAMERA.blur_px**2 + 1 / 12, rtol=0.1)
 
 
 def test_fixed_pattern_is_small_and_the_references_remove_it() -> None:
