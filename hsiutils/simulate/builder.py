@@ -36,8 +36,6 @@ class Stage:
     parts: list[Part] = field(default_factory=list)
     objects: int = GROUND_ID  # number of the newest object; the ground is the first
     lit: float = 0.3  # share of vehicles with their lights on
-    plate: str = "sign_paint"  # materials of plates and signs: retroreflectors when the car's own lights are on
-    sign: str = "sign_paint"
 
     def slot(self, material: str, label: int, blend: str | None = None) -> int:
         """Index of a new slot with a physical sample of its own."""

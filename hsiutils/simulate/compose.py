@@ -12,7 +12,6 @@ from hsiutils.data.names import Conditions
 from hsiutils.simulate import objects, plants
 from hsiutils.simulate.builder import GROUND_ID, Stage
 from hsiutils.simulate.geometry import Perspective
-from hsiutils.simulate.light import REFLECTORS
 from hsiutils.simulate.road_layouts import lay_road
 from hsiutils.simulate.roads import Bars, Road
 from hsiutils.simulate.surfaces import Float32
@@ -87,8 +86,6 @@ def compose(conditions: Conditions, seed: int, widening: float = 1.0) -> Scene:
     """Draw a scene for the conditions, its road marks wider by a factor; the same of all give the same scene."""
     lit = 0.35 if conditions.weather in ("sunny", "cloudy") and conditions.daytime == "midday" else 0.8
     stage = Stage(np.random.default_rng([seed, crc32(conditions.name.encode())]), objects=HORIZON_ID, lit=lit)
-    if stage.chance(lit):  # the camera's own car
-        stage.plate, stage.sign = REFLECTORS
     road = lay_road(stage, conditions, widening)
     leaves = plants.DECIDUOUS[conditions.season]
     slots = (

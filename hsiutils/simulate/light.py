@@ -313,8 +313,6 @@ def extinction(visibility_m: float) -> Float64:
 
 LAMPS: Final = ("led_red", "bulb_red", "led_white", "bulb_white")
 """Lamps that can be lit, as materials name them."""
-REFLECTORS: Final = ("bulb_plate", "bulb_sign")
-"""Retroreflectors in the car's own dipped beam; their light falls with the square of the distance."""
 _PEAK_LUMEN_PER_W = 683.0
 
 
@@ -323,8 +321,9 @@ def lamp_radiance(lamp: str, sample: int) -> Float64:
 
     Tail and brake lamps have 3,000 to 30,000 cd/m2; running lights and dipped beams, off their axis, 10,000 to 100,000.
     Red diodes peak at 618-635 nm, 18 nm wide; white ones are blue diodes with a yellow phosphor, and end before the
-    infrared; bulbs are black bodies of 2,900 K, behind a red filter or none. Of a reflector at 1 m: a number plate
-    sends back 40 to 100 cd/m2 for a lux, of the beam's 8,000 cd there; a sign 70 to 250, of 500 cd above the cut-off.
+    infrared; bulbs are black bodies of 2,900 K, behind a red filter or none. Retroreflectors are left out: a plate of
+    50 cd/m2 a lux at .3 degrees between lamp and camera, which are .75 m apart, sends back 35 cd/m2 of a dipped beam of
+    8,000 cd at any distance below 100 m, and by day it has 200 to 20,000 anyway.
     """
     rng = np.random.default_rng([*lamp.encode(), sample])
     kind, colour = lamp.split("_")
@@ -338,8 +337,7 @@ def lamp_radiance(lamp: str, sample: int) -> Float64:
     # The eye's sensitivity, to a few per cent (Wyman, Sloan and Shirley 2013).
     eye = 0.821 * np.exp(-((_skew(GRID_NM - 568.8, 46.9, 40.5)) ** 2) / 2)
     eye += 0.286 * np.exp(-((_skew(GRID_NM - 530.9, 16.3, 31.1)) ** 2) / 2)
-    dimmest, decades = {"red": (3e3, 1.0), "white": (1e4, 1.0), "plate": (3.2e5, 0.4), "sign": (3.5e4, 0.55)}[colour]
-    luminance = dimmest * 10 ** (decades * rng.random())
+    luminance = (3e3 if colour == "red" else 1e4) * 10 ** rng.random()
     return np.asarray(luminance / _PEAK_LUMEN_PER_W * spectrum / np.sum(spectrum * eye))
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.simulate.light import LAMPS, REFLECTORS
+from hsiutils.simulate.light import LAMPS
 
 Spectra = NDArray[np.float64]
 WAVELENGTHS_NM: Final = np.arange(400.0, 1001.0, 10.0)
@@ -379,7 +379,6 @@ _MODELLED: Final[dict[str, tuple[_Recipe, str, str]]] = {
     "skin": (skins, "model", "melanin and blood, Jacques 2013"),
     "tyre": (tyres, "model", "carbon-black rubber"),
     "glass": (glazings, "model", "dim interior behind soda-lime glass"),
-    **dict.fromkeys(REFLECTORS, (_sign_paint, "measured pigments, mixed", "as sign_paint; it may throw light back")),
     **dict.fromkeys(LAMPS, (glazings, "model", "a lamp behind soda-lime glass; it may be lit")),
     "water": (waters, "model", "Gordon 1975, Hale and Querry 1973"),
 }

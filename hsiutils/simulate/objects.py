@@ -158,7 +158,7 @@ def add_sign(stage: Stage, pose: Pose) -> None:
     """A traffic sign that faces against the pose's heading: a disc, a board, or a diamond."""
     stage.begin()
     metal = stage.slot("bare_metal", METAL)
-    face, back = stage.slot(stage.sign, PAINTED_METAL), stage.slot("bare_metal", METAL)
+    face, back = stage.slot("sign_paint", PAINTED_METAL), stage.slot("bare_metal", METAL)
     height, size = stage.between(2.0, 2.6), stage.between(0.3, 0.45)
     stage.add(Cylinder(pose.point(0, 0.05, 0), pose.point(0, 0.05, height + size), 0.04), metal)
     if stage.chance(0.6):
@@ -184,7 +184,7 @@ def add_gantry(stage: Stage, pose: Pose, left_m: float, right_m: float) -> None:
     """A sign bridge over a highway with one or two boards."""
     stage.begin()
     metal = stage.slot("bare_metal", METAL)
-    face, back = stage.slot(stage.sign, PAINTED_METAL), stage.slot("bare_metal", METAL)
+    face, back = stage.slot("sign_paint", PAINTED_METAL), stage.slot("bare_metal", METAL)
     for x in (left_m, right_m):
         stage.add(Cylinder(pose.point(x, 0, 0), pose.point(x, 0, 7.0), 0.2), metal)
     stage.add(box(pose, (left_m, right_m, -0.2, 0.2), 6.4, 7.0), metal)
@@ -362,7 +362,7 @@ def _add_wheels_and_lamps(stage: Stage, pose: Pose, size: tuple[float, float], b
     kind, on = ("led", "bulb")[stage.rng.integers(2)], stage.chance(stage.lit)
     # Brakes are red when all else is off, too.
     red = stage.slot(f"{kind}_red" if on or stage.chance(0.2) else "glass", GLASS)
-    white, plate = stage.slot(f"{kind}_white" if on else "glass", GLASS), stage.slot(stage.plate, PAINTED_METAL)
+    white, plate = stage.slot(f"{kind}_white" if on else "glass", GLASS), stage.slot("sign_paint", PAINTED_METAL)
     top, low = 0.93 * belt, 0.5 * belt
     for lamp, front, back in ((red, -half - 0.02, -half + 0.1), (white, half - 0.1, half + 0.02)):
         for left in (-outer + 0.04, outer - 0.34):

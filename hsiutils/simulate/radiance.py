@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hsiutils.simulate.light import DISC_SR, GRID_NM, LAMPS, REFLECTORS, Illumination, lamp_radiance
+from hsiutils.simulate.light import DISC_SR, GRID_NM, LAMPS, Illumination, lamp_radiance
 from hsiutils.simulate.materials import WAVELENGTHS_NM, reflectance
 from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
 
@@ -160,7 +160,7 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
     table = np.einsum("svn,lbn->sbvl", states, on_nodes, optimize=True)
     lamps = np.zeros((len(spectra), len(weights), 1))
     for index, slot in enumerate(surfaces.slots):
-        if slot.material in LAMPS + REFLECTORS:
+        if slot.material in LAMPS:
             lamps[index, :, 0] = weights @ lamp_radiance(slot.material, slot.sample)
     sky = illumination.sky
     emitters = np.vstack([sky.irradiance, illumination.direct / DISC_SR, surroundings / np.pi])
@@ -209,8 +209,7 @@ def ray_coefficients(surfaces: Surfaces, illumination: Illumination, light: Ligh
     emitters = _emitters(surfaces, illumination, share)
     result = np.empty((*surfaces.slot.shape, 13 + len(emitters)), np.float32)
     np.multiply(np.moveaxis(body, 0, -1), ((1 - share) * (surfaces.slot >= 0))[..., None], out=result[..., :12])
-    beamed = np.array([slot.material in REFLECTORS for slot in surfaces.slots] + [False])[surfaces.slot]
-    result[..., 12] = np.where(beamed, 1 / np.maximum(surfaces.depth_m, 2) ** 2, surfaces.slot >= 0)
+    result[..., 12] = surfaces.slot >= 0
     result[..., 13:] = np.moveaxis(emitters, 0, -1)
     return result
 

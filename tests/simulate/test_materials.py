@@ -9,7 +9,7 @@ EXPECTED = (
     *("asphalt", "asphalt_patch", "parking", "sidewalk", "street_paint", "car_paint", "bare_metal", "glass", "tyre"),
     *("brick", "concrete", "plaster", "shingle", "tile", "wood", "bark", "leaves", "conifer", "grass", "dry_grass"),
     *("litter", "soil", "gravel", "cloth", "skin", "sign_paint", "water"),
-    *("led_red", "led_white", "bulb_red", "bulb_white", "bulb_plate", "bulb_sign"),
+    *("led_red", "led_white", "bulb_red", "bulb_white"),
 )
 
 

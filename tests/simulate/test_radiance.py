@@ -235,14 +235,6 @@ def test_a_lit_lamp_adds_its_own_light_to_what_its_pane_shows(grey: list[float])
     )
 
 
-def test_a_reflector_throws_back_less_from_farther_away() -> None:
-    light = clear()
-    plates = [on_ground(light, Slot("bulb_plate", None, 3), depth_m=depth) for depth in (5.0, 10.0, 1e6)]
-    np.testing.assert_allclose((plates[0] - plates[2]) / (plates[1] - plates[2]), 4, rtol=2e-3)
-    own = by_hand(lamp_radiance("bulb_plate", 3))[GROUND] / 100
-    np.testing.assert_allclose(plates[1] - plates[2], own, rtol=5e-3)
-
-
 def test_wet_ground_is_darker_from_above_and_shines_at_grazing_angles() -> None:
     light = overcast()
     dry, damp = (seen(looking_down(flat_world(SHAPE, water=water)), light)[GROUND] for water in (0.0, 0.5))
