@@ -127,7 +127,7 @@ def ours(setting: Setting, weights: np.ndarray) -> tuple[Surfaces, dict[str, np.
     met = replace(met, slots=tuple(replace(slot, sample=0) for slot in met.slots), brightness=one, mix=0 * one)
     light = illumination(setting)
     every = ray_signal(met, light, gather_light(met, light, weights, SPLIT))
-    with patch.object(radiance, "_surroundings", lambda *_: np.zeros_like(GRID_NM)):
+    with patch.object(radiance, "_surroundings", lambda *_: np.zeros((6, GRID_NM.size))):
         single = ray_signal(met, light, gather_light(met, light, weights, SPLIT))
     return met, {"sun and sky": single.astype(float), "all light": every.astype(float)}
 

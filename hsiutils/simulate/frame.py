@@ -26,7 +26,7 @@ from hsiutils.simulate.radiance import band_signal
 from hsiutils.simulate.surfaces import Surfaces
 from hsiutils.simulate.trace import build_surfaces
 
-VERSION = 4
+VERSION = 5
 """Of the generator: raise it when the same seed gives other bytes, so that nothing old is mixed with it."""
 
 

@@ -21,6 +21,8 @@ GLOSS: Final = {"glass": GLASS_INDEX, "car_paint": 1.5, "water": WATER_INDEX, **
 """Families with a smooth face, and its refractive index; everything else scatters like paper (Lambert)."""
 _MOST = 0.98
 """No texture makes a surface reflect more than this."""
+_SAMPLED = 20_000
+"""Rays that are enough to know what stands around."""
 _STRIP = 8
 """Tile rows that are worked out at a time."""
 
@@ -62,11 +64,11 @@ class Light:
     """Band integrals of the light of one scene, electrons per second.
 
     Surfaces have a radiance in four states (dry, dry blend, wet, wet blend), each under direct light at normal
-    incidence, the whole sky, and the surroundings, and at last a light of their own. Emitters are the parts of the
-    sky, per unit of their shape, the sun's disc, and the surroundings.
+    incidence, the whole sky, and the surroundings of a face in each of six directions, and at last a light of their
+    own. Emitters are the parts of the sky, per unit of their shape, the sun's disc, and the mean surroundings.
     """
 
-    surfaces: Float32  # (slots, bands, 13)
+    surfaces: Float32  # (slots, bands, 4 * 8 + 1)
     emitters: Float32  # (bands, parts + 2)
     airlight: Float32  # (bands,) radiance of an endless column of air
     extinction: Float32  # (bands,) 1/m
@@ -152,7 +154,7 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
     ]
     spectra = np.array(pairs) if pairs else np.zeros((1, 2, len(WAVELENGTHS_NM)))
     surroundings = _surroundings(surfaces, illumination, spectra[:, 0])
-    kinds = np.stack([illumination.direct, illumination.diffuse, surroundings])
+    kinds = np.vstack([illumination.direct, illumination.diffuse, surroundings])
     # (61, wavelengths) weights that interpolate a reflectance from its 10 nm nodes onto the light's grid.
     hats = np.stack([np.interp(GRID_NM, WAVELENGTHS_NM, node) for node in np.eye(len(WAVELENGTHS_NM))])
     on_nodes = np.einsum("bw,lw,nw->lbn", weights, kinds, hats, optimize=True) / np.pi
@@ -163,7 +165,7 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
         if slot.material in LAMPS:
             lamps[index, :, 0] = weights @ lamp_radiance(slot.material, slot.sample)
     sky = illumination.sky
-    emitters = np.vstack([sky.irradiance, illumination.direct / DISC_SR, surroundings / np.pi])
+    emitters = np.vstack([sky.irradiance, illumination.direct / DISC_SR, surroundings.mean(axis=0) / np.pi])
     return Light(
         surfaces=np.concatenate([table.reshape(*table.shape[:2], -1), lamps], axis=2).astype(np.float32),
         emitters=np.asarray(weights @ emitters.T, np.float32),
@@ -174,43 +176,60 @@ def gather_light(surfaces: Surfaces, illumination: Illumination, weights: Float6
 
 
 def _surroundings(surfaces: Surfaces, illumination: Illumination, spectra: Float64) -> Float64:
-    """Radiant exitance of what stands around: W m-2 nm-1.
+    """(6, wavelengths) radiant exitance of what stands around faces that look along x, y, z, -x, -y, -z: W m-2 nm-1.
 
-    The part of a hemisphere that is not sky is filled with surfaces like those that the camera sees, lit like its
-    ground: one bounce, with the mean reflectance and the mean share of sun and sky of this scene.
+    The part of a face's hemisphere that is not sky is filled with the surfaces that the camera sees, each by how much
+    it looks towards the face: all of one opposite, half of one at right angles, nothing of one that looks the same way.
+    They are lit by the sun and the sky that they see, and by their own surroundings, up to the third reflection.
     """
-    solid = surfaces.slot >= 0
-    if not solid.any():
-        return np.zeros_like(GRID_NM)
-    count = np.bincount(surfaces.slot[solid], minlength=len(spectra))
-    mean = np.interp(GRID_NM, WAVELENGTHS_NM, count @ spectra / count.sum())
-    level = solid & (surfaces.normal[2] > 0.7)
-    ground = level if level.any() else solid
-    beam = illumination.direct * max(illumination.sun[2], 0.0) * float(surfaces.sun_visible[ground].mean())
-    return np.asarray(mean * (beam + illumination.diffuse * float(surfaces.sky_view[ground].mean())))
+    solid = np.flatnonzero(surfaces.slot >= 0)
+    if not solid.size:
+        return np.zeros((6, GRID_NM.size))
+    solid = solid[:: 1 + solid.size // _SAMPLED]
+    slot, normal = surfaces.slot.ravel()[solid], surfaces.normal.reshape(3, -1)[:, solid]
+    sun, sky = (each.ravel()[solid] for each in (surfaces.sun_visible, surfaces.sky_view))
+    facing = np.maximum(illumination.sun @ normal, 0) * sun
+    received = np.vstack([facing, sky, (1 - sky) * _sides(normal)])  # (8, n) of direct, diffuse and surroundings
+    seen = (1 - np.vstack([normal, -normal])) / 2 + 1e-3  # (6, n) by a face along each axis
+    order = np.argsort(slot, kind="stable")
+    runs = [order[slice(*pair)] for pair in pairwise(np.flatnonzero(np.diff(slot[order], prepend=-9, append=-9)))]
+    share = np.stack([seen[:, run] @ received[:, run].T for run in runs]) / seen.sum(axis=1)[:, None]  # (slots, 6, 8)
+    own = np.stack([np.interp(GRID_NM, WAVELENGTHS_NM, spectra[slot[run[0]]]) for run in runs])
+    around = np.zeros((6, GRID_NM.size))
+    for _ in range(3):
+        light = np.vstack([illumination.direct, illumination.diffuse, around])
+        around = np.einsum("saw,sw->aw", share @ light, own)
+    return around
+
+
+def _sides(normal: Float32) -> Float32:
+    """Weights (6, ...) of the directions x, y, z, -x, -y and -z for unit normals (3, ...): squares, which sum to 1."""
+    return np.concatenate([np.maximum(normal, 0), np.maximum(-normal, 0)]) ** 2
 
 
 def ray_coefficients(surfaces: Surfaces, illumination: Illumination, light: Light) -> Float32:
-    """How much of each column of `Light` every ray sees: (rows, columns, 13 + parts + 2).
+    """How much of each column of `Light` every ray sees: (rows, columns, 4 * 8 + 1 + parts + 2).
 
     A smooth face (glass, coats, water) reflects its Fresnel share like a mirror and lets the rest through to the body.
     The body's columns are the state of the surface (wet or dry, blend or not) times the light that it gets.
     """
     facing = np.einsum("i,i...->...", illumination.sun.astype(np.float32), surfaces.normal)
-    lit = np.stack([np.maximum(facing, 0) * surfaces.sun_visible, surfaces.sky_view, 1 - surfaces.sky_view])
+    beam, hidden = np.maximum(facing, 0) * surfaces.sun_visible, 1 - surfaces.sky_view
+    lit = np.concatenate([beam[None], surfaces.sky_view[None], hidden * _sides(surfaces.normal)])
     # Pores fill first, so half of standing water already covers all of a surface with a film that darkens it.
     wetness = np.minimum(2 * surfaces.water, 1)
     brightest = light.strongest[surfaces.slot]
     texture = np.minimum(surfaces.brightness, _MOST / np.maximum(brightest, 1e-6))
     own, blend = (1 - surfaces.mix) * texture, surfaces.mix * texture
     state = np.stack([(1 - wetness) * own, (1 - wetness) * blend, wetness * own, wetness * blend])
-    body = (state[:, None] * lit[None]).reshape(12, *surfaces.slot.shape)
+    body = (state[:, None] * lit[None]).reshape(-1, *surfaces.slot.shape)  # (4, 8, ...) -> (32, ...)
     share = _mirror_share(surfaces)
     emitters = _emitters(surfaces, illumination, share)
-    result = np.empty((*surfaces.slot.shape, 13 + len(emitters)), np.float32)
-    np.multiply(np.moveaxis(body, 0, -1), ((1 - share) * (surfaces.slot >= 0))[..., None], out=result[..., :12])
-    result[..., 12] = surfaces.slot >= 0
-    result[..., 13:] = np.moveaxis(emitters, 0, -1)
+    count = len(body)
+    result = np.empty((*surfaces.slot.shape, count + 1 + len(emitters)), np.float32)
+    np.multiply(np.moveaxis(body, 0, -1), ((1 - share) * (surfaces.slot >= 0))[..., None], out=result[..., :count])
+    result[..., count] = surfaces.slot >= 0
+    result[..., count + 1 :] = np.moveaxis(emitters, 0, -1)
     return result
 
 

@@ -27,7 +27,7 @@ _LEAVES: Final = Noise(seed=7)
 SECTORS: Final = 8
 _AZIMUTHS: Final = np.arange(SECTORS) * 2 * np.pi / SECTORS
 _LEVELS_M: Final = np.array([0.0, 0.8, 1.6, 3.0, 5.0, 8.0], dtype=np.float32)
-_REACH_CELLS: Final = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
+_REACH_CELLS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60)
 _CELL_M: Final = 0.5
 _REGION: Final = np.array([[x, y, 0.0] for x in (-32.0, 32.0) for y in (-6.0, 90.0)])
 _TOLERANCE_M: Final = 0.2
@@ -223,7 +223,7 @@ def _steepest(surface: Float32, level: float, azimuth: float, choose: np.ufunc) 
     for reach in _REACH_CELLS:
         # Rows of the zenith's view run against y.
         i, j = margin - round(reach * np.sin(azimuth)), margin + round(reach * np.cos(azimuth))
-        choose(best, padded[i : i + rows, j : j + columns] / np.float32(reach * _CELL_M), out=best)
+        choose(best, padded[i : i + rows, j : j + columns] / np.float32((reach - 0.5) * _CELL_M), out=best)
     return np.asarray(best.ravel())
 
 

@@ -64,6 +64,16 @@ def spectrum_of(material: str, sample: int) -> np.ndarray:
     return np.interp(GRID_NM, WAVELENGTHS_NM, reflectance(material, sample, "train"))
 
 
+def walled(*normals: np.ndarray) -> tuple[Surfaces, np.ndarray]:
+    """Open ground, and walls of these normals that see half of the sky, each in twenty columns; where the walls are."""
+    world, wall = flat_world(SHAPE), np.zeros((len(normals), *SHAPE), bool)
+    normal, sky_view = world.normal.copy(), world.sky_view.copy()
+    for place, one in enumerate(normals):
+        wall[place, :, 20 * (place + 1) : 20 * (place + 2)] = GROUND[:, 20 * (place + 1) : 20 * (place + 2)]
+        normal[:, wall[place]], sky_view[wall[place]] = one[:, None], 0.5
+    return replace(world, normal=normal, sky_view=sky_view), wall if len(normals) > 1 else wall[0]
+
+
 def looking_down(world: Surfaces) -> Surfaces:
     """The same, seen from straight above, where water reflects least."""
     return replace(world, direction=np.zeros_like(world.direction) - np.array([0, 0, 1], np.float32)[:, None, None])
@@ -111,16 +121,35 @@ def test_ground_is_reflectance_times_irradiance_over_pi_and_shadow_keeps_only_th
 def test_a_wall_gets_sun_by_the_cosine_and_light_from_the_ground(grey: list[float]) -> None:
     grey[0] = 0.5
     light = clear(heading_deg=180.0)  # the sun ahead, so a wall that faces the camera is in its own shade
-    normal = np.zeros((3, *SHAPE), np.float32)
-    normal[1] = -1
-    world = replace(flat_world(SHAPE, sky_view=0.5), normal=normal)
-    shaded = seen(world, light)[GROUND]
-    around = 0.5 * (light.direct * light.sun[2] + light.diffuse * 0.5)
+    world, wall = walled(np.array([0, -1, 0]))
+    shaded = seen(world, light)[wall]
+    around = 0.5 * light.horizontal
     expected = by_hand(0.5 / np.pi * (0.5 * light.diffuse + 0.5 * around))
-    np.testing.assert_allclose(shaded, expected[GROUND], rtol=1e-4)
+    np.testing.assert_allclose(shaded, expected[wall], rtol=3e-3)
     away = clear(heading_deg=0.0)  # the sun behind: it faces the wall
     gain = by_hand(0.5 / np.pi * away.direct * -away.sun[1])
-    np.testing.assert_allclose(seen(world, away)[GROUND] - shaded, gain[GROUND], rtol=0.02)
+    np.testing.assert_allclose(seen(world, away)[wall] - shaded, gain[wall], rtol=0.02)
+
+
+def test_a_shaded_wall_is_lit_by_the_sunny_one_opposite_and_not_by_one_beside_it(grey: list[float]) -> None:
+    grey[0] = 0.5
+    light = clear(heading_deg=90.0)
+    sunny = np.array([np.sign(light.sun[0]), 0, 0])  # where a wall looks that the sun shines on
+    shaded = {}
+    for name, other in (("opposite", sunny), ("beside", -sunny)):
+        world, wall = walled(other, -sunny)
+        alone = replace(world, slot=np.where(wall.any(axis=0), 0, -1).astype(np.int32))
+        shaded[name] = seen(alone, light)[wall[-1]]
+    assert np.all(shaded["opposite"] > 1.2 * shaded["beside"])
+
+
+def test_reflections_between_surfaces_end_at_the_third(grey: list[float]) -> None:
+    """Alike faces that see half of the sky: reflectance r adds q = r / 2 of each reflection to the next."""
+    grey[0] = 0.6
+    light = overcast()
+    around = 0.6 * 0.5 * (1 + 0.3 + 0.3**2) * light.diffuse
+    expected = by_hand(0.6 / np.pi * 0.5 * (light.diffuse + around))
+    np.testing.assert_allclose(on_ground(light, sky_view=0.5), expected[GROUND], rtol=1e-3)
 
 
 def test_no_surface_outshines_physics() -> None:
