@@ -1,4 +1,4 @@
-"""A data set in tables and numbers, and how near simulated scenes are to what is public of the real ones."""
+"""A data set in tables and numbers."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID
+from hsiutils.data.classes import VOID
 from hsiutils.data.cube import pn
 from hsiutils.data.names import TRAITS
 from hsiutils.data.sensor import band_table
@@ -63,23 +63,6 @@ def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
         },
         coords={"class": list(own), "wavelength": ("band", data.sensor.wavelengths_nm)},
     )
-
-
-def against_released(measured: xr.Dataset, origin: str) -> pd.DataFrame:
-    """Hold `statistics` against what is public of HSI-Drive v2.0, a row per figure: here, released, and the ratio.
-
-    The column of what is here has the name of its origin, "simulated" or "real".
-    """
-    released = band_table()
-    shares = zip(CLASSES, measured["frequency"].values, FREQUENCIES, strict=True)
-    rows = [
-        *((f"share of {name}", float(here), there) for name, here, there in shares),
-        ("mean reflectance", float(measured["mean"].mean()), released["v2_mean_reflectance"].mean()),
-        ("spread of reflectance", float(measured["std"].mean()), released["v2_std_reflectance"].mean()),
-        ("largest PN value", float(measured["pn_max"].max()), released["pn_observed_max"].max()),
-    ]
-    table = pd.DataFrame(rows, columns=["figure", origin, "HSI-Drive v2.0"])
-    return table.assign(ratio=table[origin] / table["HSI-Drive v2.0"])
 
 
 def spectrum_correlation(measured: xr.Dataset) -> float:

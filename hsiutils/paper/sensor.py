@@ -1,18 +1,25 @@
-"""What chapter 1 says of the sensor: whether it carries a long-pass filter, and what its bands tell apart.
+"""What chapter 1 says of the sensor: its long-pass filter, how like real scenes the simulated ones are, and metamers.
 
-Metamers are different materials that a few bands cannot tell apart and all bands can.
+A statistic of the scenes that a parameter of the simulator was chosen by is *fitted*, and no agreement; the others are
+*tests*. Metamers are different materials that a few bands cannot tell apart and all bands can.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter, uniform_filter
 from scipy.spatial import cKDTree
 
+from hsiutils.analysis.intervals import interval
+from hsiutils.data.classes import CLASSES, FREQUENCIES
+from hsiutils.data.cube import pn
 from hsiutils.data.inputs import THREE_BANDS
-from hsiutils.data.sensor import HSI_DRIVE, Sensor
-from hsiutils.data.source import open_dataset
+from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_table
+from hsiutils.data.source import Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.paper.run import Run, simulated
 from hsiutils.simulate import Simulation, draw_names
@@ -39,6 +46,261 @@ def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["filter", "correlation"])
 
 
+class Statistic(NamedTuple):
+    """A figure of a data set, and its real value.
+
+    Attributes
+    ----------
+    needs : variables of `measured`, separated by spaces.
+    of : a Dataset of these, reducing `scene`.
+    real : NaN where it is not known.
+    source : of the real value.
+    fitted : which parameter of the simulator was chosen by it; empty for a test.
+    """
+
+    name: str
+    needs: str
+    of: Callable[[xr.Dataset], xr.DataArray]
+    real: float
+    source: str
+    fitted: str = ""
+
+
+_SUMS = {"pixels", "labelled", "first", "second", "tail"}
+"""Variables of `measured` that are pooled over scenes."""
+_BINS = 500
+"""Of the histograms of PN, 0..`_TOP`."""
+_TOP = 0.5
+_SEEN_BY_ALL = HSI_DRIVE.wavelengths_nm < 947
+"""The 23 bands that the road scenes of HSICity cover, too (450-950 nm)."""
+_FEWEST = 20
+"""Pixels of a class below which a scene says nothing about it."""
+
+
+def measured(data: Source, names: Sequence[str]) -> xr.Dataset:
+    """What the statistics of chapter 1 need of every scene.
+
+    Returns
+    -------
+    Dataset over `scene` of `pixels` and `labelled` (class), how many; sums of reflectance `first` (band) and of its
+    products `second` (band, other); mean `spectrum` (class, band); `rough` (class, of: "PN", "intensity"), standard
+    deviation in 3 x 3 pixels over their mean, median over pixels and bands; `tail` (band, bin) histogram and `largest`
+    (band) of PN; `thickness` of road marks along their ridge, pixels. NaN where a class has too few pixels.
+    """
+    return xr.concat([_of_scene(data, name) for name in names], "scene").assign_coords(scene=list(names))
+
+
+def _of_scene(data: Source, name: str) -> xr.Dataset:
+    cube, labels = data.cube(name), data.classes.merge(data.labels(name))
+    values, normalised = np.nan_to_num(cube.values), np.nan_to_num(pn(cube).values)
+    bands, own = len(values), data.classes.names
+    flat = values.reshape(bands, -1).astype(float)
+    rough = _roughness(normalised), _roughness(values.mean(axis=0, keepdims=True))
+    spectrum, smooth = np.full((len(own), bands), np.nan), np.full((len(own), 2), np.nan)
+    for index in range(len(own)):
+        mask = labels == index
+        inside = minimum_filter(mask, 3)  # whose 3 x 3 neighbours are of the class, too
+        if mask.sum() >= _FEWEST:
+            spectrum[index] = values[:, mask].mean(axis=1)
+        if inside.sum() >= _FEWEST:
+            smooth[index] = [np.median(one[:, inside]) for one in rough]
+    marks = labels == own.index("Road Marks") if "Road Marks" in own else np.zeros_like(labels, dtype=bool)
+    depth = distance_transform_edt(marks)
+    ridge = marks & (depth == maximum_filter(depth, 3))
+    tails = [np.histogram(band, _BINS, (0, _TOP))[0] for band in np.clip(normalised, 0, _TOP)]
+    return xr.Dataset(
+        {
+            "pixels": float(flat.shape[1]),
+            "labelled": ("class", [float((labels == index).sum()) for index in range(len(own))]),
+            "first": ("band", flat.sum(axis=1)),
+            "second": (("band", "other"), flat @ flat.T),
+            "spectrum": (("class", "band"), spectrum),
+            "rough": (("class", "of"), smooth),
+            "tail": (("band", "bin"), np.array(tails, dtype=np.float32)),
+            "largest": ("band", normalised.max(axis=(1, 2))),
+            "thickness": float(np.mean(2 * depth[ridge] - 1)) if ridge.sum() >= _FEWEST else np.nan,
+        },
+        {"class": list(own), "of": ["PN", "intensity"]},
+    )
+
+
+def _roughness(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard deviation in 3 x 3 pixels over their mean, of (channels, rows, columns)."""
+    mean = uniform_filter(image, (0, 3, 3))
+    spread = np.sqrt(np.maximum(uniform_filter(image**2, (0, 3, 3)) - mean**2, 0))
+    return np.asarray(spread / np.maximum(mean, 1e-9))
+
+
+def _share(class_name: str) -> Callable[[xr.Dataset], xr.DataArray]:
+    def of(data: xr.Dataset) -> xr.DataArray:
+        counts = data["labelled"].sum("scene")
+        return counts.sel({"class": class_name}) / counts.sum("class")
+
+    return of
+
+
+def _rough(class_name: str, of: str) -> Callable[[xr.Dataset], xr.DataArray]:
+    return lambda data: data["rough"].sel({"class": class_name, "of": of}).median("scene")
+
+
+def _mean_reflectance(data: xr.Dataset) -> xr.DataArray:
+    return data["first"].sum("scene") / data["pixels"].sum("scene")
+
+
+def _moments(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean (band), covariance (band, other) and standard deviation (band) over all pixels."""
+    mean = _mean_reflectance(data)
+    covariance = data["second"].sum("scene") / data["pixels"].sum("scene") - mean * mean.rename(band="other")
+    diagonal = covariance.isel(band=xr.DataArray(np.arange(25), dims="b"), other=xr.DataArray(np.arange(25), dims="b"))
+    return mean, covariance, diagonal.rename(b="band") ** 0.5
+
+
+def _correlation(data: xr.Dataset) -> xr.DataArray:
+    """One minus the mean over pairs of different bands of their correlation over pixels."""
+    _, covariance, std = _moments(data)
+    count = std.sizes["band"]
+    found = covariance / (std * std.rename(band="other"))
+    return 1 - (found.sum(["band", "other"]) - count) / (count * (count - 1))
+
+
+def _cv_over_pixels(data: xr.Dataset) -> xr.DataArray:
+    mean, _, std = _moments(data)
+    return (std / mean).mean("band")
+
+
+def _between_images(class_name: str, normalise: bool, robust: bool) -> Callable[[xr.Dataset], xr.DataArray]:
+    """Spread of a class's mean spectrum from image to image over its mean: median over the bands seen by all.
+
+    By standard deviation, or by quartiles (their distance over 1.349 and over the median), which outliers leave alone.
+    """
+
+    def of(data: xr.Dataset) -> xr.DataArray:
+        spectrum = data["spectrum"].sel({"class": class_name}).isel(band=_SEEN_BY_ALL)
+        spectrum = spectrum / spectrum.sum("band", skipna=False) if normalise else spectrum
+        if not robust:
+            return (spectrum.std("scene") / spectrum.mean("scene")).median("band")
+        quarter = spectrum.quantile([0.25, 0.5, 0.75], "scene")
+        low, middle, high = (quarter.isel(quantile=index, drop=True) for index in range(3))
+        return ((high - low) / 1.349 / middle).median("band")
+
+    return of
+
+
+def _band_means(data: xr.Dataset) -> xr.DataArray:
+    """Mean spectrum over the released one, both of sum 1."""
+    mean, released = _mean_reflectance(data), _released("v2_mean_reflectance")
+    return mean / mean.sum("band") / (released / released.sum())
+
+
+def _released(column: str) -> xr.DataArray:
+    return xr.DataArray(band_table()[column].to_numpy(), dims="band")
+
+
+def _pn_tail(data: xr.Dataset) -> xr.DataArray:
+    """The 99.9th percentile of PN over the clip limit, median over bands."""
+    rising = data["tail"].sum("scene").cumsum("bin")
+    place = (rising < 0.999 * rising.isel(bin=-1)).sum("bin") + 1
+    return (place * (_TOP / _BINS) / _released("pn_clip_max")).median("band")
+
+
+_RELEASED = "HSI-Drive v2.0, released figures"
+_FRAME = "one frame of an imec 5 x 5 NIR chip over trees, 8 bit (swisssmartfarming)"
+_CITY = "about 1,000 road scenes, free exposure (HSICity)"
+_AUTHORS = "HSI-Drive v2.0, limits of the authors; 752 images"
+
+
+def known_statistics() -> Iterator[Statistic]:
+    """Every figure of the scenes of which something is known, or worth knowing, in reality."""
+    released = band_table()
+    level, deviation = released["v2_mean_reflectance"], released["v2_std_reflectance"]
+    for name, share in zip(CLASSES, FREQUENCIES, strict=True):
+        yield Statistic(f"share of {name}", "labelled", _share(name), share, _RELEASED, "what stands where")
+    yield Statistic(
+        "thickness of marks (pixels)",
+        "thickness",
+        lambda data: data["thickness"].mean("scene"),
+        np.nan,
+        "not known; 2.4 to 2.6 as simulated at 216 x 409",
+        "width of marks",
+    )
+    means = "pixels first"
+    for name, of, real, fitted in (
+        ("mean reflectance", lambda data: _mean_reflectance(data).mean("band"), float(level.mean()), "metering"),
+        (
+            "mean spectrum: correlation over bands",
+            lambda data: xr.corr(_mean_reflectance(data), _released("v2_mean_reflectance"), "band"),
+            1.0,
+            "long-pass filter",
+        ),
+        ("mean spectrum: lowest band over real", lambda data: _band_means(data).min("band"), 1.0, ""),
+        ("mean spectrum: highest band over real", lambda data: _band_means(data).max("band"), 1.0, ""),
+    ):
+        yield Statistic(name, means, of, real, _RELEASED, fitted)
+    moments = "pixels first second"
+    yield Statistic(
+        "variation of reflectance over pixels", moments, _cv_over_pixels, float((deviation / level).mean()), _RELEASED
+    )
+    yield Statistic("1 - correlation of bands over pixels", moments, _correlation, 0.017, "HSI-Drive v1")
+    for what, real in (("intensity", 0.063), ("PN", 0.025)):
+        plants = f"roughness of {what}, vegetation"
+        yield Statistic(plants, "rough", _rough("Vegetation", what), real, _FRAME, "texture of plants")
+    yield Statistic(
+        "roughness of PN over that of intensity, vegetation",
+        "rough",
+        lambda data: _rough("Vegetation", "PN")(data) / _rough("Vegetation", "intensity")(data),
+        0.39,
+        _FRAME,
+    )
+    for name in ("Road", "Road Marks"):
+        yield Statistic(f"roughness of PN, {name.lower()}", "rough", _rough(name, "PN"), np.nan, "not known")
+    for name, quartiles, plain, exposed, fitted in (
+        ("Road", 0.054, 0.087, 1.20, "spread of light"),
+        ("Vegetation", 0.057, 0.065, 0.77, ""),
+    ):
+        what = f"of {name.lower()} between images"
+        robust = _between_images(name, True, True)
+        yield Statistic(f"PN {what}, by quartiles", "spectrum", robust, quartiles, _CITY, fitted)
+        yield Statistic(f"PN {what}", "spectrum", _between_images(name, True, False), plain, _CITY, fitted)
+        yield Statistic(f"reflectance {what}", "spectrum", _between_images(name, False, False), exposed, _CITY)
+    yield Statistic(
+        "largest PN over that observed, median band",
+        "largest",
+        lambda data: (data["largest"].max("scene") / _released("pn_observed_max")).median("band"),
+        1.0,
+        _AUTHORS,
+    )
+    yield Statistic("99.9th percentile of PN over the clip limit, median band", "tail", _pn_tail, 1.0, _AUTHORS)
+
+
+def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0.1) -> pd.DataFrame:
+    """Hold scenes against what is known of real ones.
+
+    Parameters
+    ----------
+    close : how far, relative to it, the real value may lie outside the interval and the two still agree; the real
+        values have no intervals of their own.
+
+    Returns
+    -------
+    A row a statistic: `figure`, `row` ("fitted" or "test"), `here`, `low` and `high` (95 % of bootstrapped scenes),
+    `real`, `agrees` ("yes" or "no"; empty where it was fitted, or no real value is known), `chosen by it` (the
+    parameter that was fitted) and `source` of the real value.
+    """
+    found, rows = measured(data, names), []
+    for one in known_statistics():
+        own = found[one.needs.split()]
+        estimate = interval(
+            own, one.of, seed=seed, resamples=400, method="percentile", pools=_SUMS.issuperset(own.data_vars)
+        )
+        value, low, high = (float(estimate[key]) for key in ("value", "low", "high"))
+        near = low - close * abs(one.real) <= one.real <= high + close * abs(one.real)
+        agrees = "" if one.fitted or np.isnan(one.real) else "yes" if near else "no"
+        kind = "fitted" if one.fitted else "test"
+        rows.append((one.name, kind, value, low, high, one.real, agrees, one.fitted, one.source))
+    columns = ["figure", "row", "here", "low", "high", "real", "agrees", "chosen by it", "source"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def metamers(
     kinds: tuple[str, ...] = ("measured",), near: float = 0.02, apart: float = 0.05
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
@@ -48,14 +310,17 @@ def metamers(
     bands).
     """
     families, wavelength, spectra = distinct_samples(kinds)
-    seen = band_reflectance(spectra, wavelength, HSI_DRIVE)
+    seen = band_reflectance(spectra, wavelength, HSI_DRIVE, LONG_PASS_NM)
     return find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart), seen
 
 
-def band_reflectance(spectra: ArrayLike, wavelength_nm: ArrayLike, sensor: Sensor) -> NDArray[np.float64]:
+def band_reflectance(
+    spectra: ArrayLike, wavelength_nm: ArrayLike, sensor: Sensor, long_pass_nm: float | None
+) -> NDArray[np.float64]:
     """Reflectance (samples, n) as the bands of a sensor see it under equal photons at every wavelength.
 
-    Wavelengths (n,) rise in even steps, nm; the result is (samples, bands) in native band order.
+    Wavelengths (n,) rise in even steps, nm; `long_pass_nm` is the edge of a filter before the chip, None for none. The
+    result is (samples, bands) in native band order.
     """
     wavelength, reflectance = np.asarray(wavelength_nm, dtype=float), np.asarray(spectra, dtype=float)
     if reflectance.ndim != 2 or reflectance.shape[1:] != wavelength.shape:
@@ -65,7 +330,7 @@ def band_reflectance(spectra: ArrayLike, wavelength_nm: ArrayLike, sensor: Senso
     steps = np.diff(wavelength)
     if not (steps.size and steps[0] > 0 and np.allclose(steps, steps[0])):
         raise ValueError("wavelengths must rise in even steps; interpolate the spectra first")
-    weight = sensor.responses(wavelength)  # (bands, n)
+    weight = sensor.responses(wavelength, long_pass_nm)  # (bands, n)
     return np.asarray(reflectance @ (weight / weight.sum(axis=1, keepdims=True)).T)
 
 

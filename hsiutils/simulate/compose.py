@@ -14,8 +14,7 @@ from hsiutils.simulate.builder import GROUND_ID, Stage
 from hsiutils.simulate.geometry import Perspective
 from hsiutils.simulate.road_layouts import lay_road
 from hsiutils.simulate.roads import Bars, Road
-from hsiutils.simulate.surfaces import Float32
-from hsiutils.simulate.textures import Noise
+from hsiutils.simulate.surfaces import Float32, Noise
 
 FIELD_OF_VIEW: Final = np.radians(42.0)
 """Horizontal, edge to edge; the smaller of the usual for a camera behind a windscreen."""

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsiutils.simulate.roads import Road
-from hsiutils.simulate.surfaces import Float32
-from hsiutils.simulate.textures import Noise, textured
+from hsiutils.simulate.surfaces import Float32, Noise, textured
 
 _CRACKS: Final = Noise(seed=3)
 _PUDDLES: Final = Noise(seed=4)
@@ -83,7 +82,7 @@ def ground_texture(
 ) -> tuple[Float32, Float32]:
     """Brightness and mix of the ground: the materials' own texture, wheel tracks, cracks, and joints.
 
-    The table is that of `hsiutils.simulate.textures.texture_table`; spacing (n,) is metres from ray to ray.
+    The table is that of `hsiutils.simulate.surfaces.texture_table`; spacing (n,) is metres from ray to ray.
     """
     brightness, mix = textured(table[:, slot], (hits.u, hits.v), spacing, blotches_m=(2.3, 0.45))
     asphalt, paving = _of_kind(road, hits, "asphalt"), _of_kind(road, hits, "paving")

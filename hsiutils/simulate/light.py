@@ -253,7 +253,7 @@ def illuminate(circumstances: Circumstances, seed: int, spread: float = 1.0) -> 
     spread : exponent on how the colour of the light departs from that of `STANDARD`, sun and sky alike: 0 gives every
         scene the same mean colour, 1 the air's own, more than 1 a redder low sun and deeper water bands than that.
         The default of 3 was fitted, to how the colour of real roads and vegetation varies from image to image
-        (`hsiutils.paper.likeness`); SPECTRL2 alone gives half of that.
+        (`hsiutils.paper.sensor`); SPECTRL2 alone gives half of that.
     """
     position = solarposition.get_solarposition(circumstances.time, LATITUDE, LONGITUDE).iloc[0]
     zenith, azimuth = float(position["apparent_zenith"]), float(position["azimuth"])

@@ -11,8 +11,7 @@ from hsiutils.simulate.builder import GROUND_ID
 from hsiutils.simulate.compose import HORIZON_ID, Scene, compose
 from hsiutils.simulate.geometry import Index, Perspective
 from hsiutils.simulate.ground import GroundHits, ground_slots, ground_texture, meet_ground, wetness
-from hsiutils.simulate.surfaces import Float32, Float64, Surfaces
-from hsiutils.simulate.textures import coordinates_on, texture_table, textured
+from hsiutils.simulate.surfaces import Float32, Float64, Surfaces, coordinates_on, texture_table, textured
 from hsiutils.simulate.visibility import Hits, SkyView, rasterise, sun_visible
 
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from hsiutils.simulate.builder import Part
 from hsiutils.simulate.geometry import NEAR_M, Faces, Parallel, Vector, View
-from hsiutils.simulate.surfaces import Float32
-from hsiutils.simulate.textures import Noise
+from hsiutils.simulate.surfaces import Float32, Noise
 
 NEAR_FIELD_M, FAR_FIELD_M = 22.0, 160.0
 """Ranges ahead of the camera that the two sun images cover; farther points count as sunlit."""

@@ -1,10 +1,23 @@
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from hsiutils.data.classes import HSI_DRIVE_CLASSES
+from hsiutils.data.cube import make_cube
 from hsiutils.data.sensor import HSI_DRIVE
-from hsiutils.paper.sensor import band_reflectance, find_metamers, long_pass_evidence, metamers, spectral_angle_deg
+from hsiutils.paper.sensor import (
+    band_reflectance,
+    find_metamers,
+    known_statistics,
+    likeness,
+    long_pass_evidence,
+    measured,
+    metamers,
+    spectral_angle_deg,
+)
+from hsiutils.simulate import draw_names, simulate_dataset
 
 FEW = [12, 23, 15]
 
@@ -90,9 +103,10 @@ def test_spectral_angle_ignores_brightness_and_keeps_small_angles() -> None:
 class TestBandReflectance:
     wavelength = np.arange(400.0, 1001.0, 1.0)
 
-    def test_is_the_ratio_of_signals_and_grey_where_the_target_is(self) -> None:
-        spectrum, response = np.random.default_rng(0).random(601), HSI_DRIVE.responses(self.wavelength)
-        found = band_reflectance([spectrum, np.full(601, 0.37)], self.wavelength, HSI_DRIVE)
+    @pytest.mark.parametrize("edge", [None, 600.0])
+    def test_is_the_ratio_of_signals_and_grey_where_the_target_is(self, edge: float | None) -> None:
+        spectrum, response = np.random.default_rng(0).random(601), HSI_DRIVE.responses(self.wavelength, edge)
+        found = band_reflectance([spectrum, np.full(601, 0.37)], self.wavelength, HSI_DRIVE, edge)
         np.testing.assert_allclose(found[0], [np.sum(r * spectrum) / np.sum(r) for r in response])
         np.testing.assert_allclose(found[1], np.full(25, 0.37))
 
@@ -107,7 +121,7 @@ class TestBandReflectance:
     )
     def test_bad_input(self, spectra: np.ndarray, wavelength: list[float], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            band_reflectance(spectra, wavelength, HSI_DRIVE)
+            band_reflectance(spectra, wavelength, HSI_DRIVE, None)
 
 
 def test_the_filter_brings_the_mean_spectrum_nearer_to_the_released_one(tiny_run):
@@ -118,9 +132,64 @@ def test_the_filter_brings_the_mean_spectrum_nearer_to_the_released_one(tiny_run
 
 def test_measured_materials_have_metamers_and_modelled_canopies_wider_ones():
     pairs, seen = metamers()
+    assert np.ptp(np.log(seen[:, [22, 20]]), axis=1).max() < 0.4, "behind the filter no band sees green"
     assert len(metamers(("measured", "canopy model"), apart=0.1)[0]) > len(metamers(apart=0.1)[0])
     one = pairs.iloc[0]
     first, second = np.log(seen[int(one["first"])]), np.log(seen[int(one["second"])])
     assert one["first_family"] != one["second_family"]
     assert np.sqrt(np.mean((first - second)[FEW] ** 2)) <= 0.02
     assert np.sqrt(np.mean((first - second) ** 2)) == pytest.approx(one["rms_all"])
+
+
+@pytest.fixture(scope="module")
+def likenesses(tmp_path_factory):
+    """The table of the simulator as it is, behind too sharp a lens, and under light that hardly varies."""
+    names, wrong = draw_names(12), {"own": {}, "lens": {"blur_px": 0.3}, "light": {"light_spread": 1.0}}
+    tables = {}
+    for key, settings in wrong.items():
+        data = simulate_dataset(tmp_path_factory.mktemp(key), 12, tiles=(48, 96), workers=1, progress=False, **settings)
+        tables[key] = likeness(data, names).set_index("figure")
+    return tables
+
+
+def test_no_row_that_was_fitted_counts_as_agreement(likenesses):
+    table = likenesses["own"]
+    fitted = table["row"] == "fitted"
+    assert (table.loc[fitted, "agrees"] == "").all()
+    assert (fitted == (table["chosen by it"] != "")).all()
+    assert set(table.loc[fitted & (table["real"] > 0), "chosen by it"]) >= {"metering", "spread of light"}
+    assert (table.loc[~fitted, "agrees"] != "").equals(table.loc[~fitted, "real"].notna())
+    assert (table["source"] != "").all()
+    assert (table["low"] <= table["here"] + 1e-9).all()
+    assert (table["here"] <= table["high"] + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "figure"),
+    [
+        ("lens", "roughness of PN over that of intensity, vegetation"),
+        ("light", "PN of vegetation between images, by quartiles"),
+    ],
+)
+def test_a_wrong_simulator_fails_rows_that_were_not_fitted(likenesses, wrong, figure):
+    agrees = {key: table.loc[figure, "agrees"] for key, table in likenesses.items()}
+    assert (agrees["own"], agrees[wrong]) == ("yes", "no")
+
+
+def test_statistics_of_planted_scenes():
+    """Two scenes of one flat class each, one of them twice as bright and tilted."""
+    flat = np.broadcast_to(np.full(25, 0.4)[:, None, None], (25, 10, 10))
+    tilted = flat * (2 * (1 + 0.1 * np.where(np.arange(25) % 2, 1, -1)))[:, None, None]
+    source = SimpleNamespace(
+        cube=lambda name: make_cube(flat if name == "flat" else tilted, HSI_DRIVE),
+        labels=lambda name: np.full((10, 10), 1, np.uint8),
+        classes=HSI_DRIVE_CLASSES,
+    )
+    found = measured(source, ["flat", "tilted"])
+    of = {one.name: float(one.of(found[one.needs.split()])) for one in known_statistics()}
+    assert of["share of Road"] == 1
+    assert of["mean reflectance"] == pytest.approx(0.4 * (1 + 2 * 0.996) / 2)
+    assert of["reflectance of road between images"] == pytest.approx((0.72 - 0.4) / (0.72 + 0.4))  # in most bands
+    assert of["PN of road between images"] == pytest.approx(0.05, abs=0.005)
+    assert of["roughness of PN, road"] == pytest.approx(0, abs=1e-3)
+    assert np.isnan(of["roughness of PN, vegetation"])

@@ -4,7 +4,7 @@ from miniature import KERB_V, road, stage
 
 from hsiutils.simulate.ground import GroundHits, ground_slots, ground_texture, meet_ground, wetness
 from hsiutils.simulate.roads import Line
-from hsiutils.simulate.textures import texture_table
+from hsiutils.simulate.surfaces import texture_table
 
 EYE = np.array([[0.0], [0.0], [1.4]], dtype=np.float32)
 

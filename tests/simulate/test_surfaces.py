@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from hsiutils.simulate.materials import NAMES
-from hsiutils.simulate.surfaces import Slot
-from hsiutils.simulate.textures import TEXTURES, Noise, coordinates_on, texture_table, textured
+from hsiutils.simulate.surfaces import TEXTURES, Noise, Slot, coordinates_on, texture_table, textured
 
 SLOTS = (Slot("grass", "dry_grass", 1), Slot("skin", None, 2), Slot("car_paint", "soil", 3))
 TABLE = texture_table(SLOTS)
