@@ -5,22 +5,27 @@ the dark. Sharpness follows ISO 12233 (e-SFR): many rows sample an edge that is 
 transform of its derivative is the modulation transfer function (MTF).
 
 The frames come from the functions that take the scenes, `camera.expose` and `radiance.band_signal`. What was asked for
-is worked out from the camera's figures by formulae that take no part in rendering.
+is worked out from the camera's figures by formulae that take no part in rendering. At last, what noise and the
+displacement of the bands do to PN.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.constants import c, h
+from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.special import ndtr
 
+from hsiutils.data.classes import CLASSES, HSI_DRIVE_CLASSES
+from hsiutils.data.cube import pn
+from hsiutils.data.raw import demosaic, reflectance_cube, translate_to_centre
 from hsiutils.simulate.camera import PIXEL_M, Camera, expose, pixel_gains
 from hsiutils.simulate.draws import generator
-from hsiutils.simulate.frame import Simulation
+from hsiutils.simulate.frame import Simulation, lay_out, photograph, references
 from hsiutils.simulate.light import GRID_NM, STANDARD, illuminate
 from hsiutils.simulate.radiance import band_signal
 from hsiutils.simulate.surfaces import Float64, Slot, Surfaces
@@ -275,3 +280,52 @@ def _edge(rays: tuple[int, int], pixels: tuple[int, int]) -> Surfaces:
         mix=zero,
         water=zero,
     )
+
+
+def pn_errors(names: Sequence[str], simulation: Simulation) -> pd.DataFrame:
+    """How far PN departs from that of a camera without noise whose bands see the same place.
+
+    A scene is exposed twice: half the squared difference is the sensor's noise. Without noise it is seen by the mosaic,
+    and by a camera whose 25 bands all look through the middle pixel of their tile: the difference is the displacement
+    of the bands that translation to centre leaves.
+
+    Returns
+    -------
+    A row for the pixels inside of each class, and for those beside another class: `where`, `pixels`, `noise` and
+    `displacement`, root mean squares over pixels and bands in units of the mean PN.
+    """
+    white, dark = references(simulation)
+    found = [_pn_squares(name, simulation, (white.frame, dark.frame)) for name in names]
+    # (scenes, rows, columns) and (scenes, of, rows, columns)
+    labels, squares = (np.array(values) for values in zip(*found, strict=True))
+    classes = HSI_DRIVE_CLASSES.merge(labels)
+    beside = maximum_filter(classes, (0, 3, 3)) != minimum_filter(classes, (0, 3, 3))
+    rows = []
+    for index, where in enumerate((*CLASSES, "beside another class or none")):
+        mask = (classes == index) & ~beside if index < len(CLASSES) else beside
+        if mask.any():
+            errors = [float(len(simulation.sensor.bands) * np.sqrt(squares[:, of][mask].mean())) for of in (0, 1)]
+            rows.append((where, int(mask.sum()), *errors))
+    return pd.DataFrame(rows, columns=["where", "pixels", "noise", "displacement"])
+
+
+def _pn_squares(
+    name: str, simulation: Simulation, white_dark: tuple[NDArray[np.uint16], NDArray[np.uint16]]
+) -> tuple[NDArray[np.uint8], Float64]:
+    """Labels (rows, columns); squared errors of PN by noise and displacement (2, rows, columns), mean over bands."""
+    camera, sensor, rays = simulation.camera, simulation.sensor, simulation.rays
+    surfaces, light, circumstances = lay_out(name, simulation)
+    frame = photograph(name, surfaces, light, circumstances, simulation)
+    spread = camera.point_spread(rays)
+    middle = [np.repeat(shares[[len(shares) // 2]], len(shares), axis=0) for shares in spread]
+    displaced, ideal = (
+        band_signal(surfaces, light, camera.weights, frame.split, rays, (down, across))
+        for down, across in (spread, middle)
+    )
+    arriving, time_s = camera.veiled(displaced) * camera.vignetting, frame.exposure.time_s
+    shots = [expose(arriving, time_s, camera, np.random.default_rng(seed)).frame for seed in (0, 1)]
+    one, other = (pn(reflectance_cube(shot, sensor, *white_dark)).values for shot in shots)
+    wall = camera.weights @ illuminate(STANDARD, simulation.seed).horizontal / np.pi  # white, electrons a second
+    flat = np.tile(wall.reshape(sensor.mosaic), sensor.tiles)
+    moved = pn(translate_to_centre(demosaic(displaced / flat, sensor), sensor)) - pn(demosaic(ideal / flat, sensor))
+    return frame.labels, np.stack([np.mean((one - other) ** 2 / 2, axis=0), np.mean(moved.values**2, axis=0)])

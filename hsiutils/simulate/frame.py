@@ -144,15 +144,19 @@ def render(name: str, simulation: Simulation) -> Frame:
     ValueError
         If HSI-Drive v2.0 has no image of that name.
     """
+    return photograph(name, *lay_out(name, simulation), simulation)
+
+
+def lay_out(name: str, simulation: Simulation) -> tuple[Surfaces, Illumination, Circumstances]:
+    """What the rays of the image of that name meet, the light on it, and its circumstances."""
     split_of(name)  # refuses an unknown name before any work
     conditions = Conditions.parse(name)
     circumstances = draw_circumstances(conditions, simulation.seed)
     light = illuminate(circumstances, simulation.seed, simulation.light_spread)
     rows, columns = (count * rays for count, rays in zip(simulation.tiles, simulation.rays, strict=True))
-    surfaces = build_surfaces(
-        conditions, simulation.seed, (rows, columns), light.sun, bool(light.direct.any()), simulation.widening
-    )
-    return photograph(name, surfaces, light, circumstances, simulation)
+    sunny = bool(light.direct.any())
+    surfaces = build_surfaces(conditions, simulation.seed, (rows, columns), light.sun, sunny, simulation.widening)
+    return surfaces, light, circumstances
 
 
 def photograph(

@@ -80,12 +80,12 @@ def reflectance(family: str, sample: int, split: str) -> Spectra:
 def distinct_samples(
     kinds: tuple[str, ...] = ("measured",), step_nm: float = 1.0
 ) -> tuple[list[str], Spectra, Spectra]:
-    """Every distinct sample of the families of some kinds, by default of those that were measured.
+    """Every distinct sample of the library's families, those that no split uses among them.
 
     Parameters
     ----------
-    kinds : see `Family`.
-    step_nm : the spectra, measured every 10 nm, are interpolated linearly to this step.
+    kinds : "measured" and "canopy model".
+    step_nm : the spectra, given every 10 nm, are interpolated linearly to this step.
 
     Returns
     -------
@@ -95,10 +95,11 @@ def distinct_samples(
     """
     wavelength = np.arange(WAVELENGTHS_NM[0], WAVELENGTHS_NM[-1] + step_nm / 2, step_nm)
     own: dict[str, tuple[str, Spectra]] = {}
-    for family in map(_family, NAMES):
-        if family.kind in kinds:
-            for name, spectrum in zip(family.ids, family.spectra, strict=True):
-                own.setdefault(name, (family.name, np.interp(wavelength, WAVELENGTHS_NM, spectrum)))
+    for family in (*_MEASURED, *_CANOPIES):
+        if _family(family).kind in kinds:
+            rows = _rows(family)
+            for name, spectrum in zip(rows.index, _values(rows), strict=True):
+                own.setdefault(str(name), (family, np.interp(wavelength, WAVELENGTHS_NM, spectrum)))
     return [family for family, _ in own.values()], wavelength, np.stack([spectrum for _, spectrum in own.values()])
 
 
@@ -182,6 +183,10 @@ def _canopies(name: str) -> pd.DataFrame:
     grass = ~conifer & (traits["mass"] < 0.010) & (traits["area"] < 4)
     leaves = ~conifer & ~grass & (traits["mass"] < 0.016) & (traits["area"] >= 2.5)
     return rows[{"conifer": conifer, "grass": grass, "leaves": leaves}[name]]
+
+
+def _rows(name: str) -> pd.DataFrame:
+    return _canopies(name) if name in _CANOPIES else _select(*_MEASURED[name])
 
 
 def _held_apart(rows: pd.DataFrame) -> pd.DataFrame:
@@ -391,9 +396,8 @@ def _family(name: str) -> Family:
     if name not in NAMES:
         raise ValueError(f"unknown material family {name!r}: one of {', '.join(NAMES)}")
     if name not in _MODELLED:
-        rows = _held_apart(_canopies(name)) if name in _CANOPIES else _select(*_MEASURED[name])
-        if name == "soil":
-            rows = _held_apart(rows[::4])
+        rows = _rows(name)[:: 4 if name == "soil" else 1]  # soils are many and much the same
+        rows = _held_apart(rows) if name in (*_CANOPIES, "soil") else rows
         kind = "canopy model" if name in _CANOPIES else "measured"
         source = "PROSAIL canopies" if name in _CANOPIES else _MEASURED[name][0]
         return Family(name, tuple(rows.index), _values(rows), tuple(rows["split"]), kind, f"earthlib, {source}")

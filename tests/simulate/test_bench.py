@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hsiutils.simulate import bench
+from hsiutils.simulate import bench, draw_names
 from hsiutils.simulate.bench import (
     BOUNDS,
     MTF_BOUND,
@@ -15,6 +15,7 @@ from hsiutils.simulate.bench import (
     noisiest,
     on_bench,
     photon_transfer,
+    pn_errors,
 )
 from hsiutils.simulate.frame import Simulation
 
@@ -112,3 +113,15 @@ def test_every_band_is_as_sharp_as_lens_and_pixel_allow():
 def test_another_lens_is_found(factor):
     other = replace(SIMULATION, blur_px=factor * SIMULATION.blur_px)
     assert not edge_table(other, SIMULATION)["within"].any()
+
+
+def test_pn_errs_by_noise_with_light_and_by_displacement_at_borders():
+    names, simulation = draw_names(2), Simulation(tiles=(24, 48))
+    found = pn_errors(names, simulation).set_index("where")
+    beside = found.iloc[-1]
+    assert found["pixels"].sum() == 2 * 24 * 48
+    assert beside["displacement"] > 2 * found.loc["Road", "displacement"] > 0
+    assert 0.005 < found.loc["Road", "noise"] < 0.03
+    soft = pn_errors(names, replace(simulation, blur_px=3.0)).iloc[-1]
+    assert soft["displacement"] < 0.7 * beside["displacement"]
+    assert soft["noise"] == pytest.approx(beside["noise"], rel=0.2)
