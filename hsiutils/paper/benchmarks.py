@@ -1,15 +1,33 @@
-"""What the benchmarks recorded: the audit of every pixel beside the loop of another tool, timed in one run."""
+"""Beside other tools: the audit and another's loop, the simulated camera on a test bench, scenes of another renderer.
+
+What needs a tool that the book does not install comes from a committed record, with its date; the bench is run anew.
+"""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from hsiutils.simulate import Simulation
+from hsiutils.simulate.bench import edge_table, emva_table, on_bench, photon_transfer
 
 _RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
 RECORDS = (_RESULTS / "peers.json", _RESULTS / "peers_full_size.json")
 """Written by benchmarks/peers.py: of the quick network, and of the paper's size."""
+EMVA_RECORD, RENDERER_RECORD = _RESULTS / "emva1288.json", _RESULTS / "mitsuba.json"
+"""Written by benchmarks/camera.py and benchmarks/renderer.py."""
+COMPARISONS = ("sun and sky", "all light")
+_UNITS = {
+    "system gain": "DN/e-",
+    "saturation capacity": "e-",
+    "full well": "e-",
+    "dark noise": "e-",
+    "dark current": "e-/s",
+    "quantum efficiency": "1",
+}
 
 
 def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
@@ -48,13 +66,70 @@ def machine(records: Sequence[Path] = RECORDS) -> str:
     return "; ".join(sorted(made))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def camera_on_bench(seed: int = 0, levels: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The camera that the book simulates, on an EMVA 1288 bench.
+
+    Returns
+    -------
+    A row a quantity: `quantity` with its unit, `asked`, `measured`, `deviation (%)`, `bound (%)`, and `emva1288` (what
+    that package found, from the record). And the photon transfer curve: variance (DN squared, above that in the dark)
+    `measured` and `asked`, by signal (DN above dark).
+    """
+    camera = on_bench(Simulation().camera)
+    curve = photon_transfer(camera, seed, levels)
+    found = emva_table(curve, camera)
+    table = pd.DataFrame({"quantity": [f"{name} ({_UNITS[name]})" for name in found.index]}, found.index)
+    table[["asked", "measured"]] = found[["asked", "measured"]]
+    table["deviation (%)"], table["bound (%)"] = 100 * found["deviation"], 100 * found["bound"]
+    table["emva1288"] = pd.Series(_read(EMVA_RECORD, ("measured",))["measured"])
+    signal = (curve["mean"] - curve["dark_mean"]).to_numpy()
+    noise = (curve["variance"] - curve["dark_variance"]).to_numpy()
+    transfer = pd.DataFrame({"measured": noise, "asked": camera.dn_per_electron * signal}, signal)
+    return table.reset_index(drop=True), transfer
+
+
+def sharpness() -> tuple[pd.DataFrame, float]:
+    """MTF50 `measured` and `asked` (cycles a pixel) by band centre (nm), and the largest relative deviation."""
+    found = edge_table(Simulation()).sort_values("nm")
+    return found.set_index("nm")[["measured", "asked"]], float(found["deviation"].abs().max())
+
+
+def against_renderer(record: Path = RENDERER_RECORD) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+    """How far the simulator's median radiance is from another renderer's, over surfaces and the 25 bands.
+
+    Returns
+    -------
+    One row a surface of a scene: `scene`, `surface`, `light`, and in percent the median, least and most over the bands
+    of both comparisons (without and with light that surfaces send to each other). And of each comparison, median and
+    largest absolute relative deviation over all.
+    """
+    scenes = _read(record, ("scenes",))["scenes"]
+    rows, every = [], {kind: np.array([]) for kind in COMPARISONS}
+    for title, surface in ((scene["title"], surface) for scene in scenes for surface in scene["surfaces"]):
+        row = {"scene": title, "surface": surface["material"], "light": surface["light"]}
+        for kind in COMPARISONS:
+            low, middle, high = np.percentile(100 * np.array(surface[kind]), [0, 50, 100])
+            row[f"{kind} (%)"] = f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+            every[kind] = np.append(every[kind], np.abs(surface[kind]))
+        rows.append(row)
+    return pd.DataFrame(rows), {kind: (float(np.median(all_)), float(all_.max())) for kind, all_ in every.items()}
+
+
+def made(record: Path) -> str:
+    """The tool and the date of a record, in words."""
+    found = _read(record, ("versions", "date"))
+    tool, version = next(iter(found["versions"].items()))
+    return f"{tool} {version}, {found['date']}"
+
+
+def _read(path: Path, parts: Sequence[str] = ("network", "audit", "machine")) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        record["network"]["image"], record["audit"], record["machine"]["threads"]
+        for part in parts:
+            record[part]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: no benchmark record ({error!r}); a checkout of the repository has them in data/results, and "
-            "python -m benchmarks.peers makes them there"
+            "benchmarks/README.md says what makes them"
         ) from error
     return record

@@ -162,15 +162,14 @@ def noisiest(full_well_e: float, non_uniformity: float) -> float:
     return float(mean[(variance @ share).argmax(), 0])
 
 
-def emva_table(camera: Camera, claimed: Camera | None = None, seed: int = 0, levels: int = 60) -> pd.DataFrame:
-    """A camera `on_bench` against what is claimed of it; by default against its own figures.
+def emva_table(curve: pd.DataFrame, claimed: Camera) -> pd.DataFrame:
+    """The camera of a `photon_transfer` against what is claimed of one `on_bench`.
 
     Returns
     -------
     A row for each of `BOUNDS`: `asked`, `measured`, `deviation` (relative), `bound`, `within`.
     """
-    table = pd.DataFrame({"asked": asked(claimed or camera)})
-    table["measured"] = pd.Series(characterise(photon_transfer(camera, seed, levels)))
+    table = pd.DataFrame({"asked": asked(claimed), "measured": characterise(curve)})
     table["deviation"] = table["measured"] / table["asked"] - 1
     table["bound"] = pd.Series(BOUNDS)
     return table.assign(within=table["deviation"].abs() <= table["bound"])

@@ -1,8 +1,22 @@
 import json
 
+import numpy as np
 import pytest
 
-from hsiutils.paper.benchmarks import RECORDS, audit_times, machine
+from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.paper.benchmarks import (
+    EMVA_RECORD,
+    RECORDS,
+    RENDERER_RECORD,
+    against_renderer,
+    audit_times,
+    camera_on_bench,
+    machine,
+    made,
+    sharpness,
+)
+from hsiutils.simulate import Simulation
+from hsiutils.simulate.bench import BOUNDS, asked, characterise, on_bench, photon_transfer
 
 RECORD = {
     "network": {"image": [96, 192], "filters": 8},
@@ -35,5 +49,55 @@ def test_the_committed_records_meet_the_bound():
 def test_what_is_no_record_is_named(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"other\.json: no benchmark record .* python -m benchmarks\.peers"):
+    with pytest.raises(ValueError, match=r"other\.json: no benchmark record .* benchmarks/README\.md"):
         audit_times([path])
+
+
+def test_the_reference_implementation_finds_the_camera_that_was_asked_for():
+    """The record is of the camera of today, and the package and the bench agree on the same frames."""
+    record, camera = json.loads(EMVA_RECORD.read_text()), on_bench(Simulation().camera)
+    wanted = asked(camera) | {"photo response non-uniformity": camera.non_uniformity}
+    for name, measured in record["measured"].items():
+        assert record["asked"][name] == pytest.approx(wanted[name]), "run benchmarks/camera.py again"
+        assert measured == pytest.approx(wanted[name], rel=BOUNDS.get(name, 0.05))
+    own = characterise(photon_transfer(camera, record["seed"], record["levels"]))
+    for name, measured in record["same_frames_by_bench"].items():
+        assert own[name] == pytest.approx(measured, rel=1e-6)
+        assert record["measured"][name] == pytest.approx(measured, rel=1e-6)
+    assert made(EMVA_RECORD).startswith("emva1288 1.0.2, 2026-")
+
+
+def test_the_bench_of_the_book():
+    table, curve = camera_on_bench(levels=30)
+    assert (table["deviation (%)"].abs() <= table["bound (%)"]).all()
+    assert table.loc[0, "quantity"] == "system gain (DN/e-)"
+    np.testing.assert_allclose(curve["measured"].iloc[:10], curve["asked"].iloc[:10], rtol=0.05)
+    assert curve["measured"].iloc[-1] < 0.01 * curve["asked"].iloc[-1], "no photon noise is left in a full well"
+    sharp, worst = sharpness()
+    assert list(sharp.index) == sorted(HSI_DRIVE.wavelengths_nm)
+    assert worst < 0.03
+
+
+def test_the_committed_scenes_of_the_other_renderer():
+    rows, agreement = against_renderer()
+    assert set(rows["light"]) == {"sun", "shade"}
+    assert rows["scene"].nunique() == 3
+    assert agreement["all light"][0] < 0.05
+    assert made(RENDERER_RECORD).startswith("mitsuba 3.")
+    assert json.loads(RENDERER_RECORD.read_text())["bands_nm"] == pytest.approx(HSI_DRIVE.wavelengths_nm)
+
+
+def test_deviations_are_summed_up_over_bands_and_surfaces(tmp_path):
+    part = {"material": "brick", "light": "sun", "sun and sky": [0.01, -0.02, 0.03], "all light": [0.0, 0.1, -0.4]}
+    (tmp_path / "one.json").write_text(json.dumps({"scenes": [{"title": "a wall", "surfaces": [part, part]}]}))
+    rows, agreement = against_renderer(tmp_path / "one.json")
+    assert rows.loc[1].to_dict() == {
+        "scene": "a wall",
+        "surface": "brick",
+        "light": "sun",
+        "sun and sky (%)": "+1.0 (-2.0 to +3.0)",
+        "all light (%)": "+0.0 (-40.0 to +10.0)",
+    }
+    assert agreement == {"sun and sky": (0.02, 0.03), "all light": (0.1, 0.4)}
+    with pytest.raises(ValueError, match=r"one\.json: no benchmark record \(KeyError\('versions'\)\)"):
+        made(tmp_path / "one.json")

@@ -31,7 +31,7 @@ def erf_edge(sigma: float, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_the_camera_has_the_gain_well_and_noise_that_were_asked_for():
-    found = emva_table(CAMERA, levels=LEVELS)
+    found = emva_table(photon_transfer(CAMERA, levels=LEVELS), CAMERA)
     assert list(found.index) == list(BOUNDS)
     assert found["within"].all(), found
     assert (found["deviation"] != 0).all()
@@ -48,7 +48,7 @@ def test_the_camera_has_the_gain_well_and_noise_that_were_asked_for():
     ids=["gain", "noise", "current", "filter"],
 )
 def test_a_camera_that_is_not_what_is_claimed_is_found(wrong, caught):
-    found = emva_table(wrong, CAMERA, levels=LEVELS)
+    found = emva_table(photon_transfer(wrong, levels=LEVELS), CAMERA)
     missed = set(found.index[~found["within"]])
     assert caught <= missed
     assert missed - caught <= {"saturation capacity"}, "and what is right is not blamed"
@@ -63,7 +63,7 @@ def test_a_fault_in_the_noise_of_the_chain_is_found(monkeypatch):
         return replace(honest(rate, time_s, camera, rng), frame=np.mean(shots, axis=0))
 
     monkeypatch.setattr(bench, "expose", quiet)
-    found = emva_table(CAMERA, levels=20)
+    found = emva_table(photon_transfer(CAMERA, levels=20), CAMERA)
     assert found.loc["system gain", "deviation"] == pytest.approx(-0.5, abs=0.02)
 
 
