@@ -23,6 +23,7 @@ from hsiutils.data.source import Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.paper.run import Run, simulated
 from hsiutils.simulate import Simulation, draw_names
+from hsiutils.simulate.bench import pn_errors
 from hsiutils.simulate.materials import distinct_samples
 
 LONG_PASS_NM = Simulation().long_pass_nm
@@ -299,6 +300,11 @@ def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0
         rows.append((one.name, kind, value, low, high, one.real, agrees, one.fitted, one.source))
     columns = ["figure", "row", "here", "low", "high", "real", "agrees", "chosen by it", "source"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def errors_of_pn(run: Run, scenes: int = 4) -> pd.DataFrame:
+    """Noise and displacement of bands in simulated scenes of the run's size, see `hsiutils.simulate.bench.pn_errors`."""
+    return pn_errors(draw_names(scenes, run.seed), Simulation(run.seed, run.profile.tiles))
 
 
 def metamers(
