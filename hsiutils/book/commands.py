@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,7 @@ Order = Literal["ascending", "native"]
 Profile = Annotated[str, typer.Option(help="Size of everything: smoke, quick or paper.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 DataRoot = Annotated[str, typer.Option(help="Folder with HSI-Drive; without it, simulated scenes.")]
+BlurPx = Annotated[float, typer.Option(min=0, help="Blur of the simulated lens, sensor pixels (standard deviation).")]
 Root = Annotated[Path, typer.Argument(help="Folder of the data set, as it was unpacked.")]
 LayoutName = Annotated[str, typer.Option(help="One of several layouts in the folder, such as 'v2.0 MATLAB MF'.")]
 Names = Annotated[list[str] | None, typer.Option("--name", help="A scene, such as nf1111_576; may come again.")]
@@ -45,11 +47,11 @@ def _example(command: str) -> str:
 
 
 @app.command(epilog=_example("make --profile quick --seed 1"))
-def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "") -> None:
+def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", blur_px: BlurPx = 1.0) -> None:
     """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
     from hsiutils.book.chapters import settings
 
-    data = settings(profile=profile, seed=seed, data_root=data_root).data
+    data = replace(settings(profile=profile, seed=seed, data_root=data_root), blur_px=blur_px).data
     say(f"{len(data.table)} {data.origin} scenes, layout {data.layout}: {data.root}")
     say(data.table["split"].value_counts().to_string())
 

@@ -107,6 +107,8 @@ class Run:
     weights : published Keras file (`hsiutils.paper.published`), which then is the run's only network; `variants` names
         its one input. None for networks that the run trains. The ledger judges what several trainings say, and is not
         made for such a run.
+    blur_px : blur of the simulated lens, see `hsiutils.simulate.camera.Camera`; another one is another data set, with
+        networks of its own.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class Run:
     data_root: Path | None = None
     variants: tuple[str, ...] = ()
     weights: Path | None = None
+    blur_px: float = simulate.Simulation.blur_px
 
     def __post_init__(self) -> None:
         if self.weights is not None and len(self.variants) != 1:
@@ -147,14 +150,18 @@ class Run:
         return open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
 
     @property
+    def simulation(self) -> simulate.Simulation:
+        """Settings of the simulated scenes."""
+        return simulate.Simulation(self.seed, self.profile.tiles, blur_px=self.blur_px)
+
+    @property
     def data_key(self) -> str:
         """Name that changes whenever the data set does."""
         return self._scenes.key if self.data_root is None else self.data.fingerprint()
 
     @cached_property
     def _scenes(self) -> store.Artefact:
-        names = simulate.draw_names(self.profile.scenes, self.seed)
-        return simulated(names, simulate.Simulation(seed=self.seed, tiles=self.profile.tiles))
+        return simulated(simulate.draw_names(self.profile.scenes, self.seed), self.simulation)
 
     def networks(self, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
         """Return the artefacts of networks (variant, seed), training those that are missing side by side.

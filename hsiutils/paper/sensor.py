@@ -303,8 +303,8 @@ def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0
 
 
 def errors_of_pn(run: Run, scenes: int = 4) -> pd.DataFrame:
-    """Noise and displacement of bands in simulated scenes of the run's size, see `hsiutils.simulate.bench.pn_errors`."""
-    return pn_errors(draw_names(scenes, run.seed), Simulation(run.seed, run.profile.tiles))
+    """Noise and displacement of bands in scenes as the run simulates them, by `hsiutils.simulate.bench.pn_errors`."""
+    return pn_errors(draw_names(scenes, run.seed), run.simulation)
 
 
 def metamers(

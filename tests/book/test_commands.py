@@ -76,6 +76,9 @@ def test_make_says_what_there_is(tiny_run, monkeypatch) -> None:
     assert asked == {"profile": "smoke", "seed": 3, "data_root": ""}
     assert "10 simulated scenes" in found
     assert "train" in found
+    softer = said("make", "--blur-px", "2")
+    assert "10 simulated scenes" in softer
+    assert softer.splitlines()[0] != found.splitlines()[0], "another data set"
 
 
 class TestCheck:
