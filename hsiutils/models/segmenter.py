@@ -1,12 +1,11 @@
 """A network under a recipe, as PyTorch Lightning wants it.
 
-Loss, schedule, order of the scenes, validation, the record of a training, and the trainer that runs it.
+Loss, schedule, validation, the record of a training, and the trainer that runs it, in one process or several.
 """
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsiutils.data.classes import VOID, inverse_frequency_weights
+from hsiutils.models.batches import epoch_seed
 from hsiutils.models.files import save
 from hsiutils.models.metrics import iou, weighted_iou
-from hsiutils.models.unet import UNet, UNetConfig
+from hsiutils.models.unet import UNet
 
-Scenes = Dataset[tuple[Tensor, Tensor]]
-"""Pairs of image (channels, h, w) float32 and class indices (h, w) int64 with `VOID`; has a length."""
 LAST = "last.ckpt"
-
-
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after every epoch: epochs done, epochs in all, the newest row of the history."""
 
@@ -52,10 +49,15 @@ class Recipe:
     class_weights : of the cross-entropy. "inverse-frequency" of the training labels, "published" of the frequencies
         that the data set's authors published (`hsiutils.models.train.train` takes them from its `classes`), "none"
         equal, or one number per class. Rescaled so that the mean over the labelled pixels is one.
-    patience, min_delta : training stops when the validation loss has not fallen by `min_delta` for so many validations.
+    weight_power : the class weights are raised to this power: 1 leaves them, 0 makes all equal.
+    keep : weights that are kept: "best" those of the epoch with the best weighted IoU on the validation scenes, "last"
+        those of the last epoch. A rate that falls to zero wants "last": the best of few epochs would be one at another
+        rate in each training.
+    patience, min_delta : training stops when the validation loss has not fallen by `min_delta` for so many validations;
+        not where the last weights are kept.
     validate_every : epochs from one validation to the next.
     flip : mirror half of the training images left to right.
-    precision : of Lightning; "auto" is mixed precision on a GPU and float32 on a CPU.
+    precision : of Lightning; "auto" as `precision` has it.
     """
 
     epochs: int = 200
@@ -66,11 +68,13 @@ class Recipe:
     drop_factor: float = 0.1
     l2: float = 1e-4
     class_weights: Literal["inverse-frequency", "published", "none"] | tuple[float, ...] = "inverse-frequency"
+    weight_power: float = 1.0
+    keep: Literal["best", "last"] = "best"
     patience: int = 80
     min_delta: float = 5e-3
     validate_every: int = 1
     flip: bool = False
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "drop_epoch", "patience", "validate_every"):
@@ -80,6 +84,8 @@ class Recipe:
             raise ValueError(f"Recipe needs learning_rate > 0 and l2 >= 0, got {self.learning_rate} and {self.l2}")
         if self.schedule not in ("step", "one-cycle"):
             raise ValueError(f"Recipe.schedule must be 'step' or 'one-cycle', got {self.schedule!r}")
+        if self.keep not in ("best", "last"):
+            raise ValueError(f"Recipe.keep must be 'best' or 'last', got {self.keep!r}")
         if self.epochs % self.validate_every:
             raise ValueError(
                 f"Recipe.epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "
@@ -91,75 +97,18 @@ AUTHORS = Recipe()
 """The recipe of the paper, from the authors' public code (arXiv 2411.19274); no augmentation."""
 
 
-def examine(scenes: Scenes, config: UNetConfig, what: str) -> tuple[NDArray[np.float64], str]:
-    """Read every scene once, and refuse what a network cannot learn from or be judged by.
+def precision(wanted: str, device: str = "auto") -> Precision:
+    """The number format that a recipe's precision means on a device ("auto", "cpu", "cuda:1").
 
-    Parameters
-    ----------
-    what : "training" or "validation", for messages.
-
-    Returns
-    -------
-    Share of each class among the labelled pixels, (class); and a fingerprint of what the scenes hold, which is that of
-    their method `fingerprint`, where they have one (scenes that differ at each reading need it).
+    "auto" is mixed precision in bfloat16 where GPU or processor have instructions for it, else in float16 on a GPU and
+    float32 on a processor. Weights, their updates, batch statistics and the loss are float32 in all of them.
     """
-    counts, digest, size = np.zeros(config.classes, dtype=np.int64), hashlib.blake2b(digest_size=16), None
-    if not _length(scenes):
-        raise ValueError(f"there are no {what} scenes: expected at least one")
-    for index in range(_length(scenes)):
-        image, labels = (np.ascontiguousarray(part) for part in scenes[index])
-        size = image.shape[1:] if size is None else size
-        if image.ndim != 3 or image.shape != (config.channels, *size) or labels.shape != size:
-            raise ValueError(
-                f"{what} scene {index}: expected an image ({config.channels}, {', '.join(map(str, size))}) for a "
-                f"network of {config.channels} channels, the size of all scenes, and labels of that size, got "
-                f"{image.shape} and {labels.shape}"
-            )
-        if not np.isfinite(image).all():
-            raise ValueError(f"{what} scene {index}: its image holds values that are not finite")
-        digest.update(image.data)
-        digest.update(labels.data)
-        known = labels[labels != VOID]
-        if known.size and (known.min() < 0 or known.max() >= config.classes):
-            found = sorted({int(value) for value in np.unique(known)} - set(range(config.classes)))
-            raise ValueError(
-                f"{what} scene {index} has class {found}: expected 0..{config.classes - 1}, or {VOID} for void"
-            )
-        counts += np.bincount(known, minlength=config.classes)
-    if not counts.any():
-        raise ValueError(f"no pixel of the {what} scenes is labelled: nothing to learn from or to judge by")
-    own = getattr(scenes, "fingerprint", None)
-    return np.asarray(counts / counts.sum()), own() if own else digest.hexdigest()
-
-
-def require_batches(scenes: Scenes, config: UNetConfig, recipe: Recipe) -> None:
-    """Refuse batches that batch normalisation cannot take: of one image that is one pixel large at the base."""
-    rows, columns = config.padded(cast(tuple[int, int], tuple(scenes[0][1].shape)))
-    last = _length(scenes) % recipe.batch or recipe.batch
-    if last == 1 and rows == columns == config.stride:
-        raise ValueError(
-            f"{_length(scenes)} scenes in batches of {recipe.batch} leave one alone, and its {rows} x {columns} pixels "
-            f"are one at the base of a network of depth {config.depth}: batch normalisation has nothing to average. "
-            "Take another Recipe.batch, larger scenes, or a smaller depth"
-        )
-
-
-class EpochSampler(Sampler[int]):
-    """A shuffled order that depends on seed and epoch alone: a resumed training sees what it would have seen."""
-
-    def __init__(self, scenes: Scenes, seed: int) -> None:
-        self.length, self.seed, self.epoch = _length(scenes), seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(_epoch_seed(self.seed, self.epoch)))
-        return iter(order.tolist())
+    if wanted != "auto":
+        return cast(Precision, wanted)
+    if _is_gpu(device):
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    able = torch.cpu.get_capabilities()
+    return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
 
 
 class Segmenter(pl.LightningModule):
@@ -174,24 +123,30 @@ class Segmenter(pl.LightningModule):
         self.counts = MulticlassConfusionMatrix(model.config.classes, ignore_index=VOID)
 
     def on_train_epoch_start(self) -> None:
-        """Dropout, too, depends on seed and epoch alone."""
-        torch.manual_seed(_epoch_seed(self.seed, self.current_epoch) + 1)
+        """Dropout, too, depends on seed and epoch alone (and on the process, of several)."""
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch) + 1 + self.global_rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Loss of one batch."""
         images, labels = batch
+        rank, processes = self._process()
         if self.recipe.flip:
-            images, labels = mirror(images, labels)
-        loss, _ = self._loss(images, labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+            draw = torch.Generator().manual_seed(epoch_seed(self.seed, self.current_epoch, index))
+            flipped = torch.rand(self.recipe.batch, generator=draw)[rank::processes][: len(images)] < 0.5
+            images, labels = mirror(images, labels, flipped.to(images.device))
+        total, pixels, _ = self._loss(images, labels)
+        if processes > 1:  # gradients are averaged over processes: each counts the pixels of all
+            torch.distributed.all_reduce(pixels)
+        loss = total * processes / pixels.clamp_min(1)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=processes > 1)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Count one batch."""
         images, labels = batch
-        loss, logits = self._loss(images, labels)
+        total, pixels, logits = self._loss(images, labels)
         penalty = self.recipe.l2 * sum(kernel.square().sum() for kernel in kernels(self.model))
-        self.log("val_loss", loss + penalty, batch_size=len(images))
+        self.log("val_loss", total / pixels.clamp_min(1) + penalty, batch_size=len(images))
         self.counts.update(logits.argmax(dim=1), labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -212,7 +167,7 @@ class Segmenter(pl.LightningModule):
         others = [value for value in self.model.parameters() if id(value) not in chosen]
         # Adam's weight_decay adds itself times the weight to the gradient; the gradient of l2 * w**2 is 2 * l2 * w.
         groups = [{"params": decayed, "weight_decay": 2 * recipe.l2}, {"params": others, "weight_decay": 0.0}]
-        adam = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.999))
+        adam = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True)
         schedule: torch.optim.lr_scheduler.LRScheduler
         if recipe.schedule == "one-cycle":
             steps = int(self.trainer.estimated_stepping_batches)
@@ -221,12 +176,52 @@ class Segmenter(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [recipe.drop_epoch], recipe.drop_factor)
         return [adam], [{"scheduler": schedule, "interval": "epoch"}]
 
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy, a mean over the labelled pixels; and the logits (n, classes, h, w)."""
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted cross-entropy, summed over the labelled pixels; how many these are; the logits (n, class, h, w)."""
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
         weights = cast(Tensor, self.loss_weights)
         total = functional.cross_entropy(logits.float(), labels, weights, ignore_index=VOID, reduction="sum")
-        return total / (labels != VOID).sum().clamp_min(1), logits
+        return total, (labels != VOID).sum(), logits
+
+    def _process(self) -> tuple[int, int]:
+        """Which process this is, and of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self._trainer is not None else (0, 1)
+
+
+class SharedNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of all processes' images; torch's own cannot on processors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> the same."""
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        count = torch.tensor(float(values[:, 0].numel()), device=x.device)
+        torch.distributed.all_reduce(count)
+        mean = _over_processes(values.sum((0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = _over_processes(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            cast(Tensor, self.running_mean).lerp_(mean, cast(float, self.momentum))
+            cast(Tensor, self.running_var).lerp_(variance * count / (count - 1), cast(float, self.momentum))
+            cast(Tensor, self.num_batches_tracked).add_(1)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(x.dtype)
+
+
+def _over_processes(value: Tensor) -> Tensor:
+    """Sum over all processes, with a gradient."""
+    return cast(Tensor, all_reduce(value))  # type: ignore[no-untyped-call]
+
+
+def share_norms(model: UNet) -> None:
+    """Let every batch normalisation of a network see the images of all processes."""
+    for block in model.blocks():
+        for name in ("norm1", "norm2"):
+            norm = cast(nn.BatchNorm2d, getattr(block, name))
+            shared = SharedNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+            shared.load_state_dict(norm.state_dict())
+            setattr(block, name, shared)
 
 
 def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -235,7 +230,7 @@ def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Class weights of the cross-entropy, with mean one over pixels of these class frequencies (class).
+    """Class weights of the cross-entropy, to the recipe's power, with mean one over pixels of these shares (class).
 
     Dividing by the number of pixels, and not by the sum of the weights that happen to be in a batch, makes a pixel of a
     rare class worth the same in every batch.
@@ -252,26 +247,21 @@ def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np
         raise ValueError(
             f"Recipe.class_weights {weights} do not fit {len(frequencies)} classes of shares {frequencies}"
         )
+    weights = np.where(weights > 0, weights**recipe.weight_power, 0.0)
     return np.asarray(weights / np.sum(weights * frequencies))
 
 
-def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Flip each image (n, c, h, w) and its labels (n, h, w) left to right with probability one half."""
-    flipped = torch.rand(len(images), device=images.device) < 0.5
+def mirror(images: Tensor, labels: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
+    """Flip the chosen images (n, c, h, w) and labels (n, h, w) left to right; `flipped` (n) bool."""
     mirrored = torch.where(flipped[:, None, None, None], images.flip(-1), images)
     return mirrored, torch.where(flipped[:, None, None], labels.flip(-1), labels)
 
 
-def _length(scenes: Scenes) -> int:
-    return len(cast(Sized, scenes))
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
 class Record(Callback):
-    """Callback that keeps the history, and the weights of the epoch with the best validation weighted IoU."""
+    """Callback that keeps the history, and the weights of the best or the last epoch.
+
+    The best is the one with the largest weighted IoU on the validation scenes.
+    """
 
     def __init__(self, path: Path, recipe: Recipe, classes: Sequence[str], progress: Progress) -> None:
         self.path, self.recipe, self.progress = path, recipe, progress
@@ -285,7 +275,7 @@ class Record(Callback):
             self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add a row; write the weights if they are the best so far (the first of equals, as Keras does)."""
+        """Add a row; write the weights if they are to be kept (of equals, the first is the best, as Keras has it)."""
         epoch = trainer.current_epoch + 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not np.isfinite(metrics["train_loss"]):
@@ -294,10 +284,13 @@ class Record(Callback):
         row = {name: metrics[name] if judged else np.nan for name in self.validated}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": epoch, "learning_rate": rate, "train_loss": metrics["train_loss"], **row})
-        if row["val_weighted_iou"] > self.best_iou:
+        last = self.recipe.keep == "last"
+        if epoch == self.recipe.epochs if last else row["val_weighted_iou"] > self.best_iou:
             self.best_epoch, self.best_iou = epoch, row["val_weighted_iou"]
-            save(cast(Segmenter, pl_module).model, self.path)
-        self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
+            if trainer.is_global_zero:
+                save(cast(Segmenter, pl_module).model, self.path)
+        if trainer.is_global_zero:
+            self.progress(len(self.rows), self.recipe.epochs, self.rows[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs to know; plain numbers, so that checkpoints load with weights_only."""
@@ -309,29 +302,47 @@ class Record(Callback):
         self.best_iou = state_dict["best_iou"]
 
 
-def trainer(recipe: Recipe, folder: Path, record: Record, device: str) -> pl.Trainer:
-    """Lightning's trainer on a device ("auto", "cpu", "cuda:1"); after every epoch it writes `LAST` to the folder."""
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind, _, index = name.partition(":")
-    gpu, precision = kind == "cuda", recipe.precision
-    if precision == "auto":
-        precision = "32-true" if not gpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    stop = EarlyStopping("val_loss", recipe.min_delta, recipe.patience, check_finite=False)
-    last = ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+def trainer(
+    recipe: Recipe,
+    folder: Path,
+    record: Record,
+    device: str,
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> pl.Trainer:
+    """Lightning's trainer on a device ("auto", "cpu", "cuda:1"); after every epoch it writes `LAST` to the folder.
+
+    `devices`, `num_nodes` and `strategy` are Lightning's; several devices begin at the first.
+    """
+    gpu = _is_gpu(device)
+    callbacks: list[Callback] = [record]
+    if recipe.keep == "best":
+        callbacks.append(EarlyStopping("val_loss", recipe.min_delta, recipe.patience, check_finite=False))
+    callbacks.append(
+        ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    )
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=[int(index or 0)] if gpu else 1,
-        precision=precision,
+        devices=[int(device.partition(":")[2] or 0)] if gpu and devices == 1 else devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision(recipe.precision, device),
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.validate_every,
-        callbacks=[record, stop, last],
+        callbacks=callbacks,
         default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         deterministic="warn" if gpu else False,
     )
+
+
+def _is_gpu(device: str) -> bool:
+    return torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
 
 
 @contextmanager

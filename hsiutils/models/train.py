@@ -24,26 +24,24 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.classes import inverse_frequency_weights
 from hsiutils.data.inputs import FittedVariant, fit_inputs
 from hsiutils.data.source import Source
+from hsiutils.models.batches import EpochSampler, Held, Scenes, examine, loader, require_batches
 from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json
 from hsiutils.models.segmenter import (
     AUTHORS,
     LAST,
-    EpochSampler,
     Progress,
     Recipe,
     Record,
-    Scenes,
     Segmenter,
-    examine,
     isolated,
-    require_batches,
+    precision,
+    share_norms,
     trainer,
 )
 from hsiutils.models.unet import UNet, UNetConfig
@@ -59,6 +57,9 @@ def train(
     seed: int = 0,
     progress: bool | Progress = True,
     device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> UNet:
     """Train a network on the training scenes of a data set; a front door to `fit`.
 
@@ -69,7 +70,8 @@ def train(
     folder : made if needed; a training that was killed continues there, a finished one is returned at once.
     config : depth, filters and the like; channels and classes are those of the inputs and the data. None for the
         paper's network.
-    recipe, seed, progress, device : as in `fit`; class weights "published" are those of `data.classes`.
+    recipe, seed, progress, device, devices, num_nodes, strategy : as in `fit`; class weights "published" are those of
+        `data.classes`.
 
     Returns
     -------
@@ -98,8 +100,21 @@ def train(
             raise ValueError(f"{data.root}: nobody published its classes' frequencies; take other class weights")
         recipe = replace(recipe, class_weights=tuple(inverse_frequency_weights(shares).tolist()))
     chosen = replace(config or UNetConfig(), channels=inputs.channels, classes=len(names), class_names=names)
-    learnt, judged = (data.scenes(split, inputs, cache=True) for split in ("train", "val"))
-    fit(learnt, judged, chosen, recipe, seed, Path(folder), variant=inputs, progress=progress, device=device)
+    learnt, judged = (data.scenes(split, inputs) for split in ("train", "val"))
+    fit(
+        learnt,
+        judged,
+        chosen,
+        recipe,
+        seed,
+        Path(folder),
+        variant=inputs,
+        progress=progress,
+        device=device,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+    )
     return load_model(folder)
 
 
@@ -114,6 +129,9 @@ def fit(
     variant: FittedVariant | None = None,
     progress: bool | Progress = True,
     device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> pd.DataFrame:
     """Train one network, or continue where an earlier call was killed, or return at once if it had finished.
 
@@ -123,12 +141,15 @@ def fit(
     Parameters
     ----------
     train, val : scenes to learn from and to choose the best epoch by, all of one size. They are read once before
-        training (`hsiutils.models.segmenter.examine`), and known again by what is in them.
+        training (`hsiutils.models.batches.examine`), held if they fit in memory, and known again by what is in them.
     config, recipe, seed : network, training and every random choice in them. `config.class_names` names the classes.
     folder : made if needed; see the module.
     variant : what made the images from cubes; kept in `training.json` for `load_trained`.
     progress : True for a bar with an estimate, or a function to call after every epoch.
     device : "auto", "cpu", "cuda" or "cuda:1".
+    devices, num_nodes, strategy : of Lightning's trainer, for a training in several processes that share every batch
+        ("ddp", started by Lightning from a script or by `torchrun`). `Recipe.batch` counts the images of all, and they
+        normalise by the statistics of all: but for rounding and dropout, the outcome is that of one process.
 
     Returns
     -------
@@ -143,29 +164,39 @@ def fit(
     RuntimeError
         If the loss is no longer finite.
     """
-    frequencies, learnt = examine(train, config, "training")
-    shown, judged_by = examine(val, config, "validation")
-    if not (frequencies * shown).any():
+    used = precision(recipe.precision, device)
+    dtype = torch.bfloat16 if used == "bf16-mixed" else torch.float32
+    learnt, judged = (examine(*one, dtype) for one in ((train, config, "training"), (val, config, "validation")))
+    if not (learnt.frequencies * judged.frequencies).any():
         raise ValueError("the validation scenes show no class that the training scenes have: nothing to judge by")
-    require_batches(train, config, recipe)
+    require_batches(train, config, recipe.batch, devices * num_nodes)
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"config": asdict(config), "recipe": asdict(recipe), "seed": seed}
     settings["variant"] = None if variant is None else variant.to_dict()
-    settings["scenes"] = {"train": learnt, "val": judged_by}
+    settings["scenes"] = {"train": learnt.fingerprint, "val": judged.fingerprint}
     settings = json.loads(json.dumps(settings))  # as it will be read back: tuples become lists
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
-    segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, frequencies, seed)
+    segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, learnt.frequencies, seed)
+    settings["precision"] = used
     _write_manifest(folder, {**settings, "finished": False})
     with isolated(seed), _reporting(progress, folder.name) as report:
         record = Record(folder / WEIGHTS, recipe, config.names, report)
-        harness = trainer(recipe, folder, record, device)
-        # With a generator of their own, or each new iterator would take a number from dropout's stream.
-        batches = DataLoader(train, recipe.batch, sampler=EpochSampler(train, seed), generator=torch.Generator())
-        judged = DataLoader(val, recipe.batch, generator=torch.Generator())
-        harness.fit(segmenter, batches, judged, ckpt_path=_checkpoint(folder), weights_only=True)
-    return _finish(folder, settings, record, frequencies)
+        harness = trainer(recipe, folder, record, device, devices, num_nodes, strategy)
+        if harness.world_size > 1:
+            share_norms(segmenter.model)
+        for held in (learnt.scenes, judged.scenes):
+            if isinstance(held, Held):
+                held.to(harness.strategy.root_device)
+        order = EpochSampler(train, seed, harness.global_rank, harness.world_size)
+        batches = loader(learnt.scenes, recipe.batch // harness.world_size, order)
+        checkpoint = _checkpoint(folder)
+        harness.fit(segmenter, batches, loader(judged.scenes, recipe.batch), ckpt_path=checkpoint, weights_only=True)
+        if harness.is_global_zero:
+            _finish(folder, settings, record, learnt.frequencies)
+        harness.strategy.barrier()
+    return read_history(folder)
 
 
 def _checkpoint(folder: Path) -> Path | None:
@@ -195,9 +226,7 @@ def _read_manifest(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _finish(
-    folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64]
-) -> pd.DataFrame:
+def _finish(folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64]) -> None:
     """Write history and manifest, the manifest last: it says that all is there."""
     history = pd.DataFrame(record.rows).astype({"epoch": int})
     write_atomically(folder / HISTORY, history.to_csv(index=False))
@@ -211,7 +240,6 @@ def _finish(
     }
     _write_manifest(folder, {**settings, **outcome})
     (folder / LAST).unlink(missing_ok=True)
-    return history
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -312,7 +340,7 @@ def train_networks(
     for index, folder in folders.items():
         name, seed = networks[index]
         own = fitted[name]
-        train, val = (data.scenes(split, own, cache=True) for split in ("train", "val"))
+        train, val = (data.scenes(split, own) for split in ("train", "val"))
         jobs.append(Job(train, val, replace(config, channels=own.channels), recipe, seed, folder, own))
     try:
         fit_many(jobs, workers, progress)

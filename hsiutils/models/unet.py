@@ -248,7 +248,9 @@ class UNet(nn.Module):
             raise ValueError(f"UNet expects (n, {self.config.channels}, h, w), got {tuple(x.shape)}")
         height, width = x.shape[2:]
         rows, columns = self.config.padded((height, width))
-        x = functional.pad(self.entrance(x), (0, columns - width, 0, rows - height))
+        x = self.entrance(x)
+        if (rows, columns) != (height, width):  # padding by nothing would copy the image
+            x = functional.pad(x, (0, columns - width, 0, rows - height))
         skips = []
         for block, pool in zip(self.encoder, self.pools, strict=True):
             skips.append(block(x))
