@@ -1,6 +1,7 @@
 """Beside other tools: the audit and another's loop, the simulated camera on a test bench, scenes of another renderer.
 
-What needs a tool that the book does not install comes from a committed record, with its date; the bench is run anew.
+And of trainings: the time of a step, and the paper's network on a GPU. What needs a tool or a machine that the book does
+not have comes from a committed record, with its date; the bench is run anew.
 """
 
 import json
@@ -57,6 +58,44 @@ def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
         for layer, times in record["audit"].items()
         if isinstance(times, dict)
     )
+
+
+GPU_RECORD = _RESULTS / "gpu" / "record.json"
+"""Written by benchmarks/gpu_record.py."""
+
+
+def gpu_networks(record: Path = GPU_RECORD) -> tuple[pd.DataFrame, str]:
+    """IoU of the paper's network at the paper's size, as trained on a GPU once, and in words where and when.
+
+    Returns
+    -------
+    DataFrame indexed by variant: mean over seeds of `mean` and of every class's IoU, percent, and `seeds`; empty where
+    there is no record.
+    """
+    if not record.is_file():
+        text = "There is no such record yet: python -m benchmarks.gpu_record makes it where a GPU is at hand."
+        return pd.DataFrame(), text
+    found = json.loads(record.read_text())
+    rows = [{"variant": one["variant"], "mean": one["mean_iou"], **one["iou"]} for one in found["networks"]]
+    groups = pd.DataFrame(rows).groupby("variant", sort=False)
+    table = (100 * groups.mean()).assign(seeds=groups.size())
+    size, scenes = " x ".join(map(str, found["image"])), found["scenes"]
+    made = f"{found['device']}, {found['precision']}, {found['date']}"
+    text = f"{scenes['train']} training and {scenes['test']} test scenes of {size} pixels, {found['filters']} filters; "
+    return table, text + made
+
+
+STEP_RECORD = _RESULTS / "training_step.json"
+"""Written by benchmarks/training.py."""
+
+
+def step_times(record: Path = STEP_RECORD) -> tuple[pd.DataFrame, str]:
+    """Milliseconds a training takes an image, and as a share of release 0.1.0's; in words where and when."""
+    found = json.loads(record.read_text())
+    table = pd.DataFrame({"ms an image": found["ms_an_image"], "of release 0.1.0": found["of_release"]})
+    table = table.rename_axis("training")
+    share = f"{100 * found['share_of_convolution_rate']:.0f} % of the rate of the machine's best convolution"
+    return table, f"{found['machine']['processor']}, one thread, {found['precision']}, {found['date']}; {share}"
 
 
 def machine(records: Sequence[Path] = RECORDS) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import pandas as pd
+
 from hsiutils import simulate
 from hsiutils.data.inputs import variant
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
-from hsiutils.models.segmenter import AUTHORS, Recipe
+from hsiutils.models.segmenter import AUTHORS, Recipe, precision
 from hsiutils.models.train import train_networks
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
@@ -34,6 +36,7 @@ class Profile:
     norm_momentum : weight of the newest batch in the statistics of batch normalisation. Keras' 0.01 needs hundreds of
         steps to forget where it started; short trainings take 0.1.
     recipe : of its training.
+    dropout : share of activations that is dropped in training.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Profile:
     filters: int
     norm_momentum: float
     recipe: Recipe
+    dropout: float = 0.5
 
 
 VARIANTS = ("1", "3", "25", "25-PN", "PCA-1")
@@ -59,7 +63,7 @@ PROFILES: tuple[Profile, ...] = (
         depth=5,
         filters=2,
         norm_momentum=0.1,
-        recipe=Recipe(epochs=2, batch=2, learning_rate=3e-3, schedule="one-cycle"),
+        recipe=Recipe(epochs=2, batch=2, learning_rate=3e-3, schedule="one-cycle", precision="32-true"),
     ),
     Profile(
         name="quick",
@@ -70,7 +74,16 @@ PROFILES: tuple[Profile, ...] = (
         depth=5,
         filters=8,
         norm_momentum=0.1,
-        recipe=Recipe(epochs=10, batch=2, learning_rate=3e-3, schedule="one-cycle", validate_every=2),
+        recipe=Recipe(
+            epochs=28,
+            batch=2,
+            learning_rate=3e-3,
+            schedule="one-cycle",
+            flip=True,
+            keep="last",
+            validate_every=4,
+        ),
+        dropout=0.0,
     ),
     Profile(
         name="paper",
@@ -92,6 +105,40 @@ def profile(name: str) -> Profile:
         if candidate.name == name:
             return candidate
     raise ValueError(f"unknown profile {name!r}: expected one of {', '.join(known.name for known in PROFILES)}")
+
+
+def departures(own: Profile) -> pd.DataFrame:
+    """Every setting in which a profile departs from the authors' training; index `setting`, by columns who has it."""
+    both = pd.DataFrame({"authors": _in_words(profile("paper")), "this run": _in_words(own)})
+    both.loc["number format", "authors"] = "float32"
+    return both[both["authors"] != both["this run"]].rename_axis("setting")
+
+
+def _in_words(own: Profile) -> dict[str, str]:
+    """The settings of a training, for reading."""
+    recipe, best = own.recipe, own.recipe.keep == "best"
+    rates = {
+        "step": f"{recipe.learning_rate:g}, times {recipe.drop_factor:g} after epoch {recipe.drop_epoch}",
+        "one-cycle": f"up to {recipe.learning_rate:g} and down to zero, once",
+    }
+    return {
+        "images": f"{own.scenes}",
+        "pixels": f"{own.tiles[0]} x {own.tiles[1]}",
+        "filters of the first block": f"{own.filters}",
+        "pooling steps": f"{own.depth}",
+        "dropout": f"{own.dropout:g}",
+        "weight of a batch in the running batch statistics": f"{own.norm_momentum:g}",
+        "epochs": f"{recipe.epochs}" if own.name != "paper" else "not published",
+        "images a step": f"{recipe.batch}",
+        "learning rate": rates[recipe.schedule],
+        "penalty on kernels": f"{recipe.l2:g}",
+        "class weights": f"{recipe.class_weights}, to the power {recipe.weight_power:g}",
+        "mirrored images": "half" if recipe.flip else "none",
+        "weights kept": "best weighted IoU on the validation scenes" if best else "those of the last epoch",
+        "early stop": f"after {recipe.patience} validations of no progress" if best else "none",
+        "validation": f"every {recipe.validate_every} epochs" if recipe.validate_every > 1 else "every epoch",
+        "number format": {"32-true": "float32"}.get(found := precision(recipe.precision), found.replace("-", ", ")),
+    }
 
 
 @dataclass(frozen=True)
@@ -175,12 +222,18 @@ class Run:
             return [self._published(self.weights, name, seed) for name, seed in wanted]
         own, names = self.profile, self.data.classes.names
         config = UNetConfig(
-            classes=len(names), depth=own.depth, filters=own.filters, norm_momentum=own.norm_momentum, class_names=names
+            classes=len(names),
+            depth=own.depth,
+            filters=own.filters,
+            norm_momentum=own.norm_momentum,
+            dropout=own.dropout,
+            class_names=names,
         )
         train = partial(train_networks, config=config, recipe=own.recipe, workers=workers(), progress=progress)
         build = partial(train, networks=list(wanted), data=self.data)
         scenes = {split: self.data.names(split) for split in ("train", "val")}
         settings = {"data": self.data_key, "scenes": scenes, "config": config, "recipe": own.recipe}
+        settings["precision"] = precision(own.recipe.precision)  # that of this machine
         inputs = [{**settings, "variant": variant(name), "seed": seed} for name, seed in wanted]
         return store.artefacts("model", build, inputs, resumable=True)
 

@@ -14,9 +14,9 @@ from toyscenes import toy_scenes
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.inputs import fit_inputs
 from hsiutils.data.source import open_dataset
+from hsiutils.models.batches import examine
 from hsiutils.models.files import load_model, load_trained, read_history
 from hsiutils.models.metrics import evaluate, weighted_iou
-from hsiutils.models.batches import examine
 from hsiutils.models.segmenter import Recipe, kernels
 from hsiutils.models.train import Job, JobsFailed, fit, fit_many, train
 from hsiutils.models.unet import UNetConfig
