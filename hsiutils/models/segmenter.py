@@ -49,7 +49,10 @@ class Recipe:
     class_weights : of the cross-entropy. "inverse-frequency" of the training labels, "published" of the frequencies
         that the data set's authors published (`hsiutils.models.train.train` takes them from its `classes`), "none"
         equal, or one number per class. Rescaled so that the mean over the labelled pixels is one.
-    weight_power : the class weights are raised to this power: 1 leaves them, 0 makes all equal.
+    weight_power : the class weights are raised to this power at the first step, and to the second number at the last,
+        in a line between: 1 leaves them, 0 makes all equal. Falling, rare classes are found first and their size then.
+    dice : weight of the soft Dice loss (Milletari 2016) that is added to the cross-entropy: one minus twice the overlap
+        of probability and label over their sum, a mean over the classes that the batch has.
     keep : weights that are kept: "best" those of the epoch with the best weighted IoU on the validation scenes, "last"
         those of the last epoch. A rate that falls to zero wants "last": the best of few epochs would be one at another
         rate in each training.
@@ -68,7 +71,8 @@ class Recipe:
     drop_factor: float = 0.1
     l2: float = 1e-4
     class_weights: Literal["inverse-frequency", "published", "none"] | tuple[float, ...] = "inverse-frequency"
-    weight_power: float = 1.0
+    weight_power: tuple[float, float] = (1.0, 1.0)
+    dice: float = 0.0
     keep: Literal["best", "last"] = "best"
     patience: int = 80
     min_delta: float = 5e-3
@@ -80,8 +84,9 @@ class Recipe:
         for name in ("epochs", "batch", "drop_epoch", "patience", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Recipe.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or self.l2 < 0:
-            raise ValueError(f"Recipe needs learning_rate > 0 and l2 >= 0, got {self.learning_rate} and {self.l2}")
+        if not self.learning_rate > 0 or min(self.l2, self.dice) < 0:
+            found = f"{self.learning_rate}, {self.l2} and {self.dice}"
+            raise ValueError(f"Recipe needs learning_rate > 0, l2 >= 0 and dice >= 0, got {found}")
         if self.schedule not in ("step", "one-cycle"):
             raise ValueError(f"Recipe.schedule must be 'step' or 'one-cycle', got {self.schedule!r}")
         if self.keep not in ("best", "last"):
@@ -118,8 +123,9 @@ class Segmenter(pl.LightningModule):
         super().__init__()
         self.model = cast(UNet, nn.Module.to(model, memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.recipe, self.frequencies, self.seed = recipe, frequencies, seed
-        weights = torch.tensor(loss_weights(recipe, frequencies), dtype=torch.float32)
-        self.register_buffer("loss_weights", weights, persistent=False)
+        first, last = (loss_weights(recipe, frequencies, power) for power in recipe.weight_power)
+        self.register_buffer("loss_weights", torch.tensor(first, dtype=torch.float32), persistent=False)
+        self.annealed = not np.array_equal(first, last)
         self.counts = MulticlassConfusionMatrix(model.config.classes, ignore_index=VOID)
 
     def on_train_epoch_start(self) -> None:
@@ -134,10 +140,17 @@ class Segmenter(pl.LightningModule):
             draw = torch.Generator().manual_seed(epoch_seed(self.seed, self.current_epoch, index))
             flipped = torch.rand(self.recipe.batch, generator=draw)[rank::processes][: len(images)] < 0.5
             images, labels = mirror(images, labels, flipped.to(images.device))
-        total, pixels, _ = self._loss(images, labels)
+        if self.annealed:
+            self.loss_weights = self._weights_of_step()
+        total, pixels, logits = self._loss(images, labels)
         if processes > 1:  # gradients are averaged over processes: each counts the pixels of all
             torch.distributed.all_reduce(pixels)
         loss = total * processes / pixels.clamp_min(1)
+        if self.recipe.dice:
+            overlap, size = overlaps(logits, labels)
+            if processes > 1:
+                overlap, size = _over_processes(overlap), _over_processes(size)
+            loss = loss + self.recipe.dice * dice_loss(overlap, size)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=processes > 1)
         return loss
 
@@ -179,9 +192,15 @@ class Segmenter(pl.LightningModule):
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted cross-entropy, summed over the labelled pixels; how many these are; the logits (n, class, h, w)."""
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        weights = cast(Tensor, self.loss_weights)
-        total = functional.cross_entropy(logits.float(), labels, weights, ignore_index=VOID, reduction="sum")
+        total = functional.cross_entropy(logits.float(), labels, self.loss_weights, ignore_index=VOID, reduction="sum")
         return total, (labels != VOID).sum(), logits
+
+    def _weights_of_step(self) -> Tensor:
+        """Class weights at this step of the training."""
+        first, last = self.recipe.weight_power
+        done = self.trainer.global_step / max(int(self.trainer.estimated_stepping_batches) - 1, 1)
+        weights = loss_weights(self.recipe, self.frequencies, first + (last - first) * done)
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     def _process(self) -> tuple[int, int]:
         """Which process this is, and of how many."""
@@ -229,8 +248,8 @@ def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
     yield from (value for value in model.parameters() if value.ndim == 4)
 
 
-def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Class weights of the cross-entropy, to the recipe's power, with mean one over pixels of these shares (class).
+def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float64]:
+    """Class weights of the cross-entropy, raised to a power, with mean one over pixels of these shares (class).
 
     Dividing by the number of pixels, and not by the sum of the weights that happen to be in a batch, makes a pixel of a
     rare class worth the same in every batch.
@@ -247,8 +266,32 @@ def loss_weights(recipe: Recipe, frequencies: NDArray[np.float64]) -> NDArray[np
         raise ValueError(
             f"Recipe.class_weights {weights} do not fit {len(frequencies)} classes of shares {frequencies}"
         )
-    weights = np.where(weights > 0, weights**recipe.weight_power, 0.0)
+    weights = np.where(weights > 0, weights**power, 0.0)
     return np.asarray(weights / np.sum(weights * frequencies))
+
+
+def overlaps(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the Dice loss is made of, over the labelled pixels of logits (n, class, h, w) and labels (n, h, w).
+
+    Returns
+    -------
+    Probability at the pixels of each class, summed (class); and the sum of all probability and all pixels of it, as
+    rows (2, class).
+    """
+    known = labels != VOID
+    chosen = labels * known
+    probability = logits.float().softmax(dim=1) * known[:, None]
+    true = probability.gather(1, chosen[:, None]).flatten()  # (n, 1, h, w) -> (pixel)
+    overlap = probability.new_zeros(logits.shape[1]).index_add(0, chosen.flatten(), true)
+    pixels = torch.bincount(labels[known], minlength=logits.shape[1])
+    return overlap, torch.stack([probability.sum((0, 2, 3)), pixels.to(probability.dtype)])
+
+
+def dice_loss(overlap: Tensor, size: Tensor) -> Tensor:
+    """Soft Dice loss of `overlaps`, a mean over the classes that are there; zero where none is."""
+    there = size[1] > 0
+    each = 1 - 2 * overlap / (size.sum(0) + 1)
+    return (each * there).sum() / there.sum().clamp_min(1)
 
 
 def mirror(images: Tensor, labels: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,12 @@ STEP_RECORD = _RESULTS / "training_step.json"
 
 
 def step_times(record: Path = STEP_RECORD) -> tuple[pd.DataFrame, str]:
-    """Milliseconds a training takes an image, and as a share of release 0.1.0's; in words where and when."""
+    """Milliseconds a training takes an image, and as a share of release 0.1.0's; in words where and when.
+
+    The table is empty where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no such record yet: python -m benchmarks.training makes it."
     found = json.loads(record.read_text())
     table = pd.DataFrame({"ms an image": found["ms_an_image"], "of release 0.1.0": found["of_release"]})
     table = table.rename_axis("training")

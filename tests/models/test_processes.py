@@ -23,7 +23,8 @@ from hsiutils.models.unet import UNetConfig
 torch.set_num_threads(1)
 folder, devices, strategy = sys.argv[1:]
 config = UNetConfig(channels=3, classes=5, depth=2, filters=4, norm_momentum=0.2, dropout=0.0)
-recipe = Recipe(epochs=3, batch=4, learning_rate=1e-3, flip=True, keep="last", precision="32-true")
+recipe = Recipe(epochs=3, batch=4, learning_rate=1e-3, flip=True, dice=1.0, weight_power=(1.0, 0.5), keep="last",
+                 precision="32-true")
 fit(toy_scenes(10, 1), toy_scenes(4, 2), config, recipe, 0, Path(folder), progress=False, device="cpu",
     devices=int(devices), strategy=strategy)
 """

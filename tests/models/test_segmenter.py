@@ -6,7 +6,16 @@ from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, inverse_frequency_weights
 from hsiutils.models.batches import EpochSampler, examine, loader, require_batches
-from hsiutils.models.segmenter import Recipe, Segmenter, kernels, loss_weights, mirror, precision
+from hsiutils.models.segmenter import (
+    Recipe,
+    Segmenter,
+    dice_loss,
+    kernels,
+    loss_weights,
+    mirror,
+    overlaps,
+    precision,
+)
 from hsiutils.models.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(channels=3, depth=1, filters=2, dropout=0.0, class_names=CLASSES)
@@ -155,8 +164,8 @@ def test_held_batches_stay_channels_last_in_their_number_format():
 
 
 def test_bfloat16_gradients_point_where_float32_ones_do():
-    """Rounded to 8 bits, 0.4 % a product, they keep their direction: within 8 degrees, every kernel's within 20."""
-    config = UNetConfig(channels=3, depth=3, filters=8, dropout=0.0, class_names=CLASSES)
+    """Rounded to 8 bits, 0.4 % a product, they keep their direction: within 5 degrees, every kernel's within 25."""
+    config = UNetConfig(channels=3, depth=2, filters=8, dropout=0.0, class_names=CLASSES)
     images, labels = toy_scenes(2, 0, size=(48, 64))[:]
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -167,9 +176,9 @@ def test_bfloat16_gradients_point_where_float32_ones_do():
         loss.backward()
         gradients.append([kernel.grad for kernel in kernels(module.model)])
     exact, rounded = (torch.cat([part.flatten() for part in parts]) for parts in gradients)
-    assert torch.cosine_similarity(exact, rounded, dim=0) > np.cos(np.deg2rad(8))
+    assert torch.cosine_similarity(exact, rounded, dim=0) > np.cos(np.deg2rad(5))
     for one, other in zip(*gradients, strict=True):
-        assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) > np.cos(np.deg2rad(20))
+        assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) > np.cos(np.deg2rad(25))
 
 
 @pytest.mark.parametrize(
@@ -183,10 +192,22 @@ def test_automatic_precision_is_what_the_processor_is_made_for(monkeypatch, able
 
 
 def test_tempered_weights_keep_their_mean_and_lose_their_spread():
-    weights = {power: loss_weights(Recipe(weight_power=power), SHARES) for power in (0.0, 0.5, 1.0)}
+    weights = {power: loss_weights(Recipe(), SHARES, power) for power in (0.0, 0.5, 1.0)}
     np.testing.assert_allclose(weights[0.0], 1)
     np.testing.assert_allclose(weights[0.5] / weights[0.5][0], np.sqrt(weights[1.0] / weights[1.0][0]))
     np.testing.assert_allclose([np.sum(value * SHARES) for value in weights.values()], 1)
+
+
+def test_dice_loss_is_one_minus_the_overlap_of_the_classes_that_are_there():
+    labels = torch.tensor([[[0, 0, 1, VOID]]])
+    certain = 50.0 * torch.nn.functional.one_hot(torch.tensor([[[0, 1, 1, 2]]]), 5).permute(0, 3, 1, 2).float()
+    # Class 0: one of two pixels found, 2 * 1 / (1 + 2 + 1); class 1: found, and one pixel too many, the same.
+    assert dice_loss(*overlaps(certain, labels)).item() == pytest.approx(0.5)
+    assert dice_loss(*overlaps(certain, torch.full_like(labels, VOID))).item() == 0
+    whole = overlaps(certain, labels)
+    halves = [overlaps(certain[..., part], labels[..., part]) for part in (slice(0, 2), slice(2, 4))]
+    for index in (0, 1):  # so that processes can add theirs
+        torch.testing.assert_close(whole[index], halves[0][index] + halves[1][index])
 
 
 def test_order_depends_on_seed_and_epoch_alone():

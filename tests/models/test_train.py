@@ -17,7 +17,7 @@ from hsiutils.data.source import open_dataset
 from hsiutils.models.batches import examine
 from hsiutils.models.files import load_model, load_trained, read_history
 from hsiutils.models.metrics import evaluate, weighted_iou
-from hsiutils.models.segmenter import Recipe, kernels
+from hsiutils.models.segmenter import Recipe, kernels, loss_weights
 from hsiutils.models.train import Job, JobsFailed, fit, fit_many, train
 from hsiutils.models.unet import UNetConfig
 
@@ -163,6 +163,23 @@ def test_early_stopping_counts_validations_without_progress(tmp_path):
     history = run(tmp_path, Recipe(epochs=8, batch=6, patience=2, min_delta=100.0))
     assert len(history) == 3
     assert load_trained(tmp_path).manifest["epochs_run"] == 3
+
+
+def test_class_weights_fall_over_the_steps_and_the_last_weights_are_kept(tmp_path, monkeypatch):
+    seen = []
+
+    def weights(recipe, frequencies, power=1.0):
+        seen.append(power)
+        return loss_weights(recipe, frequencies, power)
+
+    monkeypatch.setattr("hsiutils.models.segmenter.loss_weights", weights)
+    recipe = replace(RECIPE, epochs=2, weight_power=(1.0, 0.5), dice=1.0, keep="last", validate_every=2)
+    history = run(tmp_path, recipe)
+    np.testing.assert_allclose(seen[2:], np.linspace(1, 0.5, 6))  # three batches in each of two epochs
+    assert load_trained(tmp_path).manifest["best_epoch"] == 2
+    counts = evaluate(load_model(tmp_path), VAL, list("abcd")).sum("scene")["confusion"].sel(region="all")
+    shares = examine(TRAIN, CONFIG, "training").frequencies
+    assert float(weighted_iou(counts, shares)) == pytest.approx(history["val_weighted_iou"].iloc[-1], rel=1e-3)
 
 
 def test_validation_now_and_then(tmp_path):
