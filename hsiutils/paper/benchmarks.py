@@ -1,7 +1,7 @@
 """Beside other tools: the audit and another's loop, the simulated camera on a test bench, scenes of another renderer.
 
-And of trainings: the time of a step, and the paper's network on a GPU. What needs a tool or a machine that the book does not
-have comes from a committed record, with its date; the bench is run anew.
+And of trainings: the time of a step, and the paper's network on a GPU. What needs a tool or a machine that the
+book does not have comes from a committed record, with its date; the bench is run anew.
 """
 
 import json
