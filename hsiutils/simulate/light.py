@@ -313,7 +313,6 @@ def extinction(visibility_m: float) -> Float64:
 
 LAMPS: Final = ("led_red", "bulb_red", "led_white", "bulb_white")
 """Lamps that can be lit, as materials name them."""
-_PEAK_LUMEN_PER_W = 683.0
 
 
 def lamp_radiance(lamp: str, sample: int) -> Float64:
@@ -335,11 +334,10 @@ def lamp_radiance(lamp: str, sample: int) -> Float64:
     else:
         spectrum = np.exp(-(((GRID_NM - 450) / 9) ** 2) / 2) + 0.5 * np.exp(-(((GRID_NM - 560) / 55) ** 2) / 2)
     # The eye's sensitivity, to a few per cent (Wyman, Sloan and Shirley 2013).
-    eye = 0.821 * np.exp(-((_skew(GRID_NM - 568.8, 46.9, 40.5)) ** 2) / 2)
-    eye += 0.286 * np.exp(-((_skew(GRID_NM - 530.9, 16.3, 31.1)) ** 2) / 2)
+    lobes = ((0.821, 568.8, 46.9, 40.5), (0.286, 530.9, 16.3, 31.1))
+    eye = sum(
+        height * np.exp(-(((GRID_NM - peak) / np.where(peak > GRID_NM, below, above)) ** 2) / 2)
+        for height, peak, below, above in lobes
+    )
     luminance = (3e3 if colour == "red" else 1e4) * 10 ** rng.random()
-    return np.asarray(luminance / _PEAK_LUMEN_PER_W * spectrum / np.sum(spectrum * eye))
-
-
-def _skew(offset: Float64, below: float, above: float) -> Float64:
-    return np.asarray(offset / np.where(offset < 0, below, above))
+    return np.asarray(luminance / 683 * spectrum / np.sum(spectrum * eye))

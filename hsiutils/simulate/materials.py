@@ -173,8 +173,13 @@ def _select(groups: str, start: str) -> pd.DataFrame:
     return table[table["LEVEL_3"].isin(groups.split("|")) & table.index.str.match(start)]
 
 
-def _canopies(name: str) -> pd.DataFrame:
-    """Conifer: thick green needles (PROSAIL has no shoots, so a substitute); grass: thin, open; leaves: the rest."""
+def _rows(name: str) -> pd.DataFrame:
+    """Those of a family of the library.
+
+    Conifer: thick green needles (PROSAIL has no shoots, so a substitute); grass: thin, open; leaves: the rest.
+    """
+    if name not in _CANOPIES:
+        return _select(*_MEASURED[name])
     rows = _select("canopy", "v-LAI")
     # Its name gives leaf area index, leaf mass per area (g/cm2), and chlorophyll (ug/cm2).
     named = rows.index.str.extract(r"v-LAI-(?P<area>.+)-LMA-(?P<mass>.+)-CHL-(?P<green>.+)-N-")
@@ -183,10 +188,6 @@ def _canopies(name: str) -> pd.DataFrame:
     grass = ~conifer & (traits["mass"] < 0.010) & (traits["area"] < 4)
     leaves = ~conifer & ~grass & (traits["mass"] < 0.016) & (traits["area"] >= 2.5)
     return rows[{"conifer": conifer, "grass": grass, "leaves": leaves}[name]]
-
-
-def _rows(name: str) -> pd.DataFrame:
-    return _canopies(name) if name in _CANOPIES else _select(*_MEASURED[name])
 
 
 def _held_apart(rows: pd.DataFrame) -> pd.DataFrame:
