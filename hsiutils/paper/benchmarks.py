@@ -85,6 +85,29 @@ def gpu_networks(record: Path = GPU_RECORD) -> tuple[pd.DataFrame, str]:
     return table, text + made
 
 
+LENS_RECORD = _RESULTS / "lens.json"
+"""Written by benchmarks/lens.py."""
+
+
+def lens_table(record: Path = LENS_RECORD) -> tuple[pd.DataFrame, str]:
+    """IoU of networks that were trained and tested behind lenses of several widths; in words when.
+
+    Returns
+    -------
+    DataFrame with a row a lens and input: `blur (px)`, `variant`, and `mean` and every class's IoU, percent; empty
+    where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no such record yet: python -m benchmarks.lens makes it."
+    found = json.loads(record.read_text())
+    rows = [
+        {"blur (px)": one["blur_px"], "variant": one["variant"]}
+        | {name: 100 * value for name, value in {"mean": one["mean_iou"], **one["iou"]}.items()}
+        for one in found["networks"]
+    ]
+    return pd.DataFrame(rows), f"profile {found['profile']}, one seed, {found['precision']}, {found['date']}"
+
+
 STEP_RECORD = _RESULTS / "training_step.json"
 """Written by benchmarks/training.py."""
 

@@ -16,7 +16,7 @@ from hsiutils.models.segmenter import AUTHORS
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations, bands, conservativeness, store
 from hsiutils.paper.claims import MEASURES, NotTestable
-from hsiutils.paper.run import PROFILES, profile
+from hsiutils.paper.run import PROFILES, departures, profile
 from hsiutils.paper.study import over_networks, sunlit
 from hsiutils.paper.table1 import evaluation
 
@@ -28,6 +28,21 @@ def test_scenes_are_simulated_in_all_splits_and_sunlight_is_known_where_somebody
     assert [share.shape for share in sunlit(drive, drive.names("test"))] == [(16, 32)] * 2
     blind = SimpleNamespace(truth=lambda name: None)
     assert sunlit(blind, drive.names("test")) is None
+
+
+def test_every_departure_from_the_authors_training_is_named():
+    assert departures(profile("paper")).empty
+    quick = departures(profile("quick"))
+    assert quick.loc["dropout"].tolist() == ["0.5", "0"]
+    assert quick.loc["class weights", "this run"] == "inverse-frequency, to the power 1 falling to 0.5"
+    fields = {field.name for field in dataclasses.fields(AUTHORS)}
+    for name in fields - {"drop_epoch", "drop_factor", "patience", "min_delta", "class_weights"}:
+        other = {"schedule": "one-cycle", "keep": "last", "weight_power": (1.0, 0.0), "precision": "16-mixed"}
+        value = other.get(name, getattr(AUTHORS, name) * 2 or 1)
+        paper = profile("paper")
+        own = dataclasses.replace(paper, recipe=dataclasses.replace(paper.recipe, **{name: value}), name="own")
+        named = departures(own).drop(index="epochs", errors="ignore")
+        assert named.empty == (name == "epochs"), name
 
 
 def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
@@ -186,7 +201,7 @@ class TestWeights:
 def test_paper_profile_is_the_papers():
     paper = profile("paper")
     assert (paper.scenes, paper.tiles, paper.depth, paper.filters) == (752, (216, 409), 5, 32)
-    assert paper.recipe == AUTHORS
+    assert paper.recipe == dataclasses.replace(AUTHORS, precision="32-true")
     assert {"1", "3", "25", "25-PN"} < set(paper.variants)
 
 
