@@ -27,7 +27,8 @@ def folder(tmp_path):
 
 def test_files_become_spectra_of_the_camera(folder):
     spectra, wavelengths = read_hsicity(folder)
-    assert spectra.values.shape == (48, 23) and wavelengths.min() > 450 and wavelengths.max() < 950
+    assert spectra.values.shape == (48, 23)
+    assert 450 < wavelengths.min() < wavelengths.max() < 950
     assert spectra.classes == ("Road", "Vegetation", "Sky", "Other")
     np.testing.assert_array_equal(spectra.truth, np.tile([0, 1, 2, 3], 12))
     np.testing.assert_array_equal(spectra.scene, np.repeat(np.arange(12), 4))
@@ -65,7 +66,8 @@ def test_missing_or_other_files_are_refused(folder):
 
 def test_the_record_is_read_and_others_are_refused(tmp_path):
     table, made = read_record()
-    assert "HSICityV2" in made and {"classifier", "what", "class", "value", "low", "high"} == set(table)
+    assert "HSICityV2" in made
+    assert {"classifier", "what", "class", "value", "low", "high"} == set(table)
     (tmp_path / "other.json").write_text(json.dumps({"answers": []}))
     with pytest.raises(ValueError, match="no record of real spectra"):
         read_record(tmp_path / "other.json")
