@@ -19,6 +19,8 @@ Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
 """Of resampled data: (..., resample)."""
 ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
+_NEARLY_ONE = 1 - 1e-9
+"""Fisher's z of a perfect correlation is infinite."""
 _MEMORY = 2**27
 """Bytes of resampled data that are held at a time."""
 
@@ -153,26 +155,57 @@ def _percentiles(distribution: NDArray[np.float64], level: float) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of so many values, and its 95 % interval, NaN where one value gives no spread; in the values' unit."""
+    """A mean and its 95 % interval.
+
+    Attributes
+    ----------
+    mean, low, high : in the unit of the values; low and high are NaN where one value gives no spread.
+    count : of values behind it.
+    freedom : degrees of freedom of the interval's Student distribution; infinite for a bootstrap's.
+    """
 
     mean: float
     low: float
     high: float
     count: int
+    freedom: float = np.inf
 
     @property
     def sign(self) -> int:
         """+1 or -1 where the whole interval lies on one side of zero, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
+    @property
+    def error(self) -> float:
+        """Standard error that the interval's width stands for."""
+        return float((self.high - self.low) / 2 / stats.t.ppf(0.975, self.freedom))
+
+    def p_value(self, bound: float = 0.0) -> float:
+        """Two-sided probability of a mean at least as far from `bound` if that were the truth; NaN without a spread."""
+        if self.error == 0:
+            return float(self.mean == bound)
+        return float(2 * stats.t.sf(abs(self.mean - bound) / self.error, self.freedom))
+
+    def detectable(self, power: float = 0.8) -> float:
+        """The smallest effect that an interval of this width leaves out with this probability."""
+        return float((stats.t.ppf(0.975, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error)
+
     def __str__(self) -> str:
         bounds = "" if np.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
         return f"{self.mean:.3g}{bounds}"
 
 
-def mean_over_seeds(values: ArrayLike) -> Estimate:
-    """Mean of independent values, those that are finite, with Student's interval; ValueError if there is none."""
+def mean_over_seeds(values: ArrayLike, correlations: bool = False) -> Estimate:
+    """Mean of independent values, those that are finite, with Student's interval; ValueError if there is none.
+
+    Correlations are averaged as Fisher's z, their inverse hyperbolic tangent, so that no bound lies beyond -1 or 1.
+    """
     finite = _finite(values)
+    if correlations:
+        z = np.arctanh(np.clip(finite, -_NEARLY_ONE, _NEARLY_ONE))
+        found = mean_over_seeds(z)
+        mean, low, high = (float(np.tanh(value)) for value in (found.mean, found.low, found.high))
+        return Estimate(mean, low, high, found.count, found.freedom)
     return _student([finite], float(finite.mean()), lambda: stats.ttest_1samp(finite, 0.0))
 
 
@@ -188,8 +221,9 @@ def _student(samples: Sequence[NDArray[np.float64]], mean: float, test: Callable
         return Estimate(mean, np.nan, np.nan, count)
     if all(np.ptp(values) == 0 for values in samples):  # scipy has no interval for values that agree exactly
         return Estimate(mean, mean, mean, count)
-    bounds = test().confidence_interval(0.95)
-    return Estimate(mean, float(bounds.low), float(bounds.high), count)
+    found = test()
+    bounds = found.confidence_interval(0.95)
+    return Estimate(mean, float(bounds.low), float(bounds.high), count, float(found.df))
 
 
 def _finite(values: ArrayLike) -> np.ndarray:

@@ -4,8 +4,8 @@ claims.yaml holds the claims, one small function each measures them (`MEASURES`)
 interval against what a claim expects.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,13 +217,18 @@ def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in 
 
 _ALIKE = "the maps, or the logits, are the same everywhere, and then nothing is defined"
 LEDGER = Path(__file__).resolve().with_name("claims.yaml")
+PROVED = "proved"
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
-UNDECIDED = "undecided: within the spread over seeds"
+EQUIVALENT = "equivalent"
+UNDECIDED = "undecided"
 NOT_TESTABLE = "cannot be tested here"
 NOT_MEASURED = "not yet measured"
-_FIELDS = {"id", "where", "says", "measured", "paper", "measure", "expects", "chapter"}
+OUTCOMES = (PROVED, REPRODUCED, NOT_REPRODUCED, EQUIVALENT, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
+_KINDS = ("identity", "value", "primary", "exploratory")
+_FIELDS = {"id", "where", "says", "measured", "control", "paper", "kind", "measure", "expects", "chapter"}
 _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -234,20 +239,34 @@ class Claim:
     where: str
     says: str
     measured: str
+    control: str
     paper: float | None
+    kind: str
     measure: str | None
     expects: Mapping[str, float] | None
     chapter: int
 
+    @property
+    def bound(self) -> float | None:
+        """What the measured value must lie above or below; None for other expectations."""
+        return next((value for name, value in (self.expects or {}).items() if name in ("above", "below")), None)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says to a claim."""
+    """What a run says to a claim.
+
+    Attributes
+    ----------
+    outcome : one of `OUTCOMES`.
+    p : of the test against the claim's bound; of a primary test after Holm's correction, and None where there is none.
+    """
 
     claim: Claim
     outcome: str
     measured: Estimate | None
     note: str = ""
+    p: float | None = None
 
 
 def read_claims(path: Path = LEDGER) -> list[Claim]:
@@ -256,13 +275,15 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     Raises
     ------
     ValueError
-        If an entry has a field too many or too few, an expectation of another form, or an unknown measure.
+        If an entry has a field too many or too few, a kind or an expectation of another form, or an unknown measure.
     """
     entries = yaml.safe_load(path.read_text())["claims"]
     for entry in entries:
         where = f"{path}: claim {entry.get('id', entry)}:"
         if set(entry) != _FIELDS:
             raise ValueError(f"{where} expected the fields {sorted(_FIELDS)}, got {sorted(entry)}")
+        if entry["kind"] not in _KINDS:
+            raise ValueError(f"{where} kind must be one of {', '.join(_KINDS)}, got {entry['kind']!r}")
         if entry["expects"] is not None and set(entry["expects"]) not in _EXPECTATIONS:
             raise ValueError(f"{where} expects must be above, below, or near and within")
         if entry["measure"] is not None and entry["measure"] not in MEASURES:
@@ -271,40 +292,92 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
 
 
 def evaluate_claims(run: "Run", path: Path = LEDGER) -> list[Verdict]:
-    """Measure every claim with a run and judge it."""
-    return [_judge(claim, run) for claim in read_claims(path)]
+    """Measure every claim with a run and judge it; the primary tests are corrected together, as Holm (1979) does."""
+    verdicts = [_judge(claim, run) for claim in read_claims(path)]
+    primary = [place for place, one in enumerate(verdicts) if one.claim.kind == "primary" and one.p is not None]
+    for place, p in zip(primary, holm([verdicts[place].p for place in primary]), strict=True):
+        one = replace(verdicts[place], p=p)
+        if one.outcome in (REPRODUCED, NOT_REPRODUCED) and p >= _SIGNIFICANT:
+            one = replace(one, outcome=UNDECIDED, note=f"p = {p:.2g} after Holm's correction of {len(primary)} tests")
+        verdicts[place] = one
+    return verdicts
 
 
-def judge(estimate: Estimate, expects: Mapping[str, float]) -> str:
+def holm(p_values: Sequence[float | None]) -> list[float]:
+    """Holm's correction of several p-values; those that are not known count as 1.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    known = np.array([1.0 if p is None or np.isnan(p) else p for p in p_values])
+    order = np.argsort(known)
+    corrected = np.empty_like(known)
+    corrected[order] = np.minimum(np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)), 1)
+    return [float(p) for p in corrected.round(12)]
+
+
+def judge(estimate: Estimate, claim: Claim) -> str:
     """Hold a measured value against what a claim expects.
 
-    An interval that contains the bound decides nothing; neither does one value, whose spread nobody knows.
+    - An identity is proved on paper; the run only shows that its numbers obey, by their mean.
+    - An interval that contains a bound decides nothing; neither does one value, whose spread nobody knows.
+    - An interval within half of the paper's effect of no effect at all is equivalent to none.
     """
+    expects = claim.expects or {}
+    low, high = estimate.low, estimate.high
+    if claim.kind == "identity":
+        return PROVED if estimate.mean < expects["below"] else NOT_REPRODUCED
     if "near" in expects:
-        return REPRODUCED if abs(estimate.mean - expects["near"]) <= expects["within"] else NOT_REPRODUCED
-    if "above" in expects:
-        holds, fails = estimate.low > expects["above"], estimate.high < expects["above"]
-    else:
-        holds, fails = estimate.high < expects["below"], estimate.low > expects["below"]
-    if holds:
-        return REPRODUCED
-    return NOT_REPRODUCED if fails else UNDECIDED
+        least, most = expects["near"] - expects["within"], expects["near"] + expects["within"]
+        if least <= low <= high <= most:
+            return REPRODUCED
+        return NOT_REPRODUCED if high < least or low > most else UNDECIDED
+    bound = claim.bound or 0.0
+    if claim.paper is not None and max(abs(low - bound), abs(high - bound)) < abs(claim.paper) / 2:
+        return EQUIVALENT
+    above, below = low > bound, high < bound
+    if not above and not below:
+        return UNDECIDED
+    return REPRODUCED if above == ("above" in expects) else NOT_REPRODUCED
 
 
 def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     """The ledger as people read it."""
     return pd.DataFrame(
         {
-            "the paper says": verdict.claim.says,
-            "where": verdict.claim.where,
-            "what is measured": verdict.claim.measured,
-            "paper's value": "" if verdict.claim.paper is None else f"{verdict.claim.paper:g}",
-            "measured here": "" if verdict.measured is None else str(verdict.measured),
-            "verdict": verdict.outcome + (f" ({verdict.note})" if verdict.note else ""),
-            "chapter": verdict.claim.chapter,
+            "the paper says": one.claim.says,
+            "where": one.claim.where,
+            "what is measured": one.claim.measured,
+            "control": one.claim.control,
+            "test": one.claim.kind,
+            "paper's value": "" if one.claim.paper is None else f"{one.claim.paper:g}",
+            "measured here": "" if one.measured is None else str(one.measured),
+            "size": _size(one),
+            "p": "" if one.p is None or np.isnan(one.p) else f"{one.p:.2g}",
+            "smallest effect it could see": _smallest(one),
+            "verdict": one.outcome + (f" ({one.note})" if one.note else ""),
+            "chapter": one.claim.chapter,
         }
-        for verdict in verdicts
+        for one in verdicts
     )
+
+
+def _size(verdict: Verdict) -> str:
+    """A difference beside the paper's: sign and size are two things."""
+    paper, measured = verdict.claim.paper, verdict.measured
+    if measured is None or not paper or verdict.claim.bound is None:
+        return ""
+    ratio = measured.mean / paper
+    return f"{'same' if ratio > 0 else 'opposite'} sign, {abs(ratio):.1f} times the paper's"
+
+
+def _smallest(verdict: Verdict) -> str:
+    """With 80 % power, for what is tested against a bound."""
+    if verdict.measured is None or verdict.p is None or np.isnan(verdict.p):
+        return ""
+    return f"{verdict.measured.detectable():.2g}"
 
 
 def _judge(claim: Claim, run: "Run") -> Verdict:
@@ -314,4 +387,5 @@ def _judge(claim: Claim, run: "Run") -> Verdict:
         estimate = MEASURES[claim.measure](run)
     except NotTestable as reason:
         return Verdict(claim, NOT_TESTABLE, None, str(reason))
-    return Verdict(claim, judge(estimate, claim.expects), estimate)
+    tested = claim.bound is not None and claim.kind != "identity"
+    return Verdict(claim, judge(estimate, claim), estimate, p=estimate.p_value(claim.bound or 0.0) if tested else None)

@@ -121,3 +121,29 @@ def test_what_is_not_finite_is_left_out():
     assert mean_over_seeds([1.0, np.nan, 3.0]).mean == 2.0
     with pytest.raises(ValueError, match="no finite value"):
         mean_over_seeds([np.nan])
+
+
+def test_p_value_and_interval_say_the_same():
+    a, b = np.array([3.0, 5.0, 4.2, 6.1]), np.array([1.0, 2.5, 0.4])
+    found = difference(a, b)
+    test = stats.ttest_ind(a, b, equal_var=False)
+    assert found.p_value() == pytest.approx(test.pvalue)
+    assert found.p_value(found.low) == pytest.approx(0.05)
+    assert np.isnan(mean_over_seeds([1.0]).p_value())
+    assert mean_over_seeds([1.0, 1.0]).p_value() == 0
+    assert mean_over_seeds([1.0, 1.0]).p_value(1.0) == 1
+
+
+def test_an_effect_that_is_detectable_is_detected_four_times_in_five():
+    rng = np.random.default_rng(0)
+    drawn = rng.standard_normal((4000, 24))
+    effect = np.mean([mean_over_seeds(row).detectable() for row in drawn[:200]])
+    found = stats.ttest_1samp(drawn + effect, 0, axis=1)
+    assert np.mean(found.pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+def test_intervals_of_correlations_stay_among_correlations():
+    found = mean_over_seeds([0.99, 0.5, 0.8], correlations=True)
+    assert -1 < found.low < found.mean < found.high < 1
+    assert mean_over_seeds([0.99, 0.5, 0.8]).high > 1
+    assert mean_over_seeds([1.0, 1.0], correlations=True).mean == pytest.approx(1)

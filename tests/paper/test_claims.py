@@ -10,25 +10,110 @@ import yaml
 from hsiutils.analysis.intervals import Estimate
 from hsiutils.data.classes import CLASSES
 from hsiutils.paper import claims
-from hsiutils.paper.claims import MEASURES, NotTestable
+from hsiutils.paper.claims import (
+    EQUIVALENT,
+    MEASURES,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    PROVED,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    NotTestable,
+    Verdict,
+    holm,
+    judge,
+    ledger_table,
+)
+
+
+def claim(expects, kind="exploratory", paper=None, **fields):
+    """A claim with these, and words for the rest."""
+    words = dict.fromkeys(("id", "where", "says", "measured", "control"), "w")
+    words |= {"measure": "m", "chapter": 3, "paper": paper, "kind": kind, "expects": expects, **fields}
+    return Claim(**words)
 
 
 @pytest.mark.parametrize(
     ("interval", "expects", "verdict"),
     [
-        ((1, 0.5, 1.5), {"above": 0}, claims.REPRODUCED),
-        ((1, -0.5, 2.5), {"above": 0}, claims.UNDECIDED),
-        ((-1, -1.5, -0.5), {"above": 0}, claims.NOT_REPRODUCED),
-        ((-1, -1.5, -0.5), {"below": 0}, claims.REPRODUCED),
-        ((1, 0.5, 1.5), {"below": 0}, claims.NOT_REPRODUCED),
-        ((0, -1, 1), {"below": 0}, claims.UNDECIDED),
-        ((1, math.nan, math.nan), {"above": 0}, claims.UNDECIDED),
-        ((93.0, 90, 96), {"near": 93.24, "within": 2}, claims.REPRODUCED),
-        ((80.0, 70, 90), {"near": 93.24, "within": 2}, claims.NOT_REPRODUCED),
+        ((1, 0.5, 1.5), {"above": 0}, REPRODUCED),
+        ((1, -0.5, 2.5), {"above": 0}, UNDECIDED),
+        ((-1, -1.5, -0.5), {"above": 0}, NOT_REPRODUCED),
+        ((-1, -1.5, -0.5), {"below": 0}, REPRODUCED),
+        ((1, 0.5, 1.5), {"below": 0}, NOT_REPRODUCED),
+        ((0, -1, 1), {"below": 0}, UNDECIDED),
+        ((1, math.nan, math.nan), {"above": 0}, UNDECIDED),
+        ((93.0, 91.5, 94.5), {"near": 93.24, "within": 2}, REPRODUCED),
+        ((93.0, 90, 96), {"near": 93.24, "within": 2}, UNDECIDED),
+        ((93.0, math.nan, math.nan), {"near": 93.24, "within": 2}, UNDECIDED),
+        ((80.0, 70, 90), {"near": 93.24, "within": 2}, NOT_REPRODUCED),
     ],
 )
 def test_verdict_follows_from_the_interval(interval, expects, verdict):
-    assert claims.judge(Estimate(*interval, 3), expects) == verdict
+    assert judge(Estimate(*interval, 3), claim(expects)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "paper", "verdict"),
+    [
+        ((0.1, -0.9, 1.1), 4, EQUIVALENT),
+        ((0.5, 0.1, 0.9), 4, EQUIVALENT),  # not zero, and yet too little to matter
+        ((1.1, 0.1, 2.1), 4, REPRODUCED),
+        ((0.1, -2.1, 2.3), 4, UNDECIDED),
+        ((0.1, -0.9, 1.1), None, UNDECIDED),  # where the paper gives no effect, nothing says what would be little
+    ],
+)
+def test_less_than_half_of_the_papers_effect_is_equivalent_to_none(interval, paper, verdict):
+    assert judge(Estimate(*interval, 3), claim({"above": 0}, paper=paper)) == verdict
+
+
+def test_an_identity_is_proved_or_the_numbers_break_it():
+    identity = claim({"below": 1e-4}, "identity")
+    assert judge(Estimate(1e-7, math.nan, math.nan, 1), identity) == PROVED
+    assert judge(Estimate(1e-3, 1e-4, 2e-3, 3), identity) == NOT_REPRODUCED
+
+
+def test_holms_correction_by_hand():
+    # Five p-values by hand: times 5, 4, 3, 2, 1 in rising order, never falling, never above one.
+    assert holm([0.04, 0.001, 0.2, 0.012, 0.9]) == pytest.approx([0.12, 0.005, 0.4, 0.048, 0.9])
+    assert holm([math.nan, 0.01]) == [1.0, 0.02]
+    assert holm([]) == []
+
+
+def test_primary_tests_are_corrected_together_and_others_are_not(tmp_path, monkeypatch):
+    values = {"clear": Estimate(4, 3, 5, 8, 7), "narrow": Estimate(4, 0.1, 7.9, 8, 7)}
+    monkeypatch.setattr(claims, "MEASURES", {name: lambda run, name=name: values[name] for name in values})
+
+    def outcomes(kind, *names):
+        entries = [vars(claim({"above": 0}, kind, id=f"{n}{i}", measure=n)) for i, n in enumerate(names)]
+        path = tmp_path / "claims.yaml"
+        path.write_text(yaml.safe_dump({"claims": entries}))
+        return [(one.outcome, one.p) for one in claims.evaluate_claims(None, path)]
+
+    (alone,) = outcomes("primary", "narrow")
+    assert alone == (REPRODUCED, pytest.approx(values["narrow"].p_value()))
+    narrow, clear = outcomes("primary", "narrow", "clear")
+    assert (narrow[0], clear[0]) == (REPRODUCED, REPRODUCED)  # the clear one is first, and the other stands alone
+    both = outcomes("primary", "narrow", "narrow")
+    assert both == [(UNDECIDED, pytest.approx(2 * values["narrow"].p_value()))] * 2
+    assert [one for one, _ in outcomes("exploratory", "narrow", "narrow")] == [REPRODUCED] * 2
+
+
+@pytest.mark.parametrize(
+    ("mean", "paper", "words"),
+    [
+        (32.0, 4.0, "same sign, 8.0 times the paper's"),
+        (-2.0, 4.0, "opposite sign, 0.5 times the paper's"),
+        (1, None, ""),
+    ],
+)
+def test_sign_and_size_are_two_things(mean, paper, words):
+    one = Verdict(claim({"above": 0}, paper=paper), REPRODUCED, Estimate(mean, mean - 1, mean + 1, 3, 2), p=0.01)
+    row = ledger_table([one]).iloc[0]
+    assert row["size"] == words
+    assert row["smallest effect it could see"] == "1.2"  # (t 4.30 + 1.06) / 4.30 half widths, two degrees of freedom
 
 
 def test_the_ledger_is_sound():
@@ -50,6 +135,7 @@ def test_the_ledger_is_sound():
         ({"extra": 1}, "expected the fields"),
         ({"expects": {"around": 1}}, "above, below, or near"),
         ({"measure": "guess"}, "no measure 'guess'"),
+        ({"kind": "sure"}, "kind must be one of identity, value, primary, exploratory, got 'sure'"),
     ],
 )
 def test_faulty_entries_are_named(tmp_path, change, message):
@@ -65,13 +151,13 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
         raise NotTestable("no sun")
 
     monkeypatch.setattr(claims, "MEASURES", {"yes": lambda run: Estimate(1, 0.5, 1.5, 3), "no": untestable})
-    base = {"id": "a", "where": "Table 9", "says": "s", "measured": "m", "paper": 1.5, "chapter": 3}
-    base |= {"expects": {"above": 0}}
+    base = {"id": "a", "where": "Table 9", "says": "s", "measured": "m", "control": "c", "paper": 1.5, "chapter": 3}
+    base |= {"kind": "exploratory", "expects": {"above": 0}}
     differences = ({"measure": "yes"}, {"measure": "no"}, {"measure": None}, {"measure": None, "expects": None})
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump({"claims": [base | own for own in differences]}))
     verdicts = claims.evaluate_claims(None, path)
-    expected = [claims.REPRODUCED, claims.NOT_TESTABLE, claims.NOT_MEASURED, claims.NOT_TESTABLE]
+    expected = [REPRODUCED, NOT_TESTABLE, NOT_MEASURED, NOT_TESTABLE]
     assert [verdict.outcome for verdict in verdicts] == expected
     table = claims.ledger_table(verdicts)
     # The paper's wording stands beside the measure used.
