@@ -170,6 +170,11 @@ class Estimate:
     count: int
     freedom: float = np.inf
 
+    @classmethod
+    def of(cls, found: xr.Dataset, count: int) -> "Estimate":
+        """One figure of `interval`, of so many scenes."""
+        return cls(float(found["value"]), float(found["low"]), float(found["high"]), count)
+
     @property
     def sign(self) -> int:
         """+1 or -1 where the whole interval lies on one side of zero, else 0."""

@@ -90,8 +90,7 @@ def _gaps(pairs: pd.DataFrame) -> pd.DataFrame:
 def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int], seed: int) -> Estimate:
     """The figure of `beyond_seeds`, which may raise its ValueError, with its 95 % bootstrap interval over scenes."""
     gap = _over_scenes(sums, lambda drawn: [_gaps(likeness(drawn, variants, seeds))["gap"].mean()], seed)
-    value, low, high = (float(bound.item()) for bound in gap.values())
-    return Estimate(value, low, high, sums.sizes["scene"])
+    return Estimate.of(gap, sums.sizes["scene"])
 
 
 def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], seed: int = 0) -> pd.DataFrame:

@@ -8,19 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 import yaml
-from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, difference, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
-from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import scores
-from hsiutils.paper import activations, conservativeness, merits, table1
+from hsiutils.paper import activations, conservativeness, merits, robustness, table1
 from hsiutils.paper.bands import feeding, self_feed
 from hsiutils.paper.merits import FEW, MANY
 from hsiutils.paper.study import over_networks
@@ -33,6 +31,7 @@ class NotTestable(Exception):
     """A claim cannot be tested with this run; the message says why."""
 
 
+Figure = TypeVar("Figure")
 Measure = Callable[["Run"], Estimate]
 MEASURES: dict[str, Measure] = {}
 """Measures by the name that claims.yaml uses."""
@@ -71,26 +70,57 @@ def vegetation_rise(run: "Run") -> Estimate:
 
 @measure
 def variability_gain(run: "Run") -> Estimate:
-    """Spearman correlation over the classes of class variability and IoU gained from 1 to 25 channels, by seed."""
-    variability = class_variability(statistics(run.data, run.data.names("train"))).values
-    gain = _scores(run, "25")["iou"].values - _scores(run, "1")["iou"].values  # (seed, class)
-    known = np.isfinite(variability) & np.isfinite(gain).all(axis=0)
-    if known.sum() < 3:
-        raise NotTestable(f"only {known.sum()} classes occur in both training and test scenes")
-    return mean_over_seeds([stats.spearmanr(variability[known], row[known]).statistic for row in gain])
+    """Logits of IoU gained from 1 to 25 channels per unit of a class's relative spread, within scenes."""
+    for name in ("1", "25"):
+        _scores(run, name)
+    return _told(table1.variability_slope, run)
 
 
 @measure
-def pn_robustness(run: "Run") -> Estimate:
-    """Mean IoU lost from sunlit to shadowed pixels, 25 channels minus 25 with PN, points."""
-    return difference(_lost_in_shadow(run, "25"), _lost_in_shadow(run, "25-PN"))
+def pn_relit_vegetation(run: "Run") -> Estimate:
+    """Vegetation pixels that change class when the sun is turned, 25 channels minus 25 with PN, points."""
+    return _relit(run, "Vegetation")
+
+
+@measure
+def pn_relit_road(run: "Run") -> Estimate:
+    """The same of Road."""
+    return _relit(run, "Road")
+
+
+@measure
+def pn_relit_pixels(run: "Run") -> Estimate:
+    """The same of Vegetation by a linear classifier of single pixels, with an interval over scenes."""
+    one, other = (_told(robustness.pixel_relit_changes, run, what) for what in ("all", "PN"))
+    both = xr.concat([one, other], xr.Variable("input", ["all", "PN"])).sel({"class": "Vegetation"}, drop=True)
+
+    def gap(drawn: xr.Dataset) -> xr.DataArray:
+        share = robustness.changed_share(drawn)
+        return share.sel(input="all") - share.sel(input="PN")
+
+    found = interval(both, gap, seed=run.seed, method="percentile", pools=True)
+    return Estimate.of(found, both.sizes["scene"])
+
+
+def _relit(run: "Run", name: str) -> Estimate:
+    """`NotTestable` unless the scenes can be rendered again and networks of both inputs are there."""
+    shares = []
+    for variant in ("25", "25-PN"):
+        _scores(run, variant)
+        changes = _told(over_networks, run, robustness.relit_changes, [variant])
+        shares.append(_finite(robustness.changed_share(changes).sel({"class": name}), f"no pixel of {name} passes"))
+    return difference(*shares)
 
 
 @measure
 def pn_edge_cost(run: "Run") -> Estimate:
-    """Boundary IoU of Road Marks, 25 channels minus 25 with PN, points."""
-    one, other = (_scores(run, name)["boundary_iou"].sel({"class": "Road Marks"}) * 100 for name in ("25", "25-PN"))
-    return difference(_finite(one), _finite(other))
+    """Recall lost at the edge between road and marks, 25 channels with PN minus 25, points."""
+    costs = []
+    for variant in ("25-PN", "25"):
+        _scores(run, variant)
+        cost = robustness.edge_cost(over_networks(run, robustness.edge_counts, [variant]))
+        costs.append(_finite(cost, "no marks away from their edge in the test scenes"))
+    return difference(*costs)
 
 
 @measure
@@ -170,7 +200,7 @@ def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
     return over_networks(run, measure, [*FEW, *MANY])
 
 
-def _told(figure: Callable[..., Estimate], *values: Any) -> Estimate:
+def _told(figure: Callable[..., Figure], *values: Any) -> Figure:
     """A figure; what no network of the run has is a claim that cannot be tested."""
     try:
         return figure(*values)
@@ -189,24 +219,15 @@ def _evaluation(run: "Run") -> xr.Dataset:
     return table1.evaluation(run, progress=False)
 
 
-def _scores(run: "Run", variant: str, region: str = "all") -> xr.Dataset:
+def _scores(run: "Run", variant: str) -> xr.Dataset:
     """Scores of one variant's networks, (seed, class)."""
     if variant not in run.variants:
         raise NotTestable(f"needs variant {variant!r}; this run has {', '.join(run.variants)}")
-    counts = _evaluation(run)
-    if region not in counts["region"].values:
-        raise NotTestable("needs to know where the sun shines, which only simulated scenes tell")
-    return scores(counts.sel(variant=variant, region=region, drop=True))
+    return scores(_evaluation(run).sel(variant=variant, region="all", drop=True))
 
 
 def _iou(run: "Run", variant: str, name: str) -> xr.DataArray:
     return _finite(_scores(run, variant)["iou"].sel({"class": name}) * 100)
-
-
-def _lost_in_shadow(run: "Run", variant: str) -> xr.DataArray:
-    sun, shadow = (_scores(run, variant, region)["iou"] for region in ("sunlit", "shadowed"))
-    both = np.isfinite(sun) & np.isfinite(shadow)  # the same classes on both sides, or the means do not compare
-    return _finite((sun.where(both).mean("class") - shadow.where(both).mean("class")) * 100)
 
 
 def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in the test scenes") -> xr.DataArray:

@@ -213,6 +213,11 @@ class Run:
     def _scenes(self) -> store.Artefact:
         return simulated(simulate.draw_names(self.profile.scenes, self.seed), self.simulation)
 
+    def turned(self, names: Sequence[str], degrees: float) -> store.Artefact:
+        """Simulated scenes of these names once more, with the sun this much further round and all else the same."""
+        settings = simulate.Simulation(seed=self.seed, tiles=self.profile.tiles, sun_turn_deg=degrees)
+        return simulated(names, settings)
+
     def networks(self, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
         """Return the artefacts of networks (variant, seed), training those that are missing side by side.
 

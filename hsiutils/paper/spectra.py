@@ -122,7 +122,7 @@ def run_counts(run: "Run", per_class: int = 12) -> xr.DataArray:
     splits = {split: run.data.names(split) for split in ("train", "test")}
     build = partial(_count, data=run.data, splits=splits, per_class=per_class, seed=run.seed)
     inputs = {"data": run.data_key, "scenes": splits, "per_class": per_class, "seed": run.seed}
-    made = store.artefact("spectra", build, inputs)
+    made = store.artefact("pixels", build, inputs)
     return read(made.folder / FILE)["counts"]
 
 

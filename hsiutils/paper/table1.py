@@ -3,11 +3,13 @@
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import difference
+from hsiutils.analysis.intervals import Estimate, difference, interval
 from hsiutils.data.classes import CLASSES
+from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import evaluate, scores
 from hsiutils.paper.study import Subject, over_networks, study, sunlit
 
@@ -97,3 +99,49 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
                 rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.sign != 0))
     columns = ["variant", "against", "class", "difference", "low", "high", "told apart"]
     return pd.DataFrame(rows, columns=columns).astype({"told apart": bool})  # also without a row, of one variant
+
+
+def variability_slope(run: "Run", one: str = "1", many: str = "25", enough: int = 50) -> Estimate:
+    """Whether more channels gain more where a class varies more: a regression over the classes within each scene.
+
+    A scene's class gains the difference of the logits of its IoU, which weighs a step from .98 to .99 as one from .5
+    to .67; it varies by the spread of its reflectance over its mean, averaged over the bands. Scenes are compared with
+    themselves only: a common effect of a scene on all its classes has no part in the slope.
+
+    Parameters
+    ----------
+    one, many : inputs, of which the second has more channels.
+    enough : pixels below which a class of a scene does not count.
+
+    Returns
+    -------
+    Logits of IoU gained per unit of relative spread, mean over seeds, with its 95 % bootstrap interval over scenes.
+
+    Raises
+    ------
+    ValueError
+        If no scene has two classes.
+    """
+    matrix = evaluation(run, progress=False)["confusion"].sel(region="all", drop=True)
+    names = [str(name) for name in matrix["scene"].values]
+    parts = [class_variability(statistics(run.data, [name])) for name in names]
+    spread = xr.concat(parts, xr.Variable("scene", names))
+    correct = xr.concat([matrix.sel(truth=c, predicted=c, drop=True) for c in matrix["truth"].values], "class")
+    correct = correct.assign_coords({"class": matrix["truth"].values})
+    true, guessed = (
+        matrix.sum(axis).rename({other: "class"}) for axis, other in (("predicted", "truth"), ("truth", "predicted"))
+    )
+    logit = xr.apply_ufunc(np.log, (correct + 0.5) / (true + guessed - 2 * correct + 0.5))
+    gain = (logit.sel(variant=many) - logit.sel(variant=one)).mean("seed")
+    return slope_within(spread, gain.where((true >= enough).isel(variant=0, seed=0)), run.seed)
+
+
+def slope_within(x: xr.DataArray, y: xr.DataArray, seed: int) -> Estimate:
+    """Slope of `y` on `x` (scene, class), each less its mean over a scene's classes; a ValueError if there is none."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = (values.where(known) - values.where(known).mean("class") for values in (x, y))
+    sums = xr.Dataset({"xy": (x * y).sum("class"), "xx": (x * x).sum("class")})
+    if not float(sums["xx"].sum()) > 0:
+        raise ValueError("no scene has two classes that differ in how much they vary")
+    found = interval(sums, lambda drawn: drawn["xy"].sum("scene") / drawn["xx"].sum("scene"), seed=seed)
+    return Estimate.of(found, sums.sizes["scene"])

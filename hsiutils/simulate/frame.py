@@ -1,6 +1,6 @@
 """From a name to a frame: scene, light, camera, labels and truth."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Simulation:
     glare : share of the light that is scattered over the image; see `Camera`.
     rays_a_pixel : rays along one side of a sensor pixel.
     light_spread : how far the colour of the light departs from scene to scene, see `light.illuminate`.
+    sun_turn_deg : how far the sun stands further round than the clock says, with the sky that belongs to it; all else
+        stays, so that two sets which differ in it show the same streets in another light.
     exposure_jitter : standard deviation of the logarithm of the exposure time about what the meter asks for.
     wide_marks : whether marks are as many pixels wide as behind the real chip when there are fewer tiles.
     compensate_exposure : whether the cubes undo the exposure time. HSI-Drive's do not seem to: their mean reflectance,
@@ -68,6 +70,7 @@ class Simulation:
     glare: float = 0.03
     rays_a_pixel: float = 1.0
     light_spread: float = 3.0
+    sun_turn_deg: float = 0.0
     exposure_jitter: float = 0.0
     wide_marks: bool = True
     compensate_exposure: bool = False
@@ -151,7 +154,8 @@ def lay_out(name: str, simulation: Simulation) -> tuple[Surfaces, Illumination, 
     """What the rays of the image of that name meet, the light on it, and its circumstances."""
     split_of(name)  # refuses an unknown name before any work
     conditions = Conditions.parse(name)
-    circumstances = draw_circumstances(conditions, simulation.seed)
+    drawn = draw_circumstances(conditions, simulation.seed)
+    circumstances = replace(drawn, heading_deg=drawn.heading_deg - simulation.sun_turn_deg)
     light = illuminate(circumstances, simulation.seed, simulation.light_spread)
     rows, columns = (count * rays for count, rays in zip(simulation.tiles, simulation.rays, strict=True))
     sunny = bool(light.direct.any())

@@ -168,14 +168,11 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
     assert table["paper's value"][0] == "1.5"
 
 
-def planted(iou, boundary=None):
-    """Scores of planted networks: variant -> (seed, class) IoU, the same in every region unless a dict by region."""
+def planted(iou):
+    """Scores of planted networks: variant -> (seed, class) IoU."""
 
-    def score(run, variant, region="all"):
-        values = iou[variant][region] if isinstance(iou[variant], dict) else iou[variant]
-        edges = values if boundary is None else boundary[variant]
-        dims = ("seed", "class")
-        return xr.Dataset({"iou": (dims, values), "boundary_iou": (dims, edges)}, {"class": list(CLASSES)})
+    def score(run, variant):
+        return xr.Dataset({"iou": (("seed", "class"), iou[variant])}, {"class": list(CLASSES)})
 
     return score
 
@@ -186,31 +183,58 @@ def rows(marks, vegetation=0.9):
 
 def test_claims_on_scores_have_the_papers_sign(monkeypatch):
     iou = {"3": rows([0.93, 0.94], 0.91), "25": rows([0.9, 0.9]), "25-PN": rows([0.89, 0.90], 0.94)}
-    edges = {"3": rows([0.7, 0.7]), "25": rows([0.7, 0.7]), "25-PN": rows([0.6, 0.6])}
-    monkeypatch.setattr(claims, "_scores", planted(iou, edges))
+    monkeypatch.setattr(claims, "_scores", planted(iou))
     assert MEASURES["marks_fall"](None).mean == pytest.approx(4)
     assert MEASURES["vegetation_rise"](None).mean == pytest.approx(3)
-    assert MEASURES["pn_edge_cost"](None).mean == pytest.approx(10)  # where PN blurs marks
 
 
-def test_robustness_is_what_25_channels_lose_beyond_pn_of_classes_seen_in_both_lights(monkeypatch):
-    one = {"sunlit": [[0.9, 0.1, 0.9, 0.9, 0.9]] * 2, "shadowed": [[0.5, np.nan, 0.5, 0.5, 0.5]] * 2}
-    other = {"sunlit": [[0.8] * 5] * 2, "shadowed": [[0.7] * 5] * 2}
-    monkeypatch.setattr(claims, "_scores", planted({"25": one, "25-PN": other}))
-    assert MEASURES["pn_robustness"](None).mean == pytest.approx(40 - 10)
+def of_networks(values):
+    """What `over_networks` would give: one variant's values (seed) of a planted measure."""
+
+    def measured(run, measure, variants):
+        return xr.DataArray(values[variants[0]], dims="seed")
+
+    return measured
 
 
-def test_variability_gain_is_a_rank_correlation(monkeypatch):
-    rising = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    monkeypatch.setattr(claims, "_scores", planted({"1": [[0.5] * 5] * 2, "25": [0.4 + rising] * 2}))
-    run = SimpleNamespace(data=SimpleNamespace(names=lambda split: []))
-    monkeypatch.setattr(claims, "statistics", lambda drive, names: None)
-    for variability, expected in ((rising, 1), (rising[::-1], -1)):
-        monkeypatch.setattr(claims, "class_variability", lambda _, found=variability: xr.DataArray(found))
-        assert MEASURES["variability_gain"](run).mean == pytest.approx(expected)
-    monkeypatch.setattr(claims, "class_variability", lambda summary: xr.DataArray([0.5, np.nan, np.nan, np.nan, 0.1]))
-    with pytest.raises(NotTestable, match="only 2 classes"):
-        MEASURES["variability_gain"](run)
+def test_pn_costs_edges_where_it_loses_more_there(monkeypatch):
+    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [12.0, 14.0], "25": [7.0, 7.5]}))
+    monkeypatch.setattr(claims.robustness, "edge_cost", lambda found: found)
+    assert MEASURES["pn_edge_cost"](None).mean == pytest.approx(5.75)
+    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [np.nan] * 2, "25": [7.0, 7.5]}))
+    with pytest.raises(NotTestable, match="no marks away from their edge"):
+        MEASURES["pn_edge_cost"](None)
+
+
+def test_pn_is_robust_where_fewer_pixels_change_under_another_sun(monkeypatch):
+    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [4.0, 5.0], "25": [20.0, 22.0]}))
+    monkeypatch.setattr(
+        claims.robustness,
+        "changed_share",
+        lambda found: xr.concat([found, -found], xr.Variable("class", ["Vegetation", "Road"])),
+    )
+    assert MEASURES["pn_relit_vegetation"](None).mean == pytest.approx(16.5)
+    assert MEASURES["pn_relit_road"](None).mean == pytest.approx(-16.5)
+
+
+def test_single_pixels_are_asked_under_another_sun_too(monkeypatch):
+    def one_input(run, what):
+        changed = {"all": 30, "PN": 10}[what] + np.arange(6)[:, None]
+        sizes = {"scene": list("abcdef"), "class": ["Vegetation"]}
+        return xr.Dataset({"changed": (tuple(sizes), changed), "pixels": (tuple(sizes), np.full((6, 1), 100))}, sizes)
+
+    monkeypatch.setattr(claims.robustness, "pixel_relit_changes", one_input)
+    found = MEASURES["pn_relit_pixels"](SimpleNamespace(seed=0))
+    assert (found.mean, found.low, found.high, found.count) == pytest.approx((20, 20, 20, 6))
+
+
+def test_light_cannot_be_asked_of_real_scenes(tiny_run, monkeypatch):
+    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+    real = dataclasses.replace(tiny_run, data_root=tiny_run.data.root)
+    with pytest.raises(NotTestable, match="only simulated scenes can be rendered again"):
+        MEASURES["pn_relit_pixels"](real)
 
 
 def test_the_papers_values_are_compared_with_real_scenes_alone(tiny_run, tmp_path, monkeypatch):
@@ -222,8 +246,6 @@ def test_the_papers_values_are_compared_with_real_scenes_alone(tiny_run, tmp_pat
 
 def test_scores_are_given_or_a_reason(tiny_run, monkeypatch):
     assert claims._scores(tiny_run, "3")["iou"].dims == ("seed", "class")
-    with pytest.raises(NotTestable, match="where the sun shines"):
-        claims._scores(tiny_run, "3", "moonlit")
     with pytest.raises(NotTestable, match="needs variant '25'"):
         MEASURES["pn_edge_cost"](tiny_run)
     monkeypatch.setattr(claims, "_scores", planted({"3": rows([np.nan] * 2), "25-PN": rows([0.5, 0.5])}))

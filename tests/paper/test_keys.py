@@ -18,13 +18,14 @@ from hsiutils.book.chapters import chapters
 from hsiutils.data.layouts import DatasetError
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper import activations, bands, conservativeness, store, table1
+from hsiutils.paper import activations, bands, conservativeness, robustness, spectra, store, table1
 
 PLOTTING = ("bokeh", "holoviews", "panel", "matplotlib")
 CHAPTER_5 = {"survey", "knock-out", "fields", "similarity"}
 CHAPTER_7 = {"feeding", "spectra", "band-maps", "path", "completeness"}
 CHAPTER_4 = {"audit", "randomisation", "leaderboard"}
-NETWORKS = {"model", "published", "counts"} | CHAPTER_4 | CHAPTER_5 | CHAPTER_7
+CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
+NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_7
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,10 @@ def asked(tiny_run, tmp_path_factory):
         patch.setattr(store, "artefact", artefact)
         patch.setattr(store, "artefacts", artefacts)
         patch.setattr(build, "_mirror", lambda site, target: None)
+        with pytest.MonkeyPatch.context() as sun:
+            sun.setattr(robustness, "sunny", lambda run: [scene])
+            _try(robustness.relit_changes, tiny_run, "25-PN", 0)
+        _try(spectra.run_counts, real)
         dataclasses.replace(real, variants=("3",), weights=folder / "model.h5").networks([("3", 0)])
         found["published"] = found.pop("model")
         build.build_site({}, root=Path(build.__file__).parents[2])
@@ -54,7 +59,14 @@ def asked(tiny_run, tmp_path_factory):
         _try(build.ledger, real)
         _try(lambda run: run.data, dataclasses.replace(tiny_run))
         network = ("25-PN", 0)
-        for measure in (activations.head_sums, activations.fields, bands.feeding, bands.spectra, table1._counts):
+        for measure in (
+            activations.head_sums,
+            activations.fields,
+            bands.feeding,
+            bands.spectra,
+            table1._counts,
+            robustness.edge_counts,
+        ):
             _try(measure, real, *network)
         with pytest.MonkeyPatch.context() as sums:
             sums.setattr(activations, "head_sums", lambda *_: planted.sums(planted.planted(), planted.scenes(2)))

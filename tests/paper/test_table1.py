@@ -3,7 +3,8 @@ import pytest
 import xarray as xr
 
 from hsiutils.data.classes import CLASSES
-from hsiutils.paper.table1 import PAPER, differences, iou_by_seed, table1, wide
+from hsiutils.paper import table1 as module
+from hsiutils.paper.table1 import PAPER, differences, iou_by_seed, slope_within, table1, variability_slope, wide
 
 
 def counts(right):
@@ -51,3 +52,43 @@ def test_only_differences_outside_the_seed_noise_are_told_apart():
     alone = differences(iou_by_seed(counts({"3": [80, 81]})))
     assert alone[alone["told apart"]].empty  # a column of truth values also without rows
     assert list(alone[alone["told apart"]]) == list(alone)
+
+
+def test_the_slope_finds_what_is_planted_within_scenes_and_not_what_scenes_share():
+    rng = np.random.default_rng(0)
+    scenes, classes = [f"s{i}" for i in range(30)], list("abcde")
+    coords = {"scene": scenes, "class": classes}
+    spread = xr.DataArray(rng.random((30, 5)), coords)
+    shared = xr.DataArray(3 * rng.standard_normal(30), {"scene": scenes}) + 5 * spread.mean("class")
+    noise = xr.DataArray(0.1 * rng.standard_normal((30, 5)), coords)
+    found = slope_within(spread, 2 * spread + shared + noise, seed=0)
+    assert found.low < 2 < found.high
+    assert found.high - found.low < 0.5
+    shuffled = xr.DataArray(rng.permuted(spread.values, axis=1), coords)
+    null = slope_within(shuffled, 2 * spread + shared + noise, seed=0)
+    assert null.low < 0 < null.high
+    with pytest.raises(ValueError, match="no scene has two classes"):
+        slope_within(spread, spread.where(spread["class"] == "a"), seed=0)
+
+
+def test_more_channels_gain_more_where_a_class_varies_more(tiny_run, monkeypatch):
+    """A planted evaluation: many channels are right more often, the more a class varies."""
+    names, classes = list("uvwxyz"), list(tiny_run.data.classes.names)
+    spread = np.linspace(0.1, 0.9, 5)
+
+    def matrix(right):
+        wrong = (1000 - right) / 4
+        return np.array([[right[i] if i == j else wrong[i] for j in range(5)] for i in range(5)]).astype(int)
+
+    few, many = np.full(5, 500.0), 500 + 400 * spread
+    values = np.stack(
+        [[[matrix(right)] * len(names)] for right in (few, many)]
+    )  # (variant, seed, scene, truth, predicted)
+    coords = {"variant": ["1", "25"], "seed": [0], "scene": names, "truth": classes, "predicted": classes}
+    counts = xr.DataArray(values, coords).expand_dims(region=["all"]).to_dataset(name="confusion")
+    monkeypatch.setattr(module, "evaluation", lambda run, progress: counts)
+    monkeypatch.setattr(module, "statistics", lambda data, name: None)
+    monkeypatch.setattr(module, "class_variability", lambda found: xr.DataArray(spread, {"class": classes}))
+    assert variability_slope(tiny_run).low > 0
+    monkeypatch.setattr(module, "class_variability", lambda found: xr.DataArray(spread[::-1], {"class": classes}))
+    assert variability_slope(tiny_run).high < 0

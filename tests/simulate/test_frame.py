@@ -121,3 +121,13 @@ def test_exposure_jitters_about_what_the_meter_asks_for() -> None:
              for seed in range(20)]  # fmt: skip
     assert np.std(ratio) == pytest.approx(0.3, rel=0.4)
     assert abs(np.mean(ratio)) < 0.2
+
+
+def test_the_sun_turns_and_the_street_stays() -> None:
+    plain, turned = render(NAME, SMALL), render(NAME, replace(SMALL, sun_turn_deg=150))
+    assert np.array_equal(plain.labels, turned.labels)
+    assert np.array_equal(plain.truth["material"], turned.truth["material"])
+    assert plain.circumstances.time == turned.circumstances.time
+    assert (plain.circumstances.heading_deg - turned.circumstances.heading_deg) == pytest.approx(150)
+    again = render(NAME, replace(SMALL, sun_turn_deg=360))
+    assert np.array_equal(plain.truth["sunlit"], again.truth["sunlit"], equal_nan=True)
