@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import sklearn
 
-from hsiutils.analysis.pixels import pixel_confusion
 from hsiutils.data.atomic import write_atomically
-from hsiutils.paper.spectra import answers, classifiers, pixel_inputs, read_hsicity
+from hsiutils.paper.spectra import read_hsicity, real_answers
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     spectra, wavelengths = read_hsicity(given.data)
     started = time.perf_counter()
-    table = answers(pixel_confusion(classifiers(spectra), pixel_inputs(wavelengths), spectra), given.seed)
+    table = real_answers(spectra, wavelengths, given.seed)
     record = {
         "source": "HSICityV2-Benchmark (github.com/iori2333/HSICityV2-Benchmark, classification/svm)",
         "images": int(np.unique(spectra.scene).size),

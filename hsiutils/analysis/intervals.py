@@ -5,7 +5,7 @@ their means have Student's interval, their differences Welch's.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,6 +218,21 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     """Difference of two means, `first` minus `second`, with Welch's interval; values are as in `mean_over_seeds`."""
     a, b = _finite(first), _finite(second)
     return _student([a, b], float(a.mean() - b.mean()), lambda: stats.ttest_ind(a, b, equal_var=False))
+
+
+def holm(p_values: Iterable[float | None]) -> list[float]:
+    """Holm's correction (1979) of several p-values; those that are not known count as 1.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    known = np.array([1.0 if p is None or np.isnan(p) else p for p in p_values])
+    order = np.argsort(known)
+    corrected = np.empty_like(known)
+    corrected[order] = np.minimum(np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)), 1)
+    return [float(p) for p in corrected.round(12)]
 
 
 def _student(samples: Sequence[NDArray[np.float64]], mean: float, test: Callable[[], Any]) -> Estimate:

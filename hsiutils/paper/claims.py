@@ -4,7 +4,7 @@ claims.yaml holds the claims, one small function each measures them (`MEASURES`)
 interval against what a claim expects.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
 from hsiutils.models.metrics import scores
 from hsiutils.paper import activations, conservativeness, merits, robustness, table1
@@ -322,21 +322,6 @@ def evaluate_claims(run: "Run", path: Path = LEDGER) -> list[Verdict]:
             one = replace(one, outcome=UNDECIDED, note=f"p = {p:.2g} after Holm's correction of {len(primary)} tests")
         verdicts[place] = one
     return verdicts
-
-
-def holm(p_values: Sequence[float | None]) -> list[float]:
-    """Holm's correction of several p-values; those that are not known count as 1.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    known = np.array([1.0 if p is None or np.isnan(p) else p for p in p_values])
-    order = np.argsort(known)
-    corrected = np.empty_like(known)
-    corrected[order] = np.minimum(np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)), 1)
-    return [float(p) for p in corrected.round(12)]
 
 
 def judge(estimate: Estimate, claim: Claim) -> str:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 RECORD = Path(__file__).resolve().parents[2] / "data" / "results" / "spectra.json"
 """Written by benchmarks/spectra.py."""
+INPUTS = ("1", "3", "all", "PN", "PN + intensity")
+"""What a classifier is given: the paper's four inputs, and PN with the brightness that it takes away."""
 QUESTIONS = (("3", "1"), ("all", "3"), ("PN", "all"), ("PN + intensity", "PN"), ("PN + intensity", "all"))
 """Pairs of inputs: what does the first gain over the second?"""
 _FILES = ("X_train_hsi.npy", "y_train_hsi.npy")
@@ -83,18 +85,19 @@ def read_hsicity(folder: Path | str) -> tuple[Spectra, NDArray[np.float64]]:
 
 
 def pixel_inputs(wavelengths_nm: NDArray[np.floating[Any]]) -> dict[str, Transform]:
-    """What a classifier is given: the paper's four inputs, and PN with the brightness that it takes away."""
+    """`INPUTS` of spectra with these bands; where bands are picked, the nearest to HSI-Drive's."""
     wanted = HSI_DRIVE.wavelengths_nm
     one, three = (
         [int(np.abs(wavelengths_nm - wanted[band]).argmin()) for band in some] for some in (ONE_BAND, THREE_BANDS)
     )
-    return {
-        "1": lambda values: values[:, one],
-        "3": lambda values: values[:, three],
-        "all": lambda values: values,
-        "PN": _normalised,
-        "PN + intensity": lambda values: np.column_stack([_normalised(values), _intensity(values)]),
-    }
+    made: list[Transform] = [
+        lambda values: values[:, one],
+        lambda values: values[:, three],
+        lambda values: values,
+        _normalised,
+        lambda values: np.column_stack([_normalised(values), _intensity(values)]),
+    ]
+    return dict(zip(INPUTS, made, strict=True))
 
 
 def _normalised(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -151,6 +154,11 @@ def answers(counts: xr.DataArray, seed: int = 0) -> pd.DataFrame:
         parts.append(gained.assign_coords(input=[f"{one} - {other}"]))
     table = (100 * xr.concat(parts, "input")).rename(input="what").to_dataframe()
     return table.reset_index()
+
+
+def real_answers(spectra: Spectra, wavelengths_nm: NDArray[np.floating[Any]], seed: int = 0) -> pd.DataFrame:
+    """`answers` of spectra that are predicted in five folds of whole images."""
+    return answers(pixel_confusion(classifiers(spectra), pixel_inputs(wavelengths_nm), spectra), seed)
 
 
 def read_record(path: Path = RECORD) -> tuple[pd.DataFrame, str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, difference, interval
+from hsiutils.analysis.intervals import Estimate, difference, holm, interval
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import evaluate, scores
@@ -85,8 +85,9 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
-    """Every pair of variants and class: difference of means, its 95 % interval, whether it can be told from zero.
+    """Every pair of variants and class: difference of means, its 95 % interval, p, whether it can be told from zero.
 
+    "told apart" is by the interval alone, "after Holm" with the correction for all the rows together.
     No rows where there is one variant only.
     """
     rows = []
@@ -96,9 +97,10 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
             a, b = own.loc[[one]], own.loc[[other]]  # (seed)
             if a.notna().any() and b.notna().any():
                 gap = difference(a, b)
-                rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.sign != 0))
-    columns = ["variant", "against", "class", "difference", "low", "high", "told apart"]
-    return pd.DataFrame(rows, columns=columns).astype({"told apart": bool})  # also without a row, of one variant
+                rows.append((one, other, name, gap.mean, gap.low, gap.high, gap.p_value(), gap.sign != 0))
+    columns = ["variant", "against", "class", "difference", "low", "high", "p", "told apart"]
+    table = pd.DataFrame(rows, columns=columns).astype({"told apart": bool})  # also without a row, of one variant
+    return table.assign(**{"after Holm": np.array(holm(table["p"])) < 0.05})
 
 
 def variability_slope(run: "Run", one: str = "1", many: str = "25", enough: int = 50) -> Estimate:

@@ -39,6 +39,7 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     """Draw every value as a dot, groups side by side within each category, so that the spread is seen.
 
     A long table has a row a value, and the columns x, the category; y, the value; and group, told apart by colour.
+    Where it has the columns low and high, too, a line joins them.
     """
     categories, groups = (list(dict.fromkeys(table[name])) for name in (x, group))
     width = 0.8 / len(groups)
@@ -46,6 +47,12 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     for index, name in enumerate(groups):
         rows = table[table[group] == name]
         place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
+        if {"low", "high"} <= set(table):
+            parts.append(
+                hv.Segments((place, rows["low"], place, rows["high"]), ["x0", "y0", "x1", "y1"]).opts(
+                    color=colour(index), line_width=2
+                )
+            )
         points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
         parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, difference, interval, mean_over_seeds, weighted
+from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds, weighted
 
 
 def data(scenes=40, seed=0):
@@ -147,3 +147,10 @@ def test_intervals_of_correlations_stay_among_correlations():
     assert -1 < found.low < found.mean < found.high < 1
     assert mean_over_seeds([0.99, 0.5, 0.8]).high > 1
     assert mean_over_seeds([1.0, 1.0], correlations=True).mean == pytest.approx(1)
+
+
+def test_holms_correction_by_hand():
+    # Five p-values by hand: times 5, 4, 3, 2, 1 in rising order, never falling, never above one.
+    assert holm([0.04, 0.001, 0.2, 0.012, 0.9]) == pytest.approx([0.12, 0.005, 0.4, 0.048, 0.9])
+    assert holm([np.nan, 0.01]) == [1.0, 0.02]
+    assert holm([]) == []

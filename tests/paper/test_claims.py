@@ -22,7 +22,6 @@ from hsiutils.paper.claims import (
     Claim,
     NotTestable,
     Verdict,
-    holm,
     judge,
     ledger_table,
 )
@@ -73,13 +72,6 @@ def test_an_identity_is_proved_or_the_numbers_break_it():
     identity = claim({"below": 1e-4}, "identity")
     assert judge(Estimate(1e-7, math.nan, math.nan, 1), identity) == PROVED
     assert judge(Estimate(1e-3, 1e-4, 2e-3, 3), identity) == NOT_REPRODUCED
-
-
-def test_holms_correction_by_hand():
-    # Five p-values by hand: times 5, 4, 3, 2, 1 in rising order, never falling, never above one.
-    assert holm([0.04, 0.001, 0.2, 0.012, 0.9]) == pytest.approx([0.12, 0.005, 0.4, 0.048, 0.9])
-    assert holm([math.nan, 0.01]) == [1.0, 0.02]
-    assert holm([]) == []
 
 
 def test_primary_tests_are_corrected_together_and_others_are_not(tmp_path, monkeypatch):
