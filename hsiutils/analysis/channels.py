@@ -9,9 +9,6 @@ the margin of c over the other classes that the channel adds on c's own pixels, 
 the channels it is exactly the mean margin on own pixels less that on the others'. It depends neither on the scale of a
 channel (halving a_k and doubling w_ck changes nothing) nor on a number added to all logits.
 
-Also claims 5 and 6 of arXiv 2502.14416 (its Fig. 5) as figures: how strongly the pixels of one class activate for
-another (vegetation for Road in the 1- and 3-channel models), and how homogeneous activations are inside a region.
-
 `head` is weight and bias; `sums` are pixels, total and square by region, of `region_sums` along scene, here of the
 layer that the head reads with the classes as regions. `hsiutils.analysis.survey.survey` gives both.
 """
@@ -150,80 +147,18 @@ def iou_loss(counts: xr.Dataset) -> xr.DataArray:
     return loss.transpose(..., "class", "channel").rename("iou_loss")
 
 
-def class_contributions(head: xr.Dataset, sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
-    """What the channels contribute for and against each class, summed over the pixels of each true class.
+def between_regions(sums: xr.Dataset) -> xr.DataArray:
+    """Share of a channel's variance inside scenes that lies between regions and not inside them: (channel).
 
-    The activations before the head are not negative, so the positive contributions of all channels to a logit are a
-    linear function of them: sum_k max(w_ck, 0) a_k. They are weighed by the margins of the weights, which a number
-    added to all logits leaves unchanged, or else by the plain weights, as the paper's pictures do.
-
-    Dataset of positive and negative (scene, region, class), in logits times pixels, and pixels (scene, region).
-    """
-    _require_head_input(head, sums)
-    weight = margins(head["weight"]) if margin else head["weight"]
-    # (scene, region, channel) x (channel, class) -> (scene, region, class)
-    positive, negative = (
-        xr.dot(sums["total"], part, dim="channel") for part in (weight.clip(min=0), weight.clip(max=0))
-    )
-    return xr.Dataset({"positive": positive, "negative": negative, "pixels": sums["pixels"]})
-
-
-def cross_activation(contributions: xr.Dataset, source: str, target: str) -> xr.Dataset:
-    """How strongly true pixels of the source class activate for the target class, pooled over scenes.
-
-    Of `class_contributions`; further dimensions (variant, seed...) are carried through.
-
-    Dataset, every variable without unit and independent of the scale of the logits:
-
-    - share: of all positive contributions to the target's logit, the part on source pixels;
-    - area: of all labelled pixels, the part that are source pixels; a network that does not look has share = area;
-    - ratio: positive contribution per source pixel over that per true target pixel; 0 is clean, 1 blind. Negative
-      contributions at the same pixels are not in it;
-    - balance: (positive + negative) / (positive - negative) on source pixels; -1 all against the target, +1 all for it;
-    - placement: where the source pixels' mean contribution, positive and negative, lies on a line from the mean over
-      the remaining classes (0) to the target's own pixels (1). The bias drops out. NaN where the target's own pixels
-      lie below the remaining classes.
-    """
-    pooled = contributions.sum("scene")
-    positive, negative = (pooled[name].sel({"class": target}, drop=True) for name in ("positive", "negative"))
-    on, against = positive.sel(region=source, drop=True), negative.sel(region=source, drop=True)
-    pixels, own_pixels = (_above_zero(pooled["pixels"].sel(region=name, drop=True)) for name in (source, target))
-    own = positive.sel(region=target, drop=True) / own_pixels
-    mean = (positive + negative) / _above_zero(pooled["pixels"])
-    rest = mean.drop_sel(region=[source, target]).mean("region")  # a class that no scene shows is NaN, and left out
-    placed, reference = (mean.sel(region=name, drop=True) - rest for name in (source, target))
-    return xr.Dataset(
-        {
-            "share": on / _above_zero(positive.sum("region")),
-            "area": pixels / _above_zero(pooled["pixels"].sum("region")),
-            "ratio": on / pixels / _above_zero(own),
-            "balance": (on + against) / _above_zero(on - against),
-            "placement": placed / _above_zero(reference),
-        }
-    )
-
-
-def homogeneity(sums: xr.Dataset) -> xr.Dataset:
-    """How alike a layer's activations are inside the regions of the same scene, pooled over scenes.
-
-    Of `region_sums` along scene, any layer and any partition (the merged class "Other" is the paper's diverse region).
-
-    Dataset, independent of a channel's scale:
-
-    - variation (region, channel): coefficient of variation, the standard deviation inside a region of a scene over the
-      region's mean; larger is less homogeneous. Meant for activations after ReLU. NaN for a channel silent there.
-    - between (channel): share of the variance inside scenes that lies between regions and not inside them; 1 is a
-      channel that is constant on every region. NaN for a channel that never varies.
+    Of `region_sums` along scene, pooled over scenes; the correlation ratio (eta squared). 1 is a channel that is
+    constant on every region of a scene; NaN for a channel that never varies.
     """
     pixels, total, square = (sums[name] for name in ("pixels", "total", "square"))
     inside = (square - total**2 / _above_zero(pixels)).clip(min=0)
     whole = square.sum("region") - total.sum("region") ** 2 / _above_zero(pixels.sum("region"))
     whole = whole.clip(min=0).sum("scene")
-    spread = np.sqrt(inside.sum("scene") / _above_zero(pixels.sum("scene")))
-    mean = total.sum("scene") / _above_zero(pixels.sum("scene"))
     varies = whole > ROUNDING * square.sum(["scene", "region"])
-    between = 1 - inside.sum(["scene", "region"]) / whole.where(varies)
-    return xr.Dataset({"variation": spread / _above_zero(abs(mean)), "between": between})
+    return 1 - inside.sum(["scene", "region"]) / whole.where(varies)
 
 
 def _above_zero(values: xr.DataArray) -> xr.DataArray:

@@ -28,10 +28,12 @@ def source_name(variant: str, seed: int, shuffle: str = "none") -> str:
 def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """How alike networks are, pair by pair, with the nulls beside, of `moments` or their correlations.
 
-    One row a pair: pair ("1 and 25"), kind, seed, other_seed, matched, random_pairing, cka. Kinds: "another seed", two
-    trainings on one input; "another input", two inputs and two seeds; and, against a shuffled first network, "another
-    scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the null of shuffled channels. No row
-    for a single network.
+    Returns
+    -------
+    One row a pair: pair ("1 and 25"), kind, alone (whether of one input), seed, other_seed, matched, random_pairing,
+    cka. Kinds: "another seed", two trainings on one input; "another input", two inputs and two seeds; and, against a
+    shuffled first network, "another scene" (only the layout is shared) and "moved" (nothing is). random_pairing is the
+    null of shuffled channels. No row for a single network.
     """
     correlated = sums if isinstance(sums, Correlated) else Correlated.of(sums)
     rows = []
@@ -40,9 +42,10 @@ def likeness(sums: xr.Dataset | Correlated, variants: Sequence[str], seeds: Sequ
         if second in correlated.sources:
             pair = " and ".join(sorted((a, b), key=list(variants).index))
             low, high = sorted((one, other))  # which of the two networks comes first means nothing
-            names = {"pair": pair, "kind": kind, "seed": low, "other_seed": high}
+            names = {"pair": pair, "kind": kind, "alone": a == b, "seed": low, "other_seed": high}
             rows.append({**names, **correlated.alike(first, second)})
-    return pd.DataFrame(rows, columns=["pair", "kind", "seed", "other_seed", "matched", "random_pairing", "cka"])
+    columns = ["pair", "kind", "alone", "seed", "other_seed", "matched", "random_pairing", "cka"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, tuple[str, int], tuple[str, int], str]]:
@@ -63,13 +66,13 @@ def _pairings(variants: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, 
 
 
 def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
-    """Matched correlation of two trainings on one input, less that of two inputs: what an input does to the likeness.
+    """CKA of two trainings on one input, less that of two inputs: what an input does to the likeness.
 
     At zero, a correlation matrix between two models says as much about their seeds as about their inputs. All pairs
     (of `likeness`) have different seeds, and each pair of seeds counts the same. Pairs share networks, so the interval
     is of the jackknife over seeds: there is none with two. A ValueError if there are not two seeds and two variants.
     """
-    gaps = _gaps(pairs)
+    gaps = _gaps(pairs, _TRAINED)
     whole = gaps["gap"].mean()
     seeds = set(gaps["seed"]) | set(gaps["other_seed"])
     if len(seeds) < 3:
@@ -78,19 +81,26 @@ def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
     return mean_over_seeds(len(seeds) * whole - (len(seeds) - 1) * np.asarray(without))
 
 
-def _gaps(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Matched correlation of one input less that of two, one row a pair of seeds."""
-    trained = pairs[pairs["kind"].isin(_TRAINED)]
-    means = trained.groupby(["seed", "other_seed", "kind"])["matched"].mean().unstack()
-    if not set(_TRAINED) <= set(means.columns):
+def _gaps(pairs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
+    """CKA of one input less that of two, one row a pair of seeds."""
+    means = pairs[pairs["kind"].isin(kinds)].groupby(["seed", "other_seed", "alone"])["cka"].mean().unstack()
+    if len(means.columns) < 2:
         raise ValueError("needs networks of two seeds and of two inputs")
-    return (means["another seed"] - means["another input"]).reset_index(name="gap")
+    return (means[True] - means[False]).reset_index(name="gap")
 
 
-def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int], seed: int) -> Estimate:
-    """The figure of `beyond_seeds`, which may raise its ValueError, with its 95 % bootstrap interval over scenes."""
-    gap = _over_scenes(sums, lambda drawn: [_gaps(likeness(drawn, variants, seeds))["gap"].mean()], seed)
-    return Estimate.of(gap, sums.sizes["scene"])
+def beyond_scenes(sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int], seed: int) -> pd.DataFrame:
+    """The figure of `beyond_seeds`, which may raise its ValueError, and its null, with 95 % intervals over scenes.
+
+    Rows "trained" and "another scene", of maps that share nothing but the layout: value, low, high.
+    """
+    kinds = {"trained": _TRAINED, "another scene": ["another scene"]}
+
+    def gaps(drawn: Correlated) -> list[float]:
+        pairs = likeness(drawn, variants, seeds)
+        return [float(_gaps(pairs, kind)["gap"].mean()) for kind in kinds.values()]
+
+    return _over_scenes(sums, gaps, seed).to_dataframe().set_index(pd.Index(kinds))
 
 
 def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], seed: int = 0) -> pd.DataFrame:
@@ -118,67 +128,6 @@ def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], 
 
     bounds = _over_scenes(sums, means, seed)
     return table.assign(low=bounds["low"].values, high=bounds["high"].values)
-
-
-def features(
-    sums: xr.Dataset, variants: Sequence[str], seeds: Sequence[int], fewer: Sequence[str], seed: int
-) -> pd.DataFrame:
-    """What becomes of the channels of each input: preserved, only with more channels, or seed noise.
-
-    A channel counts as present in an input if its matched correlation, mean over that input's networks of other seeds,
-    is above what chance gives: the 95 % quantile of all matches with the maps of another scene, which share nothing but
-    the layout. A channel is *preserved* if it is present in one of `fewer`, inputs with few channels (other than its
-    own); it comes *only with its own input* if it is present in other trainings on that and in none of those; else it
-    is *seed noise*.
-
-    One row a variant: channels (alive, of all its seeds), preserved, own, noise (shares of them, 0..1), each with _low
-    and _high, 95 % over scenes; chance, the bound. A ValueError if there are not two seeds and two scenes: nothing
-    tells seed noise then.
-    """
-    if len(seeds) < 2 or sums.sizes["scene"] < 2:
-        raise ValueError(f"needs two seeds and two scenes, got {len(seeds)} and {sums.sizes['scene']}")
-
-    def shares(drawn: Correlated) -> list[tuple[float, ...]]:
-        bound = _chance(drawn, variants, seeds)
-        return [_sorted_channels(drawn, name, seeds, fewer, bound) for name in variants]
-
-    bounds = _over_scenes(sums, shares, seed)
-    values, low, high = (bound.values for bound in bounds.values())
-    columns = {"channels": values[:, 0].astype(int), "chance": _chance(Correlated.of(sums), variants, seeds)}
-    for index, kind in enumerate(("preserved", "own", "noise"), start=1):
-        columns |= {kind: values[:, index], f"{kind}_low": low[:, index], f"{kind}_high": high[:, index]}
-    return pd.DataFrame(columns, index=pd.Index(list(variants), name="input"))
-
-
-def _chance(correlated: Correlated, variants: Sequence[str], seeds: Sequence[int]) -> float:
-    """The matched correlation that a channel rarely has with maps of another scene."""
-    nulls = [
-        correlated.matches(source_name(name, seed), source_name(other, seeds[0], "other scene"))
-        for name, seed, other in product(variants, seeds[1:], variants)
-    ]
-    known = np.concatenate(nulls)
-    known = known[np.isfinite(known)]
-    return float(np.quantile(known, 0.95)) if known.size else np.nan
-
-
-def _sorted_channels(
-    correlated: Correlated, name: str, seeds: Sequence[int], fewer: Sequence[str], bound: float
-) -> tuple[float, ...]:
-    """Living channels of an input's networks, and the shares that are preserved, its own, and noise."""
-    kinds = []
-    for seed in seeds:
-        units = correlated.units(source_name(name, seed))
-        others = [other for other in seeds if other != seed]
-        present = {}
-        for variant in {name, *fewer}:
-            matches = [correlated.matches(source_name(name, seed), source_name(variant, s)) for s in others]
-            present[variant] = np.mean(matches, axis=0) > bound  # (seed, channel) -> (channel,)
-        own = present.pop(name)
-        elsewhere = np.any([np.zeros(len(units)), *present.values()], axis=0)
-        alive = np.isfinite(correlated.correlation[units, units])
-        kinds.append(np.stack([alive, alive & elsewhere, alive & own & ~elsewhere, alive & ~own & ~elsewhere]))
-    count, *parts = np.concatenate(kinds, axis=1).sum(axis=1).astype(float)  # (kind, channel of every seed) -> (kind,)
-    return (float(count), *(float(part / count) if count else np.nan for part in parts))
 
 
 def _over_scenes(sums: xr.Dataset, statistic: Callable[[Correlated], Any], seed: int) -> xr.Dataset:

@@ -9,15 +9,18 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.activations import activation_maps, contributions, pick
+from hsiutils.analysis.activations import activation_maps, contributions, observe, pick, region_sums
 from hsiutils.analysis.channels import knock_out
 from hsiutils.analysis.correlation import Features, moments
+from hsiutils.analysis.edges import border_probes, border_sums
 from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
 from hsiutils.analysis.survey import survey
+from hsiutils.data.classes import VOID
 from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNetConfig, layer_shapes
 from hsiutils.paper.study import Subject, read, study, together
@@ -31,10 +34,11 @@ FIELD_PIXELS = 2
 """Pixels of each test scene whose receptive fields are measured: one backward pass a layer and pixel."""
 
 
-def _surveyed(run: "Run", name: str, seed: int, kind: str) -> xr.Dataset:
+def _surveyed(run: "Run", name: str, seed: int, kind: str, untrained: bool = False) -> xr.Dataset:
     every = _all(run)
     wanted = every if (name, seed) in every else [(name, seed)]
-    made = together(run, "survey", _survey, wanted)[wanted.index((name, seed))]
+    study_kind, build = ("untrained", _untrained) if untrained else ("survey", _survey)
+    made = together(run, study_kind, build, wanted)[wanted.index((name, seed))]
     return read(made.folder / f"{kind}.nc")
 
 
@@ -47,6 +51,21 @@ skip_sums = partial(_surveyed, kind="skip")
 """What skip and upsampled half add to the margins, by true class; and gap."""
 skip_edge_sums = partial(_surveyed, kind="skip_edges")
 """What either half adds at the borders of each class."""
+input_edges = partial(_surveyed, kind="input", untrained=True)
+"""Borders of each class in the network's input, which no training changes."""
+untrained_edges = partial(_surveyed, kind="edges", untrained=True)
+"""As `edge_sums`, before the network was trained."""
+
+
+def material_sums(run: "Run", name: str, seed: int, untrained: bool = False) -> xr.Dataset:
+    """Sums of what the head reads over each true material inside Other, before training or after.
+
+    Raises
+    ------
+    ValueError
+        If the materials are not known, as in real data.
+    """
+    return study(run, "materials", _materials, (name, seed), untrained=untrained)
 
 
 def knocked(run: "Run", name: str, seed: int) -> xr.Dataset:
@@ -123,6 +142,31 @@ def _all(run: "Run") -> list[tuple[str, int]]:
 
 def _survey(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
     return survey([(one.model, one.scenes) for one in subjects], subjects[0].names)
+
+
+def _untrained(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
+    kept: list[dict[str, list[xr.Dataset]]] = [{"input": [], "edges": []} for _ in subjects]
+    fresh = [one.untrained() for one in subjects]
+    for index in range(len(subjects[0].names)):
+        probes = border_probes(subjects[0].scenes[index][1].numpy(), subjects[0].model.config.names)
+        for one, parts in zip(fresh, kept, strict=True):
+            image, layer = one.scenes[index][0], one.model.config.skips[0]
+            parts["input"].append(border_sums(image.numpy(), probes))
+            parts["edges"].append(border_sums(observe(one.model, image, [layer])[0][layer], probes))
+    scenes = xr.Variable("scene", subjects[0].names)
+    return [{kind: xr.concat(parts, dim=scenes) for kind, parts in one.items()} for one in kept]
+
+
+def _materials(subject: Subject, untrained: bool) -> xr.Dataset:
+    model = (subject.untrained() if untrained else subject).model
+    layer, other, parts = model.config.last, model.config.names.index("Other"), []
+    for index, name in enumerate(subject.names):
+        known, (image, truth) = subject.data.truth(name), subject.scenes[index]
+        if known is None:
+            raise ValueError("needs to know what every pixel is made of, which only simulated scenes tell")
+        inside = np.where(truth.numpy() == other, known["material"].values, VOID).astype(int)
+        parts.append(region_sums(observe(model, image, [layer])[0][layer], inside, known.attrs["materials"]))
+    return xr.concat(parts, dim=xr.Variable("scene", subject.names))
 
 
 def _knocked(subject: Subject, means: Sequence[float]) -> xr.Dataset:

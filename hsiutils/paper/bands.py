@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -20,24 +21,29 @@ from torch import Tensor
 from hsiutils.analysis.activations import spaced
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.attribution.gradients import integrated_gradients
+from hsiutils.attribution.hooks import INPUT, ask
+from hsiutils.attribution.linearise import Site, linearise
 from hsiutils.attribution.result import Decomposition
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.inputs import variant
 from hsiutils.models.unet import UNet, UNetConfig
+from hsiutils.paper.merits import rank_correlation
 from hsiutils.paper.study import Subject, study
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
 
 SCENES = 8
-"""Test scenes on which regions feed each other, by default."""
+"""Test scenes on which regions feed each other, bands are taken away and spectra are exchanged, by default."""
 BAND_SCENES = 3
 """Test scenes that are cut by band and by layer, by default: one pass a band and layer."""
 REFERENCE_SCENES = 16
 """Training scenes whose mean spectrum is the average pixel."""
 SOURCES = (*CLASSES, "Unlabelled")
 LIGHTS = ("sunlit", "shadowed")
+EXCHANGED = ("Vegetation", "Road")
+SPECTRA = ("own", "own mean", "the other's mean")
 AVERAGE, BIASES = "average pixel", "biases"
 NODES = 32
 """Of the spectra's path, by default."""
@@ -55,6 +61,17 @@ def spectra(run: "Run", name: str, seed: int, most: int = BAND_SCENES) -> xr.Dat
     """What every band and every layer's bias adds to the logits over every class: `spectra_of` along scene."""
     build, scenes = partial(_against_average, measure=spectra_of), spaced(run.data.names("test"), most)
     return study(run, "spectra", build, (name, seed), scenes)
+
+
+def without_band(run: "Run", name: str, seed: int, class_name: str = "Vegetation", most: int = SCENES) -> xr.Dataset:
+    """What every band adds to a class's margin, and what the margin loses without it: `without_band_of` along scene."""
+    build, scenes = partial(_against_average, measure=without_band_of), spaced(run.data.names("test"), most)
+    return study(run, "without-band", build, (name, seed), scenes, class_name=class_name)
+
+
+def swapped(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
+    """What the network makes of vegetation with road's mean spectrum, and the reverse: `swapped_of` along scene."""
+    return study(run, "swapped", _swapped, (name, seed), spaced(run.data.names("test"), most))
 
 
 def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.DataArray:
@@ -141,6 +158,94 @@ def spectra_of(
     ).assign(pixels=_pixels(places), **_closure(plain))
 
 
+def without_band_of(
+    model: UNet,
+    x: Tensor,
+    truth: NDArray[Any],
+    light: NDArray[Any] | None,
+    average: NDArray[np.float64],
+    class_name: str,
+) -> xr.Dataset:
+    """Each band's part in a class's mean margin over its own pixels, and what is lost when the network lacks the band.
+
+    Parameters as of `feeding_of`.
+
+    Returns
+    -------
+    Dataset
+        `part` (origin, band, target), exact, read from the origins "zero" and "average"; `lost` (origin, band, target),
+        the margin less that of the network asked again with the band set to the origin everywhere; `pixels` (target);
+        all for the class's pixels, all, in sun and in shadow, NaN where there are none.
+    """
+    masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
+    origins = {"zero": torch.zeros(len(x), dtype=x.dtype), "average": torch.as_tensor(average, dtype=x.dtype)}
+    at, own, asked = linearise(model, x, exact=True), ask(model, x[None]), {}
+    for origin, start in origins.items():
+        lacking = [torch.cat([x[:band], start[band].expand_as(x[:1]), x[band + 1 :]]) for band in range(len(x))]
+        asked[origin] = torch.cat([ask(model, image[None]) for image in lacking])  # (band, class, h, w)
+    unknown = np.full((len(origins), len(x)), np.nan)
+    parts, lost = [], []
+    for mask in masks.values():
+        if not mask.any():
+            parts.append(unknown)
+            lost.append(unknown)
+            continue
+        target = margin(model, x, class_name, mask)
+        slope, whole = at.pull(target.weights)[Site(INPUT)], target.value(own)  # (band, h, w), (1,)
+        away = [at.image - start[:, None, None].to(at.image) for start in origins.values()]
+        parts.append(np.stack([(slope * distance).sum((1, 2)).numpy() for distance in away]))
+        lost.append(np.stack([(whole - target.value(logits)).numpy() for logits in asked.values()]))
+    dims, coords = ("target", "origin", "band"), {"target": list(masks), "origin": list(origins)}
+    found = xr.Dataset({"part": (dims, np.stack(parts)), "lost": (dims, np.stack(lost))}, coords)
+    return found.assign(pixels=_pixels(masks))
+
+
+def swapped_of(
+    model: UNet, inputs: Callable[[xr.DataArray], xr.DataArray], cube: xr.DataArray, truth: NDArray[Any]
+) -> xr.Dataset:
+    """Ask a network again with the mean spectrum of road in vegetation's place, and the reverse.
+
+    Parameters
+    ----------
+    inputs : makes the network's input of a cube: spectra are exchanged in the raw bands, before any normalisation.
+    cube : (band, y, x).
+    truth : (y, x) class indices.
+
+    Returns
+    -------
+    Dataset
+        `predicted` (place, spectrum), pixels of the place that are predicted Road, and `margin`, the sum of Road's
+        margin over them; `pixels` (place). Spectra: the pixels' own, their own mean in the scene, which takes away
+        texture and nothing else, and the other class's mean. All zero where the scene lacks either class.
+    """
+    names = model.config.names
+    masks = {place: truth == names.index(place) for place in EXCHANGED}
+    known = all(mask.any() for mask in masks.values())
+    means = {place: cube.values[:, mask].mean(axis=1) for place, mask in masks.items()} if known else {}  # (band,)
+    predicted, total = (np.zeros((len(EXCHANGED), len(SPECTRA))) for _ in range(2))
+    for row, (place, other) in enumerate([EXCHANGED, EXCHANGED[::-1]] if known else []):
+        for column, spectrum in enumerate((None, means[place], means[other])):
+            given = cube.copy()
+            if spectrum is not None:
+                given.values[:, masks[place]] = spectrum[:, None]
+            logits = ask(model, torch.from_numpy(inputs(given).values)[None])[0]
+            predicted[row, column] = (logits.argmax(0).numpy()[masks[place]] == names.index("Road")).sum()
+            total[row, column] = margin(model, logits, "Road", masks[place]).value(logits[None]) * masks[place].sum()
+    dims, coords = ("place", "spectrum"), {"place": list(EXCHANGED), "spectrum": list(SPECTRA)}
+    pixels = [int(mask.sum()) if known else 0 for mask in masks.values()]
+    found = {"predicted": (dims, predicted), "margin": (dims, total), "pixels": (dims[:1], pixels)}
+    return xr.Dataset(found, coords)
+
+
+def _swapped(subject: Subject) -> xr.Dataset:
+    model, scenes = subject.model, subject.scenes
+    parts = [
+        swapped_of(model, scenes.inputs.apply, subject.data.cube(name), scenes[index][1].numpy())
+        for index, name in enumerate(subject.names)
+    ]
+    return xr.concat(parts, dim=xr.Variable("scene", subject.names))
+
+
 def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, NDArray[np.bool_]]:
     """Where the logits are averaged: every true class, and each of them in sun and in shadow.
 
@@ -169,25 +274,36 @@ def pooled(found: xr.Dataset, variable: str = "contribution") -> xr.DataArray:
 def fed_to(found: xr.Dataset, target: str = "Road", targets: Sequence[str] = CLASSES) -> xr.DataArray:
     """What the pixels of each source add to one class's margin over the pixels of each of the targets.
 
-    In units of what the target class's pixels add over themselves: (variant, source, target), median over seeds.
+    In units of the network's own margin of that class, its root mean square over the targets: (..., source, target).
     """
-    margin = margins(pooled(found)).sel({"class": target}, drop=True)
-    own = abs(margin.sel(source=target, target=target, drop=True))
-    share = margin.sel(target=list(targets)) / own.where(own > 0)
-    return share.median("seed").transpose("variant", "source", "target")
+    parts, whole = (margins(pooled(found, key)).sel({"class": target}, drop=True) for key in ("contribution", "logit"))
+    size = (whole.sel(target=list(targets)) ** 2).mean("target") ** 0.5
+    share: xr.DataArray = parts.sel(target=list(targets)) / size.where(size > 0)
+    return share.transpose(..., "source", "target")
 
 
-def self_feed(found: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Whether the pixels of one class, by what they are, speak for another class at their own place: -1..1.
+def foretold(found: xr.Dataset) -> xr.DataArray:
+    """Rank correlation over the bands of their parts, and of what the margin loses without them: (reading, target).
 
-    With m the margin of the target class that the pixels of a class add on average over that same class, against the
-    average pixel: m(source) / (|m(source)| + |m(target)|). Below zero they speak against the target class; +1/2 is as
-    strong as its own pixels. Neither the scale of the logits nor a number added to all of them changes it.
+    Of `without_band`. A band that is taken away holds the average pixel's value; the last reading sets it to zero.
     """
-    margin = margins(pooled(found)).sel({"class": target}, drop=True)
-    one, own = (margin.sel(source=name, target=name, drop=True) for name in (source, target))
-    size = abs(one) + abs(own)
-    return (one / size.where(size > 0)).rename("self feed")
+    parts, lost = pooled(found, "part"), pooled(found, "lost")
+    pairs = {"average": ("average", "average"), "zero": ("zero", "average"), "zero, set to zero": ("zero", "zero")}
+    rows = [
+        rank_correlation(parts.sel(origin=one, drop=True), lost.sel(origin=other, drop=True), "band")
+        for one, other in pairs.values()
+    ]
+    return xr.concat(rows, dim=xr.Variable("reading", list(pairs)))
+
+
+def with_other_spectrum(found: xr.Dataset, place: str) -> xr.Dataset:
+    """What one class's pixels are taken for with their own spectra, their mean and the other class's, of `swapped`.
+
+    Dataset (spectrum) of predicted, the share of the pixels predicted Road, %; margin, Road's mean margin there.
+    """
+    own = found.sel(place=place, drop=True).sum("scene")
+    pixels = own["pixels"].where(own["pixels"] > 0)
+    return xr.Dataset({"predicted": 100 * own["predicted"] / pixels, "margin": own["margin"] / pixels})
 
 
 def own_margin(values: xr.DataArray, targets: Sequence[str] = CLASSES) -> xr.DataArray:

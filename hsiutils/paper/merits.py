@@ -12,14 +12,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.channels import (
-    class_contributions,
-    cross_activation,
-    discrimination,
-    homogeneity,
-    iou_loss,
-    rank_channels,
-)
+from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
 from hsiutils.analysis.intervals import Estimate, difference, interval
 
@@ -31,19 +24,12 @@ _over_scenes = partial(interval, resamples=400, method="percentile")
 _AT_THE_BORDER = {"noise", "contrast", "noise_to_contrast"}
 
 
-def placement(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Where pixels of one class lie between the remaining classes (0) and the target's own (1), as read by margins."""
-    return cross_activation(sums, source, target)["placement"]
-
-
-def road_share(sums: xr.Dataset, source: str = "Vegetation", target: str = "Road") -> xr.DataArray:
-    """Part of all positive evidence for the target that lies on true pixels of another class, 0..1."""
-    return cross_activation(sums, source, target)["share"]
-
-
-def evidence(sums: xr.Dataset, margin: bool = True) -> xr.Dataset:
-    """`class_contributions` of sums that hold their head: what channels add on each class's pixels."""
-    return class_contributions(sums[["weight", "bias"]], sums[["pixels", "total", "square"]], margin)
+def predicted_as(counts: xr.Dataset, source: str | None = "Vegetation", target: str = "Road") -> xr.DataArray:
+    """Share of the true pixels of one class, or of all, that are predicted another, %, of `table1.evaluation`."""
+    confusion = counts["confusion"].sel(region="all", drop=True).sum("scene")
+    pixels = confusion.sum("truth") if source is None else confusion.sel(truth=source, drop=True)
+    every = pixels.sum("predicted")
+    return 100 * pixels.sel(predicted=target, drop=True) / every.where(every > 0)
 
 
 def top_channel(sums: xr.Dataset, name: str) -> int:
@@ -104,7 +90,7 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
         scored = discrimination(head, drawn[["pixels", "total", "square"]])["score"]
         lost = iou_loss(drawn[["intact", "silenced"]])
         worst = 100 * lost.isel(channel=costliest)
-        return xr.Dataset({"rho": _rank_correlation(scored, lost), "loss": worst}).to_dataarray("measure")
+        return xr.Dataset({"rho": rank_correlation(scored, lost, "channel"), "loss": worst}).to_dataarray("measure")
 
     both = sums.merge(silenced).assign_attrs(sums.attrs)
     bounds = _over_scenes(both, figures, seed=seed, pools=True)
@@ -117,14 +103,13 @@ def knock_out_table(one: xr.Dataset, silenced: xr.Dataset, seed: int) -> pd.Data
     return pd.DataFrame(columns, index=pd.Index(score["class"].values, name="class"))
 
 
-def _rank_correlation(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
-    """Spearman's, over the channels; NaN where either is all equal or unknown."""
+def rank_correlation(one: xr.DataArray, other: xr.DataArray, dim: str) -> xr.DataArray:
+    """Spearman's, over a dimension; NaN where either is all equal or unknown."""
     rank = partial(stats.rankdata, axis=-1, nan_policy="propagate")
     first, second = (
-        xr.apply_ufunc(rank, values, input_core_dims=[["channel"]], output_core_dims=[["channel"]])
-        for values in (one, other)
+        xr.apply_ufunc(rank, values, input_core_dims=[[dim]], output_core_dims=[[dim]]) for values in (one, other)
     )
-    found: xr.DataArray = xr.corr(first, second, dim="channel")
+    found: xr.DataArray = xr.corr(first, second, dim=dim)
     return found
 
 
@@ -160,13 +145,13 @@ def _largest(values: xr.DataArray) -> int:
     return int(values["channel"].values[values.fillna(-np.inf).argmax("channel").item()])
 
 
-def variation(sums: xr.Dataset, region: str = "Other") -> xr.DataArray:
-    """Coefficient of variation inside a region of a scene, median over the channels that are alive there.
+def explained(sums: xr.Dataset) -> xr.DataArray:
+    """Share of a channel's variance inside a scene's Other that the true materials explain, %, median over channels.
 
-    Other, which merges six classes of objects, is the diverse region of HSI-Drive. Larger is less homogeneous.
+    Of `hsiutils.paper.activations.material_sums`; the correlation ratio (eta squared) within scenes. Other merges six
+    classes of objects, and is the diverse region of HSI-Drive.
     """
-    one = sums[["pixels", "total", "square"]].sel(region=[region])
-    return homogeneity(one)["variation"].sel(region=region, drop=True).median("channel")
+    return 100 * between_regions(sums).median("channel")
 
 
 def edge_noise(sums: xr.Dataset, measure: str = "noise") -> xr.DataArray:
@@ -216,16 +201,23 @@ def compare(
     except ValueError:
         trainings = Estimate(np.nan, np.nan, np.nan, 0)
 
+    scenes = over_scenes(sums, statistic, seed, more, less, pools)
+    rows = {
+        name: (one.mean, one.low, one.high) for name, one in {"over seeds": trainings, "over scenes": scenes}.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
+
+
+def over_scenes(
+    sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str], pools: bool = False
+) -> Estimate:
+    """A figure of some variants less that of others with its interval over scenes; parameters as of `by_variant`."""
+
     def gap(drawn: xr.Dataset) -> xr.DataArray:
         one, other = (statistic(drawn).sel(variant=list(names)).mean("variant") for names in (more, less))
         return (one - other).mean("seed")
 
-    scenes = _over_scenes(sums, gap, seed=seed, pools=pools)
-    rows = {
-        "over seeds": (trainings.mean, trainings.low, trainings.high),
-        "over scenes": tuple(float(scenes[name]) for name in ("value", "low", "high")),
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
+    return Estimate.of(_over_scenes(sums, gap, seed=seed, pools=pools), sums.sizes["scene"])
 
 
 def findings(

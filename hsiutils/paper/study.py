@@ -5,13 +5,14 @@ that tables, figures, bootstraps and the ledger follow from it without another f
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
@@ -48,6 +49,10 @@ class Subject:
     def inputs(self, names: Sequence[str]) -> Scenes:
         """Other scenes, as the network is given them."""
         return self.data.scenes(names, self.scenes.inputs)
+
+    def untrained(self) -> "Subject":
+        """The network as its training found it: what a measure gives where nothing was learned."""
+        return replace(self, model=UNet(self.model.config, torch.Generator().manual_seed(self.seed)).eval())
 
     def by_scene(self, measure: Callable[[Tensor, NDArray[Any], NDArray[Any] | None], xr.Dataset]) -> xr.Dataset:
         """A measure of one scene, along scene.
@@ -128,7 +133,7 @@ def over_networks(
     found = {network: measure(run, *network, **options) for network in networks}
     seeds = xr.Variable("seed", list(run.seeds))
     rows = [xr.concat([found[name, seed] for seed in run.seeds], dim=seeds) for name in names]
-    return xr.concat(rows, dim=xr.Variable("variant", names))
+    return xr.concat(rows, dim=xr.Variable("variant", names), join="outer")  # inputs differ in their channels
 
 
 def read(path: Path) -> xr.Dataset:

@@ -32,11 +32,12 @@ def evaluation(run: "Run", progress: bool = True) -> xr.Dataset:
     `origin`: "simulated" or "real".
     """
     run.train(progress)
-    counts = over_networks(run, _counts, progress=progress)
+    counts = over_networks(run, counts_of, progress=progress)
     return counts.assign_attrs(origin=run.data.origin, profile=run.profile.name)
 
 
-def _counts(run: "Run", name: str, seed: int) -> xr.Dataset:
+def counts_of(run: "Run", name: str, seed: int) -> xr.Dataset:
+    """Counts of one network."""
     return study(run, "counts", _evaluated, (name, seed))
 
 

@@ -1,16 +1,12 @@
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-from planted import DEAD, EDGES, NOISE, RED_EDGE, ROAD, VEGETATION, planted, scenes, sums, trained_like, vegetation_head
+from planted import DEAD, EDGES, NOISE, RED_EDGE, planted, scenes, sums, trained_like, vegetation_head
 
-from hsiutils.analysis.activations import contributions
 from hsiutils.analysis.channels import (
-    class_contributions,
+    between_regions,
     class_means,
-    cross_activation,
     discrimination,
-    homogeneity,
     iou_loss,
     knock_out,
     rank_channels,
@@ -117,97 +113,19 @@ def test_replacements_must_be_complete(replacement, means):
         knock_out(planted(), scenes(1), replacement, means)
 
 
-def activated(model, pairs, **settings):
-    """How strongly vegetation activates for Road."""
-    found = sums(model, pairs)
-    return cross_activation(class_contributions(found, found, **settings), "Vegetation", "Road")
-
-
-def test_class_contributions_are_the_positive_part_of_each_channels_contribution_pixel_by_pixel():
-    model, (image, truth) = trained_like(), scenes(1)[0]
-    total = sums(model, [(image, truth)])
-    found = class_contributions(total, total, margin=False)
-    parts = contributions(model, image)["contribution"].values.astype(float)
-    for region in range(5):
-        inside = parts[:, :, truth.numpy() == region]
-        np.testing.assert_allclose(found["positive"][0, region], inside.clip(min=0).sum((1, 2)), rtol=1e-5)
-        np.testing.assert_allclose(found["negative"][0, region], inside.clip(max=0).sum((1, 2)), rtol=1e-5)
-
-
-def road_head(vegetation):
-    """The noise input, 1 everywhere on average, activates for Road, and so strongly does vegetation's red edge."""
-    head = np.zeros((5, 4))
-    head[ROAD, NOISE] = 1
-    head[ROAD, RED_EDGE] = vegetation
-    return head
-
-
-@pytest.mark.parametrize(
-    ("weight", "ratio", "balance"), [(2, 1 + 2 * 0.55, 1), (0, 1, 1), (-4, 1, (1 - 4 * 0.55) / (1 + 4 * 0.55))]
-)
-def test_planted_activation_is_measured(weight, ratio, balance):
-    """Road has 1 on its own pixels; vegetation has 1 and its red edge of 0.55 times the weight, for Road or against."""
-    found = activated(planted(road_head(weight)), scenes(20, noise=0.01))
-    assert found["ratio"] == pytest.approx(ratio, rel=1e-3)
-    assert found["balance"] == pytest.approx(balance, rel=1e-2 if weight < 0 else 1e-6)
-    if not weight:  # blind to vegetation
-        assert found["share"] == pytest.approx(found["area"].item(), rel=1e-3)
-
-
-def test_where_road_does_not_speak_for_itself_there_is_nothing_to_compare_with():
-    found = activated(planted(-road_head(2.0)), scenes(2))
-    assert np.isnan(found["ratio"])
-    assert np.isnan(activated(planted(road_head(2.0)), scenes(20, noise=0.01))["placement"])
-
-
-def test_placement_is_that_of_the_networks_own_margins():
-    pairs = scenes(4)
-    model = trained_like()
-    means = class_means(sums(model, pairs)).values
-    with torch.no_grad():  # Road's weights point from the mean of the classes to road
-        model.head.weight[ROAD, :, 0, 0] = torch.from_numpy(means[ROAD] - means.mean(axis=0)) * 100
-    road, marks, vegetation, sky, other = mean_margins(model, pairs)[ROAD]
-    rest = np.mean([marks, sky, other])
-    assert road > rest
-    assert activated(model, pairs)["placement"] == pytest.approx((vegetation - rest) / (road - rest), rel=1e-4)
-
-
-def test_figures_know_neither_the_scale_of_the_logits_nor_what_all_share_but_plain_weights_do():
-    pairs, head, shared = scenes(3), road_head(2.0), np.array([3.0, 0.0, 1.0, 0.0])
-    expected = activated(planted(head), pairs)
-    for other in (0.1 * head, 10.0 * head, head + shared):
-        xr.testing.assert_allclose(activated(planted(other), pairs), expected, rtol=1e-5)
-    plain, moved = (activated(planted(own), pairs, margin=False)["ratio"] for own in (head, head + shared))
-    assert plain != pytest.approx(moved.item(), rel=0.1)
-
-
-def test_source_and_target_are_not_exchanged():
-    """Vegetation activates twice as strongly for Road as road does; road not at all for Vegetation."""
-    head = road_head(2.0)
-    head[VEGETATION, RED_EDGE] = 9
-    total = sums(planted(head), scenes(8))
-    found = class_contributions(total, total, margin=False)
-    assert cross_activation(found, source="Vegetation", target="Road")["ratio"] == pytest.approx(2.1, rel=0.05)
-    assert cross_activation(found, source="Road", target="Vegetation")["ratio"] == pytest.approx(0, abs=1e-6)
-
-
 def test_planted_channels_are_as_homogeneous_as_they_were_made():
-    found = homogeneity(sums(planted(), scenes(8, noise=0.2)))
-    variation, between = found["variation"], found["between"]
+    between = between_regions(sums(planted(), scenes(8, noise=0.2)))
     assert between.sel(channel=RED_EDGE) == pytest.approx(1)  # constant on every region
-    assert variation.sel(channel=RED_EDGE, region="Vegetation") == pytest.approx(0, abs=1e-3)
-    np.testing.assert_allclose(variation.sel(channel=NOISE), 0.2, rtol=0.05)
     assert between.sel(channel=NOISE) < 0.01
     assert between.sel(channel=EDGES) < 0.2
     assert np.isnan(between.sel(channel=DEAD))
-    assert variation.sel(channel=DEAD).isnull().all()
 
 
 def test_homogeneity_is_that_of_the_pixels_within_scenes():
     """Two scenes of different level: their difference is not variation inside a region."""
     model, pairs = planted(), scenes(2, noise=0.2)
     lifted = [(pairs[0][0], pairs[0][1]), (pairs[1][0] + torch.tensor([0, 0, 5.0])[:, None, None], pairs[1][1])]
-    found = homogeneity(sums(model, lifted)).sel(channel=NOISE)
+    found = between_regions(sums(model, lifted)).sel(channel=NOISE)
     inside, pixels = 0.0, 0
     for image, truth in lifted:
         for region in range(5):
@@ -215,5 +133,4 @@ def test_homogeneity_is_that_of_the_pixels_within_scenes():
             inside += float(((values - values.mean()) ** 2).sum())
         known = image[2][truth != 255].double()
         pixels += float(((known - known.mean()) ** 2).sum())
-    assert found["between"] == pytest.approx(1 - inside / pixels, abs=1e-4)
-    assert (found["variation"] < 0.1).all()
+    assert found == pytest.approx(1 - inside / pixels, abs=1e-4)

@@ -52,12 +52,12 @@ def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(sums):
 
 def pairs_of(same, other, seeds=3):
     rows = [
-        {"pair": "x", "kind": kind, "seed": a, "other_seed": b, "matched": value + 0.01 * (a + b)}
+        {"pair": "x", "kind": kind, "alone": kind == "another seed", "seed": a, "other_seed": b, "cka": value}
         for a in range(seeds)
         for b in range(a + 1, seeds)
         for kind, value in (("another seed", same), ("another input", other))
     ]
-    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "seed": 0, "other_seed": 1, "matched": 9.0}])
+    return pd.DataFrame([*rows, {"pair": "x", "kind": "moved", "alone": True, "seed": 0, "other_seed": 1, "cka": 9.0}])
 
 
 def test_what_an_input_does_beyond_seeds():
@@ -71,7 +71,7 @@ def test_what_an_input_does_beyond_seeds():
     with pytest.raises(ValueError, match="two seeds"):
         similarity.beyond_seeds(pairs_of(0.9, 0.5)[lambda rows: rows["kind"] == "another seed"])
     pairs = pairs_of(0.5, 0.5)  # the interval is wide where one seed decides
-    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "matched"] += 0.6
+    pairs.loc[(pairs["kind"] == "another seed") & (pairs["seed"] == 0), "cka"] += 0.6
     found = similarity.beyond_seeds(pairs)
     assert found.mean == pytest.approx(0.4)
     assert found.sign == 0
@@ -102,19 +102,18 @@ def planted_moments(scenes=6, pixels=400):
     )
 
 
-def test_planted_features_are_told_apart():
-    found = similarity.features(planted_moments(), ["poor", "rich"], [0, 1, 2], ["poor"], seed=0)
-    assert found["channels"].tolist() == [6, 9]  # three seeds, the dead ones left out
-    poor, rich = found.loc["poor"], found.loc["rich"]
-    # Nobody else is poor: its common feature is its own; the rich network has that, one more, and noise.
-    assert (poor["preserved"], poor["own"], poor["noise"]) == (0, pytest.approx(1 / 2), pytest.approx(1 / 2))
-    assert (rich["preserved"], rich["own"], rich["noise"]) == tuple([pytest.approx(1 / 3)] * 3)
-    for kind in ("preserved", "own", "noise"):
-        assert (found[f"{kind}_low"] <= found[kind]).all()
-        assert (found[kind] <= found[f"{kind}_high"]).all()
-    assert (found["chance"] < 0.3).all()
-    with pytest.raises(ValueError, match="two seeds and two scenes, got 1 and 6"):
-        similarity.features(planted_moments(), ["poor", "rich"], [0], ["poor"], seed=0)
+def test_planted_features_part_inputs_and_permuted_labels_do_not():
+    sums, inputs = planted_moments(), ["poor", "rich"]
+    gap = similarity.beyond_seeds(similarity.likeness(sums, inputs, [0, 1, 2]))
+    assert gap.low > 0.05
+    both = similarity.beyond_scenes(sums, inputs, [0, 1, 2], seed=0)
+    assert both["value"]["trained"] == pytest.approx(gap.mean)
+    assert both["low"]["trained"] > 0.05
+    assert abs(both["value"]["another scene"]) < 0.05  # maps of another scene have no input in common
+    # Each input given a network of either kind: nothing is left of what parts the inputs.
+    other = {"poor, seed 1": "rich, seed 1", "rich, seed 1": "poor, seed 1"}
+    mixed = sums.assign_coords(source=("unit", [other.get(str(name), name) for name in sums["source"].values]))
+    assert similarity.beyond_seeds(similarity.likeness(mixed, inputs, [0, 1, 2])).low < 0
 
 
 def test_intervals_over_scenes_hold_the_value_and_are_seeded(sums):
@@ -124,9 +123,6 @@ def test_intervals_over_scenes_hold_the_value_and_are_seeded(sums):
     assert (table["trained"] <= table["high"] + 0.02).all()
     assert table.loc["a and a", "low"] == pytest.approx(1)
     assert table.equals(similarity.likeness_table(pairs, sums, [0, 1], seed=0))
-    gap = similarity.beyond_scenes(sums, ["a", "b"], [0, 1], seed=0)
-    assert gap.mean == pytest.approx(similarity.beyond_seeds(pairs).mean)
-    assert gap.low < gap.mean < gap.high
     single = sums.isel(scene=[0])  # has no interval
     table = similarity.likeness_table(similarity.likeness(single, ["a", "b"], [0, 1]), single, [0, 1])
     assert table["trained"].notna().all()

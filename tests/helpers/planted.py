@@ -7,7 +7,9 @@ connection, of conv2d_5, the last before the head: 0 vegetation's red edge (nir 
 
 import numpy as np
 import torch
+import xarray as xr
 
+from hsiutils.analysis.edges import border_probes, border_sums
 from hsiutils.analysis.survey import survey
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
@@ -89,6 +91,11 @@ def trained_like(seed=0, channels=3, depth=2, filters=4):
 def sums(model, pairs, kind="head", names=None):
     """What `survey` keeps of one network on some scenes."""
     return survey([(model, pairs)], names)[0][kind]
+
+
+def input_edges(pairs):
+    """Borders in the inputs of scenes themselves."""
+    return xr.concat([border_sums(x.numpy(), border_probes(y.numpy(), CLASSES)) for x, y in pairs], "scene")
 
 
 class Counted(list):

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
+import torch
 import xarray as xr
 
 from hsiutils.analysis.activations import head_table
 from hsiutils.analysis.similarity import source_name
+from hsiutils.models.unet import UNet
 from hsiutils.paper import activations as study
 from hsiutils.paper import store
 from hsiutils.paper.study import over_networks
@@ -40,6 +42,8 @@ def test_everything_goes_over_all_test_scenes(tiny_run):
     for measure in (study.head_sums, study.edge_sums, study.skip_sums, study.skip_edge_sums, study.knocked):
         assert measure(tiny_run, "3", 0)["scene"].values.tolist() == names
     assert study.similarity_sums(tiny_run)["scene"].values.tolist() == names
+    for measure in (study.input_edges, study.untrained_edges, study.material_sums):
+        assert measure(tiny_run, "3", 0)["scene"].values.tolist() == names
     counts = study.knocked(tiny_run, "3", 0)
     assert counts.attrs["replacement"] == "mean"
     whole = counts["intact"].sum(["truth", "predicted"])
@@ -58,6 +62,28 @@ def test_networks_looked_at_together_are_what_each_is_alone(tiny_run):
     one = together.sel(variant="3", seed=1)
     for name in ("slope", "noise", "contrast", "total"):
         np.testing.assert_allclose(one[name].transpose(*alone[name].dims), alone[name], rtol=1e-6)
+
+
+def test_an_untrained_network_is_the_one_that_training_started_from(tiny_run):
+    fresh = UNet(tiny_run.model("3", 1).model.config, torch.Generator().manual_seed(1)).eval()
+    scenes = tiny_run.inputs("3", tiny_run.data.names("test"))
+    edges = planted.sums(fresh, scenes, "edges", scenes.names)
+    found = study.untrained_edges(tiny_run, "3", 1)
+    np.testing.assert_allclose(found["noise"].transpose(*edges["noise"].dims), edges["noise"])
+    one, other = (study.input_edges(tiny_run, "3", seed) for seed in tiny_run.seeds)
+    assert one.equals(other)  # no training changes the input
+    assert one.sizes["channel"] == 3
+
+
+def test_materials_are_those_inside_other_and_a_simulators_to_know(tiny_run, monkeypatch):
+    sums = study.material_sums(tiny_run, "3", 0)
+    other = tiny_run.data.classes.names.index("Other")
+    truths = [truth for _, truth in (tiny_run.inputs("3", [name])[0] for name in sums["scene"].values)]
+    assert sums["pixels"].sum("region").values.tolist() == [int((truth == other).sum()) for truth in truths]
+    assert not sums.equals(study.material_sums(tiny_run, "3", 0, untrained=True))
+    monkeypatch.setattr(type(tiny_run.data), "truth", lambda *_: None)
+    with pytest.raises(ValueError, match="only simulated scenes tell"):
+        study.material_sums(tiny_run, "25-PN", 1)
 
 
 def test_every_network_is_a_source_and_the_first_ones_make_nulls(tiny_run):

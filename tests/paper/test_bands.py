@@ -7,8 +7,7 @@ from networks import image
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper import bands, claims
-from hsiutils.paper.claims import MEASURES, NotTestable
+from hsiutils.paper import bands
 from hsiutils.paper.study import over_networks
 
 SMALL = UNetConfig(channels=3, depth=2, filters=2, class_names=CLASSES)
@@ -71,13 +70,79 @@ def feeds(vegetation, road, scenes=1):
     return xr.Dataset({"contribution": (("scene", *coords), values), "pixels": pixels}, coords)
 
 
-def test_self_feed_is_minus_when_vegetation_speaks_against_road():
-    assert float(bands.self_feed(feeds(-1, 3))) == pytest.approx(-0.25)
-    assert float(bands.self_feed(feeds(2, 2))) == pytest.approx(0.5)
-    assert np.isnan(bands.self_feed(feeds(0, 0)))
-    found = feeds(-1, 3)  # whatever the scale, and what all logits share
-    assert float(bands.self_feed(found.assign(contribution=7 * found["contribution"]))) == pytest.approx(-0.25)
-    assert float(bands.self_feed(found.assign(contribution=found["contribution"] + 5))) == pytest.approx(-0.25)
+def test_what_a_class_feeds_itself_keeps_its_sign_and_ignores_scale_and_what_all_logits_share():
+    found = feeds(-1, -3).assign(logit=feeds(2, 2)["contribution"].sum("source"))
+    expected = bands.fed_to(found)
+    for name, value in (("Vegetation", -1), ("Road", -3)):
+        assert float(expected.sel(source=name, target=name)) == pytest.approx(value / np.sqrt(8 / 5))
+    logits = found[["contribution", "logit"]]
+    for changed in (7 * logits, logits + 5):
+        xr.testing.assert_allclose(bands.fed_to(found.assign(changed)), expected)
+
+
+def spectral_network(weights):
+    """A network of one convolution: Road's logit is the weighted sum of the bands, the others' are zero."""
+    model = UNet(UNetConfig(channels=len(weights), depth=1, filters=len(weights), class_names=CLASSES)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        first, last = model.encoder[0], model.decoder[0].block
+        for block in (first, last):
+            for norm in (block.norm1, block.norm2):
+                norm.weight.fill_(float(np.sqrt(1 + norm.eps)))
+        for band in range(len(weights)):
+            for conv in (first.conv1, first.conv2, last.conv2):
+                conv.weight[band, band, 1, 1] = 1
+            last.conv1.weight[band, len(weights) + band, 1, 1] = 1
+        model.head.weight[0, :, 0, 0] = torch.as_tensor(weights)
+    return model
+
+
+def test_a_spectrum_is_followed_and_texture_is_not():
+    truth = np.repeat([[0, 0, 2, 2, VOID]], 4, axis=0)
+    spectra = np.array([[2.0, 1, 0, 0, 0], [0, 0, 2, 1, 0]])  # (band, column): road is bright in one, vegetation not
+    cube = xr.DataArray(np.repeat(spectra[:, None].astype(np.float32), 4, axis=1), dims=("band", "y", "x"))
+    found = bands.swapped_of(spectral_network([1.0, -1.0]), lambda given: given, cube, truth).expand_dims("scene")
+    vegetation, road = (bands.with_other_spectrum(found, place) for place in ("Vegetation", "Road"))
+    assert vegetation["predicted"].values.tolist() == [0, 0, 100]
+    assert road["predicted"].values.tolist() == [100, 100, 0]
+    assert vegetation["margin"].values == pytest.approx([-1.5, -1.5, 1.5])
+    # A network that does not look at the bands says the same whatever stands there.
+    blind = bands.swapped_of(spectral_network([0.0, 0.0]), lambda given: given, cube, truth).expand_dims("scene")
+    assert bands.with_other_spectrum(blind, "Vegetation")["margin"].values.tolist() == [0, 0, 0]
+    alone = bands.swapped_of(
+        spectral_network([1.0, -1.0]), lambda given: given, cube, np.where(truth == 2, VOID, truth)
+    )
+    assert not alone["pixels"].any()
+    assert np.isnan(bands.with_other_spectrum(alone.expand_dims("scene"), "Road")["predicted"]).all()
+
+
+def test_parts_from_the_average_pixel_foretell_a_missing_band_and_those_from_zero_do_not():
+    image = torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None].expand(4, 8, 8).contiguous()
+    average, truth = np.array([0.9, 1.7, 2.4, 2.2]), np.full((8, 8), 2)
+    found = bands.without_band_of(spectral_network([4.0, 3.0, 2.0, 1.0]), image, truth, None, average, "Road")
+    assert np.isnan(found["part"]).all()  # no road in this scene
+    found = bands.without_band_of(
+        spectral_network([4.0, 3.0, 2.0, 1.0]), image, np.zeros((8, 8)), None, average, "Road"
+    )
+    whole = found.sel(target="Road")
+    for key in ("part", "lost"):  # this network is linear, so that both are weight times distance
+        np.testing.assert_allclose(whole[key].sel(origin="average"), [0.4, 0.9, 1.2, 1.8], rtol=1e-5)
+        np.testing.assert_allclose(whole[key].sel(origin="zero"), [4, 6, 6, 4], rtol=1e-5)
+    told = bands.foretold(found.expand_dims("scene")).sel(target="Road")
+    assert told.values == pytest.approx([1, 0, 1])  # average, zero, and zero asked at zero
+
+
+def test_parts_are_those_of_the_decomposition(network, x):
+    found = bands.without_band_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation")
+    both = bands.spectra_of(network, x, TRUTH, LIGHT, AVERAGE)["contribution"]
+    for place in ("Vegetation", "Vegetation, shadowed"):
+        np.testing.assert_allclose(found["part"].sel(target=place), bands.own_margin(both, [place]).sel(target=place))
+    lacking = x.clone()
+    lacking[1] = AVERAGE[1]
+    before, after = (margins(decompose(network, image).logit).sel({"class": "Vegetation"}) for image in (x, lacking))
+    lost = float((before - after).values[TRUTH == 2].mean())
+    assert float(found["lost"].sel(target="Vegetation", origin="average")[1]) == pytest.approx(lost)
 
 
 def test_scenes_weigh_by_their_pixels_and_empty_ones_not_at_all():
@@ -122,6 +187,10 @@ def test_studies_of_a_run_are_kept_and_close(tiny_run):
     found = over_networks(tiny_run, bands.feeding, tiny_run.variants, most=2)
     assert dict(found.sizes) | {"variant": 2, "seed": 2, "scene": 2, "source": 8} == dict(found.sizes)
     assert float(found["relative"].max()) < 1e-4
+    lacking = bands.without_band(tiny_run, "25-PN", 0, most=2)
+    assert lacking["part"].sizes["band"] == 25
+    swaps = over_networks(tiny_run, bands.swapped, ["3"], most=2)
+    assert (swaps["predicted"] <= swaps["pixels"]).all()
     first = bands.spectra(tiny_run, "25-PN", 0, most=1)
     assert first.sizes["band"] == 25
     assert first.identical(bands.spectra(tiny_run, "25-PN", 0, most=1))
@@ -133,16 +202,6 @@ def test_studies_of_a_run_are_kept_and_close(tiny_run):
         average = first["contribution"].sel(origin="average").isel(scene=0)
         mean = bands.own_margin(average, ["Vegetation"]).isel(target=0)
         np.testing.assert_allclose(maps.values[:, inside].mean(1), mean, rtol=1e-3, atol=1e-5)
-
-
-def test_the_measure_compares_few_channels_with_many(tiny_run, monkeypatch):
-    with pytest.raises(NotTestable, match="needs variant 1"):
-        MEASURES["vegetation_feeds_road"](tiny_run)
-    coords = {"variant": ["1", "3", "25-PN"], "seed": [0, 1]}
-    planted = xr.DataArray([[0.5, 0.6], [0.3, 0.4], [-0.5, -0.4]], coords, ("variant", "seed"))
-    monkeypatch.setattr(claims, "_compared", lambda run, measure: None)
-    monkeypatch.setattr(claims, "self_feed", lambda found: planted)
-    assert MEASURES["vegetation_feeds_road"](None).mean == pytest.approx(0.45 + 0.45)
 
 
 def test_wavelengths_are_those_of_the_channels(tiny_run):

@@ -3,6 +3,7 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import planted as planted_network
 import pytest
 import xarray as xr
 import yaml
@@ -274,23 +275,57 @@ def by_variant(few, many):
 @pytest.mark.parametrize(
     ("measure", "figure", "few", "many"),
     [
-        ("vegetation_on_road", "placement", [0.8, 0.9], [0.1, 0.2]),  # claimed larger with few channels
-        ("vegetation_share", "road_share", [0.008, 0.009], [0.001, 0.002]),  # in percent
-        ("inhomogeneity", "variation", [0.1, 0.2], [0.8, 0.9]),  # and these with many
-        ("edge_noise", "edge_noise", [0.1, 0.2], [0.8, 0.9]),
+        ("vegetation_on_road", "predicted_as", [0.8, 0.9], [0.1, 0.2]),  # claimed larger with few channels
+        ("inhomogeneity", "explained", [0.1, 0.2], [0.8, 0.9]),  # and this with many
     ],
 )
 def test_claims_on_activations_have_the_papers_sign(monkeypatch, measure, figure, few, many):
     monkeypatch.setattr(claims, "_compared", lambda run, sums: None)
-    monkeypatch.setattr(claims.merits, "evidence", lambda sums, margin=True: sums)
-    monkeypatch.setattr(claims.merits, figure, lambda sums: by_variant(few, many))
+
+    def found(values):
+        return lambda sums, source="": by_variant(values, many) if source is not None else by_variant([9, 9], [9, 9])
+
+    monkeypatch.setattr(claims.merits, figure, found(few))
     assert MEASURES[measure](None).mean == pytest.approx(0.7)
-    monkeypatch.setattr(claims.merits, figure, lambda sums: by_variant([np.nan] * 2, many))
+    monkeypatch.setattr(claims.merits, figure, found([np.nan] * 2))
     with pytest.raises(NotTestable, match="no finite value"):
         MEASURES[measure](None)
 
 
-def test_claims_on_activations_of_a_run(tiny_run):
+def test_networks_that_call_everything_road_are_not_asked_about_vegetation(monkeypatch):
+    """Trained for a moment or not at all, few channels may call it all Road: that is no sentence on vegetation."""
+    confusion = np.zeros((3, 2, 1, 1, 5, 5))  # (variant, seed, region, scene, truth, predicted)
+    confusion[:2, ..., 0] = 10
+    confusion[2] = 10 * np.eye(5)
+    pair = {key: list(CLASSES) for key in ("truth", "predicted")}
+    dims = ("variant", "seed", "region", "scene", "truth", "predicted")
+    counts = xr.Dataset({"confusion": (dims, confusion)}, {"variant": ["1", "3", "25-PN"], "region": ["all"], **pair})
+    monkeypatch.setattr(claims, "_compared", lambda run, measure: counts)
+    with pytest.raises(NotTestable, match="variant 1, 3 calls no less of vegetation Road than of everything"):
+        MEASURES["vegetation_on_road"](None)
+    confusion[:2, ..., 1:, 0], confusion[:2, ..., 2, 0] = 0, 2  # these see road, and take some vegetation for it
+    confusion[:2, ..., 2, 2] = [[[8]], [[6]]]
+    found = MEASURES["vegetation_on_road"](None)
+    assert found.mean == pytest.approx((20 + 25) / 2)
+
+
+def test_noise_is_measured_at_the_input_over_scenes(monkeypatch):
+    """The planted noise is the third input, so the input with the most of it has the noisiest edges."""
+    pairs = planted_network.scenes(6)
+    sums = [
+        planted_network.input_edges([(image[bands], truth) for image, truth in pairs])
+        for bands in ([0, 1], [0, 1], [0, 2])
+    ]
+    edges = xr.concat(sums, xr.Variable("variant", ["1", "3", "25-PN"])).expand_dims(seed=1)
+    monkeypatch.setattr(claims, "_compared", lambda run, sums: edges)
+    found = MEASURES["edge_noise"](SimpleNamespace(seed=0))
+    assert found.low > 0.3
+    assert (found.count, found.freedom) == (6, np.inf)
+    edges = edges.assign_coords(variant=["25-PN", "1", "3"])  # the noise given to another input
+    assert MEASURES["edge_noise"](SimpleNamespace(seed=0)).high < 0
+
+
+def test_claims_on_activations_need_the_papers_inputs(tiny_run):
     with pytest.raises(NotTestable, match="needs variant 1;"):
         MEASURES["edge_noise"](tiny_run)
     assert 0 < MEASURES["head_gap"](tiny_run).high < 1e-4

@@ -21,8 +21,8 @@ from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations, bands, conservativeness, robustness, spectra, store, table1
 
 PLOTTING = ("bokeh", "holoviews", "panel", "matplotlib")
-CHAPTER_5 = {"survey", "knock-out", "fields", "similarity"}
-CHAPTER_7 = {"feeding", "spectra", "band-maps", "path", "completeness"}
+CHAPTER_5 = {"survey", "untrained", "materials", "knock-out", "fields", "similarity"}
+CHAPTER_7 = {"feeding", "spectra", "without-band", "swapped", "band-maps", "path", "completeness"}
 CHAPTER_4 = {"audit", "randomisation", "leaderboard"}
 CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
 NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_7
@@ -59,14 +59,10 @@ def asked(tiny_run, tmp_path_factory):
         _try(build.ledger, real)
         _try(lambda run: run.data, dataclasses.replace(tiny_run))
         network = ("25-PN", 0)
-        for measure in (
-            activations.head_sums,
-            activations.fields,
-            bands.feeding,
-            bands.spectra,
-            table1._counts,
-            robustness.edge_counts,
-        ):
+        for measure in (activations.head_sums, activations.input_edges, activations.material_sums, activations.fields):
+            _try(measure, real, *network)
+        _try(robustness.edge_counts, real, *network)
+        for measure in (bands.feeding, bands.spectra, bands.without_band, bands.swapped, table1.counts_of):
             _try(measure, real, *network)
         with pytest.MonkeyPatch.context() as sums:
             sums.setattr(activations, "head_sums", lambda *_: planted.sums(planted.planted(), planted.scenes(2)))

@@ -2,11 +2,14 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
+import torch
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.channels import class_contributions, cross_activation, discrimination, knock_out, rank_channels
+from hsiutils.analysis.activations import region_sums
+from hsiutils.analysis.channels import discrimination, knock_out, rank_channels
 from hsiutils.analysis.edges import edge_measures
+from hsiutils.models.metrics import evaluate
 from hsiutils.paper import merits as results
 from hsiutils.plots.tables import ranges
 
@@ -14,80 +17,81 @@ SCENES = planted.scenes(4)
 
 
 def driving(strength):
-    """Sums of a network where vegetation's red edge speaks for Road as strongly as it is told to, edges everywhere."""
+    """A network where vegetation's red edge speaks for Road as strongly as it is told to, edges everywhere."""
     head = planted.vegetation_head()
     head[planted.ROAD, planted.RED_EDGE] = strength
-    return planted.sums(planted.planted(head), SCENES)
+    return planted.planted(head)
 
 
 @pytest.fixture(scope="module")
 def networks():
     """Two variants, two seeds."""
-    rows = [xr.concat([driving(3 * sign), driving(3.2 * sign)], xr.Variable("seed", [0, 1])) for sign in (1, -1)]
+    sums = [[planted.sums(driving(size * sign), SCENES) for size in (3, 3.2)] for sign in (1, -1)]
+    rows = [xr.concat(own, xr.Variable("seed", [0, 1])) for own in sums]
     return xr.concat(rows, xr.Variable("variant", ["wrong", "right"]))
 
 
-@pytest.fixture(scope="module")
-def evidence(networks):
-    return results.evidence(networks, margin=False)
-
-
 def placed(sums):
-    """Positive contributions to Road on vegetation, which a planted head need not place on a line."""
-    return cross_activation(sums, "Vegetation", "Road")["ratio"]
+    """Mean contribution to Road on vegetation, in logits."""
+    total = xr.dot(sums["total"], sums["weight"].sel({"class": "Road"}), dim="channel")
+    return (total.sum("scene") / sums["pixels"].sum("scene")).sel(region="Vegetation")
 
 
-def test_planted_vegetation_that_drives_road_is_found(evidence):
-    assert results.contrast(placed(evidence), ["wrong"], ["right"]).low > 0
-    assert results.contrast(placed(evidence), ["right"], ["wrong"]).high < 0
-    share = results.road_share(evidence)
-    assert (share.sel(variant="wrong") > 0.3).all()
-    assert (share.sel(variant="right") < share.sel(variant="wrong")).all()
+def test_vegetation_that_is_predicted_road_is_found_and_a_blind_network_shows_itself():
+    pairs = planted.scenes(8)
+    models = {
+        "wrong": driving(5),
+        "right": driving(-3),
+        "all road": planted.planted(0 * planted.vegetation_head(), [1, 0, 0, 0, 0]),
+    }
+    models["gauge"] = planted.planted(models["wrong"].head.weight[:, :, 0, 0].detach().numpy() + np.array([3, 0, 1, 0]))
+    counts = {name: evaluate(model, pairs) for name, model in models.items()}
+    share = {name: results.predicted_as(found).item() for name, found in counts.items()}
+    assert share["wrong"] > 95
+    assert share["gauge"] == share["wrong"]  # what all logits share says nothing
+    assert share["right"] < 5
+    assert share["all road"] == results.predicted_as(counts["all road"], None).item() == 100
+    rng = np.random.default_rng(0)
+    permuted = [(x, y.flatten()[torch.from_numpy(rng.permutation(y.numel()))].reshape(y.shape)) for x, y in pairs]
+    chance = evaluate(models["wrong"], permuted)
+    assert results.predicted_as(chance).item() == pytest.approx(results.predicted_as(chance, None).item(), abs=5)
 
 
-def test_placement_is_that_of_cross_activation_and_stays_under_numbers_added_to_all_weights(networks):
-    shifted = networks.assign(weight=networks["weight"] + 5)
-    one, other = (results.placement(results.evidence(sums)) for sums in (networks, shifted))
-    xr.testing.assert_allclose(one, other)
-    plain = cross_activation(class_contributions(networks, networks), "Vegetation", "Road")["placement"]
-    xr.testing.assert_allclose(one, plain)
-
-
-def test_both_intervals_hold_the_mean_and_seeds_bound_it(evidence):
-    table = results.by_variant(evidence, placed, seed=1)
+def test_both_intervals_hold_the_mean_and_seeds_bound_it(networks):
+    table = results.by_variant(networks, placed, seed=1)
     assert list(table.index) == ["wrong", "right"]
     for low, high in (("least", "most"), ("low", "high")):
         assert table["mean"].between(table[low] - 1e-9, table[high] + 1e-9).all()
-    compared = results.compare(evidence, placed, 1, ["wrong"], ["right"])
+    compared = results.compare(networks, placed, 1, ["wrong"], ["right"])
     assert compared["difference"].tolist() == pytest.approx([table["mean"]["wrong"] - table["mean"]["right"]] * 2)
     for more, less, verdict in (
         ("wrong", "right", "holds"),
         ("right", "wrong", "the reverse holds"),
         ("wrong", "wrong", "cannot be told"),
     ):
-        told = results.findings({"c": placed}, evidence, 1, [more], [less])
+        told = results.findings({"c": placed}, networks, 1, [more], [less])
         assert told["verdict"].tolist() == [verdict] * 2
         assert told["interval"].tolist() == ["over seeds", "over scenes"]
 
 
-def test_nothing_known_is_said_and_not_made_up(evidence):
+def test_nothing_known_is_said_and_not_made_up(networks):
     def nothing(sums):
         return placed(sums) * np.nan
 
-    assert np.isnan(results.compare(evidence, nothing, 0, ["wrong"], ["right"])).all(axis=None)
-    assert results.by_variant(evidence, nothing, 0).isna().all(axis=None)
-    told = results.findings({"c": nothing}, evidence, 0, ["wrong"], ["right"])
+    assert np.isnan(results.compare(networks, nothing, 0, ["wrong"], ["right"])).all(axis=None)
+    assert results.by_variant(networks, nothing, 0).isna().all(axis=None)
+    told = results.findings({"c": nothing}, networks, 0, ["wrong"], ["right"])
     assert told["verdict"].tolist() == ["cannot be told"] * 2
-    assert results.findings({"c": placed}, evidence, 0).empty  # these networks are not the paper's
+    assert results.findings({"c": placed}, networks, 0).empty  # these networks are not the paper's
     with pytest.raises(ValueError, match="no finite value"):
-        results.contrast(nothing(evidence), ["wrong"], ["right"])
+        results.contrast(nothing(networks), ["wrong"], ["right"])
 
 
-def test_one_scene_gives_no_interval_over_scenes_and_one_network_no_spread(evidence):
-    table = results.by_variant(evidence.isel(scene=[0]), placed, 0)
+def test_one_scene_gives_no_interval_over_scenes_and_one_network_no_spread(networks):
+    table = results.by_variant(networks.isel(scene=[0]), placed, 0)
     assert table["mean"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
-    table = results.by_variant(evidence.isel(seed=[0]), placed, 0)
+    table = results.by_variant(networks.isel(seed=[0]), placed, 0)
     assert table[["least", "most"]].isna().all(axis=None)
     assert table["low"].notna().any()
     assert list(ranges(table, "placement").columns) == ["placement"]
@@ -108,14 +112,18 @@ def test_the_costliest_channel_has_its_rank_by_score():
     assert results._rank_of_costliest(score, loss).values == pytest.approx([1, 3, np.nan], nan_ok=True)
 
 
-@pytest.mark.parametrize(("values", "expected"), [([1, 1, 3, 3], 0.5), ([10, 10, 30, 30], 0.5), ([2, 2, 2, 2], 0)])
-def test_variation_is_the_standard_deviation_over_the_mean(values, expected):
-    """One channel's values on the pixels of Other, one scene."""
-    values, dims = np.array(values, dtype=float), ("variant", "seed", "scene", "region", "channel")
-    sums = {name: (dims, np.full((1,) * 5, sum(values**power))) for name, power in {"total": 1, "square": 2}.items()}
-    pixels = {"pixels": (dims[:4], np.full((1,) * 4, len(values)))}
-    found = results.variation(xr.Dataset(pixels | sums, {"region": ["Other"]}))
-    assert found.item() == pytest.approx(expected, abs=1e-6)
+def material_sums(values, by):
+    """Of one channel's values (pixel) of one scene, by two materials (pixel)."""
+    return region_sums(values[None, None], by[None], ["metal", "glass"]).expand_dims("scene")
+
+
+def test_materials_explain_what_was_planted_and_permuted_ones_nothing():
+    rng = np.random.default_rng(0)
+    by = np.repeat([0, 1], 500)
+    values = 3 + by + 0.5 * rng.normal(size=1000)  # a variance of a quarter between and inside
+    assert results.explained(material_sums(values, by)).item() == pytest.approx(50, abs=3)
+    assert results.explained(material_sums(10 * values, by)).item() == pytest.approx(50, abs=3)
+    assert results.explained(material_sums(values, rng.permutation(by))).item() < 1
 
 
 def test_noise_at_edges_is_found_where_it_was_planted():
@@ -162,7 +170,7 @@ def test_knocking_out_the_planted_channel_costs_its_class_the_most():
 def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():
     one = xr.DataArray([[3.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]], dims=("class", "channel"))
     other = xr.DataArray([[9.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], dims=("class", "channel"))
-    found = results._rank_correlation(one, other)
+    found = results.rank_correlation(one, other, "channel")
     assert found[0] == pytest.approx(stats.spearmanr(one[0], other[0]).statistic)
     assert np.isnan(found[1])
 
@@ -181,8 +189,8 @@ def test_median_fields_are_of_all_pixels_with_an_interval_over_scenes():
     assert results.median_fields(pd.DataFrame(rows[:2]), seed=0)["low"].isna().all()
 
 
-def test_pooled_resamples_give_the_intervals_of_scenes_put_together(evidence):
-    pooled, plain = (results.by_variant(evidence, placed, 1, pools) for pools in (True, False))
+def test_pooled_resamples_give_the_intervals_of_scenes_put_together(networks):
+    pooled, plain = (results.by_variant(networks, placed, 1, pools) for pools in (True, False))
     np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
     np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
     assert (pooled["low"] < pooled["high"]).all()

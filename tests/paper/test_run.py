@@ -192,7 +192,7 @@ class TestWeights:
         assert "conv2d_18" in shares["layer"].values
 
     def test_measures_say_what_they_lack_and_take_its_own_depth(self, run):
-        for name in ("vegetation_feeds_road", "edge_noise", "likeness_of_inputs", "marks_fall"):
+        for name in ("inhomogeneity", "edge_noise", "likeness_of_inputs", "marks_fall"):
             with pytest.raises(NotTestable, match="needs"):
                 MEASURES[name](run)
         assert np.isnan(MEASURES["gradcam_residual"](run).low)
