@@ -37,9 +37,8 @@ FIELD_PIXELS = 2
 def _surveyed(run: "Run", name: str, seed: int, kind: str, untrained: bool = False) -> xr.Dataset:
     every = _all(run)
     wanted = every if (name, seed) in every else [(name, seed)]
-    study_kind, build = ("untrained", _untrained) if untrained else ("survey", _survey)
-    made = together(run, study_kind, build, wanted)[wanted.index((name, seed))]
-    return read(made.folder / f"{kind}.nc")
+    made = together(run, "untrained", _untrained, wanted) if untrained else together(run, "survey", _survey, wanted)
+    return read(made[wanted.index((name, seed))].folder / f"{kind}.nc")
 
 
 # Of a run, a variant and a seed: what the survey keeps of that network.

@@ -148,7 +148,7 @@ def test_measuring_code_measures_its_own_chapter_anew(edited):
 
 def test_data_files_count_where_they_are_read(edited):
     assert edited("data/bands.csv", "#") >= NETWORKS
-    assert edited("paper/claims.yaml", "#") == {"ledger", "chapter index", "chapter 07_bands"}
+    assert edited("paper/claims.yaml", "#") == {"ledger", "chapter index"}
     assert edited("data/bands.csv", "#").isdisjoint({"site"})
 
 
