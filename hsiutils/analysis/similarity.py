@@ -108,13 +108,14 @@ def likeness_table(pairs: pd.DataFrame, sums: xr.Dataset, seeds: Sequence[int], 
 
     Pairs are those of `likeness`, from these sums and seeds; `seed` is of the resampling.
 
-    Columns trained, another scene, moved, random_pairing, cka; least and most of trained over pairs of seeds; low and
-    high, the 95 % bootstrap interval of trained over scenes.
+    Columns trained, another scene, moved, random_pairing, cka, cka_elsewhere (with another scene); least and most of
+    trained over pairs of seeds; low and high, the 95 % bootstrap interval of trained over scenes.
     """
     trained = pairs["kind"].isin(_TRAINED)
     columns = {"trained": pairs["matched"].where(trained)}
     columns |= {kind: pairs["matched"].where(pairs["kind"] == kind) for kind in ("another scene", "moved")}
     columns |= {name: pairs[name].where(trained) for name in ("random_pairing", "cka")}
+    columns["cka_elsewhere"] = pairs["cka"].where(pairs["kind"] == "another scene")
     grouped = pd.DataFrame(columns).groupby(pairs["pair"], sort=False)
     table = grouped.mean().assign(least=grouped["trained"].min(), most=grouped["trained"].max())
     if table.empty:

@@ -47,6 +47,7 @@ def test_a_permuted_copy_matches_wholly_and_nulls_stand_beside(sums):
     table = similarity.likeness_table(pairs, sums, [0, 1])
     assert table.loc["a and a", "trained"] == pytest.approx(1)
     assert table.loc["a and a", "moved"] == pytest.approx(moved)
+    assert table.loc["a and a", "cka_elsewhere"] < 0.9 < table.loc["a and a", "cka"]
     assert (table["least"] <= table["most"]).all()
 
 
