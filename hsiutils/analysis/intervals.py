@@ -207,11 +207,29 @@ def mean_over_seeds(values: ArrayLike, correlations: bool = False) -> Estimate:
     """
     finite = _finite(values)
     if correlations:
-        z = np.arctanh(np.clip(finite, -_NEARLY_ONE, _NEARLY_ONE))
-        found = mean_over_seeds(z)
+        found = mean_over_seeds(fisher(finite))
         mean, low, high = (float(np.tanh(value)) for value in (found.mean, found.low, found.high))
         return Estimate(mean, low, high, found.count, found.freedom)
     return _student([finite], float(finite.mean()), lambda: stats.ttest_1samp(finite, 0.0))
+
+
+def fisher(values: Any) -> Any:
+    """Fisher's z of correlations, numpy or xarray: what may be averaged, and brought back by tanh; finite at 1, too."""
+    return np.arctanh(values * _NEARLY_ONE)
+
+
+def jackknife(statistic: Callable[[Sequence[int]], float], count: int, correlations: bool = False) -> Estimate:
+    """A statistic of pairs of seeds, called with those that are left, with the interval of the jackknife over seeds.
+
+    Pairs share networks, and are no independent values. With fewer than three seeds there is no interval. A statistic
+    in Fisher's z is brought back by tanh where it is of `correlations`. ValueError if it is not finite.
+    """
+    seeds = range(count)
+    whole = values = np.array([statistic(seeds)])
+    if count > 2:
+        without = [statistic([other for other in seeds if other != seed]) for seed in seeds]
+        values = count * whole - (count - 1) * np.array(without)
+    return mean_over_seeds(np.tanh(values), correlations=True) if correlations else mean_over_seeds(values)
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> Estimate:

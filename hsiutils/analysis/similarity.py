@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from hsiutils.analysis.correlation import Correlated
-from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, interval, jackknife
 
 RESAMPLES = 200
 _TRAINED = ["another seed", "another input"]
@@ -73,12 +73,13 @@ def beyond_seeds(pairs: pd.DataFrame) -> Estimate:
     is of the jackknife over seeds: there is none with two. A ValueError if there are not two seeds and two variants.
     """
     gaps = _gaps(pairs, _TRAINED)
-    whole = gaps["gap"].mean()
-    seeds = set(gaps["seed"]) | set(gaps["other_seed"])
-    if len(seeds) < 3:
-        return mean_over_seeds([whole])
-    without = [gaps["gap"][(gaps["seed"] != seed) & (gaps["other_seed"] != seed)].mean() for seed in sorted(seeds)]
-    return mean_over_seeds(len(seeds) * whole - (len(seeds) - 1) * np.asarray(without))
+    seeds = sorted({*gaps["seed"], *gaps["other_seed"]})
+
+    def mean(chosen: Sequence[int]) -> float:
+        left = [seeds[place] for place in chosen]
+        return float(gaps["gap"][gaps["seed"].isin(left) & gaps["other_seed"].isin(left)].mean())
+
+    return jackknife(mean, len(seeds))
 
 
 def _gaps(pairs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -103,20 +103,24 @@ def randomised_networks(
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
     """Likeness of two maps of the same shape: (2, 2), Spearman and SSIM by `SIGNS`.
 
-    Spearman compares every number. SSIM compares pictures from 0 to 1: the sum over the bands, of the values or of
-    their absolute values, scaled by its largest absolute value; signed, zero is mid-grey, because SSIM takes a map of
-    mean zero and its negative for alike.
+    Spearman compares the numbers that are not zero in both, as most are where a map ends at its region. SSIM compares
+    pictures from 0 to 1: the sum over the bands, of the values or of their absolute values, scaled by its largest
+    absolute value; signed, zero is mid-grey, because SSIM takes a map of mean zero and its negative for alike.
     """
     signed, absolute = (one.values, other.values), (abs(one.values), abs(other.values))
-    ranks = [_spearman(*pair) for pair in (signed, absolute)]
+    seen = np.stack(signed)[:, (one.values != 0) | (other.values != 0)]
+    ranks = [rank_correlations(pair)[0, 1] for pair in (seen, abs(seen))]
     grey = [(_picture(values) + 1) / 2 for values in signed]
     return np.array([ranks, [_ssim(*grey), _ssim(*map(_picture, absolute))]])
 
 
-def _spearman(one: NDArray[Any], other: NDArray[Any]) -> float:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(spearmanr(one.ravel(), other.ravel()).statistic)
+def rank_correlations(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Spearman's rank correlation of every pair of rows (n, numbers): (n, n), NaN where one is the same everywhere."""
+    if not values.size:
+        return np.full((len(values), len(values)), np.nan)
+    ranks = rankdata(values, axis=1)
+    ranks[np.ptp(values, axis=1) == 0] = np.nan
+    return np.asarray(np.corrcoef(ranks))
 
 
 def _ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -195,7 +199,11 @@ def band_ablation(
     space = [dim for dim in claimed.map.dims if dim != "band"]
     said = claimed.map.sum(space, dtype=np.float64).values
     change = band_occlusion(model, x, target, reference=reference).map.values.astype(np.float64)
-    variables = {"claimed": ("band", said), "change": ("band", change), "spearman": ((), _spearman(said, change))}
+    variables = {
+        "claimed": ("band", said),
+        "change": ("band", change),
+        "spearman": ((), rank_correlations(np.stack([said, change]))[0, 1]),
+    }
     return xr.Dataset(cast(Mapping[Any, Any], variables))
 
 

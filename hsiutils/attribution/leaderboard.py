@@ -108,7 +108,7 @@ def leaderboard(
     insertion and deletion curves.
 
     Dataset over method: `residual`, median over the question's pixels of |total - logit| in units of its scale;
-    `sanity`, rank correlation of the absolute maps before and after the `upper_layers` are redrawn, near zero where the
+    `sanity`, rank correlation of the signed maps before and after the `upper_layers` are redrawn, near zero where the
     map depends on what they learned; `class_sensitivity`, rank correlation of the signed maps for the region's class
     and its rival, 1 where the map does not see the class; `faithfulness`, insertion's area less deletion's, for maps in
     space; `band_faithfulness`, rank correlation of a band's part and the logit's fall without it, for maps with bands;
@@ -130,7 +130,7 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
     redrawn, rival = method(twin, x, asked.region), method(model, x, asked.rival)
     answers = {
         "residual": float(np.median(residuals)),
-        "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("absolute")]),
+        "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("signed")]),
         "class_sensitivity": float(similarity(found.map, rival.map)[0, SIGNS.index("signed")]),
         "faithfulness": np.nan,
         "band_faithfulness": np.nan,

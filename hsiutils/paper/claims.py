@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, difference, fisher, holm, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
 from hsiutils.models.metrics import scores
 from hsiutils.paper import activations, conservativeness, merits, robustness, table1
@@ -164,25 +164,51 @@ def edge_noise(run: "Run") -> Estimate:
 
 
 @measure
-def gradcam_residual(run: "Run") -> Estimate:
-    """Median over pixels and classes of GradCAM's residual before the head, in units of the class's logit, by seed."""
+def gradcam_explained(run: "Run") -> Estimate:
+    """Largest |R2| of any class that GradCAM's sums have before the head (`conservativeness.explained`), by seed."""
+    found, last = _explained(run)
+    before = abs(found.sel({"method": f"GradCAM {last}"})).max(["class", "scene"])
+    return mean_over_seeds(_finite(before, _ALIKE))
+
+
+@measure
+def gradcam_explained_deeper(run: "Run") -> Estimate:
+    """R2 of GradCAM's sums at deeper layers, with or without ReLU, whichever is largest, median over classes."""
+    found, last = _explained(run)
+    deeper = [name for name in found["method"].values if name.startswith("GradCAM") and not name.endswith(f" {last}")]
+    best = found.sel({"method": deeper}).median("class").mean("scene").max("method")
+    return mean_over_seeds(_finite(best, _ALIKE))
+
+
+def _explained(run: "Run") -> tuple[xr.DataArray, str]:
     variant, scenes = conservativeness.subject(run), conservativeness.audited_scenes(run)
-    found = conservativeness.summary(run, variant, scenes)["median"]
     last = run.model(variant).model.config.last
-    return mean_over_seeds(_finite(found.sel({"method": f"GradCAM {last}"}).mean("scene"), _ALIKE))
+    return conservativeness.summary(run, variant, scenes)["explained"], last
+
+
+def _kept(method: str) -> Measure:
+    def kept(run: "Run") -> Estimate:
+        scenes = conservativeness.audited_scenes(run, conservativeness.REDRAWN_SCENES)
+        found = conservativeness.survival(run, conservativeness.subject(run), scenes)
+        return _told(conservativeness.kept, found.sel({"method": method}))
+
+    return kept
+
+
+for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
+    MEASURES[f"{_method.lower().replace(' ', '_')}_kept"] = _kept(_method)
 
 
 @measure
-def gradcam_survival(run: "Run") -> Estimate:
-    """Rank correlation left of GradCAM's absolute map when head and decoder are redrawn, by seed, mean of draws."""
-    return mean_over_seeds(_finite(_survival(run).sel({"method": "GradCAM"}), _ALIKE))
+def reliability(run: "Run") -> Estimate:
+    """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks."""
+    variants = [name for name in activations.PAPER_VARIANTS if name in run.variants]
 
+    def readings(*network: Any) -> xr.Dataset:
+        return merits.readings(activations.head_sums(*network), activations.knocked(*network))
 
-@measure
-def guided_survival(run: "Run") -> Estimate:
-    """The same of Guided BackProp or Guided GradCAM, whichever is lower, by seed."""
-    both = _survival(run).sel({"method": list(conservativeness.GUIDED)})
-    return mean_over_seeds(_finite(both.min("method", skipna=False), _ALIKE))
+    found = over_networks(run, readings, variants)["contribution"]
+    return mean_over_seeds(_finite(np.tanh(fisher(found).mean(["variant", "class"])), _ALIKE), correlations=True)
 
 
 def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
@@ -199,12 +225,6 @@ def _told(figure: Callable[..., Figure], *values: Any) -> Figure:
         return figure(*values)
     except ValueError as reason:
         raise NotTestable(str(reason)) from reason
-
-
-def _survival(run: "Run") -> xr.DataArray:
-    scenes = conservativeness.audited_scenes(run, 1)
-    left = conservativeness.survival(run, conservativeness.subject(run), scenes)
-    return left.sel(sign="absolute").mean("scene")
 
 
 @cache

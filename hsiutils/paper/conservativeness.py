@@ -1,36 +1,41 @@
 """Chapter 4's measurements of a run's networks, each an artefact: audits, randomisation, and the leaderboard.
 
-An audit is of every pixel and class. The other two ask about one class and region of a scene
-(`hsiutils.attribution.leaderboard.Question`). Residuals are in units of the root mean square of the class's logit over
-the scene: one unit for all methods, and none that is divided by a logit near zero.
+An audit is of every pixel and class, `survival` of the two classes that cover most of each of several scenes. The
+cascade and the leaderboard ask about one class and region of a scene (`hsiutils.attribution.leaderboard.Question`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hsiutils.analysis.activations import spaced
+from hsiutils.analysis.intervals import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.checks import parameter_randomisation
+from hsiutils.attribution.checks import parameter_randomisation, randomised_networks, rank_correlations
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
-from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.methods import METHODS, Method
+from hsiutils.attribution.targets import Target, region
+from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet
 from hsiutils.paper.study import Subject, over_networks, study
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
 
-RANDOMISED = ("CAM", "GradCAM", "gradient", "linear decomposition", "Guided BackProp", "Guided GradCAM")
-"""Methods whose maps are followed down the cascade: the paper's, and what they stand against."""
-GUIDED = ("Guided BackProp", "Guided GradCAM")
-DRAWS = 5
-"""New weights drawn for head and decoder: one draw says as much about the draw as about the method."""
+RANDOMISED = ("CAM", "GradCAM", "linear decomposition", "Guided BackProp", "Guided GradCAM")
+"""Methods whose maps are compared with those of other weights: the paper's, and what they stand against."""
+ZEROS = "map of zeros"
 SCENES = 1
 """Test scenes that are audited for each seed. Every pixel and class of a scene counts, and the spread is over seeds."""
+REDRAWN_SCENES, QUESTIONS = 4, 2
+"""Test scenes on which maps are compared with those of other weights, drawn for each; and classes asked about there."""
 PATCH = 16
 """Side of occlusion's patches, pixels: with smaller ones it costs more than all other methods together."""
 
@@ -46,56 +51,101 @@ def audited_scenes(run: "Run", count: int = SCENES) -> list[str]:
 
 
 def residuals(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
-    """Audit of one network on one scene: variables of `hsiutils.attribution.audit.audit`, without its axis image."""
-    return _of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH)
+    """Audit of one network on one scene, with the map of zeros as its last method, which any claim must tell apart.
 
-
-def relative(found: xr.Dataset) -> xr.DataArray:
-    """Size of the residual at every pixel in units of the class's logit, (method, class, y, x).
-
-    The unit is the root mean square of the logit over the scene; NaN where that is zero.
+    Variables of `hsiutils.attribution.audit.audit`, without its axis image.
     """
-    return abs(in_units(found))
+    found = _of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH)
+    logits = found[["logit", "region_logit"]]
+    zeros = (-logits).rename(logit="residual", region_logit="region_residual").expand_dims({"method": [ZEROS]})
+    return xr.concat([found[["residual", "region_residual"]].reset_coords(drop=True), zeros], "method").merge(logits)
 
 
 def in_units(found: xr.Dataset) -> xr.DataArray:
-    """The signed residual in the same unit, (method, class, y, x)."""
+    """The residual at every pixel in units of the class's logit, (method, class, y, x).
+
+    The unit is the root mean square of the logit over the scene; NaN where that is zero.
+    """
     unit = (found["logit"].astype(float) ** 2).mean(["y", "x"]) ** 0.5
     return found["residual"] / unit.where(unit > 0)
 
 
+def explained(found: xr.Dataset) -> xr.DataArray:
+    """Share R2 of a logit's variation over the pixels that a method's sums explain, (method, class).
+
+    1 - var(sum - logit) / var(logit) over the pixels: 1 where the map sums to the logit, up to one number a class; 0
+    for a map of zeros, or one whose sum is the same for every pixel; below 0 where taking the sum for the logit is
+    worse than that. From both the mean over the classes is taken first: a number added to all logits of a pixel is seen
+    by no softmax, and is not seen here by a method whose sums are linear in the logit. NaN where nothing varies.
+    """
+    over = ["y", "x"]
+    left, own = (found[name].astype(float) for name in ("residual", "logit"))
+    spread = (own - own.mean("class")).var(over)
+    return 1 - (left - left.mean("class", skipna=False)).var(over, skipna=False) / spread.where(spread > 0)
+
+
 def summary(run: "Run", variant: str, scenes: Sequence[str]) -> xr.Dataset:
-    """Median and largest `relative` residual over pixels and classes, (seed, scene, method)."""
-    over = ["class", "y", "x"]
+    """`explained` (seed, scene, method, class), and the `largest` residual, `in_units`, without the last of these."""
 
     def measure(run: "Run", variant: str, seed: int) -> xr.Dataset:
-        parts = [relative(residuals(run, variant, seed, scene)) for scene in scenes]
-        tables = [xr.Dataset({"median": part.median(over), "largest": part.max(over)}) for part in parts]
+        parts = [residuals(run, variant, seed, scene) for scene in scenes]
+        largest = [abs(in_units(part)).max(["class", "y", "x"]) for part in parts]
+        tables = [
+            xr.Dataset({"explained": explained(one), "largest": most}) for one, most in zip(parts, largest, strict=True)
+        ]
         return xr.concat(tables, xr.Variable("scene", list(scenes)))
 
     return over_networks(run, measure, [variant]).isel(variant=0, drop=True)
 
 
 def randomisation(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
-    """Cascading randomisation of one network on one scene (`hsiutils.attribution.checks.parameter_randomisation`).
+    """Cascading randomisation of one network on one scene (`hsiutils.attribution.checks.parameter_randomisation`)."""
+    return _of_scene(run, "randomisation", _randomised, variant, seed, scene, methods=RANDOMISED)
 
-    `spearman` and `ssim` (method, layer, sign) are down the cascade, of one draw from the network's own seed; `upper`
-    (draw, method, sign) is the rank correlation with head and decoder redrawn, of `DRAWS` draws.
+
+def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.Dataset:
+    """How alike the map of a network, rows (seed), is to that of another of the variant, columns (partner).
+
+    Spearman's rank correlations (scene, method, seed, partner) of the signed maps of the mean logit of a class on its
+    true pixels, mean over the two classes that a scene shows most of. `redrawn`, the partner's head and decoder
+    drawn anew: on the diagonal the network's own, elsewhere what any weights would give. `trained`, the partner as it
+    is: how alike two trainings are.
     """
-    return _of_scene(run, "randomisation", _randomised, variant, seed, scene, methods=RANDOMISED, draws=DRAWS)
+    return study(run, "survival", _survived, [(variant, seed) for seed in run.seeds], scenes, methods=RANDOMISED)
 
 
-def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.DataArray:
-    """Rank correlation of the maps left after the head and the decoder are redrawn, (seed, scene, method, sign).
+def kept(found: xr.Dataset) -> Estimate:
+    """How much closer a map is to its own with head and decoder redrawn than to that of another training, -1 to 1.
 
-    The mean over draws.
+    Of one method's `survival`: a difference of Fisher's z, brought back by tanh. Below 0 the map is made of what was
+    redrawn, above 0 of what was not. It is 0 for a map that reads no weights, such as an edge filter's, and for noise.
+    Pairs share networks, so the interval is of the jackknife over seeds. A ValueError where nothing is known, as of a
+    map of zeros, or with one network.
     """
+    z = _by_pair(found)
 
-    def measure(run: "Run", variant: str, seed: int) -> xr.Dataset:
-        parts = [randomisation(run, variant, seed, scene)[["upper"]].mean("draw", skipna=False) for scene in scenes]
-        return xr.concat(parts, xr.Variable("scene", list(scenes)))
+    def gap(chosen: Sequence[int]) -> float:
+        here = z.isel(seed=chosen, partner=chosen)
+        return float(here["own redrawn"].mean() - here["another training"].mean())
 
-    return over_networks(run, measure, [variant])["upper"].isel(variant=0, drop=True)
+    return jackknife(gap, z.sizes["seed"], correlations=True)
+
+
+def survival_table(found: xr.Dataset) -> pd.DataFrame:
+    """One row a method of `survival`: mean correlation of its maps with each kind of partner, and `kept`, in words."""
+    table = _by_pair(found).mean(["seed", "partner"]).map(np.tanh).to_dataframe()
+    known = table["own redrawn"].notna() & table["another training"].notna()
+    table["kept"] = [str(kept(found.sel({"method": name}))) if known[name] else "" for name in table.index]
+    return table
+
+
+def _by_pair(found: xr.Dataset) -> xr.Dataset:
+    """Fisher's z of `survival`, mean over scenes, each (seed, partner) with NaN at the other pairs."""
+    z = fisher(found).mean("scene")
+    own = z["seed"] == z["partner"]
+    redrawn, trained = z["redrawn"], z["trained"].where(~own)
+    parts = {"own redrawn": redrawn.where(own), "another's redrawn": redrawn.where(~own), "another training": trained}
+    return xr.Dataset(parts)
 
 
 def board(run: "Run", variant: str, seed: int, scene: str, pixels: int = 3) -> xr.Dataset:
@@ -117,8 +167,49 @@ def _audited(subject: Subject, patch: int) -> xr.Dataset:
     return subject.by_scene(lambda image, *_: audit(subject.model, image, patch=patch).isel(image=0))
 
 
-def _randomised(subject: Subject, methods: Sequence[str], draws: int) -> xr.Dataset:
-    return subject.by_scene(lambda image, *_: _redrawn(subject.model, image, subject.seed, methods, draws))
+def _randomised(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
+    model, asked = subject.model, {name: METHODS[name] for name in methods}
+
+    def cascade(image: Tensor, *_: Any) -> xr.Dataset:
+        target = question(model, image).region
+        return parameter_randomisation(model, image, target, asked, layers=stops(model), seed=subject.seed)
+
+    return subject.by_scene(cascade)
+
+
+def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset:
+    models, seeds, scenes = [one.model for one in subjects], [one.seed for one in subjects], count()
+    asked = {name: METHODS[name] for name in methods}
+
+    def compare(image: Tensor, truth: NDArray[Any], *_: Any) -> xr.Dataset:
+        scene, last = next(scenes), upper_layers(models[0])[-1:]
+        draws = [int(np.random.SeedSequence([seed, scene]).generate_state(1)[0]) for seed in seeds]
+        pairs = zip(models, draws, strict=True)
+        redrawn = [next(randomised_networks(model, seed=draw, layers=last))[1] for model, draw in pairs]
+        classes, pixels = np.unique(truth[truth != VOID], return_counts=True)
+        most = classes[pixels.argsort()[::-1]][:QUESTIONS]
+        targets = [region(models[0], image, int(index), truth == index, mean=True) for index in most]
+        found = xr.concat([pairs_of_maps(models, redrawn, image, one, asked) for one in targets], "question")
+        over: xr.Dataset = fisher(found).mean("question")
+        return over.map(np.tanh)
+
+    return subjects[0].by_scene(compare).assign_coords(seed=seeds, partner=seeds)
+
+
+def pairs_of_maps(
+    models: Sequence[UNet], redrawn: Sequence[UNet], x: Tensor, target: Target, methods: Mapping[str, Method]
+) -> xr.Dataset:
+    """Rank correlations (method, seed, partner) of maps with those of partners, `redrawn` and `trained`.
+
+    Places at which all maps of a method are zero, as outside the region before the head, say nothing and are left out.
+    """
+    every, found = len(models), []
+    for method in methods.values():
+        maps = np.stack([method(network, x, target).map.values.ravel() for network in (*models, *redrawn)])
+        found.append(rank_correlations(maps[:, maps.any(0)])[:every])  # (seed, partner and partner redrawn)
+    values, dims = np.stack(found), ("method", "seed", "partner")
+    parts = {"trained": (dims, values[:, :, :every]), "redrawn": (dims, values[:, :, every:])}
+    return xr.Dataset(parts, {"method": list(methods)})
 
 
 def _ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:
@@ -127,13 +218,3 @@ def _ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:
     return subject.by_scene(
         lambda image, *_: leaderboard(model, image, question(model, image, pixels), methods, seed=subject.seed)
     )
-
-
-def _redrawn(model: UNet, image: Tensor, seed: int, names: Sequence[str], draws: int) -> xr.Dataset:
-    methods = {name: METHODS[name] for name in names}
-    region, upper = question(model, image).region, upper_layers(model)[-1]
-    redrawn = partial(parameter_randomisation, model, image, region, methods)
-    found = redrawn(layers=stops(model), seed=seed)
-    seeds = np.random.SeedSequence(seed).generate_state(draws - 1)
-    every = [found, *(redrawn(layers=[upper], seed=int(own)) for own in seeds)]
-    return found.assign(upper=xr.concat([one["spearman"].sel(layer=upper, drop=True) for one in every], "draw"))

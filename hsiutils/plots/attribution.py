@@ -41,11 +41,11 @@ def cascade(survived: xr.DataArray) -> Any:
     return lines(
         curves,
         "redrawn from the head down to (layer)",
-        "rank correlation of |map| with the original",
+        "rank correlation with the original map",
         markers=True,
         xticks=list(enumerate(map(str, survived["layer"].values))),
         xrotation=30,
-        ylim=(-0.6, 1.05),
+        ylim=(-1.05, 1.05),
     )
 
 

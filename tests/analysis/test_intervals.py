@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds, weighted
+from hsiutils.analysis.intervals import Estimate, difference, holm, interval, jackknife, mean_over_seeds, weighted
 
 
 def data(scenes=40, seed=0):
@@ -154,3 +154,18 @@ def test_holms_correction_by_hand():
     assert holm([0.04, 0.001, 0.2, 0.012, 0.9]) == pytest.approx([0.12, 0.005, 0.4, 0.048, 0.9])
     assert holm([np.nan, 0.01]) == [1.0, 0.02]
     assert holm([]) == []
+
+
+def test_the_jackknife_of_a_mean_is_students_and_of_pairs_is_wider():
+    values = np.array([0.1, 0.5, 0.2, 0.6])
+    of_mean, known = jackknife(lambda kept: float(values[list(kept)].mean()), 4), mean_over_seeds(values)
+    assert (of_mean.mean, of_mean.low, of_mean.high) == pytest.approx((known.mean, known.low, known.high))
+
+    def of_pairs(kept):
+        return float(np.mean([values[i] + values[j] for i in kept for j in kept if i != j]))
+
+    assert jackknife(of_pairs, 4).error == pytest.approx(2 * known.error)
+    assert np.isnan(jackknife(of_pairs, 2).low)
+    bounded = jackknife(lambda kept: 5 * float(values[list(kept)].mean()), 4, correlations=True)
+    assert -1 < bounded.low < bounded.mean < bounded.high < 1
+    assert bounded.mean == pytest.approx(np.tanh(5 * values.mean()))

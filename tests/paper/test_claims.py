@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,24 +247,57 @@ def test_scores_are_given_or_a_reason(tiny_run, monkeypatch):
         MEASURES["marks_fall"](tiny_run)
 
 
-def test_gradcam_is_measured_before_the_head_and_guided_by_the_worse_of_the_two(tiny_run, monkeypatch):
-    dims, seeds = ("seed", "scene", "method"), {"seed": [0, 1], "scene": ["a"]}
-    medians = xr.DataArray(
-        [[[9.0, 0.2, 9.0]], [[9.0, 0.4, 9.0]]],
-        {**seeds, "method": ["GradCAM conv2d_1", "GradCAM conv2d_9", "CAM conv2d_9"]},
-        dims,
-    )
-    names = ["GradCAM", "Guided BackProp", "Guided GradCAM"]
-    absolute = xr.DataArray([[[0.1, 0.9, 0.6]], [[0.3, 0.2, 0.8]]], {**seeds, "method": names}, dims)
-    left = xr.concat([absolute, -absolute], xr.Variable("sign", ["absolute", "signed"]))
-    monkeypatch.setattr(claims.conservativeness, "summary", lambda *a: xr.Dataset({"median": medians}))
-    monkeypatch.setattr(claims.conservativeness, "survival", lambda *a: left)
-    assert MEASURES["gradcam_residual"](tiny_run).mean == pytest.approx(0.3)
-    assert MEASURES["gradcam_survival"](tiny_run).mean == pytest.approx(0.2)
-    assert MEASURES["guided_survival"](tiny_run).mean == pytest.approx(0.4)
-    monkeypatch.setattr(claims.conservativeness, "survival", lambda *a: left * np.nan)
+def explained(run, monkeypatch, before, deeper):
+    """Both rows on GradCAM with these R2, by seed, at the layer before the head and at its best deeper one."""
+    names = ["GradCAM conv2d_9", "GradCAM conv2d_1", "GradCAM signed conv2d_5", "CAM conv2d_9"]
+    rows = [[[[one] * 3, [other] * 3, [-7.0] * 3, [1.0] * 3]] for one, other in zip(before, deeper, strict=True)]
+    coords = {"scene": ["a"], "method": names}
+    found = xr.Dataset({"explained": xr.DataArray(rows, coords, ("seed", "scene", "method", "class"))})
+    monkeypatch.setattr(claims.conservativeness, "summary", lambda *_: found)
+    rules = {claim.measure: claim for claim in claims.read_claims()}
+    return [judge(MEASURES[name](run), rules[name]) for name in ("gradcam_explained", "gradcam_explained_deeper")]
+
+
+def test_a_conservative_gradcam_would_be_found_out(tiny_run, monkeypatch):
+    assert explained(tiny_run, monkeypatch, [1e-7, -1e-6, 0], [-0.1, 0.0, 0.1]) == [PROVED, REPRODUCED]
+    assert explained(tiny_run, monkeypatch, [1, 1, 0.999], [0.98, 0.99, 1]) == [NOT_REPRODUCED, NOT_REPRODUCED]
     with pytest.raises(NotTestable, match="the same everywhere"):
-        MEASURES["guided_survival"](tiny_run)
+        explained(tiny_run, monkeypatch, [np.nan] * 3, [0] * 3)
+
+
+def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not(tiny_run, monkeypatch):
+    seeds, off = [0, 1, 2], ~np.eye(3, dtype=bool)
+
+    def verdicts(own, other):
+        """GradCAM's and Guided BackProp's, if the maps of both were kept so."""
+        pairs = np.where(off, other, own) + np.array([[0, 0.02, -0.01], [0.02, 0.01, 0.03], [-0.01, 0.03, 0]])
+        one = xr.DataArray(pairs, {"seed": seeds, "partner": seeds}, ("seed", "partner")).expand_dims("scene")
+        found = xr.Dataset({"redrawn": one, "trained": one}).expand_dims(method=["GradCAM", "Guided BackProp"])
+        monkeypatch.setattr(claims.conservativeness, "survival", lambda *_: found)
+        rules = {claim.measure: claim for claim in claims.read_claims()}
+        return [judge(MEASURES[name](tiny_run), rules[name]) for name in ("gradcam_kept", "guided_backprop_kept")]
+
+    assert verdicts(own=0.05, other=0.6) == [REPRODUCED, NOT_REPRODUCED]
+    assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, REPRODUCED]
+    assert verdicts(own=0.3, other=0.3) == [UNDECIDED, UNDECIDED]  # as where no weights are read, or none were learned
+    with pytest.raises(NotTestable, match="no finite value"):
+        verdicts(own=np.nan, other=np.nan)
+
+
+def test_a_reliable_explanation_is_told_from_exchanged_channels(monkeypatch):
+    """Networks of channels whose contributions are known; the losses of others are those of channels in any order."""
+    run, rng = SimpleNamespace(variants=("3", "25"), seeds=(0, 1, 2)), np.random.default_rng(0)
+    rule = next(claim for claim in claims.read_claims() if claim.measure == "reliability")
+    contribution = xr.DataArray(rng.normal(size=(5, 8)), dims=("class", "channel"))
+    monkeypatch.setattr(claims.activations, "head_sums", lambda *network: contribution)
+    monkeypatch.setattr(claims.merits, "readings", lambda one, lost: xr.Dataset({"contribution": correlate(one, lost)}))
+    correlate = partial(claims.merits.rank_correlation, dim="channel")
+    for noise, verdict in ((0.3, REPRODUCED), (100, NOT_REPRODUCED)):
+        lost = lambda *_, noise=noise: contribution + noise * rng.normal(size=(5, 8))  # noqa: E731
+        monkeypatch.setattr(claims.activations, "knocked", lost)
+        found = MEASURES["reliability"](run)
+        assert judge(found, rule) == verdict
+        assert -1 < found.low < found.high < 1
 
 
 def by_variant(few, many):
@@ -329,6 +363,7 @@ def test_claims_on_activations_need_the_papers_inputs(tiny_run):
     with pytest.raises(NotTestable, match="needs variant 1;"):
         MEASURES["edge_noise"](tiny_run)
     assert 0 < MEASURES["head_gap"](tiny_run).high < 1e-4
+    assert -1 < MEASURES["reliability"](tiny_run).mean < 1
     found = MEASURES["likeness_of_inputs"](tiny_run)
     assert found.count == 1  # two seeds make one pair, without spread
     assert abs(found.mean) <= 2

@@ -23,7 +23,7 @@ from hsiutils.paper import activations, bands, conservativeness, robustness, spe
 PLOTTING = ("bokeh", "holoviews", "panel", "matplotlib")
 CHAPTER_5 = {"survey", "untrained", "materials", "knock-out", "fields", "similarity"}
 CHAPTER_7 = {"feeding", "spectra", "without-band", "swapped", "band-maps", "path", "completeness"}
-CHAPTER_4 = {"audit", "randomisation", "leaderboard"}
+CHAPTER_4 = {"audit", "randomisation", "survival", "leaderboard"}
 CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
 NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_7
 
@@ -69,6 +69,7 @@ def asked(tiny_run, tmp_path_factory):
             _try(activations.knocked, real, *network)
         for measure in (conservativeness.residuals, conservativeness.randomisation, conservativeness.board):
             _try(measure, real, *network, scene)
+        _try(conservativeness.survival, real, "25-PN", [scene])
         _try(activations.similarity_sums, real)
         _try(bands.band_maps, real, "25-PN", scene, "Road")
         _try(bands.walked, real, "25-PN", "Road", 1)

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import planted
@@ -165,6 +167,18 @@ def test_knocking_out_the_planted_channel_costs_its_class_the_most():
     assert vegetation["loss"] > 50
     assert vegetation["rho"] > 0.7
     assert list(table.index) == list(planted.CLASSES)
+
+
+def test_readings_find_the_planted_channels_and_nothing_in_exchanged_ones():
+    model = planted.planted(bias=[0.3, 0, 0, 0.1, 0])
+    sums, silenced = planted.sums(model, SCENES), knock_out(model, SCENES)
+    found = results.readings(sums, silenced)
+    assert (found.sel({"class": "Vegetation"}).to_dataarray() > 0.5).all()
+    table = results.knock_out_table(sums, silenced, seed=0)
+    np.testing.assert_allclose(found["score"], table["rho"])
+    orders = [silenced.isel(channel=list(order)).drop_vars("channel") for order in permutations(range(4))]
+    means = xr.concat([results.readings(sums, one) for one in orders], "order").mean("order").to_dataarray()
+    np.testing.assert_allclose(means.where(means.notnull(), 0), 0, atol=1e-12)
 
 
 def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():

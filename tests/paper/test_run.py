@@ -195,7 +195,7 @@ class TestWeights:
         for name in ("inhomogeneity", "edge_noise", "likeness_of_inputs", "marks_fall"):
             with pytest.raises(NotTestable, match="needs"):
                 MEASURES[name](run)
-        assert np.isnan(MEASURES["gradcam_residual"](run).low)
+        assert np.isnan(MEASURES["gradcam_explained"](run).low)
 
 
 def test_paper_profile_is_the_papers():
