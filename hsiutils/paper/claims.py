@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from hsiutils.analysis.intervals import Estimate, difference, fisher, holm, interval, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds, likeness
 from hsiutils.models.metrics import scores
 from hsiutils.paper import activations, conservativeness, merits, robustness, table1
@@ -208,7 +208,7 @@ def reliability(run: "Run") -> Estimate:
         return merits.readings(activations.head_sums(*network), activations.knocked(*network))
 
     found = over_networks(run, readings, variants)["contribution"]
-    return mean_over_seeds(_finite(np.tanh(fisher(found).mean(["variant", "class"])), _ALIKE), correlations=True)
+    return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
 
 
 def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
