@@ -231,8 +231,8 @@ class TestSettings:
 WRONG = (None, True, 0, -1, 1.5, "nonsense", ["nonsense"], {"a": 1})
 RIGHT = {"data_root": [None], "variants": [None], "weights": [None], "models": [None], "layer": [None], "seed": [0]}
 """Of these, what a parameter takes: None where empty text says the same, and the first seed."""
-NAMES = ("class_name", "scene", "layer", "models")
-"""Parameters that chapter 5 checks itself: any text may be a name."""
+NAMES = ("class_name", "scene", "layer", "models", "spectra")
+"""Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra."""
 
 
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
