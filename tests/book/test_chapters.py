@@ -229,7 +229,15 @@ class TestSettings:
 
 
 WRONG = (None, True, 0, -1, 1.5, "nonsense", ["nonsense"], {"a": 1})
-RIGHT = {"data_root": [None], "variants": [None], "weights": [None], "models": [None], "layer": [None], "seed": [0]}
+RIGHT = {
+    "data_root": [None],
+    "variants": [None],
+    "weights": [None],
+    "models": [None],
+    "layer": [None],
+    "seed": [0],
+    "spectra": [None],
+}
 """Of these, what a parameter takes: None where empty text says the same, and the first seed."""
 NAMES = ("class_name", "scene", "layer", "models", "spectra")
 """Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra."""
