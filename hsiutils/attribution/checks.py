@@ -103,9 +103,9 @@ def randomised_networks(
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
     """Likeness of two maps of the same shape: (2, 2), Spearman and SSIM by `SIGNS`.
 
-    Spearman compares the numbers that are not zero in both, as most are where a map ends at its region. SSIM compares
-    pictures from 0 to 1: the sum over the bands, of the values or of their absolute values, scaled by its largest
-    absolute value; signed, zero is mid-grey, because SSIM takes a map of mean zero and its negative for alike.
+    Spearman leaves out what is zero in both, as most is where maps end at one region. SSIM compares pictures from 0 to
+    1: the sum over the bands, of the values or of their absolute values, scaled by its largest absolute value; signed,
+    zero is mid-grey, because SSIM takes a map of mean zero and its negative for alike.
     """
     signed, absolute = (one.values, other.values), (abs(one.values), abs(other.values))
     seen = np.stack(signed)[:, (one.values != 0) | (other.values != 0)]

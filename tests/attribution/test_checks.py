@@ -112,6 +112,11 @@ def test_similarity_of_a_map_with_itself_its_negative_and_another():
     assert np.abs(similarity(one, drawn((12, 15), ("y", "x"), seed=1))[0]).max() < 0.3
 
 
+def test_zeros_outside_one_region_are_no_likeness():
+    one, other = (abs(drawn((12, 15), ("y", "x"), seed)) * (np.arange(15) < 5) for seed in (0, 1))
+    assert np.abs(similarity(one, other)[0]).max() < 0.3
+
+
 def test_similarity_where_it_is_not_defined():
     flat = xr.DataArray(np.ones((12, 15)), dims=("y", "x"))
     assert np.isnan(similarity(flat, drawn((12, 15), ("y", "x")))[0]).all()
