@@ -128,10 +128,10 @@ def _run(profile: str, seed: int, data_root: str, variants: str = "") -> "Run":
 
 def _print_claims(run: "Run") -> None:
     from hsiutils.book.build import ledger
+    from hsiutils.paper.claims import SUMMARY
 
-    # A terminal has no room for what is measured; the first page has.
-    frame = ledger(run).drop(columns=["chapter", "what is measured"])
-    print_table(frame, f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
+    # A terminal has no room for how it was measured; the first page has.
+    print_table(ledger(run)[list(SUMMARY)], f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
 
 
 def main() -> None:

@@ -119,8 +119,10 @@ def pixel_confusion(
     >>> rng, truth = np.random.default_rng(0), np.arange(80) % 2
     >>> spectra = Spectra(rng.normal(size=(80, 3)) + 4 * truth[:, None], truth, np.arange(80) // 8, ("Road", "Sky"))
     >>> counts = pixel_confusion({"LDA": LinearDiscriminantAnalysis()}, {"3": lambda values: values}, spectra)
-    >>> counts.dims, int(counts.sum()), float(pixel_scores(counts, seed=0)["value"].sel({"class": "mean"})) > 0.9
-    (('classifier', 'input', 'scene', 'truth', 'predicted'), 80, True)
+    >>> counts.dims, int(counts.sum())
+    (('classifier', 'input', 'scene', 'truth', 'predicted'), 80)
+    >>> bool(pixel_scores(counts, seed=0)["value"].sel({"class": "mean"}) > 0.9)
+    True
     """
     shown = spectra if test is None else test
     if shown.classes != spectra.classes:
