@@ -35,8 +35,8 @@ RELEASE = "9e5d5eb59b44d4f044354386ba5d0f56521a6e51"
 """The commit that is release 0.1.0."""
 RECIPE_THEN = {"batch": 2, "learning_rate": 3e-3, "schedule": "one-cycle", "validate_every": 2}
 """Of profile quick in release 0.1.0, but for the number of epochs; dropout 0.5."""
-SCENES, JUDGED, SIZE, CHANNELS, CLASSES, FILTERS = 12, 4, (96, 192), 25, 5, 8
-"""As in profile quick: three scenes to learn from for one to be judged by."""
+SCENES, JUDGED, SIZE, CHANNELS, CLASSES, FILTERS = 78, 26, (96, 192), 25, 5, 8
+"""As in profile quick."""
 
 
 def scenes(count: int) -> TensorDataset:
