@@ -102,10 +102,10 @@ def pn_relit_pixels(run: "Run") -> Estimate:
 
 
 def _relit(run: "Run", name: str) -> Estimate:
-    """`NotTestable` unless the scenes can be rendered again and networks of both inputs are there."""
+    """`NotTestable` unless the scenes can be rendered again and networks of both inputs tell the class from others."""
     shares = []
     for variant in ("25", "25-PN"):
-        _scores(run, variant)
+        _seeing(run, variant, name)
         changes = _told(over_networks, run, robustness.relit_changes, [variant])
         shares.append(_finite(robustness.changed_share(changes).sel({"class": name}), f"no pixel of {name} passes"))
     return difference(*shares)
@@ -116,7 +116,7 @@ def pn_edge_cost(run: "Run") -> Estimate:
     """Recall lost at the edge between road and marks, 25 channels with PN minus 25, points."""
     costs = []
     for variant in ("25-PN", "25"):
-        _scores(run, variant)
+        _seeing(run, variant, "Road Marks")
         cost = robustness.edge_cost(over_networks(run, robustness.edge_counts, [variant]))
         costs.append(_finite(cost, "no marks away from their edge in the test scenes"))
     return difference(*costs)
@@ -241,6 +241,18 @@ def _scores(run: "Run", variant: str) -> xr.Dataset:
 
 def _iou(run: "Run", variant: str, name: str) -> xr.DataArray:
     return _finite(_scores(run, variant)["iou"].sel({"class": name}) * 100)
+
+
+def _seeing(run: "Run", variant: str, name: str) -> None:
+    """`NotTestable` unless the networks of a variant call more of a class by its name than of everything.
+
+    What says one class everywhere is wrong alike at an edge and elsewhere, and says the same under any sun.
+    """
+    _scores(run, variant)
+    counts = _evaluation(run).sel(variant=variant)
+    found, everything = (merits.predicted_as(counts, source, name).mean("seed") for source in (name, None))
+    if not found > everything:
+        raise NotTestable(f"variant {variant} calls no more of {name} by that name than of everything")
 
 
 def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in the test scenes") -> xr.DataArray:

@@ -192,7 +192,7 @@ def of_networks(values):
 
 
 def test_pn_costs_edges_where_it_loses_more_there(monkeypatch):
-    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
     monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [12.0, 14.0], "25": [7.0, 7.5]}))
     monkeypatch.setattr(claims.robustness, "edge_cost", lambda found: found)
     assert MEASURES["pn_edge_cost"](None).mean == pytest.approx(5.75)
@@ -202,7 +202,7 @@ def test_pn_costs_edges_where_it_loses_more_there(monkeypatch):
 
 
 def test_pn_is_robust_where_fewer_pixels_change_under_another_sun(monkeypatch):
-    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
     monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [4.0, 5.0], "25": [20.0, 22.0]}))
     monkeypatch.setattr(
         claims.robustness,
@@ -224,8 +224,7 @@ def test_single_pixels_are_asked_under_another_sun_too(monkeypatch):
     assert (found.mean, found.low, found.high, found.count) == pytest.approx((20, 20, 20, 6))
 
 
-def test_light_cannot_be_asked_of_real_scenes(tiny_run, monkeypatch):
-    monkeypatch.setattr(claims, "_scores", lambda run, name: None)
+def test_light_cannot_be_asked_of_real_scenes(tiny_run):
     real = dataclasses.replace(tiny_run, data_root=tiny_run.data.root)
     with pytest.raises(NotTestable, match="only simulated scenes can be rendered again"):
         MEASURES["pn_relit_pixels"](real)
@@ -324,6 +323,24 @@ def test_claims_on_activations_have_the_papers_sign(monkeypatch, measure, figure
     monkeypatch.setattr(claims.merits, figure, found([np.nan] * 2))
     with pytest.raises(NotTestable, match="no finite value"):
         MEASURES[measure](None)
+
+
+@pytest.mark.parametrize("measure", ["pn_relit_vegetation", "pn_relit_road", "pn_edge_cost"])
+def test_networks_that_say_one_class_everywhere_are_not_asked_about_light_or_edges(tiny_run, monkeypatch, measure):
+    confusion = np.zeros((2, 1, 1, 1, 5, 5))  # (variant, seed, region, scene, truth, predicted)
+    confusion[..., 0] = 10
+    edges = {
+        f"boundary_{what}": (("variant", "seed", "region", "scene", "class"), confusion[..., 0])
+        for what in ("union", "intersection")
+    }
+    dims = ("variant", "seed", "region", "scene", "truth", "predicted")
+    names = {key: list(CLASSES) for key in ("truth", "predicted", "class")}
+    counts = xr.Dataset(
+        {"confusion": (dims, confusion), **edges}, {"variant": ["25", "25-PN"], "region": ["all"], **names}
+    )
+    monkeypatch.setattr(claims, "_evaluation", lambda run: counts)
+    with pytest.raises(NotTestable, match=r"calls no more of .* by that name than of everything"):
+        MEASURES[measure](dataclasses.replace(tiny_run, variants=("25", "25-PN")))
 
 
 def test_networks_that_call_everything_road_are_not_asked_about_vegetation(monkeypatch):
