@@ -270,8 +270,8 @@ EQUIVALENT = "equivalent"
 UNDECIDED = "undecided"
 NOT_TESTABLE = "cannot be tested here"
 NOT_MEASURED = "not yet measured"
-SUMMARY = ("the paper says", "where", "measured here", "paper's value", "size", "verdict")
-"""Columns of the ledger that say what was found; the others say how."""
+SUMMARY = ("the paper says", "measured here", "paper's value", "verdict")
+"""Columns of the ledger that say what was found, as few as a terminal has room for; the others say where and how."""
 OUTCOMES = (PROVED, REPRODUCED, NOT_REPRODUCED, EQUIVALENT, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
 _KINDS = ("identity", "value", "primary", "exploratory")
 _FIELDS = {"id", "where", "says", "measured", "control", "paper", "kind", "measure", "expects", "chapter"}

@@ -211,7 +211,7 @@ class Run:
 
     @cached_property
     def _scenes(self) -> store.Artefact:
-        return simulated(simulate.draw_names(self.profile.scenes, self.seed), self.simulation)
+        return simulated(simulate.draw_names(self.profile.scenes, self.seed), self.simulation, progress=True)
 
     def turned(self, names: Sequence[str], degrees: float) -> store.Artefact:
         """Simulated scenes of these names once more, with the sun this much further round and all else the same."""
@@ -287,7 +287,9 @@ def workers() -> int:
     return os.cpu_count() or 1
 
 
-def simulated(names: Sequence[str], settings: simulate.Simulation) -> store.Artefact:
-    """Return the data set of these scenes, rendering what is not there."""
-    build = partial(simulate.write_dataset, names=list(names), simulation=settings, workers=workers())
+def simulated(names: Sequence[str], settings: simulate.Simulation, progress: bool = False) -> store.Artefact:
+    """Return the data set of these scenes, rendering what is not there; with a bar, if `progress` asks for it."""
+    build = partial(
+        simulate.write_dataset, names=list(names), simulation=settings, workers=workers(), progress=progress
+    )
     return store.artefact("data", build, {"names": list(names), "simulation": settings}, resumable=True)
