@@ -148,7 +148,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     """
     root = root or project()
     for name, path in executed.items():
-        _require_figures(name, path)
+        _require_readable(name, path)
     pages = _pages(executed, root)
     inputs = {name: store.file_hash(path) for name, path in pages.items()}
     site = store.artefact("site", partial(build_pages, pages=pages), inputs)
@@ -165,14 +165,20 @@ def _pages(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
     return plain | dict(executed)
 
 
-def _require_figures(name: str, chapter: Path) -> None:
-    """A cell with a caption shows a figure; one that ends in an `if` shows nothing, and no reader can tell."""
+def _require_readable(name: str, chapter: Path) -> None:
+    """A cell with a caption shows a figure, and none a progress bar.
+
+    A cell that ends in an `if` shows nothing, and no reader can tell; each step of a bar would be a line of the page.
+    """
     for cell in nbformat.read(chapter, as_version=4).cells:
-        figure = cell.metadata.get("mystnb", {}).get("figure")
-        if figure and not cell.get("outputs"):
+        outputs, figure = cell.get("outputs", []), cell.metadata.get("mystnb", {}).get("figure")
+        if figure and not outputs:
             raise SiteError(
                 f"{name}: the cell of figure {figure.get('name')!r} shows nothing; let it end in the figure"
             )
+        shown = "".join(one.text for one in outputs if one.output_type == "stream")
+        if "%|" in shown and "remove-output" not in cell.metadata.get("tags", []):
+            raise SiteError(f"{name}: a progress bar would stand on the page; call without it:\n{cell.source}")
 
 
 def _mirror(site: store.Artefact, target: Path) -> None:

@@ -46,11 +46,20 @@ def test_the_first_page_leads_to_the_book_and_figures_are_numbered_captioned_and
     assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1', page)
 
 
-def test_a_cell_with_a_caption_and_no_figure_stops_the_build(project, executed, tmp_path):
+BAR = nbformat.v4.new_output("stream", name="stderr", text=" 50%|#####     | 1/2 [00:01<00:01]")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [([], "the cell of figure 'fig-a' shows nothing"), ([BAR], "a progress bar would stand on the page")],
+)  # without an output as of a cell that ends in an `if`
+def test_a_captioned_cell_without_figure_or_a_progress_bar_stops_the_build(
+    project, executed, tmp_path, outputs, message
+):
     chapter = nbformat.read(executed["book/01_plot.ipynb"], as_version=4)
-    chapter.cells[-1].outputs = []  # as of a cell that ends in an `if`
+    chapter.cells[-1].outputs = outputs
     nbformat.write(chapter, tmp_path / "01_plot.ipynb")
-    with pytest.raises(SiteError, match=r"book/01_plot\.ipynb: the cell of figure 'fig-a' shows nothing"):
+    with pytest.raises(SiteError, match=rf"book/01_plot\.ipynb: {message}"):
         build_site(executed | {"book/01_plot.ipynb": tmp_path / "01_plot.ipynb"}, project, tmp_path / "html")
 
 
