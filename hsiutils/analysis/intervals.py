@@ -21,6 +21,8 @@ ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
 _NEARLY_ONE = 1 - 1e-9
 """Fisher's z of a perfect correlation is infinite."""
+_FINEST = 1 / 400
+"""Of the fewest resamples that an interval over scenes is made of."""
 _MEMORY = 2**27
 """Bytes of resampled data that are held at a time."""
 
@@ -161,7 +163,9 @@ class Estimate:
     ----------
     mean, low, high : in the unit of the values; low and high are NaN where one value gives no spread.
     count : of values behind it.
-    freedom : degrees of freedom of the interval's Student distribution; infinite for a bootstrap's.
+    freedom : degrees of freedom of the interval's Student distribution; of a bootstrap's, one less than its scenes.
+    correlation : whether the interval was made in Fisher's z, where it is even; so are error and p then.
+    finest : the least p that the interval can tell: of a bootstrap, one in its resamples.
     """
 
     mean: float
@@ -169,11 +173,14 @@ class Estimate:
     high: float
     count: int
     freedom: float = np.inf
+    correlation: bool = False
+    finest: float = 0.0
 
     @classmethod
     def of(cls, found: xr.Dataset, count: int) -> "Estimate":
         """One figure of `interval`, of so many scenes."""
-        return cls(float(found["value"]), float(found["low"]), float(found["high"]), count)
+        value, low, high = (float(found[name]) for name in ("value", "low", "high"))
+        return cls(value, low, high, count, max(count - 1, 1), finest=_FINEST)
 
     @property
     def sign(self) -> int:
@@ -182,18 +189,25 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """Standard error that the interval's width stands for."""
-        return float((self.high - self.low) / 2 / stats.t.ppf(0.975, self.freedom))
+        """Standard error that the interval's width stands for; of correlations, in Fisher's z."""
+        low, high = self._even(self.low), self._even(self.high)
+        return float((high - low) / 2 / stats.t.ppf(0.975, self.freedom))
 
     def p_value(self, bound: float = 0.0) -> float:
         """Two-sided probability of a mean at least as far from `bound` if that were the truth; NaN without a spread."""
         if self.error == 0:
             return float(self.mean == bound)
-        return float(2 * stats.t.sf(abs(self.mean - bound) / self.error, self.freedom))
+        away = abs(self._even(self.mean) - self._even(bound))
+        return float(np.maximum(2 * stats.t.sf(away / self.error, self.freedom), self.finest))
 
-    def detectable(self, power: float = 0.8) -> float:
-        """The smallest effect that an interval of this width leaves out with this probability."""
-        return float((stats.t.ppf(0.975, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error)
+    def detectable(self, power: float = 0.8, level: float = 0.05) -> float:
+        """The smallest effect that a test at this level finds with this probability, given an interval this wide."""
+        effect = (stats.t.ppf(1 - level / 2, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error
+        return float(np.tanh(effect) if self.correlation else effect)
+
+    def _even(self, value: float) -> float:
+        """On the scale on which the interval is even about its mean."""
+        return float(fisher(value)) if self.correlation else value
 
     def __str__(self) -> str:
         bounds = "" if np.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
@@ -209,7 +223,7 @@ def mean_over_seeds(values: ArrayLike, correlations: bool = False) -> Estimate:
     if correlations:
         found = mean_over_seeds(fisher(finite))
         mean, low, high = (float(np.tanh(value)) for value in (found.mean, found.low, found.high))
-        return Estimate(mean, low, high, found.count, found.freedom)
+        return Estimate(mean, low, high, found.count, found.freedom, correlation=True)
     return _student([finite], float(finite.mean()), lambda: stats.ttest_1samp(finite, 0.0))
 
 
@@ -219,10 +233,11 @@ def fisher(values: Any) -> Any:
 
 
 def jackknife(statistic: Callable[[Sequence[int]], float], count: int, correlations: bool = False) -> Estimate:
-    """A statistic of pairs of seeds, called with those that are left, with the interval of the jackknife over seeds.
+    """A statistic of seeds, or classes, called with those that are left, with the interval of the jackknife over them.
 
-    Pairs share networks, and are no independent values. With fewer than three seeds there is no interval. A statistic
-    in Fisher's z is brought back by tanh where it is of `correlations`. ValueError if it is not finite.
+    For pairs, which share networks and are no independent values, and for a few that are all there are. With fewer than
+    three there is no interval. A statistic in Fisher's z is brought back by tanh where it is of `correlations`.
+    ValueError if it is not finite.
     """
     seeds = range(count)
     whole = values = np.array([statistic(seeds)])

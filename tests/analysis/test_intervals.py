@@ -169,3 +169,21 @@ def test_the_jackknife_of_a_mean_is_students_and_of_pairs_is_wider():
     bounded = jackknife(lambda kept: 5 * float(values[list(kept)].mean()), 4, correlations=True)
     assert -1 < bounded.low < bounded.mean < bounded.high < 1
     assert bounded.mean == pytest.approx(np.tanh(5 * values.mean()))
+
+
+def test_p_of_correlations_agrees_with_their_interval():
+    found = mean_over_seeds([0.05, 0.6, 0.62], correlations=True)
+    assert (found.p_value() < 0.05) == (found.low > 0)
+    assert found.p_value(found.low) == pytest.approx(0.05)
+    assert 0 < found.detectable() < 1
+
+
+def test_p_of_a_bootstrap_is_no_finer_than_its_resamples():
+    found = Estimate.of(xr.Dataset({"value": 5.0, "low": 4.9, "high": 5.1}), 10)
+    assert found.p_value() == 1 / 400
+    assert found.freedom == 9
+
+
+def test_a_stricter_level_needs_a_larger_effect():
+    found = mean_over_seeds([1.0, 2.0, 4.0])
+    assert found.detectable(level=0.01) > 1.9 * found.detectable()
