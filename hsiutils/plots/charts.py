@@ -47,14 +47,12 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     for index, name in enumerate(groups):
         rows = table[table[group] == name]
         place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
-        if {"low", "high"} <= set(table):
-            parts.append(
-                hv.Segments((place, rows["low"], place, rows["high"]), ["x0", "y0", "x1", "y1"]).opts(
-                    color=colour(index), line_width=2
-                )
-            )
         points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
         parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
+        if {"low", "high"} <= set(table):
+            ends = (place, rows["low"].to_numpy(), place, rows["high"].to_numpy())
+            bars = hv.Segments(ends, [x, ylabel, "end", "high"])  # the axes have their labels from the first two
+            parts.append(bars.opts(color=colour(index), line_width=2))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
     return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
 

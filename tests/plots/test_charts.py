@@ -38,6 +38,11 @@ def test_dots_show_every_value_beside_its_category():
     assert sorted(values) == [1, 2, 3, 4]
     assert set(places.round()) == {0, 1}
     assert len(set(places)) == 4
+    bounded = dots(frame.assign(low=0.5, high=4.5), "class", "iou", "variant", ylabel="IoU (%)")
+    figure = hv.render(bounded, backend="bokeh")
+    assert (figure.xaxis[0].axis_label, figure.yaxis[0].axis_label) == ("class", "IoU (%)")
+    ends = np.concatenate([part.array() for part in bounded.traverse(lambda e: e, [hv.Segments])])
+    assert {tuple(row) for row in ends[:, [1, 3]]} == {(0.5, 4.5)}
 
 
 LABELS = {"row_label": "truth", "column_label": "prediction", "value_label": "share"}
