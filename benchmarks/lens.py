@@ -18,7 +18,6 @@ import hsiutils as hu
 from hsiutils.data.atomic import write_atomically
 from hsiutils.models.segmenter import precision
 from hsiutils.models.train import train_networks
-from hsiutils.models.unet import UNetConfig
 from hsiutils.paper.run import profile, workers
 
 
@@ -40,15 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         data = hu.simulate_dataset(
             root / "scenes", own.scenes, tiles=own.tiles, workers=workers(), progress=False, blur_px=blur
         )
-        names = data.classes.names
-        config = UNetConfig(
-            classes=len(names),
-            depth=own.depth,
-            filters=own.filters,
-            norm_momentum=own.norm_momentum,
-            dropout=own.dropout,
-            class_names=names,
-        )
+        config = own.network(data.classes.names)
         networks = [(name, 0) for name in given.variants]
         folders = {index: root / name for index, (name, _) in enumerate(networks)}
         train_networks(folders, networks, data, config, own.recipe, workers(), progress=False)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from hsiutils.analysis.intervals import interval
 from hsiutils.data.source import Source
@@ -52,13 +52,13 @@ class Spectra:
             raise ValueError(f"truth must be an index of the {len(self.classes)} classes {self.classes}")
 
 
-def scene_spectra(data: Source, names: Sequence[str], per_class: int | None = 200, seed: int = 0) -> Spectra:
+def scene_spectra(data: Source, names: Sequence[str], per_class: int = 200, seed: int = 0) -> Spectra:
     """Spectra of every class of every scene.
 
     Parameters
     ----------
     names : of scenes; a scene's number is its place among them.
-    per_class : pixels of a class that are drawn in a scene, all where there are fewer; None for their mean instead.
+    per_class : pixels of a class that are drawn in a scene, all where there are fewer.
     seed : of the drawing.
 
     Raises
@@ -74,11 +74,7 @@ def scene_spectra(data: Source, names: Sequence[str], per_class: int | None = 20
         spectra = cube.values.reshape(cube.sizes["band"], -1).T  # (band, y, x) -> (pixel, band)
         usable = np.isfinite(spectra).all(axis=1)
         for index in range(len(data.classes.names)):
-            pixels = spectra[usable & (labels == index)]
-            if per_class is None:
-                drawn = pixels.mean(axis=0, keepdims=True) if len(pixels) else pixels
-            else:
-                drawn = rng.permutation(pixels)[:per_class]
+            drawn = rng.permutation(spectra[usable & (labels == index)])[:per_class]
             values.append(drawn)
             found += [(index, place)] * len(drawn)
     if not found:
@@ -135,9 +131,12 @@ def pixel_confusion(
     for column, transform in enumerate(inputs.values()):
         known, asked = transform(spectra.values), transform(shown.values)
         for row, classifier in enumerate(classifiers.values()):
-            for learn, predict in _parts(spectra, test, folds):
-                predicted = clone(classifier).fit(known[learn], spectra.truth[learn]).predict(asked[predict])
-                np.add.at(counts[row, column], (place[predict], shown.truth[predict], predicted), 1)
+            if test is None:
+                whole = GroupKFold(folds)
+                predicted = cross_val_predict(classifier, known, spectra.truth, groups=spectra.scene, cv=whole)
+            else:
+                predicted = clone(classifier).fit(known, spectra.truth).predict(asked)
+            np.add.at(counts[row, column], (place, shown.truth, predicted), 1)
     return xr.DataArray(
         counts,
         dims=("classifier", "input", "scene", "truth", "predicted"),
@@ -149,13 +148,6 @@ def pixel_confusion(
             "predicted": list(shown.classes),
         },
     )
-
-
-def _parts(spectra: Spectra, test: Spectra | None, folds: int) -> list[tuple[Any, Any]]:
-    """Indices to learn from and to predict."""
-    if test is not None:
-        return [(slice(None), slice(None))]
-    return list(GroupKFold(folds).split(spectra.values, spectra.truth, spectra.scene))
 
 
 def pixel_scores(counts: xr.DataArray, seed: int, against: str | None = None) -> xr.Dataset:

@@ -50,6 +50,17 @@ class Profile:
     recipe: Recipe
     dropout: float = 0.5
 
+    def network(self, classes: Sequence[str]) -> UNetConfig:
+        """The U-Net for these classes; training sets its channels to those of the input."""
+        return UNetConfig(
+            classes=len(classes),
+            depth=self.depth,
+            filters=self.filters,
+            norm_momentum=self.norm_momentum,
+            dropout=self.dropout,
+            class_names=tuple(classes),
+        )
+
 
 VARIANTS = ("1", "3", "25", "25-PN", "PCA-1")
 """The paper's four inputs and the one principal component that HS3-Bench found best (arXiv 2409.11205)."""
@@ -228,15 +239,7 @@ class Run:
         """
         if self.weights is not None:
             return [self._published(self.weights, name, seed) for name, seed in wanted]
-        own, names = self.profile, self.data.classes.names
-        config = UNetConfig(
-            classes=len(names),
-            depth=own.depth,
-            filters=own.filters,
-            norm_momentum=own.norm_momentum,
-            dropout=own.dropout,
-            class_names=names,
-        )
+        own, config = self.profile, self.profile.network(self.data.classes.names)
         train = partial(train_networks, config=config, recipe=own.recipe, workers=workers(), progress=progress)
         build = partial(train, networks=list(wanted), data=self.data)
         scenes = {split: self.data.names(split) for split in ("train", "val")}
