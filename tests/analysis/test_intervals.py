@@ -152,6 +152,7 @@ def test_intervals_of_correlations_stay_among_correlations():
 def test_holms_correction_by_hand():
     # Five p-values by hand: times 5, 4, 3, 2, 1 in rising order, never falling, never above one.
     assert holm([0.04, 0.001, 0.2, 0.012, 0.9]) == pytest.approx([0.12, 0.005, 0.4, 0.048, 0.9])
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # the last would fall to 0.04
     assert holm([np.nan, 0.01]) == [1.0, 0.02]
     assert holm([]) == []
 
