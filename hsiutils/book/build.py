@@ -35,6 +35,7 @@ from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.data.atomic import write_atomically
 from hsiutils.paper import store
 from hsiutils.paper.claims import evaluate_claims, ledger_table
+from hsiutils.paper.evidence import Evidence
 from hsiutils.paper.run import Run, workers
 
 CHECKED = "nbval-check-output"
@@ -116,7 +117,7 @@ def ledger(run: Run) -> pd.DataFrame:
 
 
 def _write_ledger(folder: Path, run: Run) -> None:
-    ledger_table(evaluate_claims(run)).to_csv(folder / "ledger.csv", index=False)
+    ledger_table(evaluate_claims(Evidence.of(run))).to_csv(folder / "ledger.csv", index=False)
 
 
 def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:

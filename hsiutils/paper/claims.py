@@ -1,14 +1,12 @@
 """The ledger: what the paper claims, what a run measures, and the verdict, which no author gives by hand.
 
-claims.yaml holds the claims, one small function each measures them (`MEASURES`), and `judge` holds the measured
-interval against what a claim expects.
+claims.yaml holds the claims, one small function each measures them by evidence (`MEASURES`), and `judge` holds the
+measured interval against what a claim expects.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,22 +14,13 @@ import xarray as xr
 import yaml
 
 from hsiutils.analysis.intervals import Estimate, difference, holm, interval, mean_over_seeds
-from hsiutils.analysis.similarity import beyond_seeds, likeness
+from hsiutils.analysis.similarity import beyond_seeds
 from hsiutils.models.metrics import scores
-from hsiutils.paper import activations, conservativeness, merits, robustness, table1
+from hsiutils.paper import conservativeness, merits, robustness, table1
+from hsiutils.paper.evidence import Evidence, NotTestable, require, told
 from hsiutils.paper.merits import FEW, MANY
-from hsiutils.paper.study import over_networks
 
-if TYPE_CHECKING:
-    from hsiutils.paper.run import Run
-
-
-class NotTestable(Exception):
-    """A claim cannot be tested with this run; the message says why."""
-
-
-Figure = TypeVar("Figure")
-Measure = Callable[["Run"], Estimate]
+Measure = Callable[[Evidence], Estimate]
 MEASURES: dict[str, Measure] = {}
 """Measures by the name that claims.yaml uses."""
 
@@ -43,10 +32,10 @@ def measure(function: Measure) -> Measure:
 
 
 def _cell(variant: str, name: str) -> Measure:
-    def cell(run: "Run") -> Estimate:
-        if run.data_root is None:
+    def cell(evidence: Evidence) -> Estimate:
+        if evidence.origin != "real":
             raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
-        return mean_over_seeds(_iou(run, variant, name))
+        return mean_over_seeds(_iou(evidence, variant, name))
 
     return cell
 
@@ -56,144 +45,125 @@ for _name, _label in (("marks", "Road Marks"), ("vegetation", "Vegetation")):
 
 
 @measure
-def marks_fall(run: "Run") -> Estimate:
+def marks_fall(evidence: Evidence) -> Estimate:
     """IoU of Road Marks, 3 channels minus 25 with PN, points."""
-    return difference(_seen(run, "3", "Road Marks"), _seen(run, "25-PN", "Road Marks"))
+    return difference(_seen(evidence, "3", "Road Marks"), _seen(evidence, "25-PN", "Road Marks"))
 
 
 @measure
-def vegetation_rise(run: "Run") -> Estimate:
+def vegetation_rise(evidence: Evidence) -> Estimate:
     """IoU of Vegetation, 25 channels with PN minus 3, points."""
-    return difference(_seen(run, "25-PN", "Vegetation"), _seen(run, "3", "Vegetation"))
+    return difference(_seen(evidence, "25-PN", "Vegetation"), _seen(evidence, "3", "Vegetation"))
 
 
 @measure
-def variability_gain(run: "Run") -> Estimate:
+def variability_gain(evidence: Evidence) -> Estimate:
     """Logits of IoU gained from 1 to 25 channels per unit of a class's relative spread, within scenes."""
     for variant in ("1", "25"):
-        for name in run.data.classes.names:
-            _seeing(run, variant, name)
-    return _told(table1.variability_slope, run)
+        for name in _counts(evidence, variant)["truth"].values:
+            _seeing(evidence, variant, name)
+    return told(table1.variability_slope, evidence["counts"], evidence["spreads"]["spread"])
 
 
 @measure
-def pn_relit_vegetation(run: "Run") -> Estimate:
+def pn_relit_vegetation(evidence: Evidence) -> Estimate:
     """Vegetation pixels that change class when the sun is turned, 25 channels minus 25 with PN, points."""
-    return _relit(run, "Vegetation")
+    return _relit(evidence, "Vegetation")
 
 
 @measure
-def pn_relit_road(run: "Run") -> Estimate:
+def pn_relit_road(evidence: Evidence) -> Estimate:
     """The same of Road."""
-    return _relit(run, "Road")
+    return _relit(evidence, "Road")
 
 
 @measure
-def pn_relit_pixels(run: "Run") -> Estimate:
+def pn_relit_pixels(evidence: Evidence) -> Estimate:
     """The same of Vegetation by a linear classifier of single pixels, with an interval over scenes."""
-    one, other = (_told(robustness.pixel_relit_changes, run, what) for what in ("all", "PN"))
-    both = xr.concat([one, other], xr.Variable("input", ["all", "PN"])).sel({"class": "Vegetation"}, drop=True)
+    both = evidence["relit_pixels"].sel({"class": "Vegetation"}, drop=True)
 
     def gap(drawn: xr.Dataset) -> xr.DataArray:
         share = robustness.changed_share(drawn)
         return share.sel(input="all") - share.sel(input="PN")
 
-    found = interval(both, gap, seed=run.seed, method="percentile", pools=True)
+    found = interval(both, gap, seed=evidence.seeds[0], method="percentile", pools=True)
     return Estimate.of(found, both.sizes["scene"])
 
 
-def _relit(run: "Run", name: str) -> Estimate:
+def _relit(evidence: Evidence, name: str) -> Estimate:
     """`NotTestable` unless the scenes can be rendered again and networks of both inputs tell the class from others."""
-    shares = []
     for variant in ("25", "25-PN"):
-        _seeing(run, variant, name)
-        changes = _told(over_networks, run, robustness.relit_changes, [variant])
-        shares.append(_finite(robustness.changed_share(changes).sel({"class": name}), f"no pixel of {name} passes"))
-    return difference(*shares)
+        _seeing(evidence, variant, name)
+    share = robustness.changed_share(evidence["relit"]).sel({"class": name})
+    return difference(*(_finite(share.sel(variant=one), f"no pixel of {name} passes") for one in ("25", "25-PN")))
 
 
 @measure
-def pn_edge_cost(run: "Run") -> Estimate:
+def pn_edge_cost(evidence: Evidence) -> Estimate:
     """Recall lost at the edge between road and marks, 25 channels with PN minus 25, points."""
-    costs = []
     for variant in ("25-PN", "25"):
-        _seeing(run, variant, "Road Marks")
-        cost = robustness.edge_cost(over_networks(run, robustness.edge_counts, [variant]))
-        costs.append(_finite(cost, "no marks away from their edge in the test scenes"))
-    return difference(*costs)
+        _seeing(evidence, variant, "Road Marks")
+    cost, none = robustness.edge_cost(evidence["edges"]), "no marks away from their edge in the test scenes"
+    return difference(*(_finite(cost.sel(variant=one), none) for one in ("25-PN", "25")))
 
 
 @measure
-def head_gap(run: "Run") -> Estimate:
+def head_gap(evidence: Evidence) -> Estimate:
     """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
-    gaps = over_networks(run, activations.head_sums)["gap"]
-    return mean_over_seeds(gaps.max(["variant", "scene"]))
+    return mean_over_seeds(evidence["head"]["gap"].max(["variant", "scene"]))
 
 
 @measure
-def likeness_of_inputs(run: "Run") -> Estimate:
+def likeness_of_inputs(evidence: Evidence) -> Estimate:
     """Linear CKA of conv2d_21 between two seeds of one input, less that between two inputs."""
-    variants = [name for name in activations.PAPER_VARIANTS if name in run.variants]
-    pairs = likeness(activations.similarity_sums(run), variants, run.seeds)
-    return _told(beyond_seeds, pairs)
+    return told(beyond_seeds, evidence["pairs"].to_dataframe())
 
 
 @measure
-def vegetation_on_road(run: "Run") -> Estimate:
+def vegetation_on_road(evidence: Evidence) -> Estimate:
     """Share of true vegetation that is predicted Road, points, mean of 1 and 3 channels minus 25 with PN."""
-    counts = _compared(run, table1.counts_of)
+    require((*FEW, *MANY), evidence.variants)
+    counts = evidence["counts"].sel(variant=[*FEW, *MANY])
     share, everything = merits.predicted_as(counts), merits.predicted_as(counts, source=None)
     looks_away = share.mean("seed") >= everything.mean("seed")
     blind = [name for name in (*FEW, *MANY) if looks_away.sel(variant=name)]
     if blind:
         raise NotTestable(f"variant {', '.join(blind)} calls no less of vegetation Road than of everything")
-    return _told(merits.contrast, share, FEW, MANY)
+    return told(merits.contrast, share, FEW, MANY)
 
 
 @measure
-def inhomogeneity(run: "Run") -> Estimate:
+def inhomogeneity(evidence: Evidence) -> Estimate:
     """Variance inside Other that true materials explain, points, 25 channels with PN minus the mean of 1 and 3."""
-    sums = _told(_compared, run, activations.material_sums)
-    return _told(merits.contrast, merits.explained(sums), MANY, FEW)
+    return told(merits.contrast, evidence["materials"]["explained"], MANY, FEW)
 
 
 @measure
-def edge_noise(run: "Run") -> Estimate:
+def edge_noise(evidence: Evidence) -> Estimate:
     """Noise of the input along label borders, in standard deviations, 25 with PN minus the mean of 1 and 3."""
-    sums = _compared(run, activations.input_edges)
-    return merits.over_scenes(sums, merits.edge_noise, run.seed, MANY, FEW, pools=True)
+    sums = evidence["input_edges"]
+    return merits.over_scenes(sums, merits.edge_noise, evidence.seeds[0], MANY, FEW, pools=True)
 
 
 @measure
-def gradcam_explained(run: "Run") -> Estimate:
+def gradcam_explained(evidence: Evidence) -> Estimate:
     """Largest |R2| of any class that GradCAM's sums have before the head (`conservativeness.explained`), by seed."""
-    found, last = _explained(run)
-    before = abs(found.sel({"method": f"GradCAM {last}"})).max(["class", "scene"])
+    found = evidence["explained"]
+    before = abs(found["explained"].sel({"method": f"GradCAM {found.attrs['last']}"})).max(["class", "scene"])
     return mean_over_seeds(_finite(before, _ALIKE))
 
 
 @measure
-def gradcam_explained_deeper(run: "Run") -> Estimate:
+def gradcam_explained_deeper(evidence: Evidence) -> Estimate:
     """R2 of GradCAM's sums at deeper layers, with or without ReLU, whichever is largest, median over classes."""
-    found, last = _explained(run)
+    found, last = evidence["explained"]["explained"], evidence["explained"].attrs["last"]
     deeper = [name for name in found["method"].values if name.startswith("GradCAM") and not name.endswith(f" {last}")]
     best = found.sel({"method": deeper}).median("class").mean("scene").max("method")
     return mean_over_seeds(_finite(best, _ALIKE))
 
 
-def _explained(run: "Run") -> tuple[xr.DataArray, str]:
-    variant, scenes = conservativeness.subject(run), conservativeness.audited_scenes(run)
-    last = run.model(variant).model.config.last
-    return conservativeness.summary(run, variant, scenes)["explained"], last
-
-
 def _kept(method: str) -> Measure:
-    def kept(run: "Run") -> Estimate:
-        scenes = conservativeness.audited_scenes(run, conservativeness.REDRAWN_SCENES)
-        found = conservativeness.survival(run, conservativeness.subject(run), scenes)
-        return _told(conservativeness.kept, found.sel({"method": method}))
-
-    return kept
+    return lambda evidence: told(conservativeness.kept, evidence["survival"].sel({"method": method}))
 
 
 for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
@@ -201,62 +171,35 @@ for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
 
 
 @measure
-def reliability(run: "Run") -> Estimate:
+def reliability(evidence: Evidence) -> Estimate:
     """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks."""
-    variants = [name for name in activations.PAPER_VARIANTS if name in run.variants]
-
-    def readings(*network: Any) -> xr.Dataset:
-        return merits.readings(activations.head_sums(*network), activations.knocked(*network))
-
-    found = over_networks(run, readings, variants)["contribution"]
+    found = evidence["readings"]["contribution"]
     return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
 
 
-def _compared(run: "Run", measure: Callable[..., xr.Dataset]) -> xr.Dataset:
-    """A measure of the networks that the paper's sentences on its Figs. 5 and 6 compare."""
-    missing = [name for name in (*FEW, *MANY) if name not in run.variants]
-    if missing:
-        raise NotTestable(f"needs variant {', '.join(missing)}; this run has {', '.join(run.variants)}")
-    return over_networks(run, measure, [*FEW, *MANY])
+def _counts(evidence: Evidence, variant: str) -> xr.Dataset:
+    require([variant], evidence.variants)
+    return evidence["counts"].sel(variant=variant)
 
 
-def _told(figure: Callable[..., Figure], *values: Any) -> Figure:
-    """A figure; what no network of the run has is a claim that cannot be tested."""
-    try:
-        return figure(*values)
-    except ValueError as reason:
-        raise NotTestable(str(reason)) from reason
+def _iou(evidence: Evidence, variant: str, name: str) -> xr.DataArray:
+    """IoU of a class, percent (seed)."""
+    counts = _counts(evidence, variant).sel(region="all", drop=True)
+    return _finite(scores(counts)["iou"].sel({"class": name}) * 100)
 
 
-@cache
-def _evaluation(run: "Run") -> xr.Dataset:
-    return table1.evaluation(run, progress=False)
+def _seen(evidence: Evidence, variant: str, name: str) -> xr.DataArray:
+    _seeing(evidence, variant, name)
+    return _iou(evidence, variant, name)
 
 
-def _scores(run: "Run", variant: str) -> xr.Dataset:
-    """Scores of one variant's networks, (seed, class)."""
-    if variant not in run.variants:
-        raise NotTestable(f"needs variant {variant!r}; this run has {', '.join(run.variants)}")
-    return scores(_evaluation(run).sel(variant=variant, region="all", drop=True))
-
-
-def _iou(run: "Run", variant: str, name: str) -> xr.DataArray:
-    return _finite(_scores(run, variant)["iou"].sel({"class": name}) * 100)
-
-
-def _seen(run: "Run", variant: str, name: str) -> xr.DataArray:
-    _seeing(run, variant, name)
-    return _iou(run, variant, name)
-
-
-def _seeing(run: "Run", variant: str, name: str) -> None:
+def _seeing(evidence: Evidence, variant: str, name: str) -> None:
     """`NotTestable` unless the networks of a variant call more of a class by its name than of everything.
 
     What says one class everywhere, or any at random, has the same score under every input, is wrong alike at an edge
     and elsewhere, and says the same under any sun.
     """
-    _scores(run, variant)
-    counts = _evaluation(run).sel(variant=variant)
+    counts = _counts(evidence, variant)
     found, everything = (merits.predicted_as(counts, source, name) for source in (name, None))
     more = _finite(found - everything)
     estimate = mean_over_seeds(more)
@@ -348,9 +291,9 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     return [Claim(**entry) for entry in entries]
 
 
-def evaluate_claims(run: "Run", path: Path = LEDGER) -> list[Verdict]:
-    """Measure every claim with a run and judge it; the primary tests are corrected together, as Holm (1979) does."""
-    verdicts = [_judge(claim, run) for claim in read_claims(path)]
+def evaluate_claims(evidence: Evidence, path: Path = LEDGER) -> list[Verdict]:
+    """Measure every claim by evidence and judge it; the primary tests are corrected together, as Holm (1979) does."""
+    verdicts = [_judge(claim, evidence) for claim in read_claims(path)]
     primary = [place for place, one in enumerate(verdicts) if one.claim.kind == "primary"]
     for place, p in zip(primary, holm(verdicts[place].p for place in primary), strict=True):
         if verdicts[place].p is None:  # it counts as one of the tests, or what is not tested would ease the others
@@ -425,11 +368,11 @@ def _smallest(verdict: Verdict, level: float) -> str:
     return f"{verdict.measured.detectable(level=level):.2g}"
 
 
-def _judge(claim: Claim, run: "Run") -> Verdict:
+def _judge(claim: Claim, evidence: Evidence) -> Verdict:
     if claim.measure is None or claim.expects is None:
         return Verdict(claim, NOT_MEASURED if claim.expects else NOT_TESTABLE, None)
     try:
-        estimate = MEASURES[claim.measure](run)
+        estimate = MEASURES[claim.measure](evidence)
     except NotTestable as reason:
         return Verdict(claim, NOT_TESTABLE, None, str(reason))
     tested = claim.bound is not None and claim.kind != "identity"

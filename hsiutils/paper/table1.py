@@ -105,15 +105,26 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
     return table.assign(**{"after Holm": np.array(holm(table["p"])) < 0.05})
 
 
-def variability_slope(run: "Run", one: str = "1", many: str = "25", enough: int = 50) -> Estimate:
+def class_spreads(run: "Run") -> xr.DataArray:
+    """Spread of a class's reflectance over its mean, averaged over the bands, in each test scene: (scene, class)."""
+    names = run.data.names("test")
+    parts = [class_variability(statistics(run.data, [name])) for name in names]
+    return xr.concat(parts, xr.Variable("scene", list(names)))
+
+
+def variability_slope(
+    counts: xr.Dataset, spread: xr.DataArray, one: str = "1", many: str = "25", enough: int = 50
+) -> Estimate:
     """Whether more channels gain more where a class varies more: a regression over the classes within each scene.
 
     A scene's class gains the difference of the logits of its IoU, which weighs a step from .98 to .99 as one from .5
-    to .67; it varies by the spread of its reflectance over its mean, averaged over the bands. Scenes are compared with
-    themselves only: a common effect of a scene on all its classes has no part in the slope.
+    to .67. Scenes are compared with themselves only: a common effect of a scene on all its classes has no part in the
+    slope.
 
     Parameters
     ----------
+    counts : of `evaluation`.
+    spread : of `class_spreads`.
     one, many : inputs, of which the second has more channels.
     enough : pixels below which a class of a scene does not count.
 
@@ -127,10 +138,7 @@ def variability_slope(run: "Run", one: str = "1", many: str = "25", enough: int 
     ValueError
         If no scene has two classes.
     """
-    matrix = evaluation(run, progress=False)["confusion"].sel(region="all", drop=True)
-    names = [str(name) for name in matrix["scene"].values]
-    parts = [class_variability(statistics(run.data, [name])) for name in names]
-    spread = xr.concat(parts, xr.Variable("scene", names))
+    matrix = counts["confusion"].sel(region="all", drop=True)
     correct = xr.concat([matrix.sel(truth=c, predicted=c, drop=True) for c in matrix["truth"].values], "class")
     correct = correct.assign_coords({"class": matrix["truth"].values})
     true, guessed = (

@@ -1,7 +1,5 @@
 import dataclasses
 import math
-from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import planted as planted_network
@@ -22,11 +20,11 @@ from hsiutils.paper.claims import (
     REPRODUCED,
     UNDECIDED,
     Claim,
-    NotTestable,
     Verdict,
     judge,
     ledger_table,
 )
+from hsiutils.paper.evidence import Evidence, NotTestable
 
 
 def claim(expects, kind="exploratory", paper=None, **fields):
@@ -78,7 +76,7 @@ def test_an_identity_is_proved_or_the_numbers_break_it():
 
 def test_primary_tests_are_corrected_together_and_others_are_not(tmp_path, monkeypatch):
     values = {"clear": Estimate(4, 3, 5, 8, 7), "narrow": Estimate(4, 0.1, 7.9, 8, 7)}
-    monkeypatch.setattr(claims, "MEASURES", {name: lambda run, name=name: values[name] for name in values})
+    monkeypatch.setattr(claims, "MEASURES", {name: lambda evidence, name=name: values[name] for name in values})
 
     def outcomes(kind, *names):
         entries = [vars(claim({"above": 0}, kind, id=f"{n}{i}", measure=n)) for i, n in enumerate(names)]
@@ -141,7 +139,7 @@ def test_faulty_entries_are_named(tmp_path, change, message):
 
 
 def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
-    def untestable(run):
+    def untestable(evidence):
         raise NotTestable("no sun")
 
     monkeypatch.setattr(claims, "MEASURES", {"yes": lambda run: Estimate(1, 0.5, 1.5, 3), "no": untestable})
@@ -162,111 +160,131 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
     assert table["paper's value"][0] == "1.5"
 
 
-def planted(iou):
-    """Scores of planted networks: variant -> (seed, class) IoU."""
-
-    def score(run, variant):
-        return xr.Dataset({"iou": (("seed", "class"), iou[variant])}, {"class": list(CLASSES)})
-
-    return score
+VARIANTS = ("1", "3", "25", "25-PN")
+NETWORK = ("variant", "seed")
 
 
-def rows(marks, vegetation=0.9):
-    return [[0.9, m, vegetation, 0.9, 0.8] for m in marks]
+def planted(variants=VARIANTS, seeds=(0, 1), origin="simulated", **kinds):
+    """Evidence made by hand, of these kinds."""
+    return Evidence(origin, variants, seeds, kinds.__getitem__)
 
 
-def test_claims_on_scores_have_the_papers_sign(monkeypatch):
-    iou = {"3": rows([0.93, 0.94], 0.91), "25": rows([0.9, 0.9]), "25-PN": rows([0.89, 0.90], 0.94)}
-    monkeypatch.setattr(claims, "_scores", planted(iou))
-    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
-    assert MEASURES["marks_fall"](None).mean == pytest.approx(4)
-    assert MEASURES["vegetation_rise"](None).mean == pytest.approx(3)
+def counted(shares, variants=VARIANTS, wrong=0):
+    """Counts of networks that find these shares of each class, (variant, seed, class), and call the rest `wrong`."""
+    matrix = np.zeros((*np.shape(shares)[:2], 1, 1, 5, 5))  # (variant, seed, region, scene, truth, predicted)
+    for index in range(5):
+        found = 1000 * np.asarray(shares, dtype=float)[:, :, index]
+        matrix[:, :, 0, 0, index, wrong] += 1000 - found
+        matrix[:, :, 0, 0, index, index] += found
+    coords = {"variant": list(variants), "region": ["all"], "truth": list(CLASSES), "predicted": list(CLASSES)}
+    counts = xr.Dataset({"confusion": ((*NETWORK, "region", "scene", "truth", "predicted"), matrix)}, coords)
+    edges = counts["confusion"].sum("predicted").rename(truth="class")
+    return counts.assign(boundary_union=edges, boundary_intersection=edges)
 
 
-def of_networks(values):
-    """What `over_networks` would give: one variant's values (seed) of a planted measure."""
-
-    def measured(run, measure, variants):
-        return xr.DataArray(values[variants[0]], dims="seed")
-
-    return measured
+SEEING = counted(np.tile([[0.9], [0.91]], (4, 1, 5)))
 
 
-def test_pn_costs_edges_where_it_loses_more_there(monkeypatch):
-    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
-    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [12.0, 14.0], "25": [7.0, 7.5]}))
-    monkeypatch.setattr(claims.robustness, "edge_cost", lambda found: found)
-    assert MEASURES["pn_edge_cost"](None).mean == pytest.approx(5.75)
-    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [np.nan] * 2, "25": [7.0, 7.5]}))
+def judged(measure, evidence):
+    """The verdict that claims.yaml has for what a measure finds."""
+    rule = next(claim for claim in claims.read_claims() if claim.measure == measure)
+    return judge(MEASURES[measure](evidence), rule)
+
+
+def test_claims_on_scores_have_the_papers_sign():
+    found = np.full((4, 2, 5), 0.9)
+    found[1, :, 1], found[3, :, 1] = [0.93, 0.94], [0.89, 0.90]  # marks: what is found less is not called anything else
+    found[1, :, 2], found[3, :, 2] = 0.91, 0.94
+    evidence = planted(counts=counted(found))
+    assert MEASURES["marks_fall"](evidence).mean == pytest.approx(4)
+    assert MEASURES["vegetation_rise"](evidence).mean == pytest.approx(3)
+
+
+def places(recall):
+    """Confusion of road and marks of networks, by recall at the edge (variant, seed); all is found elsewhere."""
+    matrix = np.zeros((len(recall), 2, 1, 2, 5, 5))  # (variant, seed, scene, place, truth, predicted)
+    for index in (0, 1):
+        matrix[..., index, index] = 100
+        matrix[:, :, 0, 0, index, index] = recall
+        matrix[:, :, 0, 0, index, 4] = 100 - np.asarray(recall)
+    names = {"truth": list(CLASSES), "predicted": list(CLASSES)}
+    coords = {"variant": ["25", "25-PN"], "place": ["edge", "elsewhere"], **names}
+    return xr.Dataset({"confusion": ((*NETWORK, "scene", "place", "truth", "predicted"), matrix)}, coords)
+
+
+def test_pn_costs_edges_where_it_loses_more_there():
+    edges = places([[93.0, 92.5], [88.0, 86.0]])
+    assert MEASURES["pn_edge_cost"](planted(counts=SEEING, edges=edges)).mean == pytest.approx(5.75)
+    nowhere = edges.where(edges["place"] == "edge", 0)
     with pytest.raises(NotTestable, match="no marks away from their edge"):
-        MEASURES["pn_edge_cost"](None)
+        MEASURES["pn_edge_cost"](planted(counts=SEEING, edges=nowhere))
 
 
-def test_pn_is_robust_where_fewer_pixels_change_under_another_sun(monkeypatch):
-    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
-    monkeypatch.setattr(claims, "over_networks", of_networks({"25-PN": [4.0, 5.0], "25": [20.0, 22.0]}))
-    monkeypatch.setattr(
-        claims.robustness,
-        "changed_share",
-        lambda found: xr.concat([found, -found], xr.Variable("class", ["Vegetation", "Road"])),
+def test_pn_is_robust_where_fewer_pixels_change_under_another_sun():
+    changed = np.array([[[[20, 0]], [[22, 0]]], [[[4, 16]], [[5, 17]]]])  # (variant, seed, scene, class)
+    dims = (*NETWORK, "scene", "class")
+    pixels = xr.Dataset(
+        {"changed": (dims, changed), "pixels": (dims, np.full(changed.shape, 100))},
+        {"variant": ["25", "25-PN"], "class": ["Vegetation", "Road"]},
     )
-    assert MEASURES["pn_relit_vegetation"](None).mean == pytest.approx(16.5)
-    assert MEASURES["pn_relit_road"](None).mean == pytest.approx(-16.5)
+    evidence = planted(counts=SEEING, relit=pixels)
+    assert MEASURES["pn_relit_vegetation"](evidence).mean == pytest.approx(16.5)
+    assert MEASURES["pn_relit_road"](evidence).mean == pytest.approx(-16.5)
+    with pytest.raises(NotTestable, match="no pixel of Road passes"):
+        MEASURES["pn_relit_road"](planted(counts=SEEING, relit=pixels * 0))
 
 
-def test_single_pixels_are_asked_under_another_sun_too(monkeypatch):
-    def one_input(run, what):
-        changed = {"all": 30, "PN": 10}[what] + np.arange(6)[:, None]
-        sizes = {"scene": list("abcdef"), "class": ["Vegetation"]}
-        return xr.Dataset({"changed": (tuple(sizes), changed), "pixels": (tuple(sizes), np.full((6, 1), 100))}, sizes)
-
-    monkeypatch.setattr(claims.robustness, "pixel_relit_changes", one_input)
-    found = MEASURES["pn_relit_pixels"](SimpleNamespace(seed=0))
+def test_single_pixels_are_asked_under_another_sun_too():
+    changed = np.array([30, 10])[:, None, None] + np.arange(6)[:, None]  # (input, scene, class)
+    sizes = {"input": ["all", "PN"], "scene": list("abcdef"), "class": ["Vegetation"]}
+    dims = tuple(sizes)
+    pixels = xr.Dataset({"changed": (dims, changed), "pixels": (dims, np.full(changed.shape, 100))}, sizes)
+    found = MEASURES["pn_relit_pixels"](planted(relit_pixels=pixels))
     assert (found.mean, found.low, found.high, found.count) == pytest.approx((20, 20, 20, 6))
 
 
 def test_light_cannot_be_asked_of_real_scenes(tiny_run):
-    real = dataclasses.replace(tiny_run, data_root=tiny_run.data.root)
-    with pytest.raises(NotTestable, match="only simulated scenes can be rendered again"):
-        MEASURES["pn_relit_pixels"](real)
+    real = Evidence.of(dataclasses.replace(tiny_run, data_root=tiny_run.data.root))
+    for _ in range(2):  # and it is not asked twice
+        with pytest.raises(NotTestable, match="only simulated scenes can be rendered again"):
+            MEASURES["pn_relit_pixels"](real)
+    assert "rendered again" in real.known["relit_pixels"]
 
 
-def test_the_papers_values_are_compared_with_real_scenes_alone(tiny_run, tmp_path, monkeypatch):
+def test_the_papers_values_are_compared_with_real_scenes_alone():
     with pytest.raises(NotTestable, match="simulated"):
-        MEASURES["marks_3"](tiny_run)
-    monkeypatch.setattr(claims, "_scores", planted({"3": rows([0.93, 0.94])}))
-    assert MEASURES["marks_3"](dataclasses.replace(tiny_run, data_root=tmp_path)).mean == pytest.approx(93.5)
+        MEASURES["marks_3"](planted(counts=SEEING))
+    found = np.full((4, 2, 5), 0.9)
+    found[1, :, 1] = [0.93, 0.94]
+    assert MEASURES["marks_3"](planted(origin="real", counts=counted(found))).mean == pytest.approx(93.5)
 
 
-def test_scores_are_given_or_a_reason(tiny_run, monkeypatch):
-    assert claims._scores(tiny_run, "3")["iou"].dims == ("seed", "class")
-    with pytest.raises(NotTestable, match="needs variant '1'"):
-        MEASURES["variability_gain"](tiny_run)
-    monkeypatch.setattr(claims, "_scores", planted({"3": rows([np.nan] * 2), "25-PN": rows([0.5, 0.5])}))
-    monkeypatch.setattr(claims, "_seeing", lambda *_: None)
+def test_scores_are_given_or_a_reason(tiny_run):
+    evidence = Evidence.of(tiny_run)
+    assert evidence["counts"].sizes["seed"] == 2
+    with pytest.raises(NotTestable, match="needs variant '1'; this run has 3, 25-PN"):
+        MEASURES["variability_gain"](evidence)
     with pytest.raises(NotTestable, match="does not occur"):
-        MEASURES["marks_fall"](tiny_run)
+        MEASURES["marks_fall"](planted(counts=SEEING.where(SEEING["truth"] != "Road Marks", 0)))
 
 
-def explained(run, monkeypatch, before, deeper):
-    """Both rows on GradCAM with these R2, by seed, at the layer before the head and at its best deeper one."""
+def explained(before, deeper):
+    """Verdicts on GradCAM with these R2, by seed, at the layer before the head and at its best deeper one."""
     names = ["GradCAM conv2d_9", "GradCAM conv2d_1", "GradCAM signed conv2d_5", "CAM conv2d_9"]
     rows = [[[[one] * 3, [other] * 3, [-7.0] * 3, [1.0] * 3]] for one, other in zip(before, deeper, strict=True)]
     coords = {"scene": ["a"], "method": names}
-    found = xr.Dataset({"explained": xr.DataArray(rows, coords, ("seed", "scene", "method", "class"))})
-    monkeypatch.setattr(claims.conservativeness, "summary", lambda *_: found)
-    rules = {claim.measure: claim for claim in claims.read_claims()}
-    return [judge(MEASURES[name](run), rules[name]) for name in ("gradcam_explained", "gradcam_explained_deeper")]
+    found = xr.Dataset({"explained": (("seed", "scene", "method", "class"), rows)}, coords, {"last": "conv2d_9"})
+    return [judged(name, planted(explained=found)) for name in ("gradcam_explained", "gradcam_explained_deeper")]
 
 
-def test_a_conservative_gradcam_would_be_found_out(tiny_run, monkeypatch):
-    assert explained(tiny_run, monkeypatch, [1e-7, -1e-6, 0], [-0.1, 0.0, 0.1]) == [PROVED, REPRODUCED]
-    assert explained(tiny_run, monkeypatch, [1, 1, 0.999], [0.98, 0.99, 1]) == [NOT_REPRODUCED, NOT_REPRODUCED]
+def test_a_conservative_gradcam_would_be_found_out():
+    assert explained([1e-7, -1e-6, 0], [-0.1, 0.0, 0.1]) == [PROVED, REPRODUCED]
+    assert explained([1, 1, 0.999], [0.98, 0.99, 1]) == [NOT_REPRODUCED, NOT_REPRODUCED]
     with pytest.raises(NotTestable, match="the same everywhere"):
-        explained(tiny_run, monkeypatch, [np.nan] * 3, [0] * 3)
+        explained([np.nan] * 3, [0] * 3)
 
 
-def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not(tiny_run, monkeypatch):
+def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not():
     seeds, off = [0, 1, 2], ~np.eye(3, dtype=bool)
 
     def verdicts(own, other):
@@ -274,9 +292,7 @@ def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not(tiny_run
         pairs = np.where(off, other, own) + np.array([[0, 0.02, -0.01], [0.02, 0.01, 0.03], [-0.01, 0.03, 0]])
         one = xr.DataArray(pairs, {"seed": seeds, "partner": seeds}, ("seed", "partner")).expand_dims("scene")
         found = xr.Dataset({"redrawn": one, "trained": one}).expand_dims(method=["GradCAM", "Guided BackProp"])
-        monkeypatch.setattr(claims.conservativeness, "survival", lambda *_: found)
-        rules = {claim.measure: claim for claim in claims.read_claims()}
-        return [judge(MEASURES[name](tiny_run), rules[name]) for name in ("gradcam_kept", "guided_backprop_kept")]
+        return [judged(name, planted(survival=found)) for name in ("gradcam_kept", "guided_backprop_kept")]
 
     assert verdicts(own=0.05, other=0.6) == [REPRODUCED, NOT_REPRODUCED]
     assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, REPRODUCED]
@@ -285,88 +301,50 @@ def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not(tiny_run
         verdicts(own=np.nan, other=np.nan)
 
 
-def test_a_reliable_explanation_is_told_from_exchanged_channels(monkeypatch):
+def test_a_reliable_explanation_is_told_from_exchanged_channels():
     """Networks of channels whose contributions are known; the losses of others are those of channels in any order."""
-    run, rng = SimpleNamespace(variants=("3", "25"), seeds=(0, 1, 2)), np.random.default_rng(0)
-    rule = next(claim for claim in claims.read_claims() if claim.measure == "reliability")
-    contribution = xr.DataArray(rng.normal(size=(5, 8)), dims=("class", "channel"))
-    monkeypatch.setattr(claims.activations, "head_sums", lambda *network: contribution)
-    monkeypatch.setattr(claims.merits, "readings", lambda one, lost: xr.Dataset({"contribution": correlate(one, lost)}))
-    correlate = partial(claims.merits.rank_correlation, dim="channel")
+    rng = np.random.default_rng(0)
+    contribution = xr.DataArray(rng.normal(size=(2, 3, 5, 8)), dims=(*NETWORK, "class", "channel"))
     for noise, verdict in ((0.3, REPRODUCED), (100, NOT_REPRODUCED)):
-        lost = lambda *_, noise=noise: contribution + noise * rng.normal(size=(5, 8))  # noqa: E731
-        monkeypatch.setattr(claims.activations, "knocked", lost)
-        found = MEASURES["reliability"](run)
-        assert judge(found, rule) == verdict
-        assert -1 < found.low < found.high < 1
+        lost = contribution + noise * rng.normal(size=contribution.shape)
+        found = claims.merits.rank_correlation(contribution, lost, "channel").to_dataset(name="contribution")
+        assert judged("reliability", planted(readings=found)) == verdict
+        estimate = MEASURES["reliability"](planted(readings=found))
+        assert -1 < estimate.low < estimate.high < 1
 
 
-def by_variant(few, many):
-    """(variant, seed) values of 1, 3 and 25-PN."""
-    variants = ["1", "3", "25-PN"]
-    return xr.DataArray([few, few, many], dims=("variant", "seed"), coords={"variant": variants})
-
-
-@pytest.mark.parametrize(
-    ("measure", "figure", "few", "many"),
-    [
-        ("vegetation_on_road", "predicted_as", [0.8, 0.9], [0.1, 0.2]),  # claimed larger with few channels
-        ("inhomogeneity", "explained", [0.1, 0.2], [0.8, 0.9]),  # and this with many
-    ],
-)
-def test_claims_on_activations_have_the_papers_sign(monkeypatch, measure, figure, few, many):
-    monkeypatch.setattr(claims, "_compared", lambda run, sums: None)
-
-    def found(values):
-        return lambda sums, source="": by_variant(values, many) if source is not None else by_variant([9, 9], [9, 9])
-
-    monkeypatch.setattr(claims.merits, figure, found(few))
-    assert MEASURES[measure](None).mean == pytest.approx(0.7)
-    monkeypatch.setattr(claims.merits, figure, found([np.nan] * 2))
+def test_inhomogeneity_has_the_papers_sign():
+    values = xr.DataArray([[0.1, 0.2], [0.1, 0.2], [0.8, 0.9]], {"variant": ["1", "3", "25-PN"]}, NETWORK)
+    found = values.to_dataset(name="explained")
+    assert MEASURES["inhomogeneity"](planted(materials=found)).mean == pytest.approx(0.7)
     with pytest.raises(NotTestable, match="no finite value"):
-        MEASURES[measure](None)
-
-
-VARIANTS = ["1", "3", "25", "25-PN"]
+        MEASURES["inhomogeneity"](planted(materials=found * np.nan))
 
 
 @pytest.mark.parametrize(
     "measure",
     ["marks_fall", "vegetation_rise", "variability_gain", "pn_relit_vegetation", "pn_relit_road", "pn_edge_cost"],
 )
-def test_networks_that_say_one_class_everywhere_are_not_asked(tiny_run, monkeypatch, measure):
-    confusion = np.zeros((4, 1, 1, 1, 5, 5))  # (variant, seed, region, scene, truth, predicted)
-    confusion[..., 0] = 10
-    edges = {
-        f"boundary_{what}": (("variant", "seed", "region", "scene", "class"), confusion[..., 0])
-        for what in ("union", "intersection")
-    }
-    dims = ("variant", "seed", "region", "scene", "truth", "predicted")
-    names = {key: list(CLASSES) for key in ("truth", "predicted", "class")}
-    counts = xr.Dataset({"confusion": (dims, confusion), **edges}, {"variant": VARIANTS, "region": ["all"], **names})
-    monkeypatch.setattr(claims, "_evaluation", lambda run: counts)
+def test_networks_that_say_one_class_everywhere_are_not_asked(measure):
     with pytest.raises(NotTestable, match=r"calls no more of .* by that name than of everything"):
-        MEASURES[measure](dataclasses.replace(tiny_run, variants=tuple(VARIANTS)))
+        MEASURES[measure](planted(counts=counted(np.tile([1, 0, 0, 0, 0], (4, 1, 1)))))
 
 
-def test_networks_that_call_everything_road_are_not_asked_about_vegetation(monkeypatch):
+def test_networks_that_call_everything_road_are_not_asked_about_vegetation():
     """Trained for a moment or not at all, few channels may call it all Road: that is no sentence on vegetation."""
-    confusion = np.zeros((3, 2, 1, 1, 5, 5))  # (variant, seed, region, scene, truth, predicted)
-    confusion[:2, ..., 0] = 10
-    confusion[2] = 10 * np.eye(5)
-    pair = {key: list(CLASSES) for key in ("truth", "predicted")}
-    dims = ("variant", "seed", "region", "scene", "truth", "predicted")
-    counts = xr.Dataset({"confusion": (dims, confusion)}, {"variant": ["1", "3", "25-PN"], "region": ["all"], **pair})
-    monkeypatch.setattr(claims, "_compared", lambda run, measure: counts)
+    shares = np.ones((4, 2, 5))
+    shares[:2, :, 1:] = 0
     with pytest.raises(NotTestable, match="variant 1, 3 calls no less of vegetation Road than of everything"):
-        MEASURES["vegetation_on_road"](None)
-    confusion[:2, ..., 1:, 0], confusion[:2, ..., 2, 0] = 0, 2  # these see road, and take some vegetation for it
-    confusion[:2, ..., 2, 2] = [[[8]], [[6]]]
-    found = MEASURES["vegetation_on_road"](None)
-    assert found.mean == pytest.approx((20 + 25) / 2)
+        MEASURES["vegetation_on_road"](planted(counts=counted(shares)))
+    shares[:2] = 1  # these see road, and take some vegetation for it
+    shares[:2, :, 2] = [[0.9, 0.8]]
+    assert MEASURES["vegetation_on_road"](planted(counts=counted(shares))).mean == pytest.approx((10 + 20) / 2)
+    bare = SEEING.where(SEEING["truth"] != "Vegetation", 0)
+    with pytest.raises(NotTestable, match="no finite value"):
+        MEASURES["vegetation_on_road"](planted(counts=bare))
 
 
-def test_noise_is_measured_at_the_input_over_scenes(monkeypatch):
+def test_noise_is_measured_at_the_input_over_scenes():
     """The planted noise is the third input, so the input with the most of it has the noisiest edges."""
     pairs = planted_network.scenes(6)
     sums = [
@@ -374,19 +352,19 @@ def test_noise_is_measured_at_the_input_over_scenes(monkeypatch):
         for bands in ([0, 1], [0, 1], [0, 2])
     ]
     edges = xr.concat(sums, xr.Variable("variant", ["1", "3", "25-PN"])).expand_dims(seed=1)
-    monkeypatch.setattr(claims, "_compared", lambda run, sums: edges)
-    found = MEASURES["edge_noise"](SimpleNamespace(seed=0))
+    found = MEASURES["edge_noise"](planted(input_edges=edges))
     assert found.low > 0.3
     assert (found.count, found.freedom) == (6, 5)
     edges = edges.assign_coords(variant=["25-PN", "1", "3"])  # the noise given to another input
-    assert MEASURES["edge_noise"](SimpleNamespace(seed=0)).high < 0
+    assert MEASURES["edge_noise"](planted(input_edges=edges)).high < 0
 
 
 def test_claims_on_activations_need_the_papers_inputs(tiny_run):
-    with pytest.raises(NotTestable, match="needs variant 1;"):
-        MEASURES["edge_noise"](tiny_run)
-    assert 0 < MEASURES["head_gap"](tiny_run).high < 1e-4
-    assert -1 < MEASURES["reliability"](tiny_run).mean < 1
-    found = MEASURES["likeness_of_inputs"](tiny_run)
+    evidence = Evidence.of(tiny_run)
+    with pytest.raises(NotTestable, match="needs variant '1';"):
+        MEASURES["edge_noise"](evidence)
+    assert 0 < MEASURES["head_gap"](evidence).high < 1e-4
+    assert -1 < MEASURES["reliability"](evidence).mean < 1
+    found = MEASURES["likeness_of_inputs"](evidence)
     assert found.count == 1  # two seeds make one pair, without spread
     assert abs(found.mean) <= 2

@@ -15,7 +15,8 @@ from hsiutils.models.metrics import scores
 from hsiutils.models.segmenter import AUTHORS
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations, bands, conservativeness, store
-from hsiutils.paper.claims import MEASURES, NotTestable
+from hsiutils.paper.claims import MEASURES
+from hsiutils.paper.evidence import Evidence, NotTestable
 from hsiutils.paper.run import PROFILES, departures, profile
 from hsiutils.paper.study import over_networks, sunlit
 from hsiutils.paper.table1 import evaluation
@@ -192,10 +193,11 @@ class TestWeights:
         assert "conv2d_18" in shares["layer"].values
 
     def test_measures_say_what_they_lack_and_take_its_own_depth(self, run):
+        evidence = Evidence.of(run)
         for name in ("inhomogeneity", "edge_noise", "likeness_of_inputs", "marks_fall"):
             with pytest.raises(NotTestable, match="needs"):
-                MEASURES[name](run)
-        assert np.isnan(MEASURES["gradcam_explained"](run).low)
+                MEASURES[name](evidence)
+        assert np.isnan(MEASURES["gradcam_explained"](evidence).low)
 
 
 def test_paper_profile_is_the_papers():
