@@ -190,7 +190,7 @@ def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
     from hsiutils.paper.run import profile
 
     flop, quick = flops(UNetConfig(channels=CHANNELS, classes=CLASSES, filters=FILTERS), SIZE), profile("quick")
-    here, recipe = Path.cwd(), asdict(replace(quick.recipe, batch=2))
+    here, recipe = Path.cwd(), asdict(quick.recipe)
     contestants = {
         "release 0.1.0": Contestant(release, "training", RECIPE_THEN, 0.5, rounds),
         "this tree": Contestant(here, "training", recipe, quick.dropout, rounds),

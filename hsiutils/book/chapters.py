@@ -56,7 +56,7 @@ def settings(
 
     Parameters
     ----------
-    profile : "smoke", "quick" or "paper".
+    profile : "smoke", "quick", "record" or "paper".
     seed : of the simulated scenes and of the first model; further models use seed + 1, seed + 2, ...
     data_root : folder of HSI-Drive; empty or None for simulated scenes.
     variants : list of input variants, or the same written as text ('["1", "25-PN"]', which is how papermill's -p passes

@@ -35,7 +35,7 @@ def test_every_departure_from_the_authors_training_is_named():
     assert departures(profile("paper")).empty
     quick = departures(profile("quick"))
     assert quick.loc["dropout"].tolist() == ["0.5", "0"]
-    assert quick.loc["class weights", "this run"] == "inverse-frequency, to the power 1 falling to 0.5"
+    assert quick.loc["class weights", "this run"] == "inverse-frequency, to the power 1 falling to 0"
     fields = {field.name for field in dataclasses.fields(AUTHORS)}
     for name in fields - {"drop_epoch", "drop_factor", "patience", "min_delta", "class_weights"}:
         other = {"schedule": "one-cycle", "keep": "last", "weight_power": (1.0, 0.0), "precision": "16-mixed"}
