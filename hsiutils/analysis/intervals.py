@@ -1,7 +1,8 @@
 """Intervals: bootstrap over scenes, Student and Welch over seeds.
 
-The pixels of one scene are not independent, so a bootstrap draws whole scenes. Trainings are independent, but few:
-their means have Student's interval, their differences Welch's.
+The pixels of one scene are not independent, so a bootstrap draws whole scenes; and whole runs of real scenes that were
+filmed one after the other, which show the same street. Trainings are independent, but few: their means have Student's
+interval, their differences Welch's.
 """
 
 import warnings
@@ -19,6 +20,8 @@ Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
 """Of resampled data: (..., resample)."""
 ENOUGH = 0.95
 """Share of the resamples that must have a value for an interval to be given."""
+SEQUENCE = "sequence"
+"""Coordinate along the scenes that says which of them were filmed one after the other."""
 _NEARLY_ONE = 1 - 1e-9
 """Fisher's z of a perfect correlation is infinite."""
 _FINEST = 1 / 400
@@ -37,6 +40,7 @@ def interval(
     level: float = 0.95,
     method: str = "BCa",
     pools: bool = False,
+    groups: ArrayLike | None = None,
 ) -> xr.Dataset:
     """A statistic of scenes, such as a difference between models on the same scenes, with its bootstrap interval.
 
@@ -53,11 +57,14 @@ def interval(
         percentiles of the resamples that have a value stand in, so long as `ENOUGH` of them have.
     pools : whether the statistic reads nothing but sums over `dim`. A resample is then one weighted sum, much quicker
         made than scenes put together. For method "percentile" only.
+    groups : labels (`dim`): what has the same label is drawn together (cluster bootstrap), as neighbours must be that
+        show the same. By default the coordinate `SEQUENCE` of the data, if there is one; else each scene is alone.
 
     Returns
     -------
     Dataset of value, low and high with the statistic's own dimensions; bounds are NaN where there is none, and
-    everywhere if there is one scene only. A ValueError if there is none, or if another method is to pool.
+    everywhere if there is one scene, or one group, only. Its attribute `drawn` says how many scenes or groups there are
+    to draw from. A ValueError if there is no scene, or if another method is to pool.
 
     Examples
     --------
@@ -72,20 +79,32 @@ def interval(
         raise ValueError(f"interval over {dim!r}: expected data with that dimension, got {dict(dataset.sizes)}")
     if pools and method != "percentile":
         raise ValueError(f"interval with pools=True has method 'percentile' only, got {method!r}")
-    value = _as_array(statistic(dataset))
-    if dataset.sizes[dim] < 2:
-        return xr.Dataset({"value": value, "low": value * np.nan, "high": value * np.nan})
+    if groups is None:
+        groups = dataset.coords[SEQUENCE].values if SEQUENCE in dataset.coords else np.arange(dataset.sizes[dim])
     # The coordinate of a resampled dimension would be two-dimensional under its own name.
-    dataset = dataset.drop_vars(dim, errors="ignore")
+    value, dataset = _as_array(statistic(dataset)), dataset.drop_vars([dim, SEQUENCE], errors="ignore")
+    members = _members(groups, dataset.sizes[dim])
+    if len(members) < 2:
+        unknown = {"low": value * np.nan, "high": value * np.nan}
+        return xr.Dataset({"value": value, **unknown}, attrs={"drawn": len(members)})
 
     def of(drawn: xr.Dataset) -> NDArray[np.float64]:
         return np.asarray(_as_array(statistic(drawn)).transpose(*value.dims, "resample"), dtype=float)
 
     if pools:
-        low, high = _percentiles(_weighted_resamples(dataset, of, dim, resamples, seed), level)
+        low, high = _percentiles(_weighted_resamples(dataset, of, dim, members, resamples, seed), level)
     else:
-        low, high = _bounds(dataset, of, dim, resamples, level, method, seed)
-    return xr.Dataset({"value": value, "low": (value.dims, low), "high": (value.dims, high)})
+        low, high = _bounds(dataset, of, dim, members, resamples, level, method, seed)
+    bounds = {"low": (value.dims, low), "high": (value.dims, high)}
+    return xr.Dataset({"value": value, **bounds}, attrs={"drawn": len(members)})
+
+
+def _members(groups: ArrayLike, count: int) -> list[NDArray[np.intp]]:
+    """Places of the scenes of each group, the groups in the order of their first scene."""
+    labels = np.asarray(groups)
+    if labels.shape != (count,):
+        raise ValueError(f"groups: expected one label for each of {count} scenes, got shape {labels.shape}")
+    return [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
 
 
 def _as_array(result: Labelled) -> xr.DataArray:
@@ -93,12 +112,26 @@ def _as_array(result: Labelled) -> xr.DataArray:
 
 
 def _bounds(
-    data: xr.Dataset, statistic: Statistic, dim: str, resamples: int, level: float, method: str, seed: int
+    data: xr.Dataset,
+    statistic: Statistic,
+    dim: str,
+    members: Sequence[NDArray[np.intp]],
+    resamples: int,
+    level: float,
+    method: str,
+    seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    alone = len(members) == data.sizes[dim]
+
     def of_indices(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        # (..., scene) -> (resample, scene): one row a resample
-        chosen = xr.DataArray(np.moveaxis(indices, axis, -1).astype(int).reshape(-1, indices.shape[axis]))
-        values = statistic(data.isel({dim: chosen.rename(dim_0="resample", dim_1=dim)}))
+        # (..., group) -> (resample, group): one row a resample
+        chosen = np.moveaxis(indices, axis, -1).astype(int).reshape(-1, indices.shape[axis])
+        if alone:
+            values = statistic(data.isel({dim: xr.DataArray(chosen, dims=("resample", dim))}))
+        else:  # resamples differ in how many scenes they have
+            drawn = [np.concatenate([members[group] for group in row]) for row in chosen]
+            parts = [statistic(data.isel({dim: scenes}).expand_dims("resample")) for scenes in drawn]
+            values = np.concatenate(parts, axis=-1)
         # (..., resample) -> (..., *what scipy asked for)
         return values.reshape((*values.shape[:-1], *np.delete(indices.shape, axis)))
 
@@ -107,7 +140,7 @@ def _bounds(
         warnings.simplefilter("ignore", category=RuntimeWarning)
         warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
-            (np.arange(data.sizes[dim]),),
+            (np.arange(len(members)),),
             of_indices,
             vectorized=True,
             n_resamples=resamples,
@@ -123,12 +156,20 @@ def _bounds(
 
 
 def _weighted_resamples(
-    data: xr.Dataset, statistic: Statistic, dim: str, resamples: int, seed: int
+    data: xr.Dataset,
+    statistic: Statistic,
+    dim: str,
+    members: Sequence[NDArray[np.intp]],
+    resamples: int,
+    seed: int,
 ) -> NDArray[np.float64]:
     """The statistic of resamples (..., resample), each given as one scene: the weighted sum of those drawn."""
-    count = data.sizes[dim]
-    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
-    block = int(np.clip(_MEMORY * count // max(data.nbytes, 1), 1, resamples))
+    count = len(members)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    often = np.empty((resamples, data.sizes[dim]))
+    for group, scenes in enumerate(members):
+        often[:, scenes] = drawn[:, [group]]
+    block = int(np.clip(_MEMORY * data.sizes[dim] // max(data.nbytes, 1), 1, resamples))
     parts = [
         statistic(weighted(data, xr.DataArray(often[start : start + block], dims=("resample", dim)), dim))
         for start in range(0, resamples, block)

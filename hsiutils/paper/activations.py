@@ -23,7 +23,7 @@ from hsiutils.analysis.survey import survey
 from hsiutils.data.classes import VOID
 from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNetConfig, layer_shapes
-from hsiutils.paper.study import Subject, read, study, together
+from hsiutils.paper.study import Subject, neighbours, read, study, together
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
@@ -38,7 +38,7 @@ def _surveyed(run: "Run", name: str, seed: int, kind: str, untrained: bool = Fal
     every = _all(run)
     wanted = every if (name, seed) in every else [(name, seed)]
     made = together(run, "untrained", _untrained, wanted) if untrained else together(run, "survey", _survey, wanted)
-    return read(made[wanted.index((name, seed))].folder / f"{kind}.nc")
+    return neighbours(run.data, read(made[wanted.index((name, seed))].folder / f"{kind}.nc"))
 
 
 # Of a run, a variant and a seed: what the survey keeps of that network.

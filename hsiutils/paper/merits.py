@@ -14,7 +14,7 @@ from scipy import stats
 
 from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import Estimate, difference, interval
+from hsiutils.analysis.intervals import SEQUENCE, Estimate, difference, interval
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -133,6 +133,9 @@ def median_fields(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     values = table.assign(number=number).set_index(["layer", "scene", "number"])["diameter"].to_xarray()
     layers = list(dict.fromkeys(table["layer"]))
     diameters = values.sel(layer=layers).to_dataset(name="diameter")
+    if SEQUENCE in table:
+        known = table.groupby("scene")[SEQUENCE].first()
+        diameters = diameters.assign_coords({SEQUENCE: ("scene", known[diameters["scene"].values])})
     bounds = _over_scenes(diameters, lambda drawn: drawn["diameter"].median(["scene", "number"]), seed=seed)
     sides = {"median": "value", "low": "low", "high": "high"}
     columns = {key: bounds[side].transpose("layer").values for key, side in sides.items()}
@@ -228,7 +231,8 @@ def over_scenes(
         one, other = (statistic(drawn).sel(variant=list(names)).mean("variant") for names in (more, less))
         return (one - other).mean("seed")
 
-    return Estimate.of(_over_scenes(sums, gap, seed=seed, pools=pools), sums.sizes["scene"])
+    found = _over_scenes(sums, gap, seed=seed, pools=pools)
+    return Estimate.of(found, found.attrs["drawn"])
 
 
 def findings(

@@ -42,9 +42,11 @@ def sunny(run: "Run") -> list[str]:
 def relit_changes(run: "Run", name: str, seed: int) -> xr.Dataset:
     """How many pixels change their class when the sun is turned, of those that pass between sun and shade.
 
+    What says one wrong class everywhere never changes, so those that are right under both suns are counted, too.
+
     Returns
     -------
-    Dataset of `changed` and `pixels` (scene, class), of the true class.
+    Dataset of `changed`, `correct` and `pixels` (scene, class), of the true class.
 
     Raises
     ------
@@ -103,15 +105,14 @@ def _count_changes(
     for name in names:
         before, after = (np.asarray(_sunlit(one, name)) for one in (data, other))
         passes = np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
-        changed = predicted(name, data) != predicted(name, other)
+        one, two = predicted(name, data), predicted(name, other)
         truth = data.classes.merge(data.labels(name))
+        which = {"changed": one != two, "correct": (one == truth) & (two == truth), "pixels": True}
         of_class = [passes & (truth == index) for index in range(len(data.classes.names))]
-        rows.append([[np.count_nonzero(mask & changed), np.count_nonzero(mask)] for mask in of_class])
-    counts = np.array(rows)  # (scene, class, which)
-    found = xr.Dataset(
-        {"changed": (("scene", "class"), counts[..., 0]), "pixels": (("scene", "class"), counts[..., 1])},
-        {"scene": list(names), "class": list(data.classes.names)},
-    )
+        rows.append([[np.count_nonzero(mask & counted) for mask in of_class] for counted in which.values()])
+    dims, coords = ("scene", "class"), {"scene": list(names), "class": list(data.classes.names)}
+    counts = zip(which, np.array(rows).swapaxes(0, 1), strict=True)  # (scene, which, class) -> (which, scene, class)
+    found = xr.Dataset({key: (dims, values) for key, values in counts}, coords)
     found.to_netcdf(folder / FILE, engine="h5netcdf")
 
 
@@ -122,10 +123,10 @@ def _sunlit(data: Source, name: str) -> NDArray[np.floating[Any]]:
     return np.asarray(truth["sunlit"].values)
 
 
-def changed_share(changes: xr.Dataset) -> xr.DataArray:
-    """Percent of the pixels that changed class: (scene, class, ...) -> (class, ...)."""
+def changed_share(changes: xr.Dataset, what: str = "changed") -> xr.DataArray:
+    """Percent of the pixels that "changed" class, or are "correct" under both suns, (class, ...), of all scenes."""
     pixels = changes["pixels"].sum("scene")
-    return 100 * changes["changed"].sum("scene") / pixels.where(pixels > 0)
+    return 100 * changes[what].sum("scene") / pixels.where(pixels > 0)
 
 
 def edge_counts(run: "Run", name: str, seed: int) -> xr.Dataset:
@@ -165,11 +166,29 @@ def edge_cost(counts: xr.Dataset) -> xr.DataArray:
 
     The mean over the two classes knows no class shares: there are as many marks as road at the edge, and few elsewhere.
     """
-    total = counts["confusion"].sum("scene")
-    recalls = []
-    for name in ("Road", "Road Marks"):
-        of_class = total.sel(truth=name)
-        pixels = of_class.sum("predicted")
-        recalls.append(of_class.sel(predicted=name, drop=True) / pixels.where(pixels > 0))
-    mean = 100 * (recalls[0].drop_vars("truth") + recalls[1].drop_vars("truth")) / 2
+    mean = (_called(counts, "Road", "Road") + _called(counts, "Road Marks", "Road Marks")) / 2
     return mean.sel(place="elsewhere", drop=True) - mean.sel(place="edge", drop=True)
+
+
+def marks_precision(counts: xr.Dataset) -> xr.DataArray:
+    """Percent of what is called Road Marks that is marks, were there as much road as marks: (place, ...).
+
+    Half of the pixels near the edge are marks, and few elsewhere, so plain precision would compare the shares of the
+    classes. Of equally many pixels of each, marks that are found and road that is called marks make the precision.
+    NaN where nothing is called marks.
+    """
+    found, false = _called(counts, "Road Marks", "Road Marks"), _called(counts, "Road", "Road Marks")
+    return 100 * found / (found + false).where(found + false > 0)
+
+
+def precision_cost(counts: xr.Dataset) -> xr.DataArray:
+    """Points of `marks_precision` that are lost at the edge against elsewhere: (...,) of the networks."""
+    precision = marks_precision(counts)
+    return precision.sel(place="elsewhere", drop=True) - precision.sel(place="edge", drop=True)
+
+
+def _called(counts: xr.Dataset, truth: str, predicted: str) -> xr.DataArray:
+    """Percent of the true pixels of one class that are called so, of all scenes together: (place, ...)."""
+    of_class = counts["confusion"].sel(truth=truth, drop=True).sum("scene")
+    pixels = of_class.sum("predicted")
+    return 100 * of_class.sel(predicted=predicted, drop=True) / pixels.where(pixels > 0)

@@ -22,6 +22,7 @@ from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_table
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.paper.run import Run, simulated
+from hsiutils.paper.study import neighbours
 from hsiutils.simulate import Simulation, draw_names
 from hsiutils.simulate.bench import pn_errors
 from hsiutils.simulate.materials import distinct_samples
@@ -287,7 +288,7 @@ def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0
     `real`, `agrees` ("yes" or "no"; empty where it was fitted, or no real value is known), `chosen by it` (the
     parameter that was fitted) and `source` of the real value.
     """
-    found, rows = measured(data, names), []
+    found, rows = neighbours(data, measured(data, names)), []
     for one in known_statistics():
         own = found[one.needs.split()]
         estimate = interval(

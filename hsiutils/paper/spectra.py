@@ -27,7 +27,7 @@ from hsiutils.data.inputs import ONE_BAND, THREE_BANDS
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
 from hsiutils.paper import store
-from hsiutils.paper.study import FILE, read
+from hsiutils.paper.study import FILE, neighbours, read
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
@@ -126,7 +126,9 @@ def run_counts(run: "Run", per_class: int = 12) -> xr.DataArray:
     build = partial(_count, data=run.data, splits=splits, per_class=per_class, seed=run.seed)
     inputs = {"data": run.data_key, "scenes": splits, "per_class": per_class, "seed": run.seed}
     made = store.artefact("pixels", build, inputs)
-    return read(made.folder / FILE)["counts"]
+    counts = read(made.folder / FILE)
+    named = counts.assign_coords(scene=[splits["test"][place] for place in counts["scene"].values])
+    return neighbours(run.data, named)["counts"]
 
 
 def _count(folder: Path, data: Source, splits: Mapping[str, Sequence[str]], per_class: int, seed: int) -> None:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from hsiutils.analysis.intervals import SEQUENCE
 from hsiutils.data.source import Scenes, Source
+from hsiutils.data.splits import sequences
 from hsiutils.models.files import load_trained
 from hsiutils.models.unet import UNet
 from hsiutils.paper import store
@@ -98,13 +100,13 @@ def study(
     Returns
     -------
     What `build` found, but for variables with the units "s": measured times differ from run to run, and stand in the
-    manifest of the artefact.
+    manifest of the artefact. With `neighbours`.
     """
     alone = isinstance(over[0], str)
     keys, subjects = _asked(run, cast(list[Network], [over] if alone else over), scenes)
     inputs = {**(keys[0] if alone else {"networks": keys}), **settings}
     made = store.artefact(kind, partial(_fill, subjects=subjects, build=build, alone=alone, settings=settings), inputs)
-    return read(made.folder / FILE)
+    return neighbours(run.data, read(made.folder / FILE))
 
 
 def together(run: "Run", kind: str, build: "Survey", networks: Sequence[Network]) -> list[store.Artefact]:
@@ -139,6 +141,23 @@ def over_networks(
 def read(path: Path) -> xr.Dataset:
     """One file of a study."""
     return xr.load_dataset(path, engine="h5netcdf")
+
+
+def neighbours(data: Source, found: xr.Dataset) -> xr.Dataset:
+    """With the coordinate `SEQUENCE` of real scenes, by which `hsiutils.analysis.intervals.interval` draws them.
+
+    Images with consecutive numbers show the same street minutes apart (`hsiutils.data.splits.sequences`). Simulated
+    scenes are rendered one by one, and names that are not HSI-Drive's tell nothing: each of those is drawn alone.
+    """
+    if data.origin != "real" or "scene" not in found.variables:
+        return found
+    names = found["scene"].astype(str)
+    try:
+        groups = sequences(list(dict.fromkeys(names.values.tolist())))
+    except ValueError:
+        return found
+    number = {name: place for place, own in enumerate(groups) for name in own}
+    return found.assign_coords({SEQUENCE: (names.dims, [number[name] for name in names.values])})
 
 
 def _write(found: xr.Dataset, path: Path) -> dict[str, Any]:

@@ -92,6 +92,33 @@ def test_intervals_of_sums_are_those_of_scenes_put_together_up_to_the_draw():
         interval(sums, ratio, seed=0, pools=True)
 
 
+@pytest.mark.parametrize(("method", "pools"), [("percentile", True), ("percentile", False), ("BCa", False)])
+def test_scenes_that_are_alike_are_drawn_together(method, pools):
+    """Eight runs of five scenes with one value each: five times as many scenes tell no more than the runs do."""
+    street = np.repeat(np.random.default_rng(0).normal(0, 1, 8), 5)
+    sums = xr.Dataset({"a": ("scene", street), "b": ("scene", np.ones(40))}, {"scene": range(40)})
+    run = np.repeat(list("hgfedcba"), 5)
+    plain, alone, whole = (
+        interval(sums, ratio, seed=0, method=method, pools=pools, resamples=500, groups=groups)
+        for groups in (None, np.arange(40), run)
+    )
+    xr.testing.assert_identical(plain, alone)
+    assert (plain.attrs["drawn"], whole.attrs["drawn"]) == (40, 8)
+    assert float(whole["value"]) == float(plain["value"])
+    assert (whole["high"] - whole["low"]) / (plain["high"] - plain["low"]) == pytest.approx(np.sqrt(5), rel=0.2)
+    # a run is as good as its mean
+    means = interval(sums.isel(scene=slice(None, None, 5)), ratio, seed=0, method=method, pools=pools, resamples=500)
+    xr.testing.assert_allclose(means, whole, atol=0.01)
+    marked = sums.assign_coords(sequence=("scene", run))
+    xr.testing.assert_identical(interval(marked, ratio, seed=0, method=method, pools=pools, resamples=500), whole)
+
+
+def test_one_run_has_no_interval_and_labels_are_one_a_scene():
+    assert np.isnan(interval(data(), mean, seed=0, groups=[0] * 40)["low"]).all()
+    with pytest.raises(ValueError, match=r"one label for each of 40 scenes, got shape \(3,\)"):
+        interval(data(), mean, seed=0, groups=[0, 1, 2])
+
+
 def test_interval_of_a_mean_is_students():
     estimate = mean_over_seeds([1.0, 2.0, 3.0])
     half = 4.302652729 * 1.0 / np.sqrt(3)  # t quantile of 2 degrees of freedom times the standard error

@@ -5,11 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 
 from hsiutils.data.source import open_dataset
 from hsiutils.models.metrics import boundary_distance
 from hsiutils.paper import robustness
-from hsiutils.paper.robustness import TURN_DEG, changed_share, edge_cost, edge_counts, mark_edges
+from hsiutils.paper.robustness import (
+    TURN_DEG,
+    changed_share,
+    edge_cost,
+    edge_counts,
+    mark_edges,
+    marks_precision,
+    precision_cost,
+)
 from hsiutils.paper.study import FILE, read
 
 CLASSES = ("Road", "Road Marks", "Sky")
@@ -49,7 +58,19 @@ def test_what_follows_the_light_changes_everywhere_and_what_ignores_it_nowhere(t
     found = changes(tiny_run, turned, tmp_path, by_light)
     assert found["pixels"].sum() > 0
     assert (changed_share(found).dropna("class") == 100).all()
-    assert (changed_share(changes(tiny_run, turned, tmp_path, by_label)).dropna("class") == 0).all()
+    labelled = changes(tiny_run, turned, tmp_path, by_label)
+    assert (changed_share(labelled).dropna("class") == 0).all()
+    assert (changed_share(labelled, "correct").dropna("class") == 100).all()
+
+
+def test_one_wrong_class_under_both_suns_does_not_change_and_is_not_right(tiny_run, turned, tmp_path):
+    plants = list(tiny_run.data.classes.names).index("Vegetation")
+    found = changes(tiny_run, turned, tmp_path, lambda name, data: np.full_like(data.labels(name), plants))
+    assert (changed_share(found).dropna("class") == 0).all()
+    right = changed_share(found, "correct").dropna("class")
+    assert right.sel({"class": "Vegetation"}) == 100
+    assert (right.drop_sel({"class": "Vegetation"}) == 0).all()
+    assert right.sizes["class"] > 1
 
 
 def test_networks_and_single_pixels_are_asked_under_both_suns(tiny_run, monkeypatch):
@@ -79,9 +100,9 @@ def street():
     return truth
 
 
-def cost(predicted, truth):
+def cost(predicted, truth, of=edge_cost):
     counts = mark_edges(predicted, truth, CLASSES).expand_dims("scene")
-    return float(edge_cost(counts))
+    return float(of(counts))
 
 
 def test_a_mark_that_is_drawn_too_wide_or_too_thin_costs_its_edge(street):
@@ -100,6 +121,36 @@ def test_errors_that_fall_anywhere_cost_nothing(street):
     found = [cost(np.where(rng.random(street.shape) < 0.3, 2, street), street) for _ in range(40)]
     assert abs(np.mean(found)) < 2
     assert cost(np.full_like(street, 2), street) == 0  # an untrained network that says one class
+
+
+def precisions(predicted, truth):
+    found = marks_precision(mark_edges(predicted, truth, CLASSES).expand_dims("scene"))
+    return float(found.sel(place="edge")), float(found.sel(place="elsewhere"))
+
+
+def test_false_marks_on_open_road_cost_precision_there_and_not_at_the_edge(street):
+    rng = np.random.default_rng(0)
+    near_marks = ndimage.maximum_filter(street == 1, 5)
+    scattered = np.where((street == 0) & ~near_marks & (rng.random(street.shape) < 0.2), 1, street)
+    edge, elsewhere = precisions(scattered, street)
+    assert edge == 100
+    assert elsewhere == pytest.approx(100 / 1.2, abs=2)
+    assert cost(scattered, street, precision_cost) < -10
+    wide = street.copy()
+    wide[9:31, 19:41] = 1
+    assert precisions(wide, street) == (50, 100)  # all road at the edge is called marks
+    assert cost(wide, street, precision_cost) == 50
+
+
+def test_false_marks_that_fall_anywhere_cost_no_precision_at_the_edge(street):
+    """Though plain precision is far lower where there is hardly a mark."""
+    rng = np.random.default_rng(0)
+    found = [cost(np.where(rng.random(street.shape) < 0.3, 1, street), street, precision_cost) for _ in range(40)]
+    assert abs(np.mean(found)) < 2
+    any_class = [cost(rng.integers(0, 3, street.shape), street, precision_cost) for _ in range(40)]
+    assert abs(np.mean(any_class)) < 3
+    assert cost(np.full_like(street, 1), street, precision_cost) == 0
+    assert np.isnan(cost(np.full_like(street, 2), street, precision_cost))  # nothing is called marks
 
 
 def test_void_counts_nowhere(street):
