@@ -92,24 +92,38 @@ def claims(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "",
 
 
 @app.command()
-def validate(profile: Profile = "smoke", seed: Seed = 0, data_root: DataRoot = "") -> None:
+def validate(
+    profile: Profile = "smoke",
+    seed: Seed = 0,
+    data_root: DataRoot = "",
+    renew: Annotated[str, typer.Option(help="A chapter whose checked outputs are written anew, after a change.")] = "",
+) -> None:
     """Run every chapter under nbval."""
-    _require_book()
+    _require_book(renew)
     from hsiutils.book import build
+    from hsiutils.book.chapters import find_chapter
 
     run = _run(profile, seed, data_root)
+    if renew:
+        build.renew_outputs(find_chapter(renew), run)
+        return
     run.train()  # with a progress bar, before nbval's silence
     raise typer.Exit(build.validate(run))
 
 
 @app.command()
-def record(name: Chapter, profile: Profile = "smoke") -> None:
-    """Write the outputs that nbval checks into a chapter, after a change of it."""
-    _require_book(name)
-    from hsiutils.book.build import record_outputs
-    from hsiutils.book.chapters import find_chapter
+def record(
+    profile: Profile = "record",
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(help="Folder; by default data/results of the checkout.")] = None,
+) -> None:
+    """Train and measure the record that every ledger is shown beside; takes hours, and goes on where it stopped."""
+    if output is None:
+        project()
+    from hsiutils.paper.record import RESULTS, keep
 
-    record_outputs(find_chapter(name), _run(profile, 0, ""))
+    kept = keep(_run(profile, seed, ""), output or RESULTS)
+    say(f"{kept}: {len(kept.manifest['evidence'])} kinds of evidence in {output or RESULTS}")
 
 
 def _require_book(chapter: str = "") -> None:
@@ -128,10 +142,12 @@ def _run(profile: str, seed: int, data_root: str, variants: str = "") -> "Run":
 
 def _print_claims(run: "Run") -> None:
     from hsiutils.book.build import ledger
-    from hsiutils.paper.claims import SUMMARY
 
+    found, score = ledger(run)
     # A terminal has no room for how it was measured; the first page has.
-    print_table(ledger(run)[list(SUMMARY)], f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
+    columns = [name for name in ("the paper says", "paper's value", "record", "this run") if name in found]
+    print_table(found[columns], f"The paper's claims, measured on {run.data.origin} scenes", lines=True)
+    say(score)
 
 
 def main() -> None:

@@ -58,13 +58,19 @@ def test_chapter_passes_options_and_parameters_and_means_files_from_where_one_st
     assert (seen["weights"], seen["data_root"], seen["variants"]) == (None, str(tmp_path / "2024"), "3")
 
 
-def test_validate_exits_as_nbval_does_and_record_takes_a_chapter(tiny, monkeypatch):
-    recorded = []
+def test_validate_exits_as_nbval_does_and_renews_a_chapter(tiny, monkeypatch):
+    renewed = []
     monkeypatch.setattr(build, "validate", lambda run: 3)
-    monkeypatch.setattr(build, "record_outputs", lambda notebook, run: recorded.append(notebook.stem))
+    monkeypatch.setattr(build, "renew_outputs", lambda notebook, run: renewed.append(notebook.stem))
     assert runner.invoke(cli.app, ["validate"]).exit_code == 3
-    invoke("record", "3")
-    assert recorded == ["03_training"]
+    invoke("validate", "--renew", "3")
+    assert renewed == ["03_training"]
+
+
+def test_record_says_what_was_kept(tiny, tmp_path):
+    said = invoke("record", "--output", str(tmp_path)).replace("\n", "")
+    assert "profile tiny, seed 0, simulated scenes, 2 networks an input" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["claims_record.json", "claims_record.nc"]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_console_script_and_the_module_say_the_same(outside, installed: Path
 
 @pytest.mark.parametrize(
     "words",
-    [["book"], ["validate"], ["chapter", "3", "out.ipynb"], ["record", "3"]],
+    [["book"], ["validate"], ["chapter", "3", "out.ipynb"], ["record"]],
     ids=lambda words: words[0],
 )
 def test_what_needs_a_checkout_says_so_before_any_work(words: list[str], outside, tmp_path: Path) -> None:

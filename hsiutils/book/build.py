@@ -34,8 +34,7 @@ from hsiutils.book.chapters import (
 from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.data.atomic import write_atomically
 from hsiutils.paper import store
-from hsiutils.paper.claims import evaluate_claims, ledger_table
-from hsiutils.paper.evidence import Evidence
+from hsiutils.paper.record import judged
 from hsiutils.paper.run import Run, workers
 
 CHECKED = "nbval-check-output"
@@ -109,15 +108,18 @@ def _request(notebook: Path, run: Run) -> dict[str, Any]:
     return {"build": build, "inputs": inputs, "uses": (*imported_modules(notebook), adapter)}
 
 
-def ledger(run: Run) -> pd.DataFrame:
-    """The claims ledger of a run, as people read it; measured once."""
+def ledger(run: Run) -> tuple[pd.DataFrame, str]:
+    """The claims ledger of a run beside the record's, as people read it, and its score in words; measured once."""
     inputs = {"profile": run.profile, "seed": run.seed, "variants": run.variants, "data": run.data_key}
     made = store.artefact("ledger", partial(_write_ledger, run=run), inputs, uses=(type(run.data).__module__,))
-    return pd.read_csv(made.folder / "ledger.csv", keep_default_na=False)
+    table = pd.read_csv(made.folder / "ledger.csv", keep_default_na=False)
+    return table, (made.folder / "score.txt").read_text()
 
 
 def _write_ledger(folder: Path, run: Run) -> None:
-    ledger_table(evaluate_claims(Evidence.of(run))).to_csv(folder / "ledger.csv", index=False)
+    found = judged(run)
+    found.table.to_csv(folder / "ledger.csv", index=False)
+    (folder / "score.txt").write_text("\n".join(found.words))
 
 
 def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
@@ -231,7 +233,7 @@ def validate(run: Run, only: list[Path] | None = None) -> int:
         shutil.rmtree(folder)
 
 
-def record_outputs(notebook: Path, run: Run) -> None:
+def renew_outputs(notebook: Path, run: Run) -> None:
     """Run a chapter and write the outputs of its checked cells, and no others, into the notebook itself."""
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / notebook.name

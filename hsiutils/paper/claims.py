@@ -222,8 +222,6 @@ EQUIVALENT = "equivalent"
 UNDECIDED = "undecided"
 NOT_TESTABLE = "cannot be tested here"
 NOT_MEASURED = "not yet measured"
-SUMMARY = ("the paper says", "measured here", "paper's value", "verdict")
-"""Columns of the ledger that say what was found, as few as a terminal has room for; the others say where and how."""
 OUTCOMES = (PROVED, REPRODUCED, NOT_REPRODUCED, EQUIVALENT, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
 _KINDS = ("identity", "value", "primary", "exploratory")
 _FIELDS = {"id", "where", "says", "measured", "control", "paper", "kind", "measure", "expects", "chapter"}
@@ -333,6 +331,7 @@ def judge(estimate: Estimate, claim: Claim) -> str:
 def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     """The ledger as people read it."""
     primary = sum(one.claim.kind == "primary" for one in verdicts)
+    corrections = dict.fromkeys(_KINDS, "none") | {"primary": f"Holm, {primary} tests", "identity": "no test"}
     return pd.DataFrame(
         {
             "the paper says": one.claim.says,
@@ -340,8 +339,10 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "what is measured": one.claim.measured,
             "control": one.claim.control,
             "test": one.claim.kind,
+            "correction": corrections[one.claim.kind],
             "paper's value": "" if one.claim.paper is None else f"{one.claim.paper:g}",
             "measured here": "" if one.measured is None else str(one.measured),
+            "sign": _sign(one),
             "size": _size(one),
             "p": "" if one.p is None or np.isnan(one.p) else f"{one.p:.2g}",
             "smallest effect it could see": _smallest(one, 0.05 / primary if one.claim.kind == "primary" else 0.05),
@@ -352,18 +353,35 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     )
 
 
-def _size(verdict: Verdict) -> str:
-    """A difference beside the paper's: sign and size are two things."""
-    paper, measured = verdict.claim.paper, verdict.measured
-    if measured is None or not paper or verdict.claim.bound is None:
+def in_short(verdict: Verdict) -> str:
+    """A verdict with what was measured, and the reason where it has one."""
+    measured = "" if verdict.measured is None else f": {verdict.measured}"
+    return f"{verdict.outcome}{measured}" + (f" ({verdict.note})" if verdict.note else "")
+
+
+def _sign(verdict: Verdict) -> str:
+    """Whether the mean lies on the side of the bound that the claim names, be it by chance."""
+    measured, bound = verdict.measured, verdict.claim.bound
+    if measured is None or bound is None or verdict.claim.kind == "identity":
         return ""
-    ratio = measured.mean / paper
-    return f"{'same' if ratio > 0 else 'opposite'} sign, {abs(ratio):.1f} times the paper's"
+    return "as claimed" if (measured.mean > bound) == ("above" in (verdict.claim.expects or {})) else "opposite"
+
+
+def _size(verdict: Verdict) -> str:
+    """What is measured beside the paper's number."""
+    paper, measured = verdict.claim.paper, verdict.measured
+    if measured is None or verdict.claim.kind == "identity":
+        return ""
+    if not paper:
+        return "the paper gives none"
+    if verdict.claim.bound is None:
+        return f"{measured.mean - paper:+.2g} from the paper's"
+    return f"{abs(measured.mean / paper):.1f} times the paper's"
 
 
 def _smallest(verdict: Verdict, level: float) -> str:
-    """With 80 % power, for what is tested against a bound; of primary tests at the strictest of Holm's levels."""
-    if verdict.measured is None or verdict.p is None or np.isnan(verdict.p):
+    """With 80 % power, from the bound, or the paper's value; of primary tests at the strictest of Holm's levels."""
+    if verdict.measured is None or verdict.claim.kind == "identity" or np.isnan(verdict.measured.error):
         return ""
     return f"{verdict.measured.detectable(level=level):.2g}"
 

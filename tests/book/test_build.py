@@ -60,10 +60,10 @@ def test_kernels_share_the_cores(monkeypatch):
 
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):
     front, plot = chapters(write_book(tmp_path / "project"))
-    build.record_outputs(front, tiny_run)
+    build.renew_outputs(front, tiny_run)
     assert outputs(front) == []  # only checked cells keep one
     rewrite(plot, "print(factor * 3)", tags=[build.CHECKED])
-    build.record_outputs(plot, tiny_run)
+    build.renew_outputs(plot, tiny_run)
     assert outputs(plot) == ["6\n"]
     assert build.validate(tiny_run, [plot]) == 0
     rewrite(front, "1 / 0")

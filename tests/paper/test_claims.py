@@ -94,18 +94,31 @@ def test_primary_tests_are_corrected_together_and_others_are_not(tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("mean", "paper", "words"),
+    ("mean", "fields", "sign", "size"),
     [
-        (32.0, 4.0, "same sign, 8.0 times the paper's"),
-        (-2.0, 4.0, "opposite sign, 0.5 times the paper's"),
-        (1, None, ""),
+        (32.0, {"paper": 4.0}, "as claimed", "8.0 times the paper's"),
+        (-2.0, {"paper": 4.0}, "opposite", "0.5 times the paper's"),
+        (1, {"expects": {"below": 0}}, "opposite", "the paper gives none"),
+        (91, {"paper": 93.5, "expects": {"near": 93.5, "within": 2}}, "", "-2.5 from the paper's"),
+        (1, {"kind": "identity", "expects": {"below": 2}}, "", ""),
     ],
 )
-def test_sign_and_size_are_two_things(mean, paper, words):
-    one = Verdict(claim({"above": 0}, paper=paper), REPRODUCED, Estimate(mean, mean - 1, mean + 1, 3, 2), p=0.01)
+def test_sign_and_size_are_two_things(mean, fields, sign, size):
+    one = Verdict(claim(**{"expects": {"above": 0}} | fields), REPRODUCED, Estimate(mean, mean - 1, mean + 1, 3, 2))
     row = ledger_table([one]).iloc[0]
-    assert row["size"] == words
-    assert row["smallest effect it could see"] == "1.2"  # (t 4.30 + 1.06) / 4.30 half widths, two degrees of freedom
+    assert (row["sign"], row["size"]) == (sign, size)
+    # (t 4.30 + 1.06) / 4.30 half widths, two degrees of freedom; nothing needs to be seen of what is proved
+    assert row["smallest effect it could see"] == ("" if one.claim.kind == "identity" else "1.2")
+
+
+def test_every_row_that_was_measured_has_all_that_a_reader_needs():
+    tests = [one for one in claims.read_claims() if one.kind != "identity"]
+    table = ledger_table([Verdict(one, UNDECIDED, Estimate(1, 0.5, 1.5, 3, 2), p=0.01) for one in tests])
+    for column in ("what is measured", "control", "test", "correction", "measured here", "size", "verdict"):
+        assert (table[column] != "").all()
+    assert (table["smallest effect it could see"] != "").all()
+    assert (table["sign"] != "").equals(table["test"] != "value")
+    assert set(table["correction"][table["test"] == "primary"]) == {"Holm, 5 tests"}
 
 
 def test_the_ledger_is_sound():

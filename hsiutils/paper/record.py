@@ -1,0 +1,223 @@
+"""The record: evidence of a run too long to repeat, kept in the repository, and judged beside every run.
+
+Networks are not kept, only what they were found to do (`hsiutils.paper.evidence`): a group of a netCDF file for each
+kind of evidence, and a manifest that says how it was made and seals the file. `hsiutils record` makes both.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from hsiutils.data.atomic import replacing, write_atomically
+from hsiutils.models.segmenter import precision
+from hsiutils.paper import store
+from hsiutils.paper.claims import (
+    NOT_MEASURED,
+    NOT_TESTABLE,
+    OUTCOMES,
+    UNDECIDED,
+    Verdict,
+    evaluate_claims,
+    in_short,
+    ledger_table,
+)
+from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
+
+RESULTS = store.PACKAGE.parent / "data" / "results"
+MANIFEST, FILE = "claims_record.json", "claims_record.nc"
+_FIELDS = {
+    *("profile", "variants", "seeds", "origin", "date", "commit", "machine", "versions", "seconds", "scenes"),
+    *("networks", "evidence", "untestable", "sha256"),
+}
+_NONE = "There is no record here: `hsiutils record` makes one, in some hours."
+
+
+@dataclass(frozen=True)
+class Record:
+    """Evidence of another day, and what it was made with."""
+
+    evidence: Evidence
+    manifest: dict[str, Any]
+
+    def __str__(self) -> str:
+        machine = self.manifest["machine"]
+        return f"{_sizes(self.manifest)}; {self.manifest['date']}, {machine['cores']} cores of {machine['processor']}"
+
+
+def keep(run: "Run", folder: Path = RESULTS, progress: bool = True) -> Record:
+    """Make the record of a run in a folder: train what is missing, gather all evidence, and write it at once.
+
+    What was trained or measured stays in the store, so that a record that was interrupted is taken up there.
+    """
+    networks = list(product(run.variants, run.seeds))
+    trained = run.networks(networks, progress)
+    began, evidence = time.monotonic(), Evidence.of(run)
+    found: dict[str, xr.Dataset] = {}
+    untestable: dict[str, str] = {}
+    with tqdm(KINDS, desc="evidence", unit="kind", disable=not progress) as bar:
+        for kind in bar:
+            bar.set_postfix_str(kind)
+            try:
+                found[kind] = evidence[kind]
+            except NotTestable as reason:
+                untestable[kind] = str(reason)
+    with replacing(folder / FILE) as path:
+        for kind, one in found.items():
+            _write(one, path, kind)
+        seal = store.file_hash(path)
+    keys: dict[str, dict[int, str]] = {name: {} for name in run.variants}
+    for (name, seed), made in zip(networks, trained, strict=True):
+        keys[name][seed] = made.key
+    # Networks that were trained side by side have one time.
+    trainings = {made.manifest["seconds"] for made in trained}
+    manifest = {
+        "profile": asdict(run.profile),
+        "variants": run.variants,
+        "seeds": run.seeds,
+        "origin": run.data.origin,
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "machine": {
+            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
+            "cores": os.cpu_count(),
+            "precision": precision(run.profile.recipe.precision),
+        },
+        "versions": store.versions(("torch", "numpy", "xarray", "scipy", "scikit-learn")),
+        "seconds": {"training": round(sum(trainings)), "gathering": round(time.monotonic() - began)},
+        "scenes": {"key": run.data_key} | {split: len(run.data.names(split)) for split in ("train", "val", "test")},
+        "networks": keys,
+        "evidence": list(found),
+        "untestable": untestable,
+        "sha256": seal,
+    }
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return Record(evidence, manifest)
+
+
+def recorded(folder: Path = RESULTS) -> Record | None:
+    """The record of a folder, None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If what is there is damaged, incomplete, or no record.
+    """
+    path, file = folder / MANIFEST, folder / FILE
+    if not path.exists() and not file.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        if not isinstance(manifest, dict) or set(manifest) != _FIELDS:
+            raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))}")
+        if (seal := store.file_hash(file)) != manifest["sha256"]:
+            raise ValueError(f"{FILE} is not the one of the manifest: SHA-256 {seal}")
+        evidence = Evidence(
+            manifest["origin"],
+            tuple(manifest["variants"]),
+            tuple(manifest["seeds"]),
+            partial(_read, file, manifest["evidence"], manifest["untestable"]),
+        )
+        record = Record(evidence, manifest)
+        str(record)  # which reads what else must be there
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: no record of the claims ({error}); take both files from the repository again, or delete both: "
+            "the ledger then stands without, until `hsiutils record` makes another"
+        ) from error
+    return record
+
+
+def _write(found: xr.Dataset, path: Path, kind: str) -> None:
+    plain = found.drop_encoding()
+    packed = {
+        name: {"zlib": True, "complevel": 9} for name, one in plain.items() if one.dtype.kind in "iuf" and one.ndim
+    }
+    plain.to_netcdf(path, mode="a" if path.exists() else "w", group=kind, engine="h5netcdf", encoding=packed)
+
+
+def _read(file: Path, there: list[str], untestable: dict[str, str], kind: str) -> xr.Dataset | str:
+    if kind in there:
+        return xr.load_dataset(file, group=kind, engine="h5netcdf")
+    return untestable.get(kind, f"the record was made before {kind!r} was measured; `hsiutils record` makes another")
+
+
+def _commit() -> str:
+    """Of the checkout; empty where there is none."""
+    command = ["git", "-C", str(store.PACKAGE), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _sizes(made: dict[str, Any]) -> str:
+    profile, networks = made["profile"], len(made["seeds"])
+    return (
+        f"profile {profile['name']}, seed {made['seeds'][0]}, {made['origin']} scenes, {networks} "
+        f"network{'s' * (networks > 1)} an input, {profile['recipe']['epochs']} epochs"
+    )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Verdicts of a run, and of the record where there is one, with what is to say of both in `words`, by line."""
+
+    here: list[Verdict]
+    record: list[Verdict] | None
+    words: tuple[str, ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """`ledger_table` of the record, or else of the run, with the verdicts of both side by side."""
+        verdicts = {"record": self.record, "this run": self.here}
+        found = {name: [in_short(one) for one in each] for name, each in verdicts.items() if each is not None}
+        return ledger_table(self.record or self.here).drop(columns=["measured here", "verdict"]).assign(**found)
+
+
+def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
+    """The ledger of a run beside that of the record."""
+    kept = recorded(folder)
+    here = evaluate_claims(Evidence.of(run))
+    own = {"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin}
+    said = f"This run ({_sizes(own)}): {score(here)}."
+    if kept is None:
+        return Ledger(here, None, (said, _NONE))
+    record = evaluate_claims(kept.evidence)
+    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreement(here, record)))
+
+
+def score(verdicts: list[Verdict]) -> str:
+    """How many verdicts there are of each kind."""
+    count = Counter(one.outcome for one in verdicts)
+    return ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome])
+
+
+def agreement(here: list[Verdict], record: list[Verdict]) -> str:
+    """In words, how many verdicts of a run and of the record agree, of those that both could reach."""
+    pairs = [
+        (one.outcome, other.outcome)
+        for one, other in zip(here, record, strict=True)
+        if one.claim.kind != "identity" and not {one.outcome, other.outcome} & {NOT_TESTABLE, NOT_MEASURED}
+    ]
+    same = sum(one == other for one, other in pairs)
+    either = sum(one != other and UNDECIDED in (one, other) for one, other in pairs)
+    return (
+        f"Of {len(pairs)} tests that both could make (identities apart), {same} have the same verdict, {either} are "
+        f"undecided in one of the two, and {len(pairs) - same - either} have verdicts that differ."
+    )
