@@ -2,7 +2,7 @@
 
 Parameter randomisation (Adebayo 2018, arXiv 1810.03292): a map that stays as it was while the layers above are redrawn
 explains the picture, not the network. Maps are compared by Spearman's rank correlation (NaN where one is the same
-everywhere) and by SSIM, with their signs and of their absolute values: 1 is the same map.
+everywhere), with their signs and of their absolute values: 1 is the same map.
 
 Faithfulness: insertion and deletion of pixels, and replacement of bands, judge what a change of the input does, not
 whether contributions sum to the logit. The reference that takes the place of what is removed is an argument.
@@ -16,7 +16,6 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from hsiutils.attribution.hooks import ask, to_image
@@ -54,8 +53,7 @@ def parameter_randomisation(
 
     Returns
     -------
-    Dataset of `spearman` and `ssim` (method, layer, sign) between the map before and after; layer in the order from the
-    head down. SSIM is NaN for maps smaller than 3 x 3 or without space.
+    Dataset of `spearman` (method, layer, sign) between the map before and after; layer in the order from the head down.
     """
     before = {name: method(model, x, target, layer).map for name, method in methods.items()}
     names, rows = [], []
@@ -63,11 +61,9 @@ def parameter_randomisation(
         names.append(name)
         after = {key: method(twin, x, target, layer).map for key, method in methods.items()}
         rows.append([similarity(before[key], after[key]) for key in methods])
-    values = np.asarray(rows).transpose(1, 0, 2, 3)  # (layer, method, measure, sign) -> (method, layer, ...)
-    axes = ("method", "layer", "sign")
-    variables = {"spearman": (axes, values[:, :, 0]), "ssim": (axes, values[:, :, 1])}
+    values = np.asarray(rows).transpose(1, 0, 2)  # (layer, method, sign) -> (method, layer, sign)
     coords = {"method": list(methods), "layer": names, "sign": list(SIGNS)}
-    return xr.Dataset(cast(Mapping[Any, Any], variables), coords)
+    return xr.Dataset({"spearman": (tuple(coords), values)}, coords)
 
 
 def randomised_networks(
@@ -101,17 +97,12 @@ def randomised_networks(
 
 
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
-    """Likeness of two maps of the same shape: (2, 2), Spearman and SSIM by `SIGNS`.
+    """Spearman's rank correlation of two maps of the same shape, by `SIGNS` (2,).
 
-    Spearman leaves out what is zero in both, as most is where maps end at one region. SSIM compares pictures from 0 to
-    1: the sum over the bands, of the values or of their absolute values, scaled by its largest absolute value; signed,
-    zero is mid-grey, because SSIM takes a map of mean zero and its negative for alike.
+    What is zero in both is left out, as most is where maps end at one region.
     """
-    signed, absolute = (one.values, other.values), (abs(one.values), abs(other.values))
-    seen = np.stack(signed)[:, (one.values != 0) | (other.values != 0)]
-    ranks = [rank_correlations(pair)[0, 1] for pair in (seen, abs(seen))]
-    grey = [(_picture(values) + 1) / 2 for values in signed]
-    return np.array([ranks, [_ssim(*grey), _ssim(*map(_picture, absolute))]])
+    seen = np.stack([one.values, other.values])[:, (one.values != 0) | (other.values != 0)]
+    return np.array([rank_correlations(pair)[0, 1] for pair in (seen, abs(seen))])
 
 
 def rank_correlations(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -121,20 +112,6 @@ def rank_correlations(values: NDArray[Any]) -> NDArray[np.float64]:
     ranks = rankdata(values, axis=1)
     ranks[np.ptp(values, axis=1) == 0] = np.nan
     return np.asarray(np.corrcoef(ranks))
-
-
-def _ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    side = min(7, *one.shape) if one.ndim == 2 else 0
-    if side < 3:
-        return float("nan")
-    window = side - (side + 1) % 2
-    return float(structural_similarity(one, other, win_size=window, data_range=1.0))  # type: ignore[no-untyped-call]
-
-
-def _picture(values: NDArray[Any]) -> NDArray[np.float64]:
-    flat = values.sum(0, dtype=np.float64) if values.ndim == 3 else values.astype(np.float64)
-    largest = np.abs(flat).max(initial=0)
-    return np.asarray(flat / largest if largest else flat)
 
 
 def insertion_deletion(

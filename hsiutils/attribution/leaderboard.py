@@ -130,8 +130,8 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
     redrawn, rival = method(twin, x, asked.region), method(model, x, asked.rival)
     answers = {
         "residual": float(np.median(residuals)),
-        "sanity": float(similarity(found.map, redrawn.map)[0, SIGNS.index("signed")]),
-        "class_sensitivity": float(similarity(found.map, rival.map)[0, SIGNS.index("signed")]),
+        "sanity": float(similarity(found.map, redrawn.map)[SIGNS.index("signed")]),
+        "class_sensitivity": float(similarity(found.map, rival.map)[SIGNS.index("signed")]),
         "faithfulness": np.nan,
         "band_faithfulness": np.nan,
         "seconds": seconds,

@@ -257,8 +257,8 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
 
 
 def wavelengths(run: "Run", name: str) -> NDArray[np.float64]:
-    """Band centres of a variant's channels, nm, in their order."""
-    chosen, centres = variant(name), run.data.sensor.wavelengths_nm
+    """Where the bands of a variant's channels see most, nm, in their order (`Run.centres_nm`)."""
+    chosen, centres = variant(name), run.centres_nm
     if chosen.pca is not None or chosen.intensity:
         raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
     return centres if chosen.bands is None else centres[list(chosen.bands)]

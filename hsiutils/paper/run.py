@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hsiutils import simulate
 from hsiutils.data.inputs import variant
+from hsiutils.data.sensor import Sensor
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
 from hsiutils.models.segmenter import AUTHORS, Recipe, precision
@@ -223,6 +226,12 @@ class Run:
         return simulate.Simulation(self.seed, self.profile.tiles, blur_px=self.blur_px)
 
     @property
+    def centres_nm(self) -> NDArray[np.float64]:
+        """`centres_behind` the simulated filter; of real data, whose filter is not known, the published centres."""
+        simulated = self.data.origin == "simulated"
+        return centres_behind(self.simulation.long_pass_nm if simulated else None, self.data.sensor)
+
+    @property
     def data_key(self) -> str:
         """Name that changes whenever the data set does."""
         return self._scenes.key if self.data_root is None else self.data.fingerprint()
@@ -290,6 +299,20 @@ class Run:
         if self.weights is None:
             return ()
         return published.remarks(self.weights, self.inputs(self.variants[0], []).inputs, self.data.origin)
+
+
+def centres_behind(long_pass_nm: float | None, sensor: Sensor) -> NDArray[np.float64]:
+    """Centre of the peak by which each band sees behind a long-pass filter, nm, native order; None for no filter.
+
+    A band is named by one peak. Where the filter stops that, the other is left: band 22 of HSI-Drive then sees at
+    839 nm, and not at 564.
+    """
+    centres = sensor.wavelengths_nm
+    if long_pass_nm is not None:
+        for band in sensor.bands:
+            if passed := [peak for peak in band.peaks if peak.centre_nm > long_pass_nm]:
+                centres[band.index] = max(passed, key=lambda peak: peak.share).centre_nm
+    return centres
 
 
 def workers() -> int:

@@ -21,7 +21,7 @@ from hsiutils.data.inputs import THREE_BANDS
 from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_table
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
-from hsiutils.paper.run import Run, simulated
+from hsiutils.paper.run import Run, centres_behind, simulated
 from hsiutils.paper.study import neighbours
 from hsiutils.simulate import Simulation, draw_names
 from hsiutils.simulate.bench import pn_errors
@@ -318,7 +318,9 @@ def metamers(
     """
     families, wavelength, spectra = distinct_samples(kinds)
     seen = band_reflectance(spectra, wavelength, HSI_DRIVE, LONG_PASS_NM)
-    return find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart), seen
+    pairs = find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart)
+    behind = dict(zip(HSI_DRIVE.wavelengths_nm, centres_behind(LONG_PASS_NM, HSI_DRIVE), strict=True))
+    return pairs.assign(worst_nm=pairs["worst_nm"].map(behind)), seen
 
 
 def band_reflectance(

@@ -12,7 +12,7 @@ from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import evaluate, scores
-from hsiutils.paper.study import Subject, over_networks, study, sunlit
+from hsiutils.paper.study import Subject, over_networks, study
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
@@ -43,22 +43,14 @@ def counts_of(run: "Run", name: str, seed: int) -> xr.Dataset:
 
 
 def _evaluated(subject: Subject) -> xr.Dataset:
-    names = subject.names
-    return evaluate(subject.model, subject.scenes, names, sunlit=sunlit(subject.data, names))
+    return evaluate(subject.model, subject.scenes, subject.names)
 
 
-def iou_by_seed(counts: xr.Dataset, region: str = "all", score: str = "iou") -> pd.DataFrame:
-    """Scores of every network as a long table: variant, seed, class ("mean" is that of all), and the score in percent.
-
-    Parameters
-    ----------
-    counts : of `evaluation`.
-    region : "all", "sunlit" or "shadowed".
-    score : "iou" or "boundary_iou".
-    """
-    values = scores(counts.sel(region=region))[score] * 100
+def iou_by_seed(counts: xr.Dataset) -> pd.DataFrame:
+    """IoU of every network of `evaluation` in percent: variant, seed, class ("mean" is that of all), iou."""
+    values = scores(counts.sel(region="all"))["iou"] * 100
     mean = values.mean("class").expand_dims({"class": ["mean"]})
-    return xr.concat([values, mean], "class").rename(score).to_dataframe()[[score]].reset_index()
+    return xr.concat([values, mean], "class").to_dataframe(name="iou")[["iou"]].reset_index()
 
 
 def table1(counts: xr.Dataset) -> pd.DataFrame:
@@ -86,7 +78,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return out.rename_axis("variant").rename_axis(None, axis="columns")
 
 
-def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
+def differences(values: pd.DataFrame) -> pd.DataFrame:
     """Every pair of variants and class: difference of means, its 95 % interval, p, whether it can be told from zero.
 
     "told apart" is by the interval alone, "after Holm" with the correction for all the rows together.
@@ -95,7 +87,7 @@ def differences(values: pd.DataFrame, score: str = "iou") -> pd.DataFrame:
     rows = []
     for one, other in combinations(dict.fromkeys(values["variant"]), 2):
         for name in dict.fromkeys(values["class"]):
-            own = values[values["class"] == name].set_index("variant")[score]
+            own = values[values["class"] == name].set_index("variant")["iou"]
             a, b = own.loc[[one]], own.loc[[other]]  # (seed)
             if a.notna().any() and b.notna().any():
                 gap = difference(a, b)

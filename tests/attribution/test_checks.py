@@ -39,14 +39,13 @@ def cascade():
 
 
 def test_guided_backprop_hardly_changes_and_the_others_do(cascade):
-    assert cascade["spearman"].dims == cascade["ssim"].dims == ("draw", "method", "layer", "sign")
+    assert cascade["spearman"].dims == ("draw", "method", "layer", "sign")
     assert list(cascade["layer"].values) == ["conv2d_10", "conv2d_5"]
     assert list(cascade["sign"].values) == ["signed", "absolute"]
     kept = cascade["spearman"].sel(sign="signed")
     assert float(kept.sel({"method": "Guided BackProp"}).min()) > 0.5
     for name in ("GradCAM", "gradient", "linear decomposition"):
         assert float(kept.sel({"method": name}).mean()) < 0.3
-    assert float(cascade["ssim"].sel({"sign": "absolute", "method": "GradCAM"}).mean()) < 0.4
 
 
 def redrawn(model, twin):
@@ -95,7 +94,6 @@ def test_a_map_that_only_looks_at_the_image_survives_everything():
 
     found = parameter_randomisation(shaken(), EVEN, WHOLE, {"edges": edges}, layers=["conv2d_10", "conv2d"])
     assert (found["spearman"] > 1 - 1e-12).all()
-    assert (found["ssim"] > 1 - 1e-12).all()
 
 
 def drawn(shape, dims, seed=0):
@@ -104,28 +102,22 @@ def drawn(shape, dims, seed=0):
 
 def test_similarity_of_a_map_with_itself_its_negative_and_another():
     one = drawn((12, 15), ("y", "x"))
-    np.testing.assert_allclose(similarity(one, one), np.ones((2, 2)))
-    np.testing.assert_allclose(similarity(one, 3 * one), np.ones((2, 2)))
-    (signed, absolute), (signed_picture, absolute_picture) = similarity(one, -one)
-    assert (signed, absolute, absolute_picture) == pytest.approx((-1, 1, 1))
-    assert signed_picture < -0.5
-    assert np.abs(similarity(one, drawn((12, 15), ("y", "x"), seed=1))[0]).max() < 0.3
+    np.testing.assert_allclose(similarity(one, one), 1)
+    np.testing.assert_allclose(similarity(one, 3 * one), 1)
+    np.testing.assert_allclose(similarity(one, -one), [-1, 1])
+    assert np.abs(similarity(one, drawn((12, 15), ("y", "x"), seed=1))).max() < 0.3
 
 
 def test_zeros_outside_one_region_are_no_likeness():
     one, other = (abs(drawn((12, 15), ("y", "x"), seed)) * (np.arange(15) < 5) for seed in (0, 1))
-    assert np.abs(similarity(one, other)[0]).max() < 0.3
+    assert np.abs(similarity(one, other)).max() < 0.3
 
 
 def test_similarity_where_it_is_not_defined():
     flat = xr.DataArray(np.ones((12, 15)), dims=("y", "x"))
-    assert np.isnan(similarity(flat, drawn((12, 15), ("y", "x")))[0]).all()
-    small, line = drawn((2, 9), ("y", "x")), drawn((25,), ("band",))
-    for found in (similarity(small, small), similarity(line, line)):
-        np.testing.assert_allclose(found[0], 1)
-        assert np.isnan(found[1]).all()
-    coarse = drawn((4, 6), ("y", "x"))  # smaller than the usual window of 7 pixels
-    np.testing.assert_allclose(similarity(coarse, coarse), 1)
+    assert np.isnan(similarity(flat, drawn((12, 15), ("y", "x")))).all()
+    line = drawn((25,), ("band",))
+    np.testing.assert_allclose(similarity(line, line), 1)
 
 
 def linear_network(weights):

@@ -205,7 +205,7 @@ def test_studies_of_a_run_are_kept_and_close(tiny_run):
 
 
 def test_wavelengths_are_those_of_the_channels(tiny_run):
-    centres = tiny_run.data.sensor.wavelengths_nm
+    centres = tiny_run.centres_nm
     np.testing.assert_array_equal(bands.wavelengths(tiny_run, "3"), centres[[12, 23, 15]])
     np.testing.assert_array_equal(bands.wavelengths(tiny_run, "all-PN"), centres)
     for name in ("PCA-2", "25+I"):

@@ -159,7 +159,7 @@ def test_data_files_count_where_they_are_read(edited):
         ("bokeh", {"site"}),
         ("jupyter-book", {"site"}),
         ("pvlib", {"data"}),
-        ("scikit-image", CHAPTER_4),
+        ("scikit-image", set()),
         ("captum", CHAPTER_4 | CHAPTER_7),
         ("pytorch-lightning", {"model"}),
         ("xarray", NETWORKS | {"data"}),
