@@ -194,12 +194,17 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     """The ledger of a run beside that of the record."""
     kept = recorded(folder)
     here = evaluate_claims(Evidence.of(run))
-    own = {"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin}
-    said = f"This run ({_sizes(own)}): {score(here)}."
+    sizes = _sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
+    said = f"This run ({sizes}): {score(here)}."
     if kept is None:
         return Ledger(here, None, (said, _NONE))
     record = evaluate_claims(kept.evidence)
-    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreement(here, record)))
+    agreed = agreement(here, record)
+    if kept.evidence.origin != run.data.origin:
+        agreed += (
+            f" The record's scenes are {kept.evidence.origin}, this run's {run.data.origin}: verdicts may differ so."
+        )
+    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed))
 
 
 def score(verdicts: list[Verdict]) -> str:

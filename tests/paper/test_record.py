@@ -18,6 +18,7 @@ from hsiutils.paper.claims import (
     UNDECIDED,
     Verdict,
     evaluate_claims,
+    ledger_table,
     read_claims,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
@@ -112,7 +113,7 @@ def test_verdicts_that_agree_are_counted():
     assert score(verdicts(PROVED, REPRODUCED, PROVED)) == "2 proved, 1 reproduced"
 
 
-def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path):
+def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch):
     both = judged(tiny_run, folder)
     first, second, third = both.words
     assert first.startswith("The record (profile tiny")
@@ -120,7 +121,12 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path):
     assert ", 0 have verdicts that differ" not in third
     assert third.endswith("and 0 have verdicts that differ.")
     assert list(both.table["record"]) == list(both.table["this run"])
-    alone = judged(tiny_run, tmp_path)
+    monkeypatch.setattr(record, "evaluate_claims", lambda evidence: both.here)
+    other = {**recorded(folder).manifest, "origin": "real"}
+    (tmp_path / MANIFEST).write_text(json.dumps(other))
+    (tmp_path / FILE).write_bytes((folder / FILE).read_bytes())
+    assert "The record's scenes are real, this run's simulated" in judged(tiny_run, tmp_path).words[2]
+    alone = judged(tiny_run, tmp_path / "empty")
     assert alone.words[1].startswith("There is no record here")
     assert "record" not in alone.table
     assert list(alone.table["this run"]) == list(both.table["this run"])
@@ -133,3 +139,10 @@ def test_the_record_of_the_repository_has_all_evidence_and_is_small():
     assert (RESULTS / FILE).stat().st_size < 5e6
     assert {RESULTS / FILE, RESULTS / MANIFEST} <= set(store.code(frozenset(store.makers(build.ledger))).files)
     assert {len(seeds) for seeds in kept.manifest["networks"].values()} == {8}
+    found = ledger_table([one for one in evaluate_claims(kept.evidence) if one.measured is not None])
+    found = found[found["test"] != "identity"]
+    assert len(found) > 10
+    for column in ("what is measured", "control", "correction", "measured here", "sign", "size", "p"):
+        assert (found[column] != "").all(), column
+    assert found["measured here"].str.contains("[", regex=False).all()
+    assert (found["smallest effect it could see"] != "").all()
