@@ -76,10 +76,10 @@ def time_training(recipe: dict[str, Any], dropout: float, rounds: int) -> None:
         train.fit(scenes(SCENES), scenes(JUDGED), config, made, 0, Path(folder), progress=tell, device="cpu")
 
 
-def time_peer(flop: int, autocast: bool, rounds: int) -> None:
+def time_peer(flop: int, autocast: bool, batch: int, rounds: int) -> None:
     """Print the seconds an image of a loop as tutorials have it, on a U-Net of `flop` operations an image."""
     model = narrow_unet(flop).train()
-    batches = DataLoader(scenes(SCENES), 2, shuffle=True)
+    batches = DataLoader(scenes(SCENES), batch, shuffle=True)
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
 
     def epoch() -> None:
@@ -197,8 +197,8 @@ def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
         "this tree, recipe of release 0.1.0": Contestant(here, "training", RECIPE_THEN, 0.5, rounds),
     }
     if peer:
-        contestants["plain loop, float32"] = Contestant(here, "peer", flop, False, rounds)
-        contestants["plain loop, bfloat16"] = Contestant(here, "peer", flop, True, rounds)
+        contestants["plain loop, float32"] = Contestant(here, "peer", flop, False, quick.recipe.batch, rounds)
+        contestants["plain loop, bfloat16"] = Contestant(here, "peer", flop, True, quick.recipe.batch, rounds)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
@@ -218,6 +218,11 @@ def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
         "gflop_s": {
             "training": 3e-9 * flop / own,
             **{f"convolution, {name}": 1e-9 * rate for name, rate in rates.items()},
+        },
+        "batch": {
+            "release 0.1.0": RECIPE_THEN["batch"],
+            "this tree": quick.recipe.batch,
+            "plain loops": quick.recipe.batch,
         },
         "share_of_convolution_rate": 3 * flop / own / rates["bfloat16" if used == "bf16-mixed" else "float32"],
     }
@@ -251,7 +256,7 @@ def main() -> None:
         },
         "versions": {"torch": torch.__version__}
         | ({"segmentation-models-pytorch": version("segmentation-models-pytorch")} if given.peer else {}),
-        "network": {"channels": CHANNELS, "filters": FILTERS, "image": list(SIZE), "batch": 2},
+        "network": {"channels": CHANNELS, "filters": FILTERS, "image": list(SIZE)},
         **found,
     }
     text = json.dumps(record, indent=2) + "\n"
