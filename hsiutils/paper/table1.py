@@ -1,6 +1,6 @@
 """Table 1: intersection over union by variant, with the spread over seeds, beside the paper's cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import xarray as xr
 from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
-from hsiutils.models.metrics import evaluate, scores
+from hsiutils.models.metrics import evaluate, iou, scores
 from hsiutils.paper.study import Subject, over_networks, study
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ def iou_by_seed(counts: xr.Dataset) -> pd.DataFrame:
     values = scores(counts.sel(region="all"))["iou"] * 100
     mean = values.mean("class").expand_dims({"class": ["mean"]})
     return xr.concat([values, mean], "class").to_dataframe(name="iou")[["iou"]].reset_index()
+
+
+def iou_of(name: str) -> Callable[[xr.Dataset], xr.DataArray]:
+    """IoU of one class, percent, as a figure of counts (scene, ...) such as `hsiutils.paper.merits.findings` takes."""
+
+    def figure(counts: xr.Dataset) -> xr.DataArray:
+        confusion = counts["confusion"].sel(region="all", drop=True).sum("scene")
+        return 100 * iou(confusion).sel({"class": name}, drop=True)
+
+    return figure
 
 
 def table1(counts: xr.Dataset) -> pd.DataFrame:

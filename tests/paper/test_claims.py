@@ -16,6 +16,8 @@ from hsiutils.paper.claims import (
     NOT_MEASURED,
     NOT_REPRODUCED,
     NOT_TESTABLE,
+    OF_INPUT,
+    OF_METHOD,
     PROVED,
     REPRODUCED,
     UNDECIDED,
@@ -30,7 +32,8 @@ from hsiutils.paper.evidence import Evidence, NotTestable
 def claim(expects, kind="exploratory", paper=None, **fields):
     """A claim with these, and words for the rest."""
     words = dict.fromkeys(("id", "where", "says", "measured", "control"), "w")
-    words |= {"measure": "m", "chapter": 3, "paper": paper, "kind": kind, "expects": expects, **fields}
+    words |= {"measure": "m", "chapter": 3, "paper": paper, "kind": kind, "about": "learned", "expects": expects}
+    words |= fields
     return Claim(**words)
 
 
@@ -72,6 +75,15 @@ def test_an_identity_is_proved_or_the_numbers_break_it():
     identity = claim({"below": 1e-4}, "identity")
     assert judge(Estimate(1e-7, math.nan, math.nan, 1), identity) == PROVED
     assert judge(Estimate(1e-3, 1e-4, 2e-3, 3), identity) == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(("about", "holds"), [("learned", REPRODUCED), ("method", OF_METHOD), ("input", OF_INPUT)])
+def test_what_was_not_learned_is_not_called_reproduced(about, holds):
+    above, value = {"above": 0}, {"near": 1, "within": 2}
+    assert judge(Estimate(1, 0.5, 1.5, 3), claim(above, about=about)) == holds
+    assert judge(Estimate(1, 0.5, 1.5, 3), claim(value, about=about)) == holds
+    assert judge(Estimate(-1, -1.5, -0.5, 3), claim(above, about=about)) == NOT_REPRODUCED
+    assert judge(Estimate(0, -1, 1, 3), claim(above, about=about)) == UNDECIDED
 
 
 def test_primary_tests_are_corrected_together_and_others_are_not(tmp_path, monkeypatch):
@@ -141,6 +153,8 @@ def test_the_ledger_is_sound():
         ({"expects": {"around": 1}}, "above, below, or near"),
         ({"measure": "guess"}, "no measure 'guess'"),
         ({"kind": "sure"}, "kind must be one of identity, value, primary, exploratory, got 'sure'"),
+        ({"about": "luck"}, "about must be one of learned, method, input, got 'luck'"),
+        ({"kind": "primary", "about": "input"}, "a primary test is about what is learned, got about input"),
     ],
 )
 def test_faulty_entries_are_named(tmp_path, change, message):
@@ -157,7 +171,7 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
 
     monkeypatch.setattr(claims, "MEASURES", {"yes": lambda run: Estimate(1, 0.5, 1.5, 3), "no": untestable})
     base = {"id": "a", "where": "Table 9", "says": "s", "measured": "m", "control": "c", "paper": 1.5, "chapter": 3}
-    base |= {"kind": "exploratory", "expects": {"above": 0}}
+    base |= {"kind": "exploratory", "about": "learned", "expects": {"above": 0}}
     differences = ({"measure": "yes"}, {"measure": "no"}, {"measure": None}, {"measure": None, "expects": None})
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump({"claims": [base | own for own in differences]}))
@@ -233,6 +247,30 @@ def test_pn_costs_edges_where_it_loses_more_there():
         MEASURES["pn_edge_cost"](planted(counts=SEEING, edges=nowhere))
 
 
+def false_marks(at_edge, elsewhere):
+    """Confusion of networks that find all marks, and call these shares (variant, seed) of the road marks."""
+    edges = places([[100.0, 100.0]] * 2)
+    road = {"truth": "Road"}
+    for place, shares in (("edge", at_edge), ("elsewhere", elsewhere)):
+        edges["confusion"].loc[road | {"place": place, "predicted": "Road"}] = 100 - np.asarray(shares)[..., None]
+        edges["confusion"].loc[road | {"place": place, "predicted": "Road Marks"}] = np.asarray(shares)[..., None]
+    return edges
+
+
+def test_false_marks_cost_precision_where_they_lie():
+    few = [10.0, 11.0]
+    at_edge, on_road, anywhere = (
+        MEASURES["pn_edge_precision_cost"](planted(counts=SEEING, edges=false_marks(*shares)))
+        for shares in (([few, [30.0, 32.0]], [few] * 2), ([few] * 2, [few, [30.0, 32.0]]), ([few, [30.0, 32.0]],) * 2)
+    )
+    assert at_edge.low > 10
+    assert on_road.high < -10
+    assert anywhere.mean == pytest.approx(0)
+    nothing = false_marks([few] * 2, [few] * 2).where(lambda edges: edges["predicted"] != "Road Marks", 0)
+    with pytest.raises(NotTestable, match="no marks are called so"):
+        MEASURES["pn_edge_precision_cost"](planted(counts=SEEING, edges=nothing))
+
+
 def test_pn_is_robust_where_fewer_pixels_change_under_another_sun():
     changed = np.array([[[[20, 0]], [[22, 0]]], [[[4, 16]], [[5, 17]]]])  # (variant, seed, scene, class)
     dims = (*NETWORK, "scene", "class")
@@ -291,7 +329,7 @@ def explained(before, deeper):
 
 
 def test_a_conservative_gradcam_would_be_found_out():
-    assert explained([1e-7, -1e-6, 0], [-0.1, 0.0, 0.1]) == [PROVED, REPRODUCED]
+    assert explained([1e-7, -1e-6, 0], [-0.1, 0.0, 0.1]) == [PROVED, OF_METHOD]
     assert explained([1, 1, 0.999], [0.98, 0.99, 1]) == [NOT_REPRODUCED, NOT_REPRODUCED]
     with pytest.raises(NotTestable, match="the same everywhere"):
         explained([np.nan] * 3, [0] * 3)
@@ -308,7 +346,7 @@ def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not():
         return [judged(name, planted(survival=found)) for name in ("gradcam_kept", "guided_backprop_kept")]
 
     assert verdicts(own=0.05, other=0.6) == [REPRODUCED, NOT_REPRODUCED]
-    assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, REPRODUCED]
+    assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, OF_METHOD]
     assert verdicts(own=0.3, other=0.3) == [UNDECIDED, UNDECIDED]  # as where no weights are read, or none were learned
     with pytest.raises(NotTestable, match="no finite value"):
         verdicts(own=np.nan, other=np.nan)
@@ -336,7 +374,10 @@ def test_inhomogeneity_has_the_papers_sign():
 
 @pytest.mark.parametrize(
     "measure",
-    ["marks_fall", "vegetation_rise", "variability_gain", "pn_relit_vegetation", "pn_relit_road", "pn_edge_cost"],
+    [
+        *("marks_fall", "vegetation_rise", "variability_gain", "pn_relit_vegetation", "pn_relit_road"),
+        *("pn_edge_cost", "pn_edge_precision_cost"),
+    ],
 )
 def test_networks_that_say_one_class_everywhere_are_not_asked(measure):
     with pytest.raises(NotTestable, match=r"calls no more of .* by that name than of everything"):
