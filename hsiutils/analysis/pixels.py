@@ -52,7 +52,13 @@ class Spectra:
             raise ValueError(f"truth must be an index of the {len(self.classes)} classes {self.classes}")
 
 
-def scene_spectra(data: Source, names: Sequence[str], per_class: int = 200, seed: int = 0) -> Spectra:
+def scene_spectra(
+    data: Source,
+    names: Sequence[str],
+    per_class: int = 200,
+    seed: int = 0,
+    of: Callable[[str, xr.DataArray], NDArray[np.floating[Any]]] | None = None,
+) -> Spectra:
     """Spectra of every class of every scene.
 
     Parameters
@@ -60,6 +66,8 @@ def scene_spectra(data: Source, names: Sequence[str], per_class: int = 200, seed
     names : of scenes; a scene's number is its place among them.
     per_class : pixels of a class that are drawn in a scene, all where there are fewer.
     seed : of the drawing.
+    of : values (pixel, n) of a scene's name and cube, in the place of the bands; pixels with one that is not finite are
+        not drawn.
 
     Raises
     ------
@@ -71,7 +79,8 @@ def scene_spectra(data: Source, names: Sequence[str], per_class: int = 200, seed
     found: list[tuple[int, int]] = []  # (class, scene)
     for place, name in enumerate(names):
         cube, labels = data.cube(name), data.classes.merge(data.labels(name)).ravel()
-        spectra = cube.values.reshape(cube.sizes["band"], -1).T  # (band, y, x) -> (pixel, band)
+        # (band, y, x) -> (pixel, band)
+        spectra = cube.values.reshape(cube.sizes["band"], -1).T if of is None else of(name, cube)
         usable = np.isfinite(spectra).all(axis=1)
         for index in range(len(data.classes.names)):
             drawn = rng.permutation(spectra[usable & (labels == index)])[:per_class]

@@ -103,8 +103,7 @@ def _count_changes(
     other, predicted = open_dataset(turned), maker()
     rows = []
     for name in names:
-        before, after = (np.asarray(_sunlit(one, name)) for one in (data, other))
-        passes = np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
+        passes = passing(data, other, name)
         one, two = predicted(name, data), predicted(name, other)
         truth = data.classes.merge(data.labels(name))
         which = {"changed": one != two, "correct": (one == truth) & (two == truth), "pixels": True}
@@ -114,6 +113,12 @@ def _count_changes(
     counts = zip(which, np.array(rows).swapaxes(0, 1), strict=True)  # (scene, which, class) -> (which, scene, class)
     found = xr.Dataset({key: (dims, values) for key, values in counts}, coords)
     found.to_netcdf(folder / FILE, engine="h5netcdf")
+
+
+def passing(data: Source, other: Source, name: str) -> NDArray[np.bool_]:
+    """Pixels (h, w) of a scene that pass between sun and shade from one data set to the other."""
+    before, after = (np.asarray(_sunlit(one, name)) for one in (data, other))
+    return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
 
 
 def _sunlit(data: Source, name: str) -> NDArray[np.floating[Any]]:

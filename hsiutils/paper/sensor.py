@@ -5,6 +5,7 @@ A statistic of the scenes that a parameter of the simulator was chosen by is *fi
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,11 @@ from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_table
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.data.statistics import spectrum_correlation, statistics
 from hsiutils.paper.run import Run, centres_behind, simulated
+from hsiutils.paper.spectra import band_responses
 from hsiutils.paper.study import neighbours
 from hsiutils.simulate import Simulation, draw_names
 from hsiutils.simulate.bench import pn_errors
+from hsiutils.simulate.light import GRID_NM, STANDARD, illuminate
 from hsiutils.simulate.materials import distinct_samples
 
 LONG_PASS_NM = Simulation().long_pass_nm
@@ -46,6 +49,30 @@ def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
         summary = statistics(open_dataset(made.folder), names)
         rows.append(("none" if edge is None else f"long-pass at {edge:.0f} nm", spectrum_correlation(summary)))
     return pd.DataFrame(rows, columns=["filter", "correlation"])
+
+
+def daylight(responses: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """How clr spectra of a camera move as daylight changes, by SPECTRL2: from sun to skylight, and with a lower sun.
+
+    Parameters
+    ----------
+    responses : (bands, wavelengths) on `GRID_NM`; None for the camera that the book simulates.
+
+    Returns
+    -------
+    (2, bands) directions of the centred log-ratio: skylight minus sun and sky together at equinox noon, and those two
+    together four hours after noon minus at noon.
+    """
+    weights = Simulation().camera.weights if responses is None else responses
+    noon, later = (illuminate(replace(STANDARD, time=STANDARD.time + pd.Timedelta(hours=hours)), 0) for hours in (0, 4))
+    logs = [np.log(weights @ light) for light in (noon.diffuse, noon.horizontal, later.horizontal)]
+    sky, both, low = (one - one.mean() for one in logs)
+    return np.stack([sky - both, low - both])
+
+
+def real_daylight(wavelengths_nm: NDArray[np.floating]) -> NDArray[np.float64]:
+    """`daylight` of the bands as which `hsiutils.paper.spectra.read_hsicity` reads the real spectra."""
+    return daylight(band_responses(wavelengths_nm, GRID_NM))
 
 
 class Statistic(NamedTuple):

@@ -41,7 +41,7 @@ QUESTIONS = (("3", "1"), ("all", "3"), ("PN", "all"), ("PN + intensity", "PN"), 
 _FILES = ("X_train_hsi.npy", "y_train_hsi.npy")
 _GRID_NM = np.linspace(450.0, 950.0, 128)
 _WIDTH_NM = 8.0  # full width at half maximum, the middle of the sister sensors' peaks
-_CLASSES = ("Road", "Vegetation", "Sky", "Other")
+REAL_CLASSES = ("Road", "Vegetation", "Sky", "Other")
 _OF_CITYSCAPES = {0: 0, 8: 1, 9: 1, 10: 2}  # road, vegetation, terrain, sky; the other fifteen are Other
 
 
@@ -76,12 +76,17 @@ def read_hsicity(folder: Path | str) -> tuple[Spectra, NDArray[np.float64]]:
     codes = codes.astype(int)
     centres = HSI_DRIVE.wavelengths_nm
     centres = centres[(centres > _GRID_NM[0]) & (centres < _GRID_NM[-1])]
-    sigma = _WIDTH_NM / np.sqrt(8 * np.log(2))
-    responses = np.exp(-(((_GRID_NM - centres[:, None]) / sigma) ** 2) / 2)  # (band, wavelength)
-    responses /= responses.sum(axis=1, keepdims=True)
+    responses = band_responses(centres, _GRID_NM)
     truth = np.array([_OF_CITYSCAPES.get(code, 3) for code in codes])
     image = np.cumsum(np.diff(codes, prepend=codes[:1] + 1) <= 0) - 1
-    return Spectra(radiance.astype(float) @ responses.T, truth, image, _CLASSES), centres
+    return Spectra(radiance.astype(float) @ responses.T, truth, image, REAL_CLASSES), centres
+
+
+def band_responses(centres_nm: NDArray[np.floating[Any]], grid_nm: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Bell-shaped responses (band, wavelength) of sum 1 about these centres."""
+    sigma = _WIDTH_NM / np.sqrt(8 * np.log(2))
+    responses = np.exp(-(((grid_nm - centres_nm[:, None]) / sigma) ** 2) / 2)  # (band, wavelength)
+    return np.asarray(responses / responses.sum(axis=1, keepdims=True))
 
 
 def pixel_inputs(wavelengths_nm: NDArray[np.floating[Any]]) -> dict[str, Transform]:
@@ -94,14 +99,15 @@ def pixel_inputs(wavelengths_nm: NDArray[np.floating[Any]]) -> dict[str, Transfo
         lambda values: values[:, one],
         lambda values: values[:, three],
         lambda values: values,
-        _normalised,
-        lambda values: np.column_stack([_normalised(values), _intensity(values)]),
+        normalised,
+        lambda values: np.column_stack([normalised(values), _intensity(values)]),
     ]
     return dict(zip(INPUTS, made, strict=True))
 
 
-def _normalised(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    return pn_pixels(values.T).T.astype(float)
+def normalised(values: NDArray[np.floating[Any]], strength: float = 1.0) -> NDArray[np.float64]:
+    """PN of spectra (n, bands)."""
+    return pn_pixels(values.T, strength).T.astype(float)
 
 
 def _intensity(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -139,8 +145,10 @@ def _count(folder: Path, data: Source, splits: Mapping[str, Sequence[str]], per_
 
 def _as_real(spectra: Spectra) -> Spectra:
     """Spectra of the classes that the real ones have, in their order: a mean over others would not compare."""
-    own = np.array([_CLASSES.index(name) if name in _CLASSES else -1 for name in spectra.classes])[spectra.truth]
-    return Spectra(spectra.values[own >= 0], own[own >= 0], spectra.scene[own >= 0], _CLASSES)
+    own = np.array([REAL_CLASSES.index(name) if name in REAL_CLASSES else -1 for name in spectra.classes])[
+        spectra.truth
+    ]
+    return Spectra(spectra.values[own >= 0], own[own >= 0], spectra.scene[own >= 0], REAL_CLASSES)
 
 
 def answers(counts: xr.DataArray, seed: int = 0) -> pd.DataFrame:
@@ -169,8 +177,8 @@ def real_answers(spectra: Spectra, wavelengths_nm: NDArray[np.floating[Any]], se
     return answers(pixel_confusion(classifiers(spectra), pixel_inputs(wavelengths_nm), spectra), seed)
 
 
-def read_record(path: Path = RECORD) -> tuple[pd.DataFrame, str]:
-    """The answers on real spectra, and where and when they were found.
+def read_record(path: Path = RECORD, part: str = "answers") -> tuple[pd.DataFrame, str]:
+    """The answers on real spectra, or another part of the record, and where and when they were found.
 
     Raises
     ------
@@ -179,9 +187,7 @@ def read_record(path: Path = RECORD) -> tuple[pd.DataFrame, str]:
     """
     try:
         record = json.loads(path.read_text())
-        return pd.DataFrame(
-            record["answers"]
-        ), f"{record['source']}, {record['images']} images, recorded {record['date']}"
+        return pd.DataFrame(record[part]), f"{record['source']}, {record['images']} images, recorded {record['date']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: no record of real spectra ({error!r}); a checkout of the repository has it in data/results, and "

@@ -1,4 +1,4 @@
-"""Charts: lines, dots and matrices."""
+"""Charts: lines, bands, dots, frontiers and matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -55,6 +55,49 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
             parts.append(bars.opts(color=colour(index), line_width=2))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
     return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
+
+
+def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv.Overlay:
+    """Draw a curve a group with the area between its bounds; the columns `value`, `low` and `high` of a long table.
+
+    `x` is a column, and with `y` the label of an axis, which has the unit; a dashed line is at zero.
+    """
+    parts: list[Any] = [hv.HLine(0).opts(color=colour(7), line_width=1, line_dash="dashed")]
+    groups = list(dict.fromkeys(table[group]))
+    for index, name in enumerate(groups):
+        rows = table[table[group] == name].sort_values(x)
+        across, value, low, high = (rows[column].to_numpy(dtype=float) for column in (x, "value", "low", "high"))
+        area = hv.Area((across, low, high), x, [y, "high"])
+        parts.append(area.opts(color=colour(index), alpha=0.2, line_alpha=0))
+        parts.append(hv.Curve((across, value), x, y, label=str(name)).opts(color=colour(index), line_width=2))
+        parts.append(hv.Scatter((across, value), x, y, label=str(name)).opts(color=colour(index), size=7))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
+
+
+def frontier(
+    across: pd.DataFrame, up: pd.DataFrame, x: str, y: str, *, path: bool = False, **options: Any
+) -> hv.Overlay:
+    """Draw two figures of the same things against each other, each a point with its name and a cross of its intervals.
+
+    Parameters
+    ----------
+    across, up : columns `value`, `low` and `high`, by name of the thing; as many rows in the same order.
+    x, y : labels of the axes, with units.
+    path : join the points by a line, in the order of the rows.
+    """
+    points = (across["value"].to_numpy(dtype=float), up["value"].to_numpy(dtype=float))
+    wide = (across["low"].to_numpy(dtype=float), points[1], across["high"].to_numpy(dtype=float), points[1])
+    tall = (points[0], up["low"].to_numpy(dtype=float), points[0], up["high"].to_numpy(dtype=float))
+    ends = [x, y, "end", "high"]
+    parts: list[Any] = [hv.Segments(each, ends).opts(color=colour(5), line_width=1) for each in (wide, tall)]
+    if path:
+        parts.append(hv.Curve(points, x, y).opts(color=colour(1), line_width=2))
+    parts.append(hv.Scatter(points, x, y).opts(color=colour(0), size=9, line_color="white"))
+    names = hv.Labels((*points, [f" {name}" for name in across.index]), [x, y], "name")
+    parts.append(names.opts(text_color="black", text_font_size="9pt", text_align="left", text_baseline="bottom"))
+    return hv.Overlay(parts).opts(
+        hv.opts.Overlay(**(CHART | {"height": HEIGHT + 140, "show_legend": False}), **options)
+    )
 
 
 def matrix(

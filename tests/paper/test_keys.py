@@ -18,14 +18,15 @@ from hsiutils.book.chapters import chapters
 from hsiutils.data.layouts import DatasetError
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper import activations, bands, conservativeness, robustness, spectra, store, table1
+from hsiutils.paper import activations, bands, conservativeness, designs, robustness, spectra, store, table1
 
 PLOTTING = ("bokeh", "holoviews", "panel", "matplotlib")
 CHAPTER_5 = {"survey", "untrained", "materials", "knock-out", "fields", "similarity"}
+CHAPTER_6 = {"designs"}
 CHAPTER_7 = {"feeding", "spectra", "without-band", "swapped", "band-maps", "path", "completeness"}
 CHAPTER_4 = {"audit", "randomisation", "survival", "leaderboard"}
 CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
-NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_7
+NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_6 | CHAPTER_7
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def asked(tiny_run, tmp_path_factory):
             sun.setattr(robustness, "sunny", lambda run: [scene])
             _try(robustness.relit_changes, tiny_run, "25-PN", 0)
         _try(spectra.run_counts, real)
+        _try(designs.run_counts, real, [[0.0] * 25])
         dataclasses.replace(real, variants=("3",), weights=folder / "model.h5").networks([("3", 0)])
         found["published"] = found.pop("model")
         build.build_site({}, root=Path(build.__file__).parents[2])

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.plots.base import PALETTE
-from hsiutils.plots.charts import dots, lines, matrices, matrix
+from hsiutils.plots.charts import bands, dots, frontier, lines, matrices, matrix
 
 
 def model(element):
@@ -71,3 +71,28 @@ def test_an_array_with_coordinates_names_its_rows_and_columns():
     assert texts.to_dict() == {("r0", "0"): "1.00", ("r0", "1"): "0.00", ("r1", "0"): "0.00", ("r1", "1"): "1.00"}
     with pytest.raises(ValueError, match="needs the names of its rows and columns"):
         matrix(np.eye(2), **LABELS)
+
+
+def test_bands_have_a_curve_and_an_area_for_each_group():
+    table = pd.DataFrame({"spread": [1.0, 0, 0, 1], "value": [2.0, 1, 3, 4], "of": ["a", "a", "b", "b"]})
+    chart = bands(table.assign(low=table["value"] - 1, high=table["value"] + 1), "spread", "gain (points)", "of")
+    first = next(part for part in chart if type(part) is hv.Curve)  # areas are curves, too
+    assert first.array().tolist() == [[0, 1], [1, 2]]  # along the axis
+    (area, _) = chart.traverse(lambda e: e, [hv.Area])
+    assert area.array().tolist() == [[0, 0, 2], [1, 1, 3]]
+    plot = model(chart)
+    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("spread", "gain (points)")
+    assert [item.label.value for item in plot.legend[0].items] == ["a", "b"]
+
+
+def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
+    across = pd.DataFrame({"value": [1.0, 2], "low": [0.5, 1.5], "high": [1.5, 3]}, ["raw", "PN"])
+    chart = frontier(across, across + 10, "changed (%)", "IoU (%)", path=True)
+    (points,) = chart.traverse(lambda e: e, [hv.Scatter])
+    assert points.array().tolist() == [[1, 11], [2, 12]]
+    wide, tall = (part.array().tolist() for part in chart.traverse(lambda e: e, [hv.Segments]))
+    assert (wide[1], tall[1]) == ([1.5, 12, 3, 12], [2, 11.5, 2, 13])
+    (names,) = chart.traverse(lambda e: e, [hv.Labels])
+    assert [name.strip() for name in names.dimension_values("name")] == ["raw", "PN"]
+    plot = model(chart)
+    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("changed (%)", "IoU (%)")
