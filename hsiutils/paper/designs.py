@@ -53,7 +53,7 @@ def designs(wavelengths_nm: ArrayLike, daylight: ArrayLike) -> dict[str, Transfo
 
     def clr(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         logs = _logs(values)  # centred log-ratio (Aitchison 1982): free of a factor, as PN is
-        return logs - logs.mean(axis=1, keepdims=True)
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True))
 
     def free(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         ratios = clr(values)
@@ -88,7 +88,7 @@ def strengths() -> dict[str, Transform]:
     return {f"PN @ {alpha:g}": partial(_strong, alpha=alpha) for alpha in STRENGTHS}
 
 
-class Augmented(BaseEstimator):
+class Augmented(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier that learns from copies of the spectra at random brightness as well.
 
     Parameters
@@ -132,13 +132,19 @@ def run_counts(run: "Run", daylight: ArrayLike, per_class: tuple[int, int] = (3,
     splits = {split: run.data.names(split) for split in ("train", "test")}
     names = [] if run.data_root else sunny(run)
     turned = run.turned(names, TURN_DEG) if names else None
-    told = {"data": run.data_key, "turned": turned and turned.key, "scenes": splits, "sunny": names, "seed": run.seed}
-    light = np.round(daylight, 6).tolist()
+    told = {
+        "data": run.data_key,
+        "turned": turned.key if turned else None,
+        "scenes": splits,
+        "sunny": names,
+        "seed": run.seed,
+    }
+    light = np.asarray(daylight, dtype=float).round(6).tolist()
     build = partial(
         _measure,
         data=run.data,
         splits=splits,
-        turned=turned and turned.folder,
+        turned=turned.folder if turned else None,
         names=names,
         light=light,
         per_class=per_class,
@@ -297,7 +303,7 @@ def best(found: Mapping[str, xr.DataArray], seed: int, classifier: str) -> tuple
     if not names:
         return "", []
     own = {"designs": found["designs"].sel(classifier=[classifier], input=names)}
-    first = str(names[int(figures(own, seed)["value"].sel(figure=MARKS, classifier=classifier).argmax())])
+    first = str(names[int(np.argmax(figures(own, seed)["value"].sel(figure=MARKS, classifier=classifier).values))])
     if len(names) == 1:
         return first, []
     gaps = figures(own, seed, first).sel(figure=MARKS, classifier=classifier)

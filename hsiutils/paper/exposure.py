@@ -129,7 +129,8 @@ def crossing(counts: xr.DataArray, seed: int) -> xr.Dataset:
         return float(np.interp(0, gain[last : last + 2], spread[last : last + 2]))
 
     def where(drawn: xr.Dataset) -> xr.DataArray:
-        return xr.apply_ufunc(rises, _gain(drawn), input_core_dims=[["step"]], vectorize=True)
+        found: xr.DataArray = xr.apply_ufunc(rises, _gain(drawn), input_core_dims=[["step"]], vectorize=True)
+        return found
 
     return interval(counts.drop_vars("spread"), where, seed=seed, method="percentile", pools=True)
 

@@ -118,7 +118,7 @@ def _count_changes(
 def passing(data: Source, other: Source, name: str) -> NDArray[np.bool_]:
     """Pixels (h, w) of a scene that pass between sun and shade from one data set to the other."""
     before, after = (np.asarray(_sunlit(one, name)) for one in (data, other))
-    return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
+    return np.asarray(np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5)))
 
 
 def _sunlit(data: Source, name: str) -> NDArray[np.floating[Any]]:

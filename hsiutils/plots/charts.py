@@ -62,8 +62,7 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
 
     `x` is a column, and with `y` the label of an axis, which has the unit; a dashed line is at zero.
     """
-    parts: list[Any] = [hv.HLine(0).opts(color=colour(7), line_width=1, line_dash="dashed")]
-    groups = list(dict.fromkeys(table[group]))
+    groups, parts = list(dict.fromkeys(table[group])), []
     for index, name in enumerate(groups):
         rows = table[table[group] == name].sort_values(x)
         across, value, low, high = (rows[column].to_numpy(dtype=float) for column in (x, "value", "low", "high"))
@@ -71,6 +70,7 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
         parts.append(area.opts(color=colour(index), alpha=0.2, line_alpha=0))
         parts.append(hv.Curve((across, value), x, y, label=str(name)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter((across, value), x, y, label=str(name)).opts(color=colour(index), size=7))
+    parts.append(hv.HLine(0).opts(color=colour(7), line_width=1, line_dash="dashed"))  # the axes are the first part's
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
 
 
