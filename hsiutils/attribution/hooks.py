@@ -43,7 +43,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def activations(
-    model: UNet, names: Iterable[str], after: bool = True, leaf: bool = False
+    model: nn.Module, names: Iterable[str], after: bool = True, leaf: bool = False
 ) -> Iterator[dict[str, Tensor]]:
     """Collect what layers put out during the forward passes inside the block; the latest pass wins.
 
@@ -51,7 +51,7 @@ def activations(
 
     Parameters
     ----------
-    names : Keras names, or "input" for what the network is given.
+    names : of layers (see `layer_of`), or "input" for what the network is given.
     after : the tensor after batch normalisation and ReLU; else what Keras calls `get_layer(name).output`.
     leaf : cut the graph at each layer and let its output ask for a gradient, so that a backward pass stops there.
         Layers above one another cannot be leaves together: the upper one would cut off the lower.
@@ -68,8 +68,21 @@ def activations(
         yield seen
 
 
+def layer_of(model: nn.Module, name: str, after: bool = True) -> nn.Module:
+    """The module of a layer: by Keras name in a `UNet` (see `UNet.layer` for `after`), by torch name in any network.
+
+    A KeyError if there is none.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if name not in modules and isinstance(model, UNet):
+        return model.layer(name, after)
+    if not name or name not in modules:
+        raise KeyError(f"no layer {name!r} in the network; it has {', '.join(each for each in modules if each)}")
+    return modules[name]
+
+
 @contextmanager
-def replaced(model: UNet, name: str, change: Callable[[Tensor], Tensor], after: bool = True) -> Iterator[None]:
+def replaced(model: nn.Module, name: str, change: Callable[[Tensor], Tensor], after: bool = True) -> Iterator[None]:
     """Let every forward pass inside the block go on with `change(output)` in place of a layer's output.
 
     `change` takes (n, channels, h, w); `name` and `after` as in `activations`.
@@ -77,7 +90,7 @@ def replaced(model: UNet, name: str, change: Callable[[Tensor], Tensor], after: 
     if name == INPUT:
         handle = model.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
     else:
-        handle = model.layer(name, after).register_forward_hook(lambda _, __, output: change(output))
+        handle = layer_of(model, name, after).register_forward_hook(lambda _, __, output: change(output))
     try:
         yield
     finally:

@@ -1,15 +1,11 @@
 import pytest
 import torch
-from networks import SMALL, Live, X, hooks, image, shaken
+from networks import SMALL, Live, X, hooks, image, random_like, shaken
 from torch import nn
 
 from hsiutils.attribution.hooks import INPUT, replaced
 from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, linearise, pushed
 from hsiutils.models.unet import UNet, UNetConfig
-
-
-def random_like(tensor, n=3, seed=1):
-    return torch.randn(n, *tensor.shape, generator=torch.Generator().manual_seed(seed), dtype=tensor.dtype)
 
 
 def test_push_is_torch_s_jacobian_vector_product(model):

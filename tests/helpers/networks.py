@@ -23,6 +23,10 @@ def image(config=SMALL, height=13, width=18, dtype=torch.float64, seed=0):
     return torch.randn(config.channels, height, width, generator=generator, dtype=torch.float64).to(dtype)
 
 
+def random_like(tensor, n=3, seed=1):
+    return torch.randn(n, *tensor.shape, generator=torch.Generator().manual_seed(seed), dtype=tensor.dtype)
+
+
 X = image()
 MASK = torch.zeros(13, 18, dtype=torch.bool)
 MASK[3:7, 5:11] = True
@@ -102,6 +106,7 @@ class Live(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
+                tensor = getattr(tensor, "value", tensor)  # of a Flow
                 storage = tensor.untyped_storage()
                 key, size = storage.data_ptr(), storage.nbytes()
                 self.bytes += 0 if self.held[key] else size

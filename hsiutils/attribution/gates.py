@@ -1,0 +1,246 @@
+"""The exact affine map of any torch network at one image: record once, push tangents many times.
+
+A network of convolutions, normalisations in evaluation, ReLUs and poolings is piecewise linear: around an image it is
+y = J x + b, with every gate of a ReLU and every choice of a pooling as the image set it (FullGrad, Srinivas & Fleuret
+2019). `Affine` finds that map for an unchanged module. The image goes through it as a tensor subclass whose
+`__torch_dispatch__` has one rule an aten operation. The recording pass keeps what each nonlinear operation did; later
+passes send tangents through the same module, take what was kept instead of deciding anew, and leave biases out.
+
+An operation without a rule is refused by name. Gates that are smooth (sigmoid, SiLU, softmax, LayerNorm, products of
+two tensors) are refused unless `freeze` holds them at the image's value: the parts then still sum to the logits, but
+J is not the derivative, and the result says so.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
+
+from hsiutils.attribution.hooks import INPUT, frozen, full_precision, layer_of
+from hsiutils.attribution.rules import Flow, NotPiecewiseLinear, Tape, floating
+
+
+class Pulled(NamedTuple):
+    """The adjoint of the affine map, for weighted logits."""
+
+    gradient: Tensor
+    """(channels, h, w) derivative by the image, gates held."""
+    biases: dict[str, float]
+    """What each layer's biases contribute, by module name."""
+
+
+class Affine:
+    """The affine map that a network is at one image, in evaluation: logits = push(image) + bias().
+
+    At a tie (a ReLU's input of exactly zero, equal numbers in a pooling window) torch's own derivative decides. The
+    network must not change afterwards: its weights are read again at each pass.
+
+    Parameters
+    ----------
+    model : maps (n, channels, h, w) to logits (n, classes, h', w'), or to a dict that has them under "out".
+    x : (channels, h, w) or (1, channels, h, w), of the network's dtype.
+    output : picks the logits out of what the network returns, where it returns something else.
+    freeze : hold smooth gates at the image's value instead of refusing them.
+    exact : take the gates in float64 whatever the network's dtype: single precision opens one gate in millions that
+        double precision shuts. Needs a copy of the network in double precision.
+
+    Attributes
+    ----------
+    image, logits : (channels, h, w) and (classes, h', w'), as the network gives them.
+    frozen : what is held though it is smooth, such as "sigmoid in encoder.gate"; empty if the map is exact.
+    layers : module name -> (channels, h', w') of its output at the image, in the order of computation, for modules that
+        put out one tensor and were called once. A tangent can enter at them.
+    biased : names of the modules that add a bias, or an offset (a clamp at its limit), in that order.
+    gated : dtype of the pass that the gates were taken in.
+    footprint : bytes that one tangent needs on its way, about.
+
+    Raises
+    ------
+    NotPiecewiseLinear
+        At once, if an operation has no rule, or is smooth and `freeze` is not set.
+    ValueError
+        If x or the logits have another shape, or their dtypes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 2, 1))
+    >>> x = torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(0))
+    >>> affine = Affine(model, x)
+    >>> bands = affine.push(torch.eye(3)[:, :, None, None] * x)  # what each channel does to every logit
+    >>> bands.shape, torch.allclose(bands.sum(0) + affine.bias(), affine.logits, atol=1e-6)
+    (torch.Size([3, 2, 3, 4]), True)
+    >>> affine.exact, affine.biased
+    (True, ('0', '3'))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        *,
+        output: Callable[[Any], Tensor] | None = None,
+        freeze: bool = False,
+        exact: bool = False,
+    ) -> None:
+        image = x[0] if x.ndim == 4 and len(x) == 1 else x
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
+        if image.ndim != 3 or image.dtype != dtype or dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"x must be one image, (channels, h, w) or (1, channels, h, w), in float32 or float64 as the network "
+                f"({dtype}), got {tuple(x.shape)} {x.dtype}"
+            )
+        self.model, self.image = model, image.detach()
+        self._pick = output or _logits
+        self._tape = tape = Tape()
+        twice = exact and dtype != torch.float64
+        recorded = copy.deepcopy(model).double() if twice else model
+        with ExitStack() as stack:
+            for name, module in recorded.named_modules():
+                for handle in tape.listen(name, module):
+                    stack.callback(handle.remove)
+            self.logits = self._run(recorded, self.image[None].to(torch.float64 if twice else dtype))[0]
+        tape.recording = False
+        self.frozen = tuple(dict.fromkeys(tape.frozen))
+        if self.frozen and not freeze:
+            raise NotPiecewiseLinear(
+                f"the network is not piecewise linear, because of {', '.join(self.frozen)}: it has no exact "
+                "decomposition. With freeze=True these gates are held at the image's values: the parts then sum to the "
+                "logits, but are not derivatives",
+                self.frozen,
+            )
+        if twice:
+            tape.kept = tree_map(lambda kept: kept.to(dtype) if floating(kept) else kept, tape.kept)
+            with torch.no_grad(), full_precision(), frozen(model):
+                self.logits = self._pick(model(self.image[None]))[0]
+        self.layers = {name: shape for name, shape in tape.shapes.items() if tape.calls[name] == 1}
+        self.biased = tuple(dict.fromkeys(tape.sites))
+        self.gated = torch.float64 if twice else dtype
+        self.footprint = tape.peak * dtype.itemsize
+
+    @property
+    def exact(self) -> bool:
+        """Whether J is the derivative: no gate was frozen."""
+        return not self.frozen
+
+    @property
+    def closes(self) -> bool:
+        """Whether the map gives the network's logits at its own image, but for rounding (1e-4, in float64 1e-10)."""
+        total = self.push(self.image[None])[0] + self.bias()
+        limit = 1e-10 if self.image.dtype == torch.float64 else 1e-4
+        return bool((total - self.logits).abs().max() <= limit * self.logits.abs().max())
+
+    def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True) -> Tensor:
+        """What tangents (n, channels, h, w) do to every logit: (n, classes, h', w').
+
+        They enter at the image, or at the output of a layer in the layer's size; (n, channels, 1, 1) is the same value
+        everywhere. All go through the network together: a processor likes about four in float32, one in float64.
+
+        Parameters
+        ----------
+        layer : torch module name, or Keras name for a `UNet`; "input" for the image.
+        after : of a Keras name, after its normalisation and ReLU.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If there is no such layer, or no tangent can enter there (see `layers`).
+        """
+        module, shape = None, tuple(self.image.shape)
+        if layer != INPUT:
+            module = layer_of(self.model, layer, after)
+            name = next(name for name, each in self.model.named_modules() if each is module)
+            if name not in self.layers:
+                raise ValueError(
+                    f"no tangent can enter at {layer!r}, which was called {self._tape.calls[name]} times: it must be "
+                    f"once, and put out one tensor (n, channels, h', w'), as {', '.join(self.layers)}"
+                )
+            shape = self.layers[name]
+        tangents = tangents.expand(-1, *shape)
+        try:
+            return self._run(self.model, tangents, module)
+        except RuntimeError:  # such as where a network does not keep the images of a batch on the first axis
+            if len(tangents) == 1:
+                raise
+            return torch.cat([self._run(self.model, tangent[None], module) for tangent in tangents])
+
+    def bias(self, layer: str | None = None) -> Tensor:
+        """What all biases together, or those of one module of `biased`, do to every logit: (classes, h', w')."""
+        if layer is not None and layer not in self.biased:
+            raise KeyError(f"no bias at {layer!r}; there are biases at {', '.join(self.biased)}")
+        sites = frozenset(number for number, name in enumerate(self._tape.sites) if layer in (None, name))
+        return self._run(self.model, torch.zeros_like(self.image)[None], wanted=sites)[0]
+
+    def pull(self, weights: Tensor) -> Pulled:
+        """The adjoint of `push`: what the sum of weights (classes, h', w') times logits owes to the image and biases.
+
+        One reverse pass. (gradient * image).sum() and the biases' shares add up to the weighted logits.
+        """
+        with torch.enable_grad(), full_precision():
+            leaf = self.image.clone().requires_grad_()
+            factors = self.image.new_ones(len(self._tape.sites)).requires_grad_()
+            value = (self._run(self.model, leaf[None], factors=factors)[0] * weights.to(self.image)).sum()
+            gradient, shares = torch.autograd.grad(value, (leaf, factors), allow_unused=True, materialize_grads=True)
+        biases = dict.fromkeys(self.biased, 0.0)
+        for name, share in zip(self._tape.sites, shares.tolist(), strict=True):
+            biases[name] += share
+        return Pulled(gradient, biases)
+
+    def _run(
+        self,
+        model: nn.Module,
+        value: Tensor,
+        entrance: nn.Module | None = None,
+        wanted: frozenset[int] = frozenset(),
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """One pass of the image or of tangents, which enter at the output of a module, or as the image does."""
+        tape = self._tape
+        tape.start(wanted, factors)
+        with ExitStack() as stack:
+            if factors is None:
+                stack.enter_context(torch.no_grad())
+            for context in (full_precision(), frozen(model), _decomposed()):
+                stack.enter_context(context)
+            start = value.clone()  # the network may write into it
+            if entrance is not None:
+                start = self.image.new_zeros(len(value), *self.image.shape)
+                handle = entrance.register_forward_hook(lambda _, __, out: Flow(out.value + value, tape))
+                stack.callback(handle.remove)
+            with torch.no_grad():  # autograd sees the operations inside the rules
+                logits = self._pick(model(Flow(start, tape)))
+        if not isinstance(logits, Flow):
+            raise NotPiecewiseLinear(
+                f"what the network returns is held by {', '.join(tape.frozen) or 'no operation of the image'}: explain "
+                "the logits before that (pick them by output=, or leave the layer out)",
+                tuple(tape.frozen),
+            )
+        if tape.recording and (logits.ndim != 4 or len(logits) != 1):
+            raise ValueError(f"the logits must be (1, classes, h, w), got {tuple(logits.shape)}: pick them by output=")
+        if not tape.recording and logits.shape != (len(value), *self.logits.shape):
+            raise RuntimeError(f"{len(value)} tangents came out of the network as {tuple(logits.shape)}")
+        tape.finish()
+        return logits.value
+
+
+def _logits(out: Any) -> Tensor:
+    """The logits themselves, or of what torchvision's networks return."""
+    return cast(Tensor, out["out"] if isinstance(out, Mapping) and "out" in out else out)
+
+
+@contextmanager
+def _decomposed() -> Iterator[None]:
+    """Attention in its steps and not as one operation, on every processor."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
