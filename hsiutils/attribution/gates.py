@@ -162,20 +162,14 @@ class Affine:
                     f"once, and put out one tensor (n, channels, h', w'), as {', '.join(self.layers)}"
                 )
             shape = self.layers[name]
-        tangents = tangents.expand(-1, *shape)
-        try:
-            return self._run(self.model, tangents, module)
-        except RuntimeError:  # such as where a network does not keep the images of a batch on the first axis
-            if len(tangents) == 1:
-                raise
-            return torch.cat([self._run(self.model, tangent[None], module) for tangent in tangents])
+        return self._run(self.model, tangents.expand(-1, *shape), module)
 
     def bias(self, layer: str | None = None) -> Tensor:
         """What all biases together, or those of one module of `biased`, do to every logit: (classes, h', w')."""
         if layer is not None and layer not in self.biased:
             raise KeyError(f"no bias at {layer!r}; there are biases at {', '.join(self.biased)}")
         sites = frozenset(number for number, name in enumerate(self._tape.sites) if layer in (None, name))
-        return self._run(self.model, torch.zeros_like(self.image)[None], wanted=sites)[0]
+        return self._run(self.model, None, wanted=sites)[0]
 
     def pull(self, weights: Tensor) -> Pulled:
         """The adjoint of `push`: what the sum of weights (classes, h', w') times logits owes to the image and biases.
@@ -192,29 +186,46 @@ class Affine:
             biases[name] += share
         return Pulled(gradient, biases)
 
-    def _run(
+    def _run(self, model: nn.Module, value: Tensor | None, entrance: nn.Module | None = None, **options: Any) -> Tensor:
+        """Tangents together; one by one where the network does not keep the images of a batch on the first axis."""
+        try:
+            return self._pass(model, value, entrance, **options)
+        except RuntimeError:
+            if self._tape.recording:
+                raise
+            rows = [None] if value is None else [tangent[None] for tangent in value]
+            return torch.cat([self._pass(model, row, entrance, skip=False, **options) for row in rows])
+
+    def _pass(
         self,
         model: nn.Module,
-        value: Tensor,
+        value: Tensor | None,
         entrance: nn.Module | None = None,
         wanted: frozenset[int] = frozenset(),
         factors: Tensor | None = None,
+        skip: bool = True,
     ) -> Tensor:
-        """One pass of the image or of tangents, which enter at the output of a module, or as the image does."""
-        tape = self._tape
-        tape.start(wanted, factors)
+        """One pass of the image, or of tangents that enter as the image does or at the output of a module.
+
+        None are zeros; `skip` passes over operations on zeros.
+        """
+        tape, count = self._tape, 1 if value is None else len(value)
+        tape.start(count, wanted, factors)
         with ExitStack() as stack:
             if factors is None:
                 stack.enter_context(torch.no_grad())
             for context in (full_precision(), frozen(model), _decomposed()):
                 stack.enter_context(context)
-            start = value.clone()  # the network may write into it
+            if value is None or entrance is not None:
+                zeros = self.image.new_zeros(()).expand(count, *self.image.shape)
+                start = Flow(zeros, tape, self.image[None].stride()) if skip else Flow(zeros.clone(), tape)
+            else:
+                start = Flow(value.clone(), tape)  # the network may write into it
             if entrance is not None:
-                start = self.image.new_zeros(len(value), *self.image.shape)
                 handle = entrance.register_forward_hook(lambda _, __, out: Flow(out.value + value, tape))
                 stack.callback(handle.remove)
             with torch.no_grad():  # autograd sees the operations inside the rules
-                logits = self._pick(model(Flow(start, tape)))
+                logits = self._pick(model(start))
         if not isinstance(logits, Flow):
             raise NotPiecewiseLinear(
                 f"what the network returns is held by {', '.join(tape.frozen) or 'no operation of the image'}: explain "
@@ -223,8 +234,8 @@ class Affine:
             )
         if tape.recording and (logits.ndim != 4 or len(logits) != 1):
             raise ValueError(f"the logits must be (1, classes, h, w), got {tuple(logits.shape)}: pick them by output=")
-        if not tape.recording and logits.shape != (len(value), *self.logits.shape):
-            raise RuntimeError(f"{len(value)} tangents came out of the network as {tuple(logits.shape)}")
+        if not tape.recording and logits.shape != (count, *self.logits.shape):
+            raise RuntimeError(f"{count} tangents came out of the network as {tuple(logits.shape)}")
         tape.finish()
         return logits.value
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +25,66 @@ class NotPiecewiseLinear(TypeError):
         self.operations = operations
 
 
+class Zeros(NamedTuple):
+    """A tensor that followed the image in the recording."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Step(NamedTuple):
+    """One operation of the recording."""
+
+    name: str
+    kept: int
+    """How much the tape had kept after it, and how many biases had been met."""
+    sites: int
+    out: list[Any]
+    """`Zeros` in the place of what followed the image, and the rest as it was."""
+    form: type | None
+    """Of several results."""
+    shared: bool
+
+
 class Tape:
     """What the image did at each nonlinear operation, and which biases the pass under way lets through."""
 
     def __init__(self) -> None:
         self.recording = True
+        self.steps: list[Step] = []
         self.kept: list[Any] = []
-        self.names: list[str] = []  # of the operations that kept something
         self.sites: list[str] = []  # module of each bias, in the order of computation
         self.frozen: list[str] = []
         self.calls: Counter[str] = Counter()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.inside = [""]
         self.live = self.peak = 0
-        self.start(frozenset(), None)
+        self.start(1, frozenset(), None)
 
-    def start(self, wanted: frozenset[int], factors: Tensor | None) -> None:
-        """Begin a pass with the biases at some sites, or with all of them times factors that ask for a gradient."""
-        self.wanted, self.factors, self.taken, self.passed = wanted, factors, 0, 0
+    def start(self, count: int, wanted: frozenset[int], factors: Tensor | None) -> None:
+        """Begin a pass of some tangents with the biases at sites, or with all times factors that ask for a gradient."""
+        self.count, self.wanted, self.factors = count, wanted, factors
+        self.at = self.taken = self.passed = 0
 
     def finish(self) -> None:
         """Hold the pass against the recording."""
-        if not self.recording and (self.taken, self.passed) != (len(self.kept), len(self.sites)):
+        if not self.recording and self.at != len(self.steps):
             raise _another_way("it ended early")
+
+    def step(self, name: str) -> Step:
+        """What this operation was in the recording."""
+        self.at += 1
+        if self.at > len(self.steps) or self.steps[self.at - 1].name != name:
+            raise _another_way(f"it called {name}")
+        return self.steps[self.at - 1]
+
+    def skip(self, step: Step, flows: "list[Flow]") -> bool:
+        """Pass over an operation on zeros at which no bias that is wanted comes in."""
+        if not all(flow.void for flow in flows) or any(self.passed <= site < step.sites for site in self.wanted):
+            return False
+        self.taken, self.passed = step.kept, step.sites
+        return True
 
     def listen(self, name: str, module: nn.Module) -> Iterator[Any]:
         """Hooks that know which module is at work, how often each was called, and what it put out."""
@@ -66,15 +103,11 @@ class Tape:
         """Name of the module at work."""
         return self.inside[-1] or "the network itself"
 
-    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+    def keep(self, make: Callable[[], Any]) -> Any:
         """What an operation did to the image: made while recording, taken from the tape afterwards."""
         if self.recording:
-            self.names.append(name)
             self.kept.append(make())
-            return self.kept[-1]
         self.taken += 1
-        if self.taken > len(self.kept) or self.names[self.taken - 1] != name:
-            raise _another_way(f"it called {name}")
         return self.kept[self.taken - 1]
 
     def bias(self, value: Any) -> Any:
@@ -118,15 +151,17 @@ class Flow(Tensor):
     tape: Tape
     shared: bool
     """Whether another one shows the same memory."""
+    void: bool
+    """Whether it is zero everywhere, and therefore has no memory."""
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, value: Tensor, tape: Tape) -> "Flow":
-        """Show the network a tensor of this shape."""
+    def __new__(cls, value: Tensor, tape: Tape, strides: tuple[int, ...] | None = None) -> "Flow":
+        """Show the network a tensor of this shape; with strides, it is zero and only looks as if it had them."""
         flow = Tensor._make_wrapper_subclass(
-            cls, value.shape, strides=value.stride(), dtype=value.dtype, device=value.device
+            cls, value.shape, strides=strides or value.stride(), dtype=value.dtype, device=value.device
         )
-        flow.value, flow.tape, flow.shared = value, tape, False
+        flow.value, flow.tape, flow.shared, flow.void = value, tape, False, strides is not None
         if tape.recording:
             tape.watch(value)
         return flow
@@ -145,17 +180,29 @@ class Flow(Tensor):
             raise _refused(func, tape, "has no rule")
         if writes and not isinstance(args[0], Flow):
             raise _refused(func, tape, "writes what depends on the image into a constant")
+        step = None if tape.recording else tape.step(name)
+        if step and tape.skip(step, flows):
+            return _skipped(step, flows, writes)
         # Below autograd, where this method is called, nothing is recorded: a reverse pass must come in from above.
         with nullcontext() if tape.factors is None else _differentiable():
             out = rule(tape, name, func, given)
-            if writes:
-                return args[0]._write(out)
-        if isinstance(out, tuple | list):
-            return type(out)(_wrapped(leaf, tape, flows) for leaf in out)
-        return _wrapped(out, tape, flows)
+            out = args[0]._write(out) if writes else out
+        form = type(out) if isinstance(out, tuple | list) else None
+        results = [_wrapped(leaf, tape, flows) for leaf in (out if form else (out,))]
+        if step is None:
+            shown = [
+                Zeros(tuple(leaf.shape), leaf.stride(), leaf.dtype) if isinstance(leaf, Flow) else leaf
+                for leaf in results
+            ]
+            shared = any(isinstance(leaf, Flow) and leaf.shared for leaf in results)
+            tape.steps.append(Step(name, len(tape.kept), len(tape.sites), shown, form, shared))
+        return form(results) if form else results[0]
 
     def _write(self, out: Tensor) -> "Flow":
         """Take another value, seen in every view of this one."""
+        if self.void and self.shared:
+            raise RuntimeError("a view of zeros cannot be written on")
+        self.void = False
         if self.shared or out.stride() != self.value.stride():
             self.value.copy_(out)
         else:
@@ -172,13 +219,31 @@ class _Held:
 
 def _wrapped(leaf: Any, tape: Tape, flows: list[Flow]) -> Any:
     """A result of a rule as the network gets it."""
-    if not floating(leaf):
+    if isinstance(leaf, Flow) or not floating(leaf):
         return leaf.value if isinstance(leaf, _Held) else leaf
     flow, memory = Flow(leaf, tape), leaf.untyped_storage().data_ptr()
     for source in flows:
         if source.value.untyped_storage().data_ptr() == memory:
             flow.shared = source.shared = True
     return flow
+
+
+def _skipped(step: Step, flows: list[Flow], writes: bool) -> Any:
+    """Zeros for zeros."""
+    if writes:
+        return flows[0]
+    tape, results = flows[0].tape, []
+    for leaf in step.out:
+        if isinstance(leaf, Zeros):
+            shape = (leaf.shape[0] * tape.count, *leaf.shape[1:]) if leaf.shape else ()
+            results.append(Flow(flows[0].value.new_zeros((), dtype=leaf.dtype).expand(shape), tape, leaf.strides))
+        else:
+            alike = isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == 1
+            results.append(leaf.expand(tape.count, *leaf.shape[1:]) if alike else leaf)
+    if step.shared:
+        for flow in (*flows, *_flows(results)):
+            flow.shared = True
+    return step.form(results) if step.form else results[0]
 
 
 Given = dict[str, Any]
@@ -244,7 +309,7 @@ def _chosen(tape: Tape, name: str, func: Any, given: Given) -> Any:
     else:
         x, y = given["self"], given["other"]
         better = torch.ge if name in ("maximum", "max") else torch.le
-        mask = tape.keep(name, lambda: better(_bare(x), _bare(y)))
+        mask = tape.keep(lambda: better(_bare(x), _bare(y)))
     return torch.where(mask, tape.part(x), tape.part(y))
 
 
@@ -269,7 +334,7 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
             offset = value.detach() - slope * leaf.detach()
         return slope, offset if offset.any() else None
 
-    slope, offset = tape.keep(name, make)
+    slope, offset = tape.keep(make)
     offset = None if offset is None else tape.bias(offset)
     return x * slope if offset is None else x * slope + offset
 
@@ -277,7 +342,7 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
 def _largest(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Pooling, and the largest or smallest along an axis: the image's choice is taken from every tangent."""
     x = given["self"].value
-    index = tape.keep(name, lambda: _call(func, given)[1])
+    index = tape.keep(lambda: _call(func, given)[1])
     if name in ("max", "min"):
         dim = given["dim"] % x.ndim
         picks = index if given["keepdim"] else index.unsqueeze(dim)
@@ -300,7 +365,7 @@ def _normalised(tape: Tape, name: str, func: Any, given: Given) -> Any:
         if "group" in given:
             y, axes = x.reshape(len(x), given["group"], -1), (2,)  # (n, k, h, w) -> (n, groups, k h w / groups)
         y = y - y.mean(axes, keepdim=True)
-        y = (y * tape.keep(name, lambda: torch.rsqrt(y.square().mean(axes, keepdim=True) + epsilon))).reshape(x.shape)
+        y = (y * tape.keep(lambda: torch.rsqrt(y.square().mean(axes, keepdim=True) + epsilon))).reshape(x.shape)
     else:
         inverse = torch.rsqrt(variance + epsilon)
         scale = inverse if scale is None else scale * inverse
@@ -316,7 +381,7 @@ def _gated(tape: Tape, name: str, func: Any, given: Given) -> Any:
     _only_first(tape, func, given)
     tape.hold(name)
     x = given["self"].value
-    return x * tape.keep(name, lambda: torch.where(x == 0, 0, _call(func, given) / x))
+    return x * tape.keep(lambda: torch.where(x == 0, 0, _call(func, given) / x))
 
 
 def _held(tape: Tape, name: str, func: Any, given: Given) -> Any:
@@ -402,7 +467,7 @@ def _call(func: Any, given: Given) -> Any:
 
 def _kept(tape: Tape, name: str, make: Callable[[], Tensor], flow: Flow) -> Tensor:
     """Something of the image's, on every image of the batch that is under way."""
-    kept = tape.keep(name, lambda: make().clone())
+    kept = tape.keep(lambda: make().clone())
     return cast(Tensor, kept.expand(len(flow), *kept.shape[1:]) if kept.ndim and len(kept) == 1 else kept)
 
 
@@ -413,7 +478,7 @@ def floating(leaf: Any) -> bool:
 
 def _only_first(tape: Tape, func: Any, given: Given) -> None:
     first, *others = given.values()
-    if not isinstance(first, Flow) or any(_flows(others)):
+    if not isinstance(first, Flow) or next(_flows(others), None) is not None:
         raise _refused(func, tape, "depends on the image by another argument than its first")
 
 
