@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ import torch
 import hsiutils as hu
 from hsiutils.data.atomic import write_atomically
 from hsiutils.models.segmenter import precision
-from hsiutils.models.train import train_networks
+from hsiutils.models.train import train_network
+from hsiutils.paper.cluster import side_by_side
 from hsiutils.paper.run import profile, workers
 
 
@@ -41,11 +43,12 @@ def main(arguments: list[str] | None = None) -> None:
         )
         config = own.network(data.classes.names)
         networks = [(name, 0) for name in given.variants]
-        folders = {index: root / name for index, (name, _) in enumerate(networks)}
-        train_networks(folders, networks, data, config, own.recipe, workers(), progress=False)
-        for index, (name, seed) in enumerate(networks):
+        train = partial(train_network, data=data, config=config, recipe=own.recipe)
+        calls = {name: partial(train, root / name, name, seed) for name, seed in networks}
+        side_by_side(calls, "networks", workers(), progress=False)
+        for name, seed in networks:
             test = data.scenes("test", hu.fit_inputs(name, data))
-            merits = hu.scores(hu.evaluate(hu.load_model(folders[index]), test).sel(region="all"))
+            merits = hu.scores(hu.evaluate(hu.load_model(root / name), test).sel(region="all"))
             iou = {str(one): float(merits["iou"].sel({"class": one})) for one in merits["class"].values}
             found.append(
                 {"blur_px": blur, "variant": name, "seed": seed, "mean_iou": float(merits["mean_iou"]), "iou": iou}

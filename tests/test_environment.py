@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "data": ["zarr"],
     "simulate": ["simulate"],
-    "paper": ["simulate"],
+    "paper": ["simulate", "book"],
     "book": ["simulate", "book"],
     "__main__": ["simulate", "book"],
 }

@@ -13,7 +13,7 @@ BASE = ("data", "models", "attribution", "analysis", "plots")
 """Rooms that need no extra."""
 PACKAGES = {
     "simulate": ["pvlib", "earthlib"],
-    "book": ["papermill", "nbformat", "nbclient", "ipykernel", "IPython", "jupyter_book", "sphinx"],
+    "book": ["papermill", "nbformat", "nbclient", "ipykernel", "IPython", "jupyter_book", "sphinx", "distributed"],
     "zarr": ["zarr", "dask", "distributed"],
 }
 """What an extra brings, by the names that are imported."""

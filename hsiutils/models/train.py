@@ -1,24 +1,19 @@
-"""Training of networks, one or many, and the folder that each leaves behind.
+"""Training of a network, and the folder that it leaves behind.
 
 A folder holds `weights.safetensors` (the best epoch), `history.csv` and `training.json` (settings and outcome); while
 training runs also `last.ckpt`, from which it continues after a kill. `train` takes a data set, `fit` the scenes
-themselves, and `fit_many` runs many trainings side by side: small networks gain more from several processes than from
-several threads.
+themselves; `hsiutils.paper.cluster` runs many trainings side by side.
 """
 
 import json
-import multiprocessing
-import threading
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, replace
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -261,152 +256,11 @@ def _reporting(progress: bool | Progress, name: str) -> Iterator[Progress]:
         yield report
 
 
-Messages: TypeAlias = SimpleQueue[tuple[int, int] | None]
-Outcome: TypeAlias = pd.DataFrame | BaseException
+REPORT: ContextVar[Progress | None] = ContextVar("REPORT", default=None)
+"""Whom `train_network` tells after every epoch; nobody by default."""
 
 
-class Job(NamedTuple):
-    """Arguments of one `fit`; the data sets travel to another process and open files there."""
-
-    train: Scenes
-    val: Scenes
-    config: UNetConfig
-    recipe: Recipe
-    seed: int
-    folder: Path
-    variant: FittedVariant | None = None
-
-
-class JobsFailed(RuntimeError):
-    """Some trainings failed; the others are complete. `errors` holds the cause by folder."""
-
-    def __init__(self, errors: Mapping[Path, BaseException], jobs: int) -> None:
-        self.errors = dict(errors)
-        causes = "\n".join(f"  {folder}: {type(error).__name__}: {error}" for folder, error in errors.items())
-        super().__init__(f"{len(errors)} of {jobs} trainings failed, the others are complete:\n{causes}")
-
-
-def fit_many(jobs: Sequence[Job], workers: int = 2, progress: bool = True) -> list[pd.DataFrame]:
-    """Run independent trainings in spawned processes, one torch thread each; their histories in the order of the jobs.
-
-    One thread a process is also what makes a result independent of the number of processes. Each training resumes or
-    returns at once as `fit` does; with several GPUs each training takes one in turn. A failing training does not stop
-    the others, and is raised as `JobsFailed` after them; where a process is killed (out of memory, say), the trainings
-    that it took down are tried once more.
-
-    Parameters
-    ----------
-    jobs : with a folder of its own each.
-    workers : processes.
-    progress : one bar over all epochs, with an estimate.
-    """
-    if len({job.folder for job in jobs}) < len(jobs):
-        raise ValueError("two jobs share a folder: give each its own")
-    outcomes: dict[int, Outcome] = {index: BrokenProcessPool("not yet run") for index in range(len(jobs))}
-    with _progress(jobs, progress) as messages:
-        for _attempt in range(2):
-            left = [index for index, outcome in outcomes.items() if isinstance(outcome, BrokenProcessPool)]
-            if left:
-                outcomes |= _run(jobs, left, workers, messages)
-    errors = {jobs[index].folder: error for index, error in outcomes.items() if isinstance(error, BaseException)}
-    if errors:
-        raise JobsFailed(errors, len(jobs))
-    return [history for history in outcomes.values() if isinstance(history, pd.DataFrame)]
-
-
-def train_networks(
-    folders: Mapping[int, Path],
-    networks: Sequence[tuple[str, int]],
-    data: Source,
-    config: UNetConfig,
-    recipe: Recipe,
-    workers: int,
-    progress: bool,
-) -> None:
-    """Train networks (variant, seed) of several inputs and seeds on one data set, side by side, each in its folder.
-
-    Parameters
-    ----------
-    folders : by index in `networks`, of those to train.
-    config : of the networks; the channels are those of their input.
-
-    Raises
-    ------
-    RuntimeError
-        If some trainings fail, naming variant and seed; the others are kept.
-    """
-    fitted = {name: fit_inputs(name, data) for name in dict.fromkeys(networks[index][0] for index in folders)}
-    jobs = []
-    for index, folder in folders.items():
-        name, seed = networks[index]
-        own = fitted[name]
-        train, val = (data.scenes(split, own) for split in ("train", "val"))
-        jobs.append(Job(train, val, replace(config, channels=own.channels), recipe, seed, folder, own))
-    try:
-        fit_many(jobs, workers, progress)
-    except JobsFailed as failed:
-        names = {folder: "variant {}, seed {}".format(*networks[index]) for index, folder in folders.items()}
-        causes = "\n".join(f"  {names[folder]}: {error}" for folder, error in failed.errors.items())
-        raise RuntimeError(f"{len(failed.errors)} of {len(jobs)} trainings failed:\n{causes}") from failed
-
-
-def _run(jobs: Sequence[Job], indices: Sequence[int], workers: int, messages: Messages | None) -> dict[int, Outcome]:
-    """Work through some of the jobs in one pool: a history or an error for each."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(indices)), context, _begin, (messages,)) as pool:
-        futures = {index: pool.submit(_work, jobs[index], index) for index in indices}
-        try:
-            return {index: future.exception() or future.result() for index, future in futures.items()}
-        except BaseException:  # interrupted: what has not begun shall not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_messages: Messages | None = None
-"""In a worker: where to tell how far it is. A queue can be handed to a process at its start only, not with a task."""
-
-
-def _begin(messages: Messages | None) -> None:
-    """Set a new worker up."""
-    global _messages
-    _messages = messages
-    torch.set_num_threads(1)
-
-
-def _work(job: Job, index: int) -> pd.DataFrame:
-    """One training, in a process of its own."""
-    gpus = torch.cuda.device_count()
-
-    def tell(done: int, total: int, row: Mapping[str, float]) -> None:
-        if _messages is not None:
-            _messages.put((index, done))
-
-    device = f"cuda:{index % gpus}" if gpus else "cpu"
-    history = fit(*job[:6], variant=job.variant, progress=tell, device=device)
-    tell(job.recipe.epochs, job.recipe.epochs, {})  # early stopping and finished folders leave nothing to wait for
-    return history
-
-
-@contextmanager
-def _progress(jobs: Sequence[Job], wanted: bool) -> Iterator[Messages | None]:
-    """A queue that processes put (job, epochs done) into, and a bar that shows their sum."""
-    if not wanted:
-        yield None
-        return
-    messages: Messages = multiprocessing.get_context("spawn").SimpleQueue()
-    with tqdm(total=sum(job.recipe.epochs for job in jobs), unit="epoch") as bar:
-
-        def show() -> None:
-            done: dict[int, int] = {}
-            while (message := messages.get()) is not None:
-                done |= [message]
-                bar.set_description(f"training {len(done)} networks", refresh=False)
-                bar.update(sum(done.values()) - bar.n)
-
-        thread = threading.Thread(target=show, daemon=True)
-        thread.start()
-        try:
-            yield messages
-        finally:
-            messages.put(None)
-            thread.join()
+def train_network(folder: Path, name: str, seed: int, data: Source, config: UNetConfig, recipe: Recipe) -> None:
+    """`train` for the inputs of a short name, as the store calls what fills a folder."""
+    progress = REPORT.get() or False
+    train(data, fit_inputs(name, data), folder, config=config, recipe=recipe, seed=seed, progress=progress)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,10 @@ from hsiutils.data.sensor import Sensor
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
 from hsiutils.models.segmenter import AUTHORS, Recipe, precision
-from hsiutils.models.train import train_networks
+from hsiutils.models.train import train_network
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
+from hsiutils.paper.cluster import in_worker, side_by_side
 
 
 @dataclass(frozen=True)
@@ -255,14 +257,24 @@ class Run:
         """
         if self.weights is not None:
             return [self._published(self.weights, name, seed) for name, seed in wanted]
+        asked = {(name, seed): self._training(name, seed) for name, seed in wanted}
+        found = {network: made for network, request in asked.items() if (made := store.find(**request))}
+        missing = {
+            f"variant {name}, seed {seed}": partial(store.artefact, **request, resumable=True)
+            for (name, seed), request in asked.items()
+            if (name, seed) not in found
+        }
+        trained = side_by_side(missing, "networks", workers(), progress)
+        return [found.get((name, seed)) or trained[f"variant {name}, seed {seed}"] for name, seed in wanted]
+
+    def _training(self, name: str, seed: int) -> dict[str, Any]:
+        """What the store is asked for a network with."""
         own, config = self.profile, self.profile.network(self.data.classes.names)
-        train = partial(train_networks, config=config, recipe=own.recipe, workers=workers(), progress=progress)
-        build = partial(train, networks=list(wanted), data=self.data)
+        build = partial(train_network, name=name, seed=seed, data=self.data, config=config, recipe=own.recipe)
         scenes = {split: self.data.names(split) for split in ("train", "val")}
-        settings = {"data": self.data_key, "scenes": scenes, "config": config, "recipe": own.recipe}
-        settings["precision"] = precision(own.recipe.precision)  # that of this machine
-        inputs = [{**settings, "variant": variant(name), "seed": seed} for name, seed in wanted]
-        return store.artefacts("model", build, inputs, resumable=True)
+        inputs = {"data": self.data_key, "scenes": scenes, "config": config, "recipe": own.recipe}
+        inputs["precision"] = precision(own.recipe.precision)  # that of this machine
+        return {"kind": "model", "build": build, "inputs": {**inputs, "variant": variant(name), "seed": seed}}
 
     def _published(self, path: Path, name: str, seed: int) -> store.Artefact:
         """The artefact of `weights`, by what the file holds and not by its name."""
@@ -316,8 +328,8 @@ def centres_behind(long_pass_nm: float | None, sensor: Sensor) -> NDArray[np.flo
 
 
 def workers() -> int:
-    """Processes to use: one a core."""
-    return os.cpu_count() or 1
+    """Processes to use: one a core; in a worker of a cluster, which has one core, one."""
+    return 1 if in_worker() else os.cpu_count() or 1
 
 
 def simulated(names: Sequence[str], settings: simulate.Simulation, progress: bool = False) -> store.Artefact:

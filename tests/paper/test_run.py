@@ -9,7 +9,6 @@ import torch
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import variant
 from hsiutils.data.layouts import DatasetError
-from hsiutils.models import train as training
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
 from hsiutils.models.segmenter import AUTHORS
@@ -127,13 +126,13 @@ def test_a_damaged_network_is_trained_again_to_the_same_bytes(tiny_run, store_ro
     assert (again.folder / "weights.safetensors").read_bytes() == before
 
 
-def test_a_failed_training_is_named_and_the_others_are_kept(tiny_run, monkeypatch):
-    def fail(jobs, workers, progress):
-        raise training.JobsFailed({jobs[-1].folder: MemoryError("no room")}, len(jobs))
-
-    monkeypatch.setattr(training, "fit_many", fail)
-    with pytest.raises(RuntimeError, match=r"variant 3, seed 99: no room"):
-        tiny_run.networks([("3", 99)], progress=False)
+def test_only_missing_networks_are_trained_under_names_that_tell_them(tiny_run, monkeypatch):
+    (known,) = tiny_run.networks([("3", 0)], progress=False)
+    seen = []
+    monkeypatch.setattr("hsiutils.paper.run.side_by_side", lambda calls, *_: seen.extend(calls) or dict.fromkeys(calls))
+    asked = [("3", 99), ("3", 0), ("25-PN", 99), ("3", 99)]
+    assert tiny_run.networks(asked, progress=False) == [None, known, None, None]
+    assert seen == ["variant 3, seed 99", "variant 25-PN, seed 99"]
 
 
 def write_weights(path, seed=0):
