@@ -1,5 +1,6 @@
 """Command line: the steps of the book one by one. `hsiutils --help` says what there is."""
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,14 +19,35 @@ if TYPE_CHECKING:
 # Commands import what they need themselves: help and a misspelt option then cost no import of torch.
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(commands.app, name="data")
+
+
+def _on(scheduler: str) -> str:
+    """Name a cluster to all that trains: here, and in the kernels of chapters."""
+    if scheduler:
+        os.environ["DASK_SCHEDULER_ADDRESS"] = scheduler
+    return scheduler
+
+
 Variants = Annotated[str, typer.Option(help="Network inputs, such as '[1, 25-PN]'; the profile's by default.")]
 Chapter = Annotated[str, typer.Argument(help="Number, name or path of a chapter.")]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
+    ),
+]
 _PATHS = ("data_root", "weights")
 """Parameters of chapters that name a file or folder."""
 
 
 @app.command()
-def train(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", variants: Variants = "") -> None:
+def train(
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    data_root: DataRoot = "",
+    variants: Variants = "",
+    scheduler: Scheduler = "",
+) -> None:
     """Train the networks that are not there yet."""
     run = _run(profile, seed, data_root, variants)
     run.train()
@@ -74,7 +96,13 @@ def chapter(
 
 
 @app.command()
-def book(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", variants: Variants = "") -> None:
+def book(
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    data_root: DataRoot = "",
+    variants: Variants = "",
+    scheduler: Scheduler = "",
+) -> None:
     """Make everything that is missing and build the pages."""
     _require_book()
     from hsiutils.book.build import build_book
@@ -124,6 +152,37 @@ def record(
 
     kept = keep(_run(profile, seed, ""), output or RESULTS)
     say(f"{kept}: {len(kept.manifest['evidence'])} kinds of evidence in {output or RESULTS}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Of the study; without one, all are listed.")] = "",
+    points: Annotated[bool, typer.Option("--points", help="Only list the grid, and what is missing.")] = False,
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    data_root: DataRoot = "",
+    output: Annotated[Path | None, typer.Option(help="Folder; by default data/results of the checkout.")] = None,
+    scheduler: Scheduler = "",
+) -> None:
+    """Train and measure the grid of a study, and write its record; goes on where it stopped."""
+    import pandas as pd
+
+    from hsiutils.paper.record import RESULTS
+    from hsiutils.paper.studies import find, studies
+
+    if not name:
+        known = [(one.name, one.about) for one in studies().values()]
+        print_table(pd.DataFrame(known, columns=["study", "about"]), "Studies")
+        return
+    own, run = find(name), _run(profile, seed, data_root)
+    if points:
+        print_table(table := own.points(run), f"{name}: {own.about}")
+        say(f"{(table['state'] == 'missing').sum()} of {len(table)} points are missing.")
+        return
+    if output is None:
+        project()
+    own.keep(run, output or RESULTS)
+    say(f"Written: {(output or RESULTS) / own.file}")
 
 
 def _require_book(chapter: str = "") -> None:

@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from hsiutils import __main__ as cli
 from hsiutils.book import build, chapters
+from hsiutils.paper import studies
 
 runner = CliRunner()
 
@@ -25,8 +27,24 @@ def invoke(*words):
 
 def test_help_lists_every_step():
     listed = invoke("--help")
-    for step in ("data", "train", "evaluate", "chapter", "book", "claims", "validate"):
+    for step in ("data", "train", "evaluate", "chapter", "book", "claims", "validate", "study"):
         assert step in listed
+
+
+def test_studies_are_listed_and_a_grid_with_what_is_missing(tiny, monkeypatch):
+    assert "pn-strength" in invoke("study")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "")
+    shown = invoke("study", "pn-strength", "--points", "--scheduler", "tcp://host:1")
+    assert "25-PN@0.5" in shown
+    assert "of 14 points are missing" in shown
+    assert os.environ["DASK_SCHEDULER_ADDRESS"] == "tcp://host:1"
+
+
+def test_a_study_writes_its_record(tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(studies.Study, "keep", lambda study, run, folder: seen.append((study.name, run, folder)))
+    assert "channels.nc" in invoke("study", "channels", "--output", str(tmp_path))
+    assert seen == [("channels", tiny, tmp_path)]
 
 
 def test_train_and_evaluate_print_table_1(tiny):

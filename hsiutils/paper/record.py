@@ -10,6 +10,7 @@ import platform
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -77,16 +78,23 @@ def keep(run: "Run", folder: Path = RESULTS, progress: bool = True) -> Record:
                 found[kind] = evidence[kind]
             except NotTestable as reason:
                 untestable[kind] = str(reason)
-    with replacing(folder / FILE) as path:
-        for kind, one in found.items():
-            _write(one, path, kind)
-        seal = store.file_hash(path)
     keys: dict[str, dict[int, str]] = {name: {} for name in run.variants}
     for (name, seed), made in zip(networks, trained, strict=True):
         keys[name][seed] = made.key
-    # Networks that were trained side by side have one time.
-    trainings = {made.manifest["seconds"] for made in trained}
-    manifest = {
+    trainings = sum(made.manifest["seconds"] for made in trained)
+    manifest = provenance(run) | {
+        "seconds": {"training": round(trainings), "gathering": round(time.monotonic() - began)},
+        "networks": keys,
+        "evidence": list(found),
+        "untestable": untestable,
+    }
+    manifest = write(found, manifest, folder / FILE)
+    return Record(evidence, manifest)
+
+
+def provenance(run: "Run") -> dict[str, Any]:
+    """What a record says of the run that it is made with: sizes, scenes, date, code, machine, versions."""
+    return {
         "profile": asdict(run.profile),
         "variants": run.variants,
         "seeds": run.seeds,
@@ -99,15 +107,28 @@ def keep(run: "Run", folder: Path = RESULTS, progress: bool = True) -> Record:
             "precision": precision(run.profile.recipe.precision),
         },
         "versions": store.versions(("torch", "numpy", "xarray", "scipy", "scikit-learn")),
-        "seconds": {"training": round(sum(trainings)), "gathering": round(time.monotonic() - began)},
         "scenes": {"key": run.data_key} | {split: len(run.data.names(split)) for split in ("train", "val", "test")},
-        "networks": keys,
-        "evidence": list(found),
-        "untestable": untestable,
-        "sha256": seal,
     }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    return Record(evidence, manifest)
+
+
+def write(found: Mapping[str, xr.Dataset], manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Write Datasets as groups of a netCDF file, at once, and beside it the manifest, NAME.json, which seals it."""
+    with replacing(file) as path:
+        for kind, one in found.items():
+            _write(one, path, kind)
+        sealed = {**manifest, "sha256": store.file_hash(path)}
+    write_atomically(file.with_suffix(".json"), json.dumps(sealed, indent=1) + "\n")
+    return sealed
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """The manifest of what `write` wrote; a ValueError or OSError if one of the two is not there, or not as written."""
+    manifest = json.loads(file.with_suffix(".json").read_text())
+    if not isinstance(manifest, dict) or "sha256" not in manifest:
+        raise ValueError("expected a manifest with the field sha256")
+    if (seal := store.file_hash(file)) != manifest["sha256"]:
+        raise ValueError(f"{file.name} is not the one of the manifest: SHA-256 {seal}")
+    return manifest
 
 
 def recorded(folder: Path = RESULTS) -> Record | None:
@@ -122,11 +143,9 @@ def recorded(folder: Path = RESULTS) -> Record | None:
     if not path.exists() and not file.exists():
         return None
     try:
-        manifest = json.loads(path.read_text())
-        if not isinstance(manifest, dict) or set(manifest) != _FIELDS:
+        manifest = read_manifest(file)
+        if set(manifest) != _FIELDS:
             raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))}")
-        if (seal := store.file_hash(file)) != manifest["sha256"]:
-            raise ValueError(f"{FILE} is not the one of the manifest: SHA-256 {seal}")
         evidence = Evidence(
             manifest["origin"],
             tuple(manifest["variants"]),

@@ -138,6 +138,12 @@ def over_networks(
     return xr.concat(rows, dim=xr.Variable("variant", names), join="outer")  # inputs differ in their channels
 
 
+def measured(folder: Path, run: "Run", variant: str, seed: int, **measures: Callable[..., xr.Dataset]) -> None:
+    """Several measures of one network, each as NAME.nc of a folder; each is called as by `over_networks`."""
+    for name, measure in measures.items():
+        _write(measure(run, variant, seed), folder / f"{name}.nc")
+
+
 def read(path: Path) -> xr.Dataset:
     """One file of a study."""
     return xr.load_dataset(path, engine="h5netcdf")

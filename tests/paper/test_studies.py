@@ -1,0 +1,185 @@
+"""Grids of tiny networks: interrupted, taken up again, with a point that cannot work, kept and read."""
+
+import dataclasses
+import json
+import multiprocessing
+import shutil
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from distributed import Client, LocalCluster
+from tqdm import tqdm
+
+from hsiutils.analysis.pixels import Spectra
+from hsiutils.data.inputs import variant
+from hsiutils.paper.robustness import edge_counts
+from hsiutils.paper.studies import Point, Study, channels, find, pn_strength, studies
+from hsiutils.paper.table1 import counts_of
+
+SUNNY = ["nf1122_650", "nf1121_639"]
+"""Scenes of the tiny run in which the sun may shine; none of them is a test scene."""
+
+
+def grid(run):
+    return [Point(run, name, seed, {"input": name}) for name in run.variants for seed in run.seeds]
+
+
+def reduce(found):
+    return found["counts_of"][["confusion"]].merge(found["edge_counts"][["confusion"]].rename(confusion="edges"))
+
+
+TINY = Study("tiny.nc", "two inputs", grid, (counts_of, edge_counts), reduce)
+
+
+@contextmanager
+def in_threads():
+    """A cluster in threads of this process, which takes no time to start."""
+    before = torch.get_num_threads()
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def threads():
+    with in_threads():
+        yield
+
+
+@pytest.fixture
+def undisturbed(tiny_run, threads):
+    """Made in the store of the session, whose networks other tests share."""
+    return TINY.make(tiny_run, progress=False)
+
+
+def weights(run):
+    networks = run.networks([(name, seed) for name in run.variants for seed in run.seeds], progress=False)
+    return [(made.folder / "weights.safetensors").read_bytes() for made in networks]
+
+
+def test_a_study_that_is_interrupted_and_taken_up_equals_one_that_is_not(tiny_run, store_root, tmp_path, monkeypatch):
+    with in_threads():
+        undisturbed = TINY.make(tiny_run, progress=False)
+        expected = weights(tiny_run)
+    shutil.copytree(store_root / "data", tmp_path / "data", ignore=shutil.ignore_patterns("*.partial", "*.lock"))
+    monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
+    monkeypatch.setattr("hsiutils.paper.studies.workers", lambda: 2)
+    update = tqdm.update
+
+    def interrupted(bar, share):
+        if threading.current_thread() is threading.main_thread():  # which hears of whole points
+            raise KeyboardInterrupt
+        return update(bar, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tqdm.std.tqdm.update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            TINY.make(tiny_run)
+    assert multiprocessing.active_children() == []
+    states = TINY.points(tiny_run)["state"].tolist()
+    assert {"there", "missing"} == set(states)
+    with in_threads():
+        xr.testing.assert_identical(TINY.make(tiny_run, progress=False), undisturbed)
+    assert weights(tiny_run) == expected
+
+
+def test_points_lie_along_the_axes_and_hold_what_chapters_measure(tiny_run, undisturbed):
+    assert dict(undisturbed.sizes) | {"input": 2, "seed": 2, "scene": 2} == dict(undisturbed.sizes)
+    one = undisturbed["confusion"].sel(input="25-PN", seed=1, drop=True)
+    np.testing.assert_array_equal(one, counts_of(tiny_run, "25-PN", 1)["confusion"])
+    assert TINY.points(tiny_run)["state"].unique().tolist() == ["there"]
+
+
+def test_a_point_that_fails_is_named_and_the_others_are_kept(tiny_run, threads):
+    recipe = dataclasses.replace(tiny_run.profile.recipe, class_weights=(1.0, 2.0))
+    wrong = dataclasses.replace(tiny_run, profile=dataclasses.replace(tiny_run.profile, recipe=recipe))
+    points = [Point(wrong, "3", 0, {"recipe": "wrong"}), Point(tiny_run, "3", 0, {"recipe": "right"})]
+    study = Study("failing.nc", "", lambda run: points, (counts_of,), reduce)
+    with pytest.raises(RuntimeError, match=r"(?s)1 of . points failed.*recipe wrong, seed 0: .*do not fit 5 classes"):
+        study.make(tiny_run, progress=False)
+    assert study.points(tiny_run)["state"].tolist() == ["missing", "there"]
+
+
+def test_a_record_says_how_it_was_made_and_is_refused_when_it_is_damaged(tiny_run, undisturbed, tmp_path):
+    with pytest.raises(ValueError, match="hsiutils study tiny` makes it again"):
+        TINY.recorded(tmp_path)
+    TINY.keep(tiny_run, tmp_path, progress=False)
+    found, manifest = TINY.recorded(tmp_path)
+    xr.testing.assert_equal(found, undisturbed)
+    assert (manifest["study"], manifest["profile"]["name"], list(manifest["seeds"])) == ("tiny", "tiny", [0, 1])
+    assert {"date", "machine", "versions", "scenes"} <= set(manifest)
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(manifest | {"sha256": "0"}))
+    with pytest.raises(ValueError, match="not the one of the manifest"):
+        TINY.recorded(tmp_path)
+
+
+def test_studies_are_found_by_name():
+    assert all(name == study.name and study.about for name, study in studies().items())
+    with pytest.raises(ValueError, match=r"expected one of .*pn-strength"):
+        find("pn")
+
+
+class TestStrengthOfPN:
+    def test_its_ends_are_the_books_own_inputs(self, tiny_run):
+        points = pn_strength.STUDY.grid(tiny_run)
+        assert len(points) == 14
+        assert {point.variant for point in points if point.at["strength"] in (0, 1)} == {"25", "25-PN"}
+
+    def test_every_strength_gets_its_gain_and_its_cost(self, tiny_run, threads, monkeypatch):
+        monkeypatch.setattr(pn_strength, "STRENGTHS", (0.5, 1.0))
+        monkeypatch.setattr("hsiutils.paper.robustness.sunny", lambda run: SUNNY)
+        run = dataclasses.replace(tiny_run, profile=dataclasses.replace(tiny_run.profile, models=1))
+        found = pn_strength.STUDY.make(run, progress=False)
+        assert dict(found.sizes) == {"strength": 2, "seed": 1, "class": 5}
+        assert all(values.dims[:2] == ("strength", "seed") for values in found.values())
+        assert not any(((values < 0) | (values > 100)).any() for values in found.values())
+        assert found["relit_changed"].notnull().any()
+
+    def test_precision_recall_and_edges_are_those_of_planted_counts(self):
+        names = ["Road", "Road Marks"]
+        coords = {"truth": names, "predicted": names}
+        confusion = xr.DataArray([[[90, 10], [5, 15]]], coords, ("scene", "truth", "predicted"))
+        counts = confusion.to_dataset(name="confusion").expand_dims(region=["all"])
+        for name in ("boundary_intersection", "boundary_union"):
+            counts[name] = xr.ones_like(confusion.sum("predicted")).rename(truth="class").expand_dims(region=["all"])
+        edges = confusion.to_dataset(name="confusion").expand_dims(place=["edge", "elsewhere"])
+        of_class = xr.DataArray([[1, 3]], {"class": names}, ("scene", "class"))
+        relit = xr.Dataset({"changed": of_class, "correct": 2 * of_class, "pixels": 4 * of_class})
+        found = pn_strength._reduce({"relit_changes": relit, "edge_counts": edges, "counts_of": counts})
+        expected = {"marks_precision": 60, "marks_recall": 75, "edge_accuracy": 87.5, "edge_precision": 100 * 75 / 85}
+        assert {name: float(found[name]) for name in expected} == pytest.approx(expected)
+        assert found["relit_changed"].values.tolist() == [25, 25]
+        assert found["relit_correct"].values.tolist() == [50, 50]
+        np.testing.assert_allclose(found["iou"], [100 * 90 / 105, 50])
+
+
+class TestChannels:
+    def test_even_bands_run_from_end_to_end_and_one_is_the_middle(self):
+        centres = [700, 600, 900, 800, 650]
+        assert channels.even(centres, 3) == [0, 1, 2]
+        assert channels.even(centres, 1) == [0]
+        assert channels.even(centres, 5) == [0, 1, 2, 3, 4]
+
+    def test_greedy_finds_the_bands_that_tell_classes_and_the_best_first(self):
+        rng = np.random.default_rng(0)
+        truth = np.tile([0, 1, 2], 60)
+        values = rng.normal(size=(180, 5))
+        values[:, 3] += 4 * (truth == 0)
+        values[:, 1] += 2 * (truth == 1)
+        spectra = Spectra(values, truth, np.repeat(np.arange(9), 20), ("a", "b", "c"))
+        assert channels.greedy(spectra, 2) == [3, 1]
+
+    @pytest.mark.filterwarnings("ignore:y_pred contains classes")  # a tiny fold may lack one
+    def test_every_point_names_an_input_of_its_channels(self, tiny_run, monkeypatch):
+        monkeypatch.setattr(channels, "COUNTS", (1, 3))
+        points = channels.STUDY.grid(tiny_run)
+        assert len(points) == len({str(point) for point in points}) == 2 * (3 + 2 * 2) * 2
+        inputs = {str(point.at["channels"]): variant(point.variant) for point in points}
+        assert all(len(inputs[name].bands) == int(name[0]) for name in ("1 even", "3 greedy"))
+        assert {point.variant.endswith("-PN") for point in points if point.at["normalisation"] == "PN"} == {True}
