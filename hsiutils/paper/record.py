@@ -125,7 +125,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     """The manifest of what `write` wrote; a ValueError or OSError if one of the two is not there, or not as written."""
     manifest = json.loads(file.with_suffix(".json").read_text())
     if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise ValueError("expected a manifest with the field sha256")
+        raise ValueError("expected the fields of a manifest, with sha256 among them")
     if (seal := store.file_hash(file)) != manifest["sha256"]:
         raise ValueError(f"{file.name} is not the one of the manifest: SHA-256 {seal}")
     return manifest
