@@ -144,6 +144,7 @@ def record(
     profile: Profile = "record",
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option(help="Folder; by default data/results of the checkout.")] = None,
+    scheduler: Scheduler = "",
 ) -> None:
     """Train and measure the record that every ledger is shown beside; takes hours, and goes on where it stopped."""
     if output is None:
