@@ -103,6 +103,18 @@ def with_step(cube: xr.DataArray, values: ArrayLike, step: str, units: str | Non
     return result.assign_attrs(history=history, units=units or cube.attrs.get("units", ""))
 
 
+def mapped(cube: xr.DataArray, weights: ArrayLike, sensor: Sensor) -> xr.DataArray:
+    """A cube as another camera's: weights of `hsiutils.data.sensor.band_map`, (bands of `sensor`, bands of the cube).
+
+    ValueError if the cube does not have every band of its own camera, or the weights are of other cameras.
+    """
+    matrix = np.asarray(weights, dtype=np.float32)
+    require_native(cube, matrix.shape[-1], "a map to another camera")
+    values = np.tensordot(matrix, cube.values, axes=1)  # (to, of) x (of, y, x) -> (to, y, x)
+    other = make_cube(values, sensor).assign_attrs({**cube.attrs, "sensor": sensor.name})
+    return with_step(other, values, f"bands of {cube.attrs.get('sensor', 'another camera')}")
+
+
 def pn(cube: xr.DataArray, alpha: float = 1.0) -> xr.DataArray:
     """Per-pixel normalisation (PN) of strength alpha: pixel / sum(pixel) ** alpha.
 

@@ -7,6 +7,7 @@ those of a file classes.yaml in the folder (`hsiutils.data.classes.read_classes`
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -44,28 +45,22 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RGBFolder(Source):
-    """Images and label images on disk."""
+class RGBImages(Source):
+    """Colour images and label images of them on disk, in whatever folders."""
 
     images: dict[str, Path]
     annotations: dict[str, Path]
     """Files by scene."""
 
-    expected = "{train,val,test}/NAME.png with {train,val,test}annot/NAME.png"
-
     @classmethod
-    def recognises(cls, root: Path) -> bool:
-        """See `Source.recognises`."""
-        return any(_by_name(inside(root, split)) and _by_name(inside(root, f"{split}annot")) for split in SPLITS)
-
-    @classmethod
-    def open(cls, root: Path, classes: Classes | Path | str | None = None) -> "RGBFolder":
-        """Open a folder; its three parts are the splits, and the size is that of most images.
+    def paired(
+        cls, root: Path, layout: str, parts: dict[str, tuple[dict[str, Path], dict[str, Path]]], classes: Classes
+    ) -> Self:
+        """The scenes that have both files; the size is that of most images.
 
         Parameters
         ----------
-        root : folder with train, trainannot, ...
-        classes : of the label images, or a YAML file of them; by default classes.yaml in the folder, else CamVid's.
+        parts : images and label images by name, of every split.
 
         Raises
         ------
@@ -75,25 +70,23 @@ class RGBFolder(Source):
         images: dict[str, Path] = {}
         annotations: dict[str, Path] = {}
         splits: dict[str, str] = {}
-        for split in SPLITS:
-            for files, folder in ((images, split), (annotations, f"{split}annot")):
-                found = _by_name(inside(root, folder))
+        for split, part in parts.items():
+            for files, found in zip((images, annotations), part, strict=True):
                 if twice := sorted(files.keys() & found.keys()):
+                    folder = found[twice[0]].parent.relative_to(root)
                     raise DatasetError(f"{root}: {twice[:3]} in {folder} and another part; a name must be there once")
                 files.update(found)
-            splits.update(dict.fromkeys(_by_name(inside(root, split)), split))
+            splits.update(dict.fromkeys(part[0], split))
         names = sorted(images.keys() & annotations.keys())
         sizes = Counter(size for name in names if (size := _size(images[name])))
         if not sizes:
             raise DatasetError(f"{root}: no image with a label image can be read; expected {cls.expected}")
-        own = inside(root, "classes.yaml")
-        given = classes or (own if own.is_file() else CAMVID_CLASSES)
         columns, rows = sizes.most_common(1)[0][0]
         return cls(
             root=root,
-            layout="RGB folder",
+            layout=layout,
             sensor=cubes_only("RGB", CENTRES_NM, (rows, columns)),
-            classes=given if isinstance(given, Classes) else read_classes(given),
+            classes=classes,
             units="sRGB, 0..1",
             table=pd.DataFrame({"split": [splits[name] for name in names]}, index=pd.Index(names, name="name")),
             images=images,
@@ -120,6 +113,36 @@ class RGBFolder(Source):
         if name not in self.table.index:
             raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with image and labels")
         return self.images[name], self.annotations[name]
+
+
+class RGBFolder(RGBImages):
+    """A folder of images and one of label images for each split."""
+
+    expected = "{train,val,test}/NAME.png with {train,val,test}annot/NAME.png"
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """See `Source.recognises`."""
+        return any(_by_name(inside(root, split)) and _by_name(inside(root, f"{split}annot")) for split in SPLITS)
+
+    @classmethod
+    def open(cls, root: Path, classes: Classes | Path | str | None = None) -> "RGBFolder":
+        """Open a folder; its three parts are the splits.
+
+        Parameters
+        ----------
+        root : folder with train, trainannot, ...
+        classes : of the label images, or a YAML file of them; by default classes.yaml in the folder, else CamVid's.
+
+        Raises
+        ------
+        DatasetError
+            If a name is there twice, or no image has a label image.
+        """
+        own = inside(root, "classes.yaml")
+        given = classes or (own if own.is_file() else CAMVID_CLASSES)
+        parts = {split: (_by_name(inside(root, split)), _by_name(inside(root, f"{split}annot"))) for split in SPLITS}
+        return cls.paired(root, "RGB folder", parts, given if isinstance(given, Classes) else read_classes(given))
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -4,7 +4,8 @@ The default is HSI-Drive's imec CMV2K-SSM5x5-600_1000. Band centres are the data
 shares come from the factory calibration of a sister sensor of the same design (bands.csv).
 
 Another camera comes from imec's calibration file (`read_calibration`) with its measured curves, from a band table
-(`bands_from_table`), or is known by its cubes alone (`cubes_only`).
+(`bands_from_table`), is one of three `sister_cameras`, or is known by its cubes alone (`cubes_only`). `band_map` tells
+what one camera's bands say of another's.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -235,6 +237,78 @@ def bands_from_table(table: pd.DataFrame) -> tuple[Band, ...]:
     known = [f"{key}{end}" for end in ("", "2") for key in _COLUMNS] + ["clip_max"]
     numbers = table[[key for key in known if key in table]].apply(_as_numbers)
     return tuple(_band(number, row.dropna().to_dict()) for number, (_, row) in enumerate(numbers.iterrows()))
+
+
+@cache
+def sister_cameras() -> dict[str, Sensor]:
+    """Three other cameras of HSI-Drive's family, by design and number, such as "665_975-13.8.15.1".
+
+    They have the chip of HSI-Drive's camera, and the filters of sister_cameras.csv (which names the sources): nothing
+    else differs. Their clip limits nobody measured.
+    """
+    with resources.files("hsiutils.data").joinpath("sister_cameras.csv").open() as file:
+        rows = pd.read_csv(file, comment="#").groupby("camera")
+    named = {str(camera): bands_from_table(filters.set_index("index")) for camera, filters in rows}
+    return {name: replace(HSI_DRIVE, name=f"imec CMV2K-SSM5x5-{name}", bands=bands) for name, bands in named.items()}
+
+
+def band_map(
+    of: Sensor,
+    to: Sensor,
+    how: Literal["native", "nearest", "resampled"] = "resampled",
+    *,
+    long_pass_nm: float | None = None,
+    correlation_nm: float = 100.0,
+    noise: float = 1e-3,
+) -> NDArray[np.float64]:
+    """What to make of one camera's cubes for a network that was trained on another's (see `hsiutils.data.cube.mapped`).
+
+    "native" leaves the bands as they come; "nearest" takes for each band the one with the nearest centre; "resampled"
+    is the linear least squares estimate of each band from all of the other camera's, by both cameras' responses
+    (Wiener estimate): with A and B the responses of both, each of area one, and C the covariance of spectra,
+    B C A' (A C A' + noise)^-1. Its rows are scaled to sum to one, so that white stays white.
+
+    Parameters
+    ----------
+    of, to : the camera that took the cubes, and the one that they shall look as if they came from.
+    long_pass_nm : of the filter in front of both; see `Sensor.responses`.
+    correlation_nm : C falls by e over so many nm; with 0, spectra are white noise, and what is fitted are the responses
+        themselves. Real spectra are smooth: on measured road scenes (HSICityV2-Benchmark, HSI-Drive's bands from those
+        of a sister camera) 100 nm leave an eighth to a half of the error that 0 leaves.
+    noise : of a band, as a share of the bands' mean variance; more of it gives smaller weights.
+
+    Returns
+    -------
+    (bands of `to`, bands of `of`), to be multiplied by a pixel's values.
+
+    Raises
+    ------
+    ValueError
+        If native bands are not as many, or a response that is needed is not known.
+    """
+    bands = len(to.bands), len(of.bands)
+    if how == "native":
+        if bands[0] != bands[1]:
+            raise ValueError(f"native bands: {of.name} has {bands[1]}, {to.name} {bands[0]}; use nearest or resampled")
+        return np.eye(bands[0])
+    if how == "nearest":
+        nearest = np.abs(to.wavelengths_nm[:, np.newaxis] - of.wavelengths_nm).argmin(axis=1)
+        return np.asarray(np.eye(bands[1])[nearest])
+    wavelength = np.arange(RANGE_NM[0], RANGE_NM[1] + 1)
+    known = []
+    for sensor in (of, to):
+        response = sensor.responses(wavelength, long_pass_nm)
+        if not (area := response.sum(axis=1, keepdims=True)).all():
+            raise ValueError(
+                f"{sensor.name}: bands {np.flatnonzero(area == 0).tolist()} have no response to resample by"
+            )
+        known.append(response / area)
+    (a, b), apart = known, np.abs(wavelength[:, np.newaxis] - wavelength)
+    covariance = np.exp(-apart / correlation_nm) if correlation_nm else np.eye(len(wavelength))
+    own = a @ covariance @ a.T
+    own += noise * np.trace(own) / bands[1] * np.eye(bands[1])
+    weights = np.linalg.solve(own, a @ covariance @ b.T).T
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _as_numbers(column: "pd.Series[float]") -> "pd.Series[float]":

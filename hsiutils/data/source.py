@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 else:
     Pairs = object  # a loader takes any object with a length and items, and a cube is opened without torch
 
-ADAPTERS = ("hsiutils.data.hsidrive:HSIDrive", "hsiutils.data.hyko2:HyKo2", "hsiutils.data.rgb_folder:RGBFolder")
+ADAPTERS = (
+    "hsiutils.data.hsidrive:HSIDrive",
+    "hsiutils.data.hyko2:HyKo2",
+    "hsiutils.data.hsicity:HSICity",
+    "hsiutils.data.cityscapes:Cityscapes",
+    "hsiutils.data.rgb_folder:RGBFolder",
+)
 """Every kind of data set that `open_dataset` knows, as module:class; the first that recognises a folder opens it."""
 
 
@@ -171,7 +177,7 @@ class Scenes(Pairs):
 
 
 def open_dataset(root: Path | str, layout: str | None = None, sensor: Sensor | None = None, **options: Any) -> Source:
-    """Open a data set by what is there: HSI-Drive or a simulated set, HyKo2, or a folder of RGB images.
+    """Open a data set by what is there: of `ADAPTERS`, the first that recognises it.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsiutils.data.cube import ascending, make_cube, nearest_bands, pn, pseudocolour, to_unit_range, with_step
-from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.data.cube import ascending, make_cube, mapped, nearest_bands, pn, pseudocolour, to_unit_range, with_step
+from hsiutils.data.sensor import HSI_DRIVE, band_map, sister_cameras
 
 reflectances = arrays(np.float32, (25, 2, 3), elements=st.floats(0.015625, 4, width=32))
 strengths = st.floats(0, 1)
@@ -150,3 +150,18 @@ def test_pseudocolour_shows_the_longest_wave_red_and_survives_nan() -> None:
     np.testing.assert_array_equal(picture.isel(y=7, x=[1, 6]), [[1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(picture.isel(y=1, x=[1, 6]), [[1, 0, 1], [0, 0, 1]])
     assert not picture.isel(y=0, x=0).any()
+
+
+def test_a_cube_is_mapped_to_another_camera() -> None:
+    camera, cube = sister_cameras()["665_975-13.7.8.4"], random_cube()
+    weights = band_map(HSI_DRIVE, camera)
+    found = mapped(cube, weights, camera)
+    np.testing.assert_allclose(found, np.einsum("ab,byx->ayx", weights, cube), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found["wavelength"], camera.wavelengths_nm)
+    assert found.attrs["sensor"] == camera.name
+    assert found.attrs["units"] == cube.attrs["units"]
+    assert found.attrs["history"] == f"bands of {HSI_DRIVE.name}"
+    with pytest.raises(ValueError, match="a map to another camera needs all 25 bands"):
+        mapped(ascending(cube), weights, camera)
+    with pytest.raises(ValueError, match="25 bands of imec"):
+        mapped(cube, weights[:16], camera)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -16,9 +17,11 @@ from hsiutils.data.sensor import (
     Band,
     Peak,
     Sensor,
+    band_map,
     band_table,
     bands_from_table,
     read_calibration,
+    sister_cameras,
 )
 from hsiutils.data.source import open_dataset
 from hsiutils.simulate import Simulation, write_dataset
@@ -248,6 +251,85 @@ class TestBandTable:
     def test_what_cannot_be_is_named(self, table: pd.DataFrame, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             bands_from_table(table)
+
+
+class TestSisterCameras:
+    def test_only_the_filters_differ(self) -> None:
+        cameras = sister_cameras()
+        assert list(cameras) == ["600_875-5.5.9.2", "665_975-13.7.8.4", "665_975-13.8.15.1"]
+        for camera in cameras.values():
+            assert replace(camera, name=HSI_DRIVE.name, bands=HSI_DRIVE.bands) == HSI_DRIVE
+            assert (camera.responses(WAVELENGTH).max(axis=1) > 0.005).all()
+        # Of HSI-Drive's lot: where the filter in front does not hide the peak, it lies some 20 nm further to the red.
+        shift = cameras["600_875-5.5.9.2"].wavelengths_nm - HSI_DRIVE.wavelengths_nm
+        assert shift[[5, 6, 7, 8, 9, 10, 11, 12, 13, 14]] == pytest.approx(20.5, abs=1.5)
+
+    @pytest.mark.skipif(not SHARED.is_dir(), reason="the calibration files are not at hand")
+    @pytest.mark.parametrize("name", list(sister_cameras()))
+    def test_the_table_is_that_of_the_calibration_files(self, name: str) -> None:
+        (path,) = SHARED.glob(f"imec_5x5_*/*{name}*.xml")
+        measured = read_calibration(path)
+        scale = 1000 if "5.5.9.2" in name else 1
+        np.testing.assert_allclose(sister_cameras()[name].wavelengths_nm, measured.wavelengths_nm, atol=0.06)
+        for band, response in zip(sister_cameras()[name].bands, measured.responses(WAVELENGTHS), strict=True):
+            for peak in band.peaks:
+                area = np.pi / 2 * peak.fwhm_nm * peak.quantum_efficiency * scale
+                assert area / response.sum() == pytest.approx(peak.share, rel=0.02)
+            nearby = response[np.abs(WAVELENGTHS - band.centre_nm) < 3].max() / scale
+            assert nearby == pytest.approx(band.peaks[0].quantum_efficiency, rel=0.15)
+
+
+def gaussians(centres: np.ndarray, name: str = "toy") -> Sensor:
+    curves = [np.exp(-(((WAVELENGTHS - centre) / 6) ** 2)) for centre in centres]
+    bands = [
+        Band(i, float(centre), curve=tuple(zip(WAVELENGTHS.tolist(), one.tolist(), strict=True)))
+        for i, (centre, one) in enumerate(zip(centres, curves, strict=True))
+    ]
+    return Sensor(name, (1, len(bands)), (4, 4 * len(bands)), (0, 0), (4, 4), tuple(bands))
+
+
+class TestBandMap:
+    CENTRES = np.arange(650.0, 850, 8)
+
+    def seen(self, sensor: Sensor) -> np.ndarray:
+        """(band,) reflectance of a smooth spectrum with a red edge and a dip."""
+        spectrum = 0.1 + 0.4 / (1 + np.exp(-(WAVELENGTHS - 715) / 15))
+        spectrum -= 0.1 * np.exp(-(((WAVELENGTHS - 762) / 20) ** 2))
+        response = sensor.responses(WAVELENGTHS)
+        return response @ spectrum / response.sum(axis=1)
+
+    @pytest.mark.parametrize("correlation_nm", [0.0, 100.0])
+    def test_the_same_filters_in_another_order_are_recovered(self, correlation_nm: float) -> None:
+        order = np.random.default_rng(0).permutation(len(self.CENTRES))
+        of, to = gaussians(self.CENTRES[order]), gaussians(self.CENTRES)
+        expected = np.eye(len(order))[np.argsort(order)]
+        np.testing.assert_array_equal(band_map(of, to, "nearest"), expected)
+        found = band_map(of, to, correlation_nm=correlation_nm, noise=0.0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(found @ self.seen(of), self.seen(to), rtol=1e-6)
+
+    def test_a_known_shift_is_undone(self) -> None:
+        of, to = gaussians(self.CENTRES + 4), gaussians(self.CENTRES)  # 4 nm: half way to the next band
+        error = {
+            how: np.abs(band_map(of, to, how) @ self.seen(of) - self.seen(to)).max()
+            for how in ("native", "nearest", "resampled")
+        }
+        assert error["resampled"] < 0.005 < 0.02 < min(error["native"], error["nearest"])
+        np.testing.assert_allclose(band_map(of, to) @ np.ones(25), 1)  # white stays white
+        # A shift by a whole number of bands is one by as many rows, but for the band that nothing reaches.
+        whole = band_map(gaussians(self.CENTRES + 8), to, noise=0.0)
+        np.testing.assert_allclose(whole[1:], np.eye(25)[:-1], atol=1e-6)
+
+    def test_more_bands_than_the_other_and_its_optics(self) -> None:
+        of, to = sister_cameras()["665_975-13.8.15.1"], chip()
+        assert band_map(of, to).shape == band_map(of, to, "nearest").shape == (16, 25)
+        assert np.abs(band_map(of, to, long_pass_nm=600.0) - band_map(of, to)).max() > 0.01
+
+    def test_what_cannot_be_mapped_is_named(self) -> None:
+        with pytest.raises(ValueError, match="toy 4x4 has 16, imec CMV2K-SSM5x5-600_1000 25; use nearest or resampled"):
+            band_map(chip(), HSI_DRIVE, "native")
+        with pytest.raises(ValueError, match=r"toy 4x4: bands \[0, 1, .*have no response to resample by"):
+            band_map(chip(TABLE[["centre_nm"]]), HSI_DRIVE)
 
 
 def taken_with(sensor: Sensor) -> Simulation:

@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from other_kinds import hyko2_set, rgb_set
+from other_kinds import cityscapes_set, hsicity_set, hyko2_set, rgb_set
 from tiny_hsi_drive import NAMES, TILES, write_matlab_release
 
 import hsiutils as hu
@@ -61,8 +62,13 @@ assert scenes[0][0].shape == (25, *{TILES})
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("make", [hyko2_set, rgb_set])
-@pytest.mark.parametrize("spec", ["all", "all-PN", "PCA-3", "bands:1,2-PN+I"])
+@pytest.mark.parametrize(
+    ("make", "spec"),
+    [
+        *product([hyko2_set, rgb_set], ["all", "all-PN", "PCA-3", "bands:1,2-PN+I"]),
+        *zip([cityscapes_set, hsicity_set], ["all-PN", "PCA-3"], strict=True),
+    ],
+)
 def test_other_kinds_are_trained_scored_and_audited_on(make, spec: str, tmp_path: Path) -> None:
     """The whole front door: the classes that the data set brings are those of network, scores and residuals."""
     data = hu.open_dataset(make(tmp_path / "set"))
