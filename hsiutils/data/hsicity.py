@@ -29,8 +29,6 @@ _HEADER = np.dtype(
 )
 _MOST = (10_000, 10_000, 1000, 1000)
 """Rows, columns, bands and components of a header that is believed: a damaged one asks for any amount of memory."""
-
-
 _RANGE_NM = (450.0, 950.0)
 """As published; where a header's wavelengths do not fit together, its bands lie evenly over it."""
 
@@ -61,8 +59,8 @@ class HSICity(Source):
     def open(cls, root: Path) -> "HSICity":
         """Open the folder that holds train and test; the size is that of most cubes.
 
-        Nobody published a part that validates: it is the last fifth of the training scenes in the order of their names,
-        which are the times at which they were taken.
+        The release has no part that validates (HS3-Bench draws one at random, across drives): here it is the last fifth
+        of the training scenes in the order of their names, which are the times at which they were taken.
 
         Raises
         ------
