@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.attribution.cams import signed_gradcam_sums
 from hsiutils.attribution.hooks import INPUT, full_precision
@@ -20,7 +20,7 @@ from hsiutils.attribution.linearise import MEMORY
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.result import as_map
 from hsiutils.attribution.sums import Audited, Sums
-from hsiutils.models.unet import UNet
+from hsiutils.attribution.targets import class_names
 
 _SIGNED = replace(METHODS["GradCAM"], name="GradCAM signed", sums=signed_gradcam_sums)
 AUDITED: Mapping[str, Method] = MappingProxyType(
@@ -30,7 +30,7 @@ AUDITED: Mapping[str, Method] = MappingProxyType(
 
 
 def audit(
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     methods: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
@@ -44,11 +44,14 @@ def audit(
 
     Parameters
     ----------
+    model : any torch network that is piecewise linear, of images (n, channels, h, w) and logits (n, classes, h', w').
     x : (n, channels, h, w) or (channels, h, w).
-    methods : names of `AUDITED`; None for all.
-    layers : Keras names, or "input", for methods whose sums are known at any layer and, where the head's input is among
-        them, for those whose sums are known there only. None for the first skip connection, the base, and the last
-        convolution before the head.
+    methods : names of `AUDITED`; None for all. Those whose sums are known before the head only are left out for
+        another network than a `UNet`.
+    layers : Keras names of a `UNet`, torch names of another network, or "input", for methods whose sums are known at
+        any layer and, where the head's input is among them, for those whose sums are known there only. None for
+        the usual ones: the first skip connection, the base, and the last convolution before the head; of another
+        network the last layers on the smallest grid and before the logits.
     after : take the layers after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.
     upsample : sum the maps after bilinear upsampling to the image; else over the layer's own (padded) grid.
     patch : side of occlusion's patches, pixels: it takes a forward pass a patch.
@@ -66,6 +69,8 @@ def audit(
     ------
     KeyError
         If there is no such layer.
+    NotPiecewiseLinear
+        If the network has no exact affine map; the message names what is in the way.
     ValueError
         If there is no such method, x does not fit the network, or the memory limit is too small.
 
@@ -82,23 +87,22 @@ def audit(
     names = list(AUDITED) if methods is None else list(methods)
     if unknown := [name for name in names if name not in AUDITED]:
         raise ValueError(f"no audit of {', '.join(unknown)}: every pixel can be asked of {', '.join(AUDITED)}")
-    config = model.config
-    chosen = [config.skips[0], config.base, config.last] if layers is None else list(layers)
     batch = x[None] if x.ndim == 3 else x
-    images = (Audited.of(model, image, chosen, after, upsample, memory) for image in batch)
+    images = (Audited.of(model, image, layers, after, upsample, memory) for image in batch)
     asked = [method for name, method in AUDITED.items() if name in names]
     return xr.concat([_one(image, asked, patch) for image in images], dim="image")
 
 
 def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, str]]:
     """Each method with each layer at which its sums are known and asked for."""
-    last = image.model.config.last
-    yield from ((method, last) for method in methods if method.summed == "head")
+    last = image.last
+    if last:
+        yield from ((method, last) for method in methods if method.summed == "head")
     yield from ((method, INPUT) for method in methods if method.summed == "input")
     for layer in image.seen:
         known = ("layers",) if layer == INPUT else ("layers", "inner")
         yield from ((method, layer) for method in methods if method.summed in known)
-    if image.after and last in image.seen:
+    if image.after and last and last in image.seen:
         yield from ((method, last) for method in methods if method.summed == "last")
 
 
@@ -117,7 +121,7 @@ def _one(image: Audited, methods: Sequence[Method], patch: int) -> xr.Dataset:
         "method": [f"{name} {layer}" for name, layer in sums],
         "name": ("method", list(names)),
         "layer": ("method", list(layers)),
-        "class": list(image.model.config.names),
+        "class": list(class_names(image.model, len(image.logits))),
     }
     variables = {
         "residual": as_map(totals - image.logits, ("method", "class", "y", "x")),

@@ -204,14 +204,14 @@ def _headed(image: Audited, weights: Tensor, values: Tensor) -> Tensor:
 
 def cam_sums(image: Audited, layer: str) -> Sums:
     """The proposal of arXiv 2502.14416: activations before the head times its weights, plus its bias."""
-    parts = _headed(image, image.head, image.at.activations([layer])[layer][0])
-    return image.linear(parts + cast(Tensor, image.model.head.bias).detach()[:, None, None])
+    parts = _headed(image, image.head, image.folded(layer))
+    return image.linear(parts + cast(Tensor, cast(UNet, image.model).head.bias).detach()[:, None, None])
 
 
 def hirescam_sums(image: Audited, layer: str) -> Sums:
     """Elementwise gradient x activation, summed over the layer's channels and pixels."""
     tangent = image.seen[layer] * image.gains[layer][:, None, None] * image.counts(layer)
-    return image.linear(image.at.push({image.site(layer): tangent[None]})[0])
+    return image.linear(image.push(tangent[None], layer)[0])
 
 
 def xgradcam_sums(image: Audited, layer: str) -> Sums:
@@ -219,7 +219,7 @@ def xgradcam_sums(image: Audited, layer: str) -> Sums:
     values = image.seen[layer]
     plain = values.sum((1, 2))
     ratio = torch.where(plain == 0, 0, image.masses(layer) / plain) * image.gains[layer]
-    return image.linear(image.at.push({image.site(layer): (values * ratio[:, None, None])[None]})[0])
+    return image.linear(image.push((values * ratio[:, None, None])[None], layer)[0])
 
 
 def layercam_sums(image: Audited, layer: str) -> Sums:
@@ -250,12 +250,12 @@ CACHE = 1 << 20
 def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
     """GradCAM without its ReLU: one tangent, constant in each channel."""
     mean = image.masses(layer) / image.seen[layer][0].numel()
-    return image.linear(image.at.push({image.site(layer): (image.gains[layer] * mean)[None, :, None, None]})[0])
+    return image.linear(image.push((image.gains[layer] * mean)[None, :, None, None], layer)[0])
 
 
 def gradcam_sums(image: Audited, layer: str) -> Sums:
     """GradCAM with its ReLU; of a region, SegGradCAM."""
-    if image.after and layer == image.model.config.last:
+    if image.after and layer == image.last:
         # One map a class, whatever the pixel: alpha = w / Z, and |M| times that for a region of |M| pixels.
         weights = image.head.T / image.seen[layer][0].numel()
         each = _rectified(image, layer, weights)[:, None, None].expand_as(image.logits)
@@ -277,7 +277,7 @@ def _alphas(image: Audited, layer: str, classes: list[int], rows: slice) -> Tens
     alpha = image.logits.new_empty((len(weight), *image.logits[classes, rows].shape))
     for start in range(0, len(weight), block):
         chosen = slice(start, start + block)
-        alpha[chosen] = image.at.push({image.site(layer): weight[chosen]}, classes)[:, :, rows]
+        alpha[chosen] = image.push(weight[chosen], layer)[:, classes, rows]
     return alpha
 
 

@@ -1,6 +1,6 @@
 """Exact decomposition: every logit of an image as a sum over bands, regions and biases.
 
-At a given input the network is an affine map (`hsiutils.attribution.linearise`), so the contributions of any parts that
+At a given input the network is an affine map (`hsiutils.attribution.gates`), so the contributions of any parts that
 add up to the input, and the biases', add up to the logits, up to rounding. What this does not say: how the logit would
 change if a part went away, because the gates would change with it.
 
@@ -10,20 +10,20 @@ an average pixel says nothing. Along the path from r to x (Integrated Gradients,
 the nodes of a Gauss-Legendre rule and averaged: approximate, because the gates switch along the path.
 """
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
+from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import INPUT
-from hsiutils.attribution.linearise import MEMORY, Linearisation, Output, Parts, Site, linearise, pushed
+from hsiutils.attribution.linearise import MEMORY, Output, Parts, bias_names, linearise, pushed
 from hsiutils.attribution.result import REFERENCE, Attribution, Decomposition, as_map, closed, dtype_name
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
-from hsiutils.models.unet import UNet
 
 Biases = Literal["sum", "layers"]
 By = Literal["bands"] | ArrayLike | tuple[Literal["bands"], ArrayLike]
@@ -32,7 +32,7 @@ ALL = "all"
 
 
 def decompose(
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     by: By = "bands",
     *,
@@ -42,6 +42,8 @@ def decompose(
     classes: Sequence[int | str] | None = None,
     over: ArrayLike | None = None,
     memory: int = MEMORY,
+    output: Callable[[Any], Tensor] | None = None,
+    freeze: bool = False,
 ) -> Decomposition:
     """Contributions of parts of the input, and of the biases, to every logit of one image.
 
@@ -49,6 +51,7 @@ def decompose(
 
     Parameters
     ----------
+    model : any torch network of images (n, channels, h, w) and logits (n, classes, h', w'), in evaluation.
     x : (channels, h, w) or (1, channels, h, w).
     by : "bands"; integers (h, w), one number a region (label classes, sunlit and shadow, superpixels); or both jointly,
         ("bands", regions).
@@ -59,9 +62,11 @@ def decompose(
         improves with the nodes, never exactly. The only `bias` then is "reference", the reference's own logits.
     biases : "sum" takes the biases of all layers together, "layers" one by one.
     classes : names or channels of the logits; None for all.
-    over : (h, w) integers: average over each of these target regions instead of keeping every pixel; the full result
+    over : (h', w') integers: average over each of these target regions instead of keeping every pixel; the full result
         is then never held.
     memory : limit on working memory, bytes; the result comes on top.
+    output, freeze : as of `hsiutils.attribution.gates.Affine`, for networks that return more than logits, or have
+        smooth gates; the result then says `exact` is false, and names them.
 
     Returns
     -------
@@ -70,6 +75,8 @@ def decompose(
 
     Raises
     ------
+    NotPiecewiseLinear
+        If the network has operations without a rule, or smooth gates that are not to be frozen.
     ValueError
         If x, the regions, the reference, a class, the nodes or the memory limit does not fit.
 
@@ -95,34 +102,37 @@ def decompose(
     if biases not in ("sum", "layers"):
         raise ValueError(f'biases must be "sum" or "layers", got {biases!r}')
 
-    def exact(model: UNet, x: Tensor) -> Decomposition:
-        at = linearise(model, x, exact=True)
+    def affine(model: nn.Module, x: Tensor, exact: bool = False) -> Affine:
+        return linearise(model, x, exact, output=output, freeze=freeze)
+
+    def exact(model: nn.Module, x: Tensor) -> Decomposition:
+        at = affine(model, x, exact=True)
         silent = isinstance(reference, int | float) and reference == 0
         start = None if silent else reference_image(reference, at.image)
-        parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
-        tangents = at.biases()
-        groups = {ALL: tangents} if biases == "sum" else {site.layer: {site: t} for site, t in tangents.items()}
-        values = [output.keep(at.push(group, output.classes)) for group in groups.values()]
-        bias = output.named(np.concatenate(values), {"layer": list(groups)})
+        parts, kept = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
+        layers: dict[str, str | None] = {ALL: None}
+        if biases == "layers":
+            layers = {name: module for module, name in bias_names(at).items()}
+        values = [kept.keep(at.bias(module)[None]) for module in layers.values()]
+        bias = kept.named(np.concatenate(values), {"layer": list(layers)})
         if start is not None:
-            constant = output.keep(at.push({Site(INPUT): start[None]}, output.classes))
-            bias = xr.concat([bias, output.named(constant, {"layer": [REFERENCE]})], dim="layer")
+            constant = kept.keep(at.push(start[None]))
+            bias = xr.concat([bias, kept.named(constant, {"layer": [REFERENCE]})], dim="layer")
         away = at.image if start is None else at.image - start
-        contribution = output.named(pushed(at, parts, away, output, memory), parts.coords)
-        return _result(at, output, contribution, bias)
+        contribution = kept.named(pushed(at, parts, away, kept, memory), parts.coords)
+        return _result(at, kept, contribution, bias)
 
     def path(nodes: int) -> Decomposition:
-        at = linearise(model, x)
+        at = affine(model, x)
         start = reference_image(reference, at.image)
-        parts, output = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
+        parts, kept = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
         away, total = at.image - start, np.zeros(())
         for node, weight in gauss_legendre(nodes):
-            along = linearise(model, start + node * away)
-            total = total + weight * pushed(along, parts, away, output, memory)
-        own = linearise(model, start).logits[None, list(output.classes)]
-        bias = output.named(output.keep(own), {"layer": [REFERENCE]})
-        contribution = output.named(total.astype(dtype_name(at.image.dtype)), parts.coords)
-        return _result(at, output, contribution, bias, nodes)
+            along = affine(model, start + node * away)
+            total = total + weight * pushed(along, parts, away, kept, memory)
+        bias = kept.named(kept.keep(affine(model, start).logits[None]), {"layer": [REFERENCE]})
+        contribution = kept.named(total.astype(dtype_name(at.image.dtype)), parts.coords)
+        return _result(at, kept, contribution, bias, nodes)
 
     return closed(exact, model, x) if nodes is None else path(nodes)
 
@@ -138,13 +148,13 @@ def _cut(by: By) -> tuple[bool, ArrayLike | None]:
 
 
 def _result(
-    at: Linearisation, output: Output, contribution: xr.DataArray, bias: xr.DataArray, nodes: int | None = None
+    at: Affine, kept: Output, contribution: xr.DataArray, bias: xr.DataArray, nodes: int | None = None
 ) -> Decomposition:
-    logit = output.named(output.keep(at.logits[None, list(output.classes)]))
-    return Decomposition(contribution, bias, logit, dtype_name(at.image.dtype), dtype_name(at.gated), nodes)
+    logit, computed = kept.named(kept.keep(at.logits[None])), dtype_name(at.image.dtype)
+    return Decomposition(contribution, bias, logit, computed, dtype_name(at.gated), nodes, at.frozen)
 
 
-def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
+def linear_decomposition(model: nn.Module, x: Tensor, target: Target) -> Attribution:
     """The exact decomposition of one target, in space: which band of which pixel, by a single reverse pass.
 
     Summed over pixels it is the target's weighting of `decompose` by band; likewise for any region.
@@ -152,12 +162,11 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
     The map (band, y, x) is input times gradient of the folded network; biases by layer. It closes.
     """
 
-    def reverse(model: UNet, x: Tensor) -> Attribution:
+    def reverse(model: nn.Module, x: Tensor) -> Attribution:
         at = linearise(model, x, exact=True)
-        value, slopes = float(target.value(at.logits[None])), at.pull(target.weights)
-        gradient = slopes.pop(Site(INPUT))
-        biases = {site.layer: bias.flatten() for site, bias in at.biases().items()}
-        parts = {site.layer: float((slope * biases[site.layer]).sum()) for site, slope in slopes.items()}
+        value, pulled = float(target.value(at.logits[None])), at.pull(target.weights)
+        parts = {name: pulled.biases[module] for module, name in bias_names(at).items()}
+        gradient = pulled.gradient
         return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)
 
     return closed(reverse, model, x)
@@ -165,8 +174,7 @@ def linear_decomposition(model: UNet, x: Tensor, target: Target) -> Attribution:
 
 def linear_sums(image: Audited, layer: str) -> Sums:
     """All parts of the input together, and all biases."""
-    by_input = image.at.push({Site(INPUT): image.image[None]})[0]
-    return image.linear(by_input + image.at.push(image.at.biases())[0])
+    return image.linear(image.at.push(image.image[None])[0] + image.at.bias())
 
 
 def margins(found: xr.DataArray) -> xr.DataArray:

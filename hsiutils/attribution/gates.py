@@ -12,16 +12,16 @@ J is not the derivative, and the result says so.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
-from hsiutils.attribution.hooks import INPUT, frozen, full_precision, layer_of
+from hsiutils.attribution.hooks import INPUT, dtype_of, frozen, full_precision, layer_of, logits_of
 from hsiutils.attribution.rules import Flow, NotPiecewiseLinear, Tape, floating
 
 
@@ -47,7 +47,7 @@ class Affine:
     output : picks the logits out of what the network returns, where it returns something else.
     freeze : hold smooth gates at the image's value instead of refusing them.
     exact : take the gates in float64 whatever the network's dtype: single precision opens one gate in millions that
-        double precision shuts. Needs a copy of the network in double precision.
+        double precision shuts. Needs a copy of the network in double precision, which may be given.
 
     Attributes
     ----------
@@ -87,20 +87,20 @@ class Affine:
         *,
         output: Callable[[Any], Tensor] | None = None,
         freeze: bool = False,
-        exact: bool = False,
+        exact: bool | nn.Module = False,
     ) -> None:
         image = x[0] if x.ndim == 4 and len(x) == 1 else x
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
+        dtype = dtype_of(model, image)
         if image.ndim != 3 or image.dtype != dtype or dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"x must be one image, (channels, h, w) or (1, channels, h, w), in float32 or float64 as the network "
                 f"({dtype}), got {tuple(x.shape)} {x.dtype}"
             )
         self.model, self.image = model, image.detach()
-        self._pick = output or _logits
+        self._pick = output or logits_of
         self._tape = tape = Tape()
-        twice = exact and dtype != torch.float64
-        recorded = copy.deepcopy(model).double() if twice else model
+        twice = exact is not False and dtype != torch.float64
+        recorded = model if not twice else exact if isinstance(exact, nn.Module) else copy.deepcopy(model).double()
         with ExitStack() as stack:
             for name, module in recorded.named_modules():
                 for handle in tape.listen(name, module):
@@ -129,12 +129,18 @@ class Affine:
         """Whether J is the derivative: no gate was frozen."""
         return not self.frozen
 
-    @property
-    def closes(self) -> bool:
-        """Whether the map gives the network's logits at its own image, but for rounding (1e-4, in float64 1e-10)."""
-        total = self.push(self.image[None])[0] + self.bias()
-        limit = 1e-10 if self.image.dtype == torch.float64 else 1e-4
-        return bool((total - self.logits).abs().max() <= limit * self.logits.abs().max())
+    def tangents_within(self, memory: int) -> int:
+        """How many tangents one pass should carry so that it works within `memory` bytes; a ValueError if not even one.
+
+        On a processor no more than pay: one in float64, whose convolutions take a batch image by image, else four.
+        """
+        if memory < self.footprint:
+            raise ValueError(
+                f"one tangent of this network needs {self.footprint} bytes, {memory} are left for it: raise the memory "
+                "limit"
+            )
+        pay = 1 if self.image.dtype == torch.float64 else 4
+        return min(memory // self.footprint, pay if self.image.device.type == "cpu" else memory)
 
     def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True) -> Tensor:
         """What tangents (n, channels, h, w) do to every logit: (n, classes, h', w').
@@ -238,11 +244,6 @@ class Affine:
             raise RuntimeError(f"{count} tangents came out of the network as {tuple(logits.shape)}")
         tape.finish()
         return logits.value
-
-
-def _logits(out: Any) -> Tensor:
-    """The logits themselves, or of what torchvision's networks return."""
-    return cast(Tensor, out["out"] if isinstance(out, Mapping) and "out" in out else out)
 
 
 @contextmanager

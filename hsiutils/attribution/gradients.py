@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from hsiutils.attribution.cams import cam_map, gradcam
 from hsiutils.attribution.decompose import gauss_legendre
 from hsiutils.attribution.hooks import INPUT, ask, full_precision
-from hsiutils.attribution.linearise import Site, input_image, linearise
+from hsiutils.attribution.linearise import input_image, linearise
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
@@ -223,12 +223,12 @@ def _explain(
 
 def gradient_x_input_sums(image: Audited, layer: str) -> Sums:
     """The input's part of the linear decomposition."""
-    return image.linear(image.at.push({Site(INPUT): image.image[None]})[0])
+    return image.linear(image.at.push(image.image[None])[0])
 
 
 def gradient_sums(image: Audited, layer: str) -> Sums:
     """The sum of the gradient's entries: what an input brighter by one everywhere would add, were the map affine."""
-    return image.linear(image.at.push({Site(INPUT): torch.ones_like(image.image)[None]})[0])
+    return image.linear(image.at.push(torch.ones_like(image.image)[None])[0])
 
 
 def smoothgrad_sums(image: Audited, layer: str, samples: int = 16, noise: float = 0.15, seed: int = 0) -> Sums:
@@ -240,7 +240,7 @@ def smoothgrad_sums(image: Audited, layer: str, samples: int = 16, noise: float 
     draw = torch.Generator(image.image.device).manual_seed(seed)
     for _ in range(samples):
         copy = image.image + torch.normal(0, spread, generator=draw)
-        total += linearise(image.model, copy).push({Site(INPUT): ones})[0]
+        total += linearise(image.model, copy).push(ones)[0]
     return image.linear(total / samples)
 
 
@@ -248,5 +248,5 @@ def integrated_gradients_sums(image: Audited, layer: str, nodes: int = 32) -> Su
     """From zero input along the straight path, with the logit of zero input, which the method hands out beside."""
     total = ask(image.model, torch.zeros_like(image.image)[None])[0]
     for node, weight in gauss_legendre(nodes):
-        total += weight * linearise(image.model, node * image.image).push({Site(INPUT): image.image[None]})[0]
+        total += weight * linearise(image.model, node * image.image).push(image.image[None])[0]
     return image.linear(total)

@@ -5,10 +5,10 @@ KeyboardInterrupt included, and errors pass through. `to_image` upsamples a laye
 adjoint: what upsampling does to the sum of a map.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,10 +119,20 @@ def full_precision() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
 
 
+def dtype_of(model: nn.Module, x: Tensor) -> torch.dtype:
+    """Of the network's weights; the input's own where it has none."""
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), x.dtype)
+
+
+def logits_of(out: Any) -> Tensor:
+    """The logits (n, classes, h, w) that a network returns, itself or under "out" as torchvision's do."""
+    return cast(Tensor, out["out"] if isinstance(out, Mapping) and "out" in out else out)
+
+
 def ask(model: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, classes, h, w) of images (n, channels, h, w), in evaluation, in full precision and off any graph."""
     with torch.no_grad(), full_precision(), frozen(model):
-        return cast(Tensor, model(images))
+        return logits_of(model(images))
 
 
 Size = tuple[int, int]

@@ -1,14 +1,13 @@
-"""The network as the exact affine map that it is at one input, and forward mode through it.
+"""What is pushed through the affine map of a network, and which logits are kept.
 
-With batch normalisation folded in, every layer is linear but for ReLU and max-pooling, and those act at a given input
-like a fixed gate and a fixed choice. So y = J x + sum over layers of J_l b_l holds exactly, not to first order (the
-closure behind FullGrad, Srinivas & Fleuret 2019). `Linearisation.push` applies J to tangents, a Jacobian-vector product
-without autograd, `pull` its adjoint; `Parts` cuts an input into what is pushed, `Output` says which logits are kept.
+With batch normalisation folded in, every layer of a `UNet` is linear but for ReLU and max-pooling. `linearise` gives
+the affine map that a network is at one image (`hsiutils.attribution.gates`), of ours with its normalisation folded in;
+`Parts` cuts an input into what is pushed, `Output` says which logits are kept.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,133 +16,70 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, activations, ask, full_precision
-from hsiutils.attribution.targets import class_number, one_image
-from hsiutils.models.unet import Conv, Entrance, UNet
+from hsiutils.attribution.gates import Affine
+from hsiutils.attribution.hooks import INPUT, ask, dtype_of, full_precision
+from hsiutils.attribution.targets import class_names, class_number, one_image
+from hsiutils.models.unet import UNet
 
 MEMORY = 1 << 30
 """Default limit on the working memory of a computation, bytes: room for tangents of the full-size network in double
 precision (0.3 GB each). Results come on top."""
 
 
-class Site(NamedTuple):
-    """A tensor of the network where a tangent may enter."""
-
-    layer: str
-    """Keras name, or "input"."""
-    after: bool = True
-    """After the ReLU; else before it (and after the folded batch normalisation), where the bias enters."""
-
-
-@dataclass(frozen=True, eq=False)
-class Linearisation:
-    """The affine map at one image; make it with `linearise`.
-
-    At a ReLU input of exactly zero the gate is shut, and of equal numbers in a pooling window torch's pick passes, both
-    as in torch's gradients. Either choice would close: the value is the same. `network` is a folded copy of the model,
-    `image` is (channels, h, w), and `logits` are (classes, h, w).
-    """
-
-    network: UNet
-    image: Tensor
-    logits: Tensor
-    gates: Mapping[str, Tensor]
-    """Layer -> (channels, h', w'), 1 where its ReLU lets through, else 0."""
-    picks: Mapping[str, Tensor]
-    """Layer that is pooled -> (channels, h'/2, w'/2) flat index of each window's largest value."""
-    gated: torch.dtype
-    """Of the pass that gates and picks were taken in."""
-
-    def push(self, tangents: Mapping[Site, Tensor], classes: Sequence[int] | None = None) -> Tensor:
-        """What tangents do to every logit, or to those in the channels `classes`: (n, classes, h, w).
-
-        `tangents` are at each site (n, channels, h', w') of the site's (padded) size, or (n, channels, 1, 1) for the
-        same value everywhere. The i-th tangents of all sites act together. A KeyError if a site does not exist.
-        """
-        with torch.no_grad(), full_precision():
-            return _Walk(self, tangents).run(classes)
-
-    def pull(self, weights: Tensor) -> dict[Site, Tensor]:
-        """The adjoint of `push`: derivative of weighted logits by the input and by every bias, in one reverse pass.
-
-        `weights` (classes, h, w) give site of the input -> (channels, h, w), site of each layer's bias -> (channels,).
-        """
-        tangents = {Site(INPUT): self.image[None], **self.biases()}
-        with torch.enable_grad(), full_precision():
-            leaves = {site: torch.zeros_like(tangent).requires_grad_() for site, tangent in tangents.items()}
-            value = (_Walk(self, leaves).run(None)[0] * weights.to(self.image)).sum()
-            slopes = torch.autograd.grad(value, list(leaves.values()))
-        found = dict(zip(leaves, slopes, strict=True))  # (1, channels, h, w), and (1, channels, 1, 1) of biases
-        return {site: slope[0] if site == Site(INPUT) else slope.flatten() for site, slope in found.items()}
-
-    @property
-    def closes(self) -> bool:
-        """Whether the affine map gives the network's logits at its own image, but for rounding.
-
-        It does for ReLU and max-pooling, and for no other activation or pooling.
-        """
-        total = self.push({Site(INPUT): self.image[None], **self.biases()})[0]
-        return bool((total - self.logits).abs().max() <= 1e-3 * self.logits.abs().max())
-
-    def biases(self) -> dict[Site, Tensor]:
-        """The biases of all layers as tangents of a batch of one."""
-        biases = {name: cast(Tensor, layer.bias).detach() for name, layer in self.network.keras_layers().items()}
-        if isinstance(self.network.entrance, Entrance):
-            biases[INPUT] = self.network.entrance.shift
-        return {Site(name, after=False): bias[None, :, None, None] for name, bias in biases.items()}  # (1, k, 1, 1)
-
-    def activations(self, names: Iterable[str], after: bool = True) -> dict[str, Tensor]:
-        """Outputs of layers at the image, (1, channels, h', w'), by one more forward pass."""
-        with activations(self.network, names, after) as seen:
-            ask(self.network, self.image[None])
-        return seen
-
-    def tangents_within(self, memory: int) -> int:
-        """How many tangents one pass may carry, so that it works within `memory` bytes: at least one, or ValueError."""
-        config, (height, width) = self.network.config, self.padded
-        # At its widest a tangent is the padded input and its source, or a decoder's concat with what it is made of.
-        channels = 2 * config.channels + 10 * config.filters + 2 * config.classes
-        need = channels * height * width * self.image.element_size()
-        if memory < need:
-            raise ValueError(
-                f"one tangent of this network needs {need} bytes, {memory} are left for it: raise the memory limit"
-            )
-        return memory // need
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """(rows, columns) after padding."""
-        _, height, width = self.image.shape
-        return self.network.config.padded((height, width))
-
-
-def linearise(model: UNet, x: Tensor, exact: bool = False) -> Linearisation:
+def linearise(
+    model: nn.Module,
+    x: Tensor,
+    exact: bool = False,
+    *,
+    output: Callable[[Any], Tensor] | None = None,
+    freeze: bool = False,
+) -> Affine:
     """The affine map that a network, in evaluation, is at one image, (channels, h, w) or (1, channels, h, w).
 
-    `exact` takes gates and choices in float64 whatever the network's dtype: single precision opens one gate in millions
-    that double precision shuts, and a part that is small by itself can change by a third of its size.
+    Arguments and errors are those of `Affine`. A `UNet` is folded first, so that a bias is all that a layer adds.
     """
     image = input_image(model, x)
-    network = model.folded().requires_grad_(False)
-    precise = network if exact is False or image.dtype == torch.float64 else model.unhooked().double().folded()
-    names = [name for name, unit in network.units().items() if unit.relu is not None]
-    with torch.no_grad(), full_precision():
-        with activations(precise, names) as seen:
-            logits = precise(image[None].to(precise.head.weight.dtype))[0]
-        if precise is not network:
-            logits = network(image[None])[0]
-        gates = {name: (seen[name][0] > 0).to(image) for name in names}
-        picks = {name: functional.max_pool2d(seen[name][0], 2, return_indices=True)[1] for name in network.config.skips}
-    return Linearisation(network, image, logits, gates, picks, precise.head.weight.dtype)
+    if not isinstance(model, UNet):
+        return Affine(model, image, output=output, freeze=freeze, exact=exact)
+    precise = model.unhooked().double().folded() if exact else False
+    return Affine(model.folded().requires_grad_(False), image, exact=precise, freeze=freeze)
 
 
-def input_image(model: UNet, x: Tensor) -> Tensor:
+def bias_names(at: Affine) -> dict[str, str]:
+    """Module -> what its bias is called: by Keras name in a `UNet`, where "input" is what batch normalisation adds."""
+    if not isinstance(at.model, UNet):
+        return {name: name for name in at.biased}
+    modules = {module: name for name, module in at.model.named_modules()}
+    names = {modules[layer]: name for name, layer in at.model.keras_layers().items()} | {"entrance": INPUT}
+    return {module: name for module, name in names.items() if module in at.biased}
+
+
+def usual_layers(at: Affine) -> list[str]:
+    """Layers to look at where none are named.
+
+    Of a `UNet` the first skip connection, the base and the last convolution before the head; of another network the
+    last layer on the smallest grid of more than a pixel, and the last before the logits.
+    """
+    if isinstance(at.model, UNet):
+        config = at.model.config
+        return [config.skips[0], config.base, config.last]
+    leaves = {name for name, module in at.model.named_modules() if name and not any(module.children())}
+    sizes = {name: height * width for name, (_, height, width) in at.layers.items() if name in leaves}
+    inner = [name for name in sizes if at.layers[name][0] != len(at.logits) and sizes[name] > 1]
+    if not inner:
+        return [INPUT]
+    smallest = min(sizes[name] for name in inner)
+    return list(dict.fromkeys([[name for name in inner if sizes[name] == smallest][-1], inner[-1]]))
+
+
+def input_image(model: nn.Module, x: Tensor) -> Tensor:
     """One image (channels, h, w) that the network can be linear at, off any graph.
 
     A ValueError if x is no single image of finite numbers, if its dtype is half precision or not the network's, or if a
-    hook on the network changes its logits: copies that are made of it have no hooks, and would be another network.
+    hook on a `UNet` changes its logits: copies that are made of it have no hooks, and would be another network.
     """
-    image, dtype = one_image(x, "x"), model.head.weight.dtype
+    image = one_image(x, "x")
+    dtype = dtype_of(model, image)
     if image.dtype != dtype:
         raise ValueError(f"x is {image.dtype} and the network {dtype}: convert one of them")
     if dtype not in (torch.float32, torch.float64):
@@ -152,94 +88,12 @@ def input_image(model: UNet, x: Tensor) -> Tensor:
         image = image.clone().detach() if image.is_inference() else image.detach()
     if not torch.isfinite(image).all():
         raise ValueError("x holds values that are not finite: there is no affine map at such an input")
-    if any(model.hooks()):
+    if isinstance(model, UNet) and any(model.hooks()):
         hooked, bare = ask(model, image[None]), ask(model.unhooked(), image[None])
         if not torch.allclose(hooked, bare, rtol=1e-5, atol=1e-5 * float(bare.abs().max())):
             change = float((hooked - bare).abs().max())
             raise ValueError(f"a hook on the network changes its logits by up to {change:.3g}: remove it first")
     return image
-
-
-class _Walk:
-    """One way through the linearised network; None stands for a tangent that is zero everywhere, and costs nothing."""
-
-    def __init__(self, at: Linearisation, tangents: Mapping[Site, Tensor]) -> None:
-        self.at = at
-        self.waiting = dict(tangents)
-        self.layers = at.network.keras_layers()
-
-    def run(self, classes: Sequence[int] | None) -> Tensor:
-        config, (_, height, width), (rows, columns) = self.at.network.config, self.at.image.shape, self.at.padded
-        blocks = iter(config.blocks)
-        t, entrance = self.enter(Site(INPUT), None, tuple(self.at.image.shape)), self.at.network.entrance
-        t = t * entrance.scale[:, None, None] if isinstance(entrance, Entrance) and t is not None else t
-        t = self.enter(Site(INPUT, after=False), t, tuple(self.at.image.shape))
-        t = None if t is None else functional.pad(t, (0, columns - width, 0, rows - height))
-        skips = []
-        for name in config.skips:
-            t = self.block(next(blocks), t)
-            skips.append(t)
-            t = self.pool(name, t)
-        t = self.block(next(blocks), t)
-        for name in config.transposes:
-            t = _join(self.layer(name, t), skips.pop())
-            t = self.block(next(blocks), t)
-        t = self.head(config.head, t, classes)
-        if self.waiting:
-            raise KeyError(f"no such site in a U-Net of depth {config.depth}: {', '.join(map(str, self.waiting))}")
-        return t[:, :, :height, :width]
-
-    def block(self, names: tuple[str, str], t: Tensor | None) -> Tensor | None:
-        return self.layer(names[1], self.layer(names[0], t))
-
-    def layer(self, name: str, t: Tensor | None) -> Tensor | None:
-        gate = self.at.gates[name]
-        t = self.enter(Site(name, after=False), _linear(self.layers[name], t), tuple(gate.shape))
-        return self.enter(Site(name), None if t is None else t * gate, tuple(gate.shape))
-
-    def pool(self, name: str, t: Tensor | None) -> Tensor | None:
-        if t is None:
-            return None
-        pick = self.at.picks[name]
-        # (n, k, 2h, 2w) -> (n, k, 4hw), of which (k, hw) are picked for every tangent -> (n, k, hw) -> (n, k, h, w)
-        chosen = t.flatten(2).gather(2, pick.flatten(1).expand(len(t), -1, -1))
-        return chosen.reshape(len(t), *pick.shape)
-
-    def head(self, name: str, t: Tensor | None, classes: Sequence[int] | None) -> Tensor:
-        head = self.at.network.head
-        rows = list(range(head.out_channels)) if classes is None else list(classes)
-        t = None if t is None else functional.conv2d(t, head.weight[rows])
-        for site in (Site(name, after=False), Site(name)):
-            if site in self.waiting:
-                self.waiting[site] = self.waiting[site][:, rows]
-            t = self.enter(site, t, (len(rows), *self.at.padded))
-        if t is None:
-            raise ValueError("there is no tangent to push: name at least one site")
-        return t
-
-    def enter(self, site: Site, t: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
-        """Add the tangent that waits for this site, if one does."""
-        tangent = self.waiting.pop(site, None)
-        if tangent is None:
-            return t
-        return tangent.expand(-1, *shape) if t is None else t + tangent
-
-
-def _linear(layer: Conv, t: Tensor | None) -> Tensor | None:
-    """A convolution without its bias."""
-    if t is None:
-        return None
-    if isinstance(layer, nn.ConvTranspose2d):
-        return functional.conv_transpose2d(t, layer.weight, stride=2)
-    return functional.conv2d(t, layer.weight, padding="same")
-
-
-def _join(up: Tensor | None, skip: Tensor | None) -> Tensor | None:
-    """The decoder's concat, where either half may be zero."""
-    if up is None and skip is None:
-        return None
-    up = torch.zeros_like(cast(Tensor, skip)) if up is None else up
-    return torch.cat([up, torch.zeros_like(up) if skip is None else skip.expand(len(up), -1, -1, -1)], dim=1)
 
 
 Coords = Mapping[str, Sequence[Hashable] | NDArray[Any]]
@@ -290,19 +144,20 @@ class Output:
     """Class and target labels."""
 
     @classmethod
-    def of(cls, at: Linearisation, classes: Sequence[int | str] | None, over: ArrayLike | None) -> "Output":
+    def of(cls, at: Affine, classes: Sequence[int | str] | None, over: ArrayLike | None) -> "Output":
         """Keep some classes (None for all), at every pixel or averaged over the regions of an integer map (h, w)."""
-        names = at.network.config.names
-        chosen = range(len(names)) if classes is None else [class_number(at.network, name) for name in classes]
+        names = class_names(at.model, len(at.logits))
+        chosen = range(len(names)) if classes is None else [class_number(names, name) for name in classes]
         coords: dict[str, Sequence[Hashable] | NDArray[Any]] = {"class": [names[number] for number in chosen]}
         if over is None:
             return cls(tuple(chosen), None, coords)
-        coords["target"], codes = region_codes(over, at.image, "over")
-        member = functional.one_hot(codes.flatten(), len(coords["target"])).to(at.image)  # (h w, targets)
+        coords["target"], codes = region_codes(over, at.logits, "over")
+        member = functional.one_hot(codes.flatten(), len(coords["target"])).to(at.logits)  # (h w, targets)
         return cls(tuple(chosen), member / member.sum(0), coords)
 
     def keep(self, logits: Tensor) -> NDArray[Any]:
-        """(n, classes, h, w) -> the same or (n, classes, targets), on the CPU."""
+        """All logits (n, all classes, h, w) -> (n, classes, h, w) or (n, classes, targets), on the CPU."""
+        logits = logits if len(self.classes) == logits.shape[1] else logits[:, list(self.classes)]
         with full_precision():
             # (n, classes, h w) @ (h w, targets) -> (n, classes, targets)
             kept = logits if self.averages is None else logits.flatten(2) @ self.averages
@@ -316,13 +171,11 @@ class Output:
         return xr.DataArray(shaped, dims=(*axes, *kept), coords={**axes, **self.coords})
 
 
-def pushed(at: Linearisation, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
+def pushed(at: Affine, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
     """J v for every part v of an image (channels, h, w), pushed in blocks within `memory` bytes: (parts, *kept)."""
     block = at.tangents_within(memory)
     blocks = (range(start, min(start + block, len(parts))) for start in range(0, len(parts), block))
-    return np.concatenate(
-        [output.keep(at.push({Site(INPUT): parts.cut(image, numbers)}, output.classes)) for numbers in blocks]
-    )
+    return np.concatenate([output.keep(at.push(parts.cut(image, numbers))) for numbers in blocks])
 
 
 def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:

@@ -126,7 +126,7 @@ def ablationcam_sums(image: Audited, layer: str) -> Sums:
 def scorecam_sums(image: Audited, layer: str) -> Sums:
     """ScoreCAM: one forward pass a channel; the softmax over channels is taken along the way."""
     height, width = image.image.shape[1:]
-    masks = channel_masks(image.seen[layer], layer, image.at.padded, (height, width))
+    masks = channel_masks(image.seen[layer], layer, image.padded, (height, width))
     masses = image.masses(layer)
     pixels, regions = _SoftmaxMean(image.logits), _SoftmaxMean(image.logits.sum((1, 2)))
     for numbers in image.blocks(len(masses)):

@@ -5,6 +5,7 @@ Closure (conservativeness, arXiv 2502.14416 Eqs. 5-7) asks whether the contribut
 that rounding excuses, and the verdict. `closed` computes once more in float64 where single precision does not suffice.
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from hsiutils.attribution.hooks import dtype_of
 from hsiutils.models.unet import UNet
 
 TOLERANCE: Mapping[np.dtype[Any], float] = MappingProxyType({np.dtype("float32"): 1e-4, np.dtype("float64"): 1e-10})
@@ -93,6 +95,8 @@ class Decomposition:
     computed : dtype of the computation; the arrays are rounded to the network's own.
     gated : dtype of the pass that gates of ReLU and choices of pooling were taken in, one pattern for all parts.
     nodes : of the path from the reference; None for the exact decomposition at the input.
+    frozen : smooth gates of the network that were held at the image's value, such as "sigmoid in encoder.gate". Then
+        the parts sum to the logits, but are not derivatives, and `exact` is false.
 
     Examples
     --------
@@ -110,6 +114,12 @@ class Decomposition:
     computed: str
     gated: str
     nodes: int | None = None
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the parts are what the network's derivative makes of the input's: no gate was frozen."""
+        return not self.frozen
 
     @cached_property
     def residual(self) -> xr.DataArray:
@@ -197,7 +207,7 @@ def closure_scale(logit: ArrayLike, parts: ArrayLike) -> NDArray[np.float64]:
 Found = TypeVar("Found", Attribution, Decomposition)
 
 
-def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> Found:
+def closed(compute: Callable[[nn.Module, Tensor], Found], model: nn.Module, x: Tensor) -> Found:
     """A result that closes: in the network's precision where that suffices, else computed in float64.
 
     Inside a network the parts can be a thousand times larger than what is left of them at the head, and single
@@ -205,9 +215,10 @@ def closed(compute: Callable[[UNet, Tensor], Found], model: UNet, x: Tensor) -> 
     more in float64, and the result, logits included, is rounded to the network's dtype at the end. A UserWarning if it
     does not close in float64 either: then it is not rounding, and the parts explain another network.
     """
-    found, dtype = compute(model, x), model.head.weight.dtype
+    found, dtype = compute(model, x), dtype_of(model, x)
     if dtype != torch.float64 and not found.closes:
-        found = compute(model.unhooked().double(), x.double()).astype(dtype_name(dtype))
+        twin = model.unhooked() if isinstance(model, UNet) else copy.deepcopy(model)
+        found = compute(twin.double(), x.double()).astype(dtype_name(dtype))
     if not found.closes:
         warnings.warn(
             f"the parts do not sum to the logits (largest residual {float(np.abs(found.residual).max()):.3g}), in "

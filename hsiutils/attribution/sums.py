@@ -5,7 +5,6 @@ a closed form that needs one pass, a pass a channel, or a pass a changed copy of
 function (Audited, layer, **options) -> `Sums` beside the method's map, named in `hsiutils.attribution.methods.Method`.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -13,8 +12,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import INPUT, activations, ask, upsampling_weights
-from hsiutils.attribution.linearise import Linearisation, Site, input_image, linearise
+from hsiutils.attribution.linearise import input_image, linearise, usual_layers
 from hsiutils.models.unet import UNet
 
 
@@ -31,8 +31,8 @@ class Sums(NamedTuple):
 class Audited:
     """One image under audit, and the affine map at it; make it with `Audited.of`. `memory` is a limit in bytes."""
 
-    model: UNet
-    at: Linearisation
+    model: nn.Module
+    at: Affine
     logits: Tensor
     """(classes, h, w) of the network as it is, unfolded."""
     seen: dict[str, Tensor]
@@ -46,27 +46,24 @@ class Audited:
     memory: int
 
     @classmethod
-    def of(cls, model: UNet, x: Tensor, layers: Sequence[str], after: bool, upsample: bool, memory: int) -> "Audited":
+    def of(
+        cls, model: nn.Module, x: Tensor, layers: Sequence[str] | None, after: bool, upsample: bool, memory: int
+    ) -> "Audited":
         """Look once at an image (channels, h, w); arguments as of `hsiutils.attribution.audit.audit`."""
         image = input_image(model, x)
+        at = linearise(model, image)
+        layers = usual_layers(at) if layers is None else layers
         with activations(model, layers, after) as seen:
             logits = ask(model, image[None])[0]
         inside = {name: value[0] for name, value in seen.items()}
         # (h, w) -> (h, w, classes) -> (classes, h, w)
         masks = nn.functional.one_hot(logits.argmax(0), len(logits)).permute(2, 0, 1).to(logits)
         gains = {name: torch.ones(len(inside[name])).to(logits) for name in layers}
-        if not after:
+        if not after and isinstance(model, UNet):
             norms = {name: unit.norm for name, unit in model.units().items() if name in gains}
             for name, norm in norms.items():
                 if norm is not None:  # what it multiplies its convolution's output by, in evaluation
                     gains[name] = norm.weight.detach() * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
-        at = linearise(model, image)
-        if not at.closes:
-            warnings.warn(
-                "the network is not the affine map that its layers say at this image, such as by another activation or "
-                "pooling: sums that follow from it, of GradCAM and of gradients, are of another network",
-                stacklevel=3,
-            )
         return cls(model, at, logits, inside, gains, masks, after, upsample, memory)
 
     @property
@@ -76,12 +73,30 @@ class Audited:
 
     @property
     def head(self) -> Tensor:
-        """Weights of the head, (classes, channels)."""
+        """Weights of the head of a `UNet`, (classes, channels)."""
+        assert isinstance(self.model, UNet)  # noqa: S101
         return self.model.head.weight.detach().flatten(1)
 
-    def site(self, layer: str) -> Site:
-        """Where a tangent enters for the layer's tensor as it was asked for."""
-        return Site(layer, after=self.after or layer == INPUT)
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(rows, columns) of the image inside the network."""
+        _, height, width = self.image.shape
+        return self.model.config.padded((height, width)) if isinstance(self.model, UNet) else (height, width)
+
+    @property
+    def last(self) -> str | None:
+        """Layer that the head of a `UNet` reads."""
+        return self.model.config.last if isinstance(self.model, UNet) else None
+
+    def push(self, tangents: Tensor, layer: str) -> Tensor:
+        """What tangents of a layer's tensor, as it was asked for, do to every logit."""
+        return self.at.push(tangents, layer, self.after)
+
+    def folded(self, layer: str) -> Tensor:
+        """A layer's activation (channels, h', w') in the folded network."""
+        with activations(self.at.model, [layer]) as seen:
+            ask(self.at.model, self.image[None])
+        return seen[layer][0]
 
     def counts(self, layer: str) -> Tensor:
         """How often each pixel of a layer counts in the sum of its map, (h', w')."""
@@ -89,7 +104,7 @@ class Audited:
         if not self.upsample or layer == INPUT:
             return torch.ones_like(values[0])
         rows, columns = values.shape[1:]
-        return upsampling_weights((rows, columns), self.at.padded, (image[0], image[1]), values)
+        return upsampling_weights((rows, columns), self.padded, (image[0], image[1]), values)
 
     def masses(self, layer: str) -> Tensor:
         """What each channel of a layer sums to, (channels,)."""

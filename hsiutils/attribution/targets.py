@@ -7,12 +7,13 @@ along an integration path broke completeness by 91 %, a frozen one by 0.02 %).
 Also here: `reference_image`, what an input is compared with or replaced by.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.attribution.hooks import ask, full_precision
 from hsiutils.models.unet import UNet
@@ -71,12 +72,12 @@ class Target:
         return (logits * self.weights.to(logits)).flatten(1).sum(1)  # (n, classes h w) -> (n,)
 
 
-def pixel(model: UNet, x: Tensor, class_name: str | int, row: int, col: int) -> Target:
+def pixel(model: nn.Module, x: Tensor, class_name: str | int, row: int, col: int) -> Target:
     """The logit of one class at one pixel.
 
     Parameters
     ----------
-    model : names its classes by `config.class_names`.
+    model : a `UNet` names its classes by `config.class_names`, another network has "class 0", "class 1", ...
     x : (channels, h, w) or (1, channels, h, w).
     class_name : name, or channel of the logits.
 
@@ -96,15 +97,16 @@ def pixel(model: UNet, x: Tensor, class_name: str | int, row: int, col: int) -> 
     >>> target.name, target.shape
     ('Sky at (2, 5)', (2, 6, 8))
     """
-    index, shape = class_number(model, class_name), (model.config.classes, *one_image(x, "x").shape[1:])
+    names, shape = _grid(model, x)
+    index = class_number(names, class_name)
     if not (0 <= row < shape[1] and 0 <= col < shape[2]):
         raise IndexError(f"pixel ({row}, {col}) is outside the image of {shape[1]} rows and {shape[2]} columns")
     values = torch.zeros(shape, dtype=torch.float64)
     values[index, row, col] = 1
-    return Target(values, f"{model.config.names[index]} at ({row}, {col})")
+    return Target(values, f"{names[index]} at ({row}, {col})")
 
 
-def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor, mean: bool = False) -> Target:
+def region(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor, mean: bool = False) -> Target:
     """The sum, or the mean, of the logit of one class over a mask.
 
     Parameters
@@ -126,8 +128,9 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     >>> hu.region(model, x, 1, labels == 2, mean=True).name
     'class 1, mean of 12 pixels'
     """
-    index, shape = class_number(model, class_name), (model.config.classes, *one_image(x, "x").shape[1:])
-    name = model.config.names[index]
+    names, shape = _grid(model, x)
+    index = class_number(names, class_name)
+    name = names[index]
     chosen = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
     if chosen.dtype != torch.bool or tuple(chosen.shape) != shape[1:]:
         raise ValueError(
@@ -142,7 +145,7 @@ def region(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     return Target(values, f"{name}, {'mean' if mean else 'sum'} of {pixels} pixels")
 
 
-def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor) -> Target:
+def margin(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor) -> Target:
     """The margin of a class, its logit less the mean of the others, averaged over a mask.
 
     A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it. Arguments and
@@ -164,7 +167,7 @@ def margin(model: UNet, x: Tensor, class_name: str | int, mask: ArrayLike | Tens
     return Target(own.weights * (1 + 1 / others) - area / others, f"margin of {own.name}")
 
 
-def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False) -> Target:
+def class_map(model: nn.Module, x: Tensor, class_name: str | int, mean: bool = False) -> Target:
     """The logit of a class over the pixels that the network gives to it: the authors' region of interest.
 
     The mask is taken at this image's logits once and for all. Arguments are those of `region`; a ValueError if there is
@@ -178,15 +181,28 @@ def class_map(model: UNet, x: Tensor, class_name: str | int, mean: bool = False)
     >>> hu.class_map(model, torch.zeros(3, 2, 4), 0).name  # all logits are equal, and the first class wins
     'class 0, sum of 8 pixels predicted so'
     """
-    index = class_number(model, class_name)
-    winners = ask(model, one_image(x, "x")[None])[0].argmax(0)
-    target = region(model, x, index, winners == index, mean)
+    logits = ask(model, one_image(x, "x")[None])[0]
+    index = class_number(class_names(model, len(logits)), class_name)
+    target = region(model, x, index, logits.argmax(0) == index, mean)
     return Target(target.weights, f"{target.name} predicted so")
 
 
-def class_number(model: UNet, class_name: str | int) -> int:
+def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    """What a `UNet` calls its classes, and "class 0", "class 1", ... of another network."""
+    return model.config.names if isinstance(model, UNet) else tuple(f"class {number}" for number in range(count))
+
+
+def _grid(model: nn.Module, x: Tensor) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names of the classes, and (classes, h, w) of the logits, for which another network than a `UNet` is asked."""
+    image = one_image(x, "x")
+    if isinstance(model, UNet):
+        return model.config.names, (model.config.classes, *image.shape[1:])
+    logits = ask(model, image[None])[0]
+    return class_names(model, len(logits)), tuple(logits.shape)
+
+
+def class_number(names: Sequence[str], class_name: str | int) -> int:
     """Channel of the logits that a class has, given by name or by number; a ValueError if there is none."""
-    names = model.config.names
     if isinstance(class_name, str):
         if class_name not in names:
             raise ValueError(f"no class {class_name!r} among the network's classes: {', '.join(names)}")

@@ -21,8 +21,8 @@ from torch import Tensor
 from hsiutils.analysis.activations import spaced
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.attribution.gradients import integrated_gradients
-from hsiutils.attribution.hooks import INPUT, ask
-from hsiutils.attribution.linearise import Site, linearise
+from hsiutils.attribution.hooks import ask
+from hsiutils.attribution.linearise import linearise
 from hsiutils.attribution.result import Decomposition
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
@@ -191,7 +191,7 @@ def without_band_of(
             lost.append(unknown)
             continue
         target = margin(model, x, class_name, mask)
-        slope, whole = at.pull(target.weights)[Site(INPUT)], target.value(own)  # (band, h, w), (1,)
+        slope, whole = at.pull(target.weights).gradient, target.value(own)  # (band, h, w), (1,)
         away = [at.image - start[:, None, None].to(at.image) for start in origins.values()]
         parts.append(np.stack([(slope * distance).sum((1, 2)).numpy() for distance in away]))
         lost.append(np.stack([(whole - target.value(logits)).numpy() for logits in asked.values()]))

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from networks import PLAIN, Live, X, image, shaken, trained, untouched, used
+from strangers import DeepLab, SmpUNet, settled
 
 from hsiutils.attribution import cams
 from hsiutils.attribution.audit import AUDITED, audit
-from hsiutils.attribution.hooks import INPUT, activations, frozen, to_image
+from hsiutils.attribution.hooks import INPUT, activations, frozen, logits_of, to_image
 from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.rules import NotPiecewiseLinear
 from hsiutils.attribution.sums import Audited
 from hsiutils.attribution.targets import pixel, region
 from hsiutils.models.unet import UNetConfig
@@ -214,8 +216,40 @@ def test_an_audit_in_the_callers_modes_is_the_same():
         assert audit(model, x.clone()).identical(expected)
 
 
-def test_an_audit_of_another_network_warns():
+def test_a_network_of_ours_with_another_activation_is_followed_and_with_a_smooth_one_refused():
     model = shaken()
     model.base.relu1 = torch.nn.LeakyReLU(0.1)
-    with pytest.warns(UserWarning, match="is not the affine map that its layers say"):
-        audit(model, X, ["CAM"])
+    found = audit(model, X, ["CAM", "linear decomposition"])
+    assert abs(found["residual"]).max() < 1e-10
+    model.base.relu1 = torch.nn.SiLU()
+    with pytest.raises(NotPiecewiseLinear, match=r"because of silu in base.relu1"):
+        audit(model, X)
+
+
+@pytest.mark.parametrize(("make", "usual"), [(DeepLab, {"classifier.0"}), (SmpUNet, {"down2.downsample.1", "up.2"})])
+def test_any_network_can_be_audited(make, usual):
+    x = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0)).double()
+    model = settled(make(), x)
+    found = audit(model, x, ["linear decomposition", "GradCAM", "HiResCAM", "CAM", "occlusion", "gradient"]).isel(
+        image=0
+    )
+    layers = set(found["layer"].values.tolist()) - {INPUT}
+    assert layers == usual
+    assert set(found["name"].values) == {"linear decomposition", "GradCAM", "HiResCAM", "occlusion", "gradient"}
+    assert found["class"].values.tolist() == ["class 0", "class 1", "class 2"]
+    assert abs(found["residual"].sel({"method": "linear decomposition input"})).max() < 1e-10
+    for layer in layers:
+        for name, rule in list(RULES.items())[::2]:
+            for place in random_logits(4, shape=found["logit"].shape):
+                with frozen(model), activations(model, [layer], leaf=True) as seen:
+                    logit = logits_of(model(x[None]))[0][place]
+                    logit.backward()
+                value = rule(seen[layer].detach()[0], seen[layer].grad[0]).sum()
+                measured = found["residual"].sel({"method": f"{name} {layer}"})[place]
+                assert float(measured) == pytest.approx(float(value - logit), rel=1e-8, abs=1e-9)
+
+
+def test_a_network_with_no_layer_inside_is_audited_at_its_input():
+    model = torch.nn.Conv2d(3, 2, 1).double()
+    found = audit(model, torch.randn(3, 4, 5).double(), ["GradCAM", "linear decomposition"])
+    assert set(found["layer"].values.tolist()) == {INPUT}

@@ -7,10 +7,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SMALL, X, image, shaken, trained
+from strangers import DeepLab, Gate, Says, SmpUNet, around, settled
 from torch.func import jacrev
 
 from hsiutils.attribution.decompose import decompose, linear_decomposition, margins
+from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.result import TOLERANCE
+from hsiutils.attribution.rules import NotPiecewiseLinear
 from hsiutils.attribution.targets import class_map, pixel, region
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -226,15 +229,47 @@ def test_what_does_not_fit_is_named(model, options, message):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_another_activation_is_said_in_the_verdict_and_in_a_warning(dtype):
+def test_another_activation_is_followed(dtype):
     model, x = shaken(dtype=dtype), X.to(dtype)
     for block in model.blocks():
         block.relu1 = torch.nn.LeakyReLU(0.1)
-    for call in (lambda: decompose(model, x), lambda: linear_decomposition(model, x, pixel(model, x, 0, 5, 5))):
-        with pytest.warns(UserWarning, match="parts do not sum to the logits"):
-            found = call()
-        assert not found.closes
-        assert getattr(found, "computed", "float64") == "float64"
+    assert decompose(model, x).closes
+    assert linear_decomposition(model, x, pixel(model, x, 0, 5, 5)).closes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("make", [DeepLab, SmpUNet, lambda: around(torch.nn.PReLU(), torch.nn.MaxPool2d(2))])
+def test_any_network_is_decomposed_by_band_region_and_layer(make, dtype):
+    x = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model = settled(make(), x, dtype)
+    halves = np.arange(16) // 8 + np.zeros((12, 1), dtype=int)
+    found = decompose(model, x.to(dtype), ("bands", halves), biases="layers", reference=np.array([0.1, 0.2, 0.3]))
+    assert found.closes
+    assert found.exact
+    assert found.computed == str(dtype).removeprefix("torch.")
+    assert dict(found.contribution.sizes) | {"y": 0, "x": 0} == {"band": 3, "region": 2, "class": 3, "y": 0, "x": 0}
+    logits = ask(model, x.to(dtype)[None])[0]
+    np.testing.assert_allclose(found.logit, logits.numpy(), rtol=1e-5, atol=1e-6)
+    grid = np.zeros(tuple(logits.shape[1:]), dtype=int)
+    mean = decompose(model, x.to(dtype), classes=["class 2"], over=grid)
+    np.testing.assert_allclose(mean.logit, logits[2:].mean((1, 2))[:, None].numpy(), rtol=1e-4, atol=1e-5)
+    target = pixel(model, x.to(dtype), "class 1", 2, 3)
+    single = linear_decomposition(model, x.to(dtype), target)
+    assert single.closes
+    assert single.logit == pytest.approx(float(logits[1, 2, 3]), rel=1e-4)
+
+
+def test_a_smooth_network_is_refused_or_marked():
+    x = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    model = settled(around(Gate(4), torch.nn.ReLU()), x)
+    with pytest.raises(NotPiecewiseLinear, match=r"because of sigmoid in 1.fc.3: .* freeze=True"):
+        decompose(model, x)
+    found = decompose(model, x, freeze=True)
+    assert found.closes
+    assert not found.exact
+    assert found.frozen == ("sigmoid in 1.fc.3",)
+    picked = decompose(torch.nn.Sequential(model, Says(lambda y: [y])), x, output=lambda y: y[0], freeze=True)
+    np.testing.assert_array_equal(picked.contribution, found.contribution)
 
 
 def test_parts_in_single_precision_are_those_of_double_precision():
