@@ -13,7 +13,8 @@ The commonest tasks, from a data set to an explanation that is held against the 
     d = hu.decompose(model, x, by=labels, reference=mean)
     r = hu.audit(model, x)
 
-Names are imported on first use; `import hsiutils` alone needs no torch.
+`decompose` and `audit` take any torch network of convolutions, ReLUs and poolings, not ours alone. Names are imported
+on first use; `import hsiutils` alone needs no torch.
 """
 
 from importlib import import_module
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hsiutils.attribution.audit import audit
     from hsiutils.attribution.decompose import decompose
+    from hsiutils.attribution.gates import Affine
     from hsiutils.attribution.methods import METHODS, attribute
     from hsiutils.attribution.result import Attribution, Decomposition
     from hsiutils.attribution.targets import Target, class_map, margin, pixel, region
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "HSI_DRIVE",
     "METHODS",
+    "Affine",
     "Attribution",
     "Classes",
     "Decomposition",
@@ -71,6 +74,7 @@ __all__ = [
 _ROOMS = {
     "attribution.audit": ("audit",),
     "attribution.decompose": ("decompose",),
+    "attribution.gates": ("Affine",),
     "attribution.methods": ("METHODS", "attribute"),
     "attribution.result": ("Attribution", "Decomposition"),
     "attribution.targets": ("Target", "class_map", "margin", "pixel", "region"),

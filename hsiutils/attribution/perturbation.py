@@ -8,7 +8,7 @@ handed out as they are.
 import captum.attr as captum
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.attribution.cams import Seen, weighted
 from hsiutils.attribution.gradients import Explained
@@ -79,7 +79,7 @@ def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLi
 
 
 def _falls(
-    model: UNet, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
+    model: nn.Module, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
 ) -> tuple[Tensor, float]:
     """At every element (channels, h, w), how much y falls when all elements of its label are replaced; and y."""
     explained, image = Explained(model, target), input_image(model, x)
@@ -91,7 +91,7 @@ def _falls(
     return falls[0], explained.at(image)
 
 
-def logits_without(model: UNet, image: Tensor, layer: str, channels: Tensor, after: bool = True) -> Tensor:
+def logits_without(model: nn.Module, image: Tensor, layer: str, channels: Tensor, after: bool = True) -> Tensor:
     """Logits (n, classes, h, w) of an image (bands, h, w) with one channel of a layer set to zero, for each of n."""
 
     def remove(output: Tensor) -> Tensor:
