@@ -24,6 +24,9 @@ from torch.utils._pytree import tree_map
 from hsiutils.attribution.hooks import INPUT, dtype_of, frozen, full_precision, layer_of, logits_of
 from hsiutils.attribution.rules import Flow, NotPiecewiseLinear, Tape, floating
 
+_CACHE = 4 << 20
+"""Bytes that a processor keeps at hand, about."""
+
 
 class Pulled(NamedTuple):
     """The adjoint of the affine map, for weighted logits."""
@@ -132,14 +135,15 @@ class Affine:
     def tangents_within(self, memory: int) -> int:
         """How many tangents one pass should carry so that it works within `memory` bytes; a ValueError if not even one.
 
-        On a processor no more than pay: one in float64, whose convolutions take a batch image by image, else four.
+        On a processor no more than pay: one in float64, whose convolutions take a batch image by image, else four, or
+        as many as its cache holds.
         """
         if memory < self.footprint:
             raise ValueError(
                 f"one tangent of this network needs {self.footprint} bytes, {memory} are left for it: raise the memory "
                 "limit"
             )
-        pay = 1 if self.image.dtype == torch.float64 else 4
+        pay = max(1 if self.image.dtype == torch.float64 else 4, _CACHE // self.footprint)
         return min(memory // self.footprint, pay if self.image.device.type == "cpu" else memory)
 
     def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True) -> Tensor:
