@@ -498,8 +498,11 @@ def _another_way(how: str) -> RuntimeError:
     )
 
 
+_MODES = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)
+
+
 @contextmanager
 def _differentiable() -> Iterator[None]:
-    """Let autograd see operations inside a rule, which is called below it."""
-    with enable_reentrant_dispatch(), torch.enable_grad():
+    """Let autograd see operations inside a rule, which is called below it and below a caller's own dispatch modes."""
+    with enable_reentrant_dispatch(), torch._C._ExcludeDispatchKeyGuard(_MODES), torch.enable_grad():
         yield
