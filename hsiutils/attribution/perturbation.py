@@ -79,7 +79,7 @@ def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLi
 
 
 def _falls(
-    model: nn.Module, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
+    model: UNet, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
 ) -> tuple[Tensor, float]:
     """At every element (channels, h, w), how much y falls when all elements of its label are replaced; and y."""
     explained, image = Explained(model, target), input_image(model, x)
