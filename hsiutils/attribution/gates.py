@@ -119,8 +119,8 @@ class Affine:
                 self.frozen,
             )
         if twice:
-            tape.kept = tree_map(lambda kept: kept.to(dtype) if floating(kept) else kept, tape.kept)
             with torch.no_grad(), full_precision(), frozen(model):
+                tape.kept = tree_map(lambda kept: kept.to(dtype) if floating(kept) else kept, tape.kept)
                 self.logits = self._pick(model(self.image[None]))[0]
         self.layers = {name: shape for name, shape in tape.shapes.items() if tape.calls[name] == 1}
         self.biased = tuple(dict.fromkeys(tape.sites))

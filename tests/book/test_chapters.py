@@ -158,7 +158,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"profile": "fast"}, "unknown profile 'fast': expected one of smoke, quick, paper"),
+            ({"profile": "fast"}, "unknown profile 'fast': expected one of smoke, quick, record, paper"),
             ({"seed": 2**32}, "parameter seed: expected a whole number from 0 to 4294967295"),
             ({"variants": "['1'"}, "parameter variants: expected a list such as"),
             ({"variants": "0"}, "unknown variant '0'"),

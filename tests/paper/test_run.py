@@ -51,7 +51,7 @@ def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
     assert other.data.root == root
     assert other.data_key != tiny_run.data_key
     with pytest.raises(DatasetError, match="looked in"):
-        dataclasses.replace(tiny_run, data_root=tmp_path).networks([])
+        dataclasses.replace(tiny_run, data_root=tmp_path).networks([("25", 0)])
 
 
 def test_labels_swapped_behind_a_link_are_another_data_set(tiny_run, tmp_path):
