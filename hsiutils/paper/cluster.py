@@ -31,6 +31,11 @@ SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
 _QUIET = {"silence_logs": "ERROR"}
 """A worker that dies and starts again is no news; a call that cannot be made is raised."""
+_KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
+"""Dask has its workers give freed memory back at once; a training step would fetch it again and take 1.6 times as long.
+
+On a cluster of your own, set the same in the configuration of dask that its workers read.
+"""
 _NO_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 """Ctrl-C reaches every process of a terminal: the main one hears it, and ends the others."""
 
@@ -128,6 +133,7 @@ def _client(processes: int) -> Iterator["Client"]:
 @contextmanager
 def _local(processes: int) -> Iterator["Client"]:
     """Processes of this machine with one thread each, and one GPU each where there are some."""
+    import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count())))).split(",")
@@ -138,6 +144,7 @@ def _local(processes: int) -> Iterator["Client"]:
     before = dict(os.environ)  # dask changes it for the processes that it starts
     try:
         with (
+            dask.config.set(_KEEP_MEMORY),
             SpecCluster(workers=workers, scheduler=scheduler, **_QUIET) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):

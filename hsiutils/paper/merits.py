@@ -14,7 +14,7 @@ from scipy import stats
 
 from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import SEQUENCE, Estimate, difference, interval
+from hsiutils.analysis.intervals import SEQUENCE, Estimate, crossed, difference, interval
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -220,6 +220,20 @@ def compare(
         name: (one.mean, one.low, one.high) for name, one in {"over seeds": trainings, "over scenes": scenes}.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"]).rename_axis("interval")
+
+
+def over_both(sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[str], less: Sequence[str]) -> Estimate:
+    """A figure of sums, of some variants less that of others, with an interval over seeds and scenes together.
+
+    Other trainings on other scenes should agree: an interval over seeds alone says nothing of the scenes.
+
+    Raises
+    ------
+    ValueError
+        If either side has no finite value.
+    """
+    seeds = contrast(statistic(sums), more, less)
+    return crossed(seeds, over_scenes(sums, statistic, seed, more, less, pools=True))
 
 
 def over_scenes(

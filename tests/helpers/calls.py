@@ -24,7 +24,7 @@ def training(folder: Path, seed: int, channels: int = 3, dies_in: int = 0) -> li
     mark, epochs = folder.with_suffix(".killed"), []
     tell = REPORT.get()
     with folder.with_suffix(".gpu").open("a") as file:
-        print(os.environ.get("CUDA_VISIBLE_DEVICES"), file=file)
+        print(os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("MALLOC_TRIM_THRESHOLD_"), file=file)
 
     def progress(done, total, row):
         epochs.append(done)

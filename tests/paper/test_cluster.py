@@ -95,5 +95,5 @@ def test_nothing_to_do_starts_nothing_and_a_missing_package_is_named(monkeypatch
 
 def test_each_process_sees_a_gpu_of_its_own(outcome):
     folder, _, _ = outcome
-    seen = "".join(path.read_text() for path in folder.glob("*.gpu")).split()
-    assert set(seen) == {"4", "7"}
+    seen = "".join(path.read_text() for path in folder.glob("*.gpu")).splitlines()
+    assert set(seen) == {"4 None", "7 None"}  # and keeps freed memory for the next step
