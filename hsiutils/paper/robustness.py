@@ -180,11 +180,12 @@ def edge_odds(counts: xr.Dataset) -> xr.DataArray:
 
     Half a pixel is added to what is found and to what is lost, so that no recall is 0 or 1.
     """
-    rows = []
+    rows: list[xr.DataArray] = []
     for name in ("Road", "Road Marks"):
         of_class = counts["confusion"].sel(truth=name, drop=True).sum("scene")
         found = of_class.sel(predicted=name, drop=True)
-        rows.append(np.log((found + 0.5) / (of_class.sum("predicted") - found + 0.5)))
+        odds = (found + 0.5) / (of_class.sum("predicted") - found + 0.5)
+        rows.append(xr.apply_ufunc(np.log, odds))
     mean = (rows[0] + rows[1]) / 2
     return mean.sel(place="elsewhere", drop=True) - mean.sel(place="edge", drop=True)
 
