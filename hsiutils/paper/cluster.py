@@ -31,10 +31,12 @@ SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
 _QUIET = {"silence_logs": "ERROR"}
 """A worker that dies and starts again is no news; a call that cannot be made is raised."""
-_KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
-"""Dask has its workers give freed memory back at once; a training step would fetch it again and take 1.6 times as long.
-
-On a cluster of your own, set the same in the configuration of dask that its workers read.
+_UNDISTURBED = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    "distributed.worker.profile.enabled": False,
+}
+"""Dask has workers give freed memory back at once, which a training step fetches again and takes 1.6 times as long for;
+and looks every 10 ms at what they do. On a cluster of your own, set the same in the configuration its workers read.
 """
 _NO_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 """Ctrl-C reaches every process of a terminal: the main one hears it, and ends the others."""
@@ -144,7 +146,7 @@ def _local(processes: int) -> Iterator["Client"]:
     before = dict(os.environ)  # dask changes it for the processes that it starts
     try:
         with (
-            dask.config.set(_KEEP_MEMORY),
+            dask.config.set(_UNDISTURBED),
             SpecCluster(workers=workers, scheduler=scheduler, **_QUIET) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
