@@ -82,7 +82,8 @@ def _executed(notebooks: Sequence[Path], run: Run) -> Iterator[tuple[Path, Path]
     at_a_time = min(workers(), len(missing))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_a_time, context, initializer=_share_cores, initargs=(at_a_time,)) as pool:
-        waiting = {pool.submit(executed_chapter, path, run): path for path in missing}
+        # The longer ones come late in the book: begun first, none is left to run alone at the end.
+        waiting = {pool.submit(executed_chapter, path, run): path for path in reversed(missing)}
         for finished in as_completed(waiting):
             yield waiting[finished], finished.result()
 
