@@ -304,7 +304,7 @@ def crossed(one: Estimate, other: Estimate) -> Estimate:
     --------
     >>> seeds, scenes = Estimate(4, 1, 7, 8, 7), Estimate(4, 0, 8, 26, 25)
     >>> print(crossed(seeds, scenes))
-    4 [-0.718, 8.72]
+    4 [-0.732, 8.73]
     """
     variances = [part.error**2 for part in (one, other)]
     total = sum(variances)
