@@ -90,7 +90,7 @@ _QUICK = Profile(
     filters=8,
     norm_momentum=0.1,
     recipe=Recipe(
-        epochs=30,
+        epochs=28,
         batch=4,
         learning_rate=3e-3,
         schedule="one-cycle",
@@ -98,7 +98,7 @@ _QUICK = Profile(
         dice=1.0,
         flip=True,
         keep="last",
-        validate_every=5,
+        validate_every=4,
     ),
     dropout=0.0,
 )
