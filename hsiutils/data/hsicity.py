@@ -15,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsiutils.data.cityscapes import TRAIN_ID_CLASSES
 from hsiutils.data.cube import make_cube
-from hsiutils.data.files import named_if_broken, read_labels
+from hsiutils.data.files import named_if_broken
 from hsiutils.data.layouts import DatasetError, entries, inside
 from hsiutils.data.sensor import cubes_only
-from hsiutils.data.source import Source
+from hsiutils.data.source import PairedFiles
 
 _HEADER = np.dtype(
     [*((name, "<i4") for name in ("rows", "columns", "bands", "components", "first")), ("step", "<f4"), ("last", "<i4")]
@@ -41,12 +40,8 @@ class _Header(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HSICity(Source):
+class HSICity(PairedFiles):
     """Hyperspectral City v2 on disk."""
-
-    cubes: dict[str, Path]
-    annotations: dict[str, Path]
-    """Files by scene."""
 
     expected = "{train,test}/NAME.hsd with rgbNAME_gray.png, or both in images and labels below"
 
@@ -89,7 +84,7 @@ class HSICity(Source):
             classes=TRAIN_ID_CLASSES,
             units="intensity",
             table=pd.DataFrame({"split": splits}, index=pd.Index(names, name="name")),
-            cubes=cubes,
+            images=cubes,
             annotations=annotations,
             left_out=tuple(sorted(cubes.keys() ^ annotations.keys())),
         )
@@ -109,16 +104,6 @@ class HSICity(Source):
         values += mean[:, np.newaxis]
         shaped = values.reshape(bands, *tiles)
         return make_cube(shaped, self.sensor, units=self.units, source="real", history=self.layout)
-
-    def labels(self, name: str) -> NDArray[np.uint8]:
-        """See `Source.labels`."""
-        return read_labels(self.files(name)[1], self.sensor.tiles, self.classes)
-
-    def files(self, name: str) -> tuple[Path, ...]:
-        """See `Source.files`."""
-        if name not in self.table.index:
-            raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with cube and labels")
-        return self.cubes[name], self.annotations[name]
 
 
 def _found(root: Path, split: str, folder: str, start: str, end: str) -> dict[str, Path]:

@@ -12,15 +12,14 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 from PIL import Image
 
 from hsiutils.data.classes import VOID, Classes, Label, read_classes
 from hsiutils.data.cube import make_cube
-from hsiutils.data.files import named_if_broken, read_labels
+from hsiutils.data.files import named_if_broken
 from hsiutils.data.layouts import DatasetError, entries, inside
 from hsiutils.data.sensor import cubes_only
-from hsiutils.data.source import Source
+from hsiutils.data.source import PairedFiles
 from hsiutils.data.splits import SPLITS
 
 _LABELS = (
@@ -45,12 +44,8 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RGBImages(Source):
+class RGBImages(PairedFiles):
     """Colour images and label images of them on disk, in whatever folders."""
-
-    images: dict[str, Path]
-    annotations: dict[str, Path]
-    """Files by scene."""
 
     @classmethod
     def paired(
@@ -103,16 +98,6 @@ class RGBImages(Source):
                 raise DatasetError(f"{path}: expected {expected}, found {image.mode} of {image.size[::-1]}")
             values = np.asarray(image, dtype=np.float32) / 255
         return make_cube(values.transpose(2, 0, 1), self.sensor, units=self.units, source="real", history=self.layout)
-
-    def labels(self, name: str) -> NDArray[np.uint8]:
-        """See `Source.labels`."""
-        return read_labels(self.files(name)[1], self.sensor.tiles, self.classes)
-
-    def files(self, name: str) -> tuple[Path, ...]:
-        """See `Source.files`."""
-        if name not in self.table.index:
-            raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with image and labels")
-        return self.images[name], self.annotations[name]
 
 
 class RGBFolder(RGBImages):

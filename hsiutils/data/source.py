@@ -22,6 +22,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.data.classes import Classes
+from hsiutils.data.files import read_labels
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import Sensor
@@ -140,6 +141,25 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Text that changes whenever the files do; see `fingerprint`."""
         return fingerprint(self.root)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PairedFiles(Source):
+    """Scenes that are two files each: a cube or an image, and an image of label codes."""
+
+    images: dict[str, Path]
+    annotations: dict[str, Path]
+    """Files by scene."""
+
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """See `Source.labels`."""
+        return read_labels(self.files(name)[1], self.sensor.tiles, self.classes)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """See `Source.files`."""
+        if name not in self.table.index:
+            raise DatasetError(f"{self.root}: no scene {name!r} among the {len(self.table)} with image and labels")
+        return self.images[name], self.annotations[name]
 
 
 class Scenes(Pairs):
