@@ -1,6 +1,6 @@
 """Evidence: what the networks of a run do, counted by network and scene, from which every claim is judged.
 
-What is costly, or needs networks, is gathered here; `hsiutils.paper.claims` makes verdicts of it by arithmetic alone.
+What is costly, or needs networks, is gathered here; `hsiutils.paper.measures` makes figures of it by arithmetic alone.
 So evidence of another day, kept in a file, is judged by the same code as that of a run.
 """
 

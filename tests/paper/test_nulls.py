@@ -20,8 +20,9 @@ from hsiutils.data.classes import CLASSES
 from hsiutils.models.metrics import evaluate
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import conservativeness, merits, robustness
-from hsiutils.paper.claims import MEASURES, OF_METHOD, REPRODUCED, judge, read_claims
+from hsiutils.paper.claims import OF_METHOD, REPRODUCED, judge, read_claims
 from hsiutils.paper.evidence import Evidence, NotTestable
+from hsiutils.paper.measures import MEASURES
 
 BANDS = {"1": [0], "3": [0, 1], "25": [0, 1, 2], "25-PN": [1, 2]}
 SEEDS = tuple(range(5))

@@ -14,8 +14,8 @@ from hsiutils.models.metrics import scores
 from hsiutils.models.segmenter import AUTHORS
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations, bands, conservativeness, store
-from hsiutils.paper.claims import MEASURES
 from hsiutils.paper.evidence import Evidence, NotTestable
+from hsiutils.paper.measures import MEASURES
 from hsiutils.paper.run import PROFILES, departures, profile
 from hsiutils.paper.study import over_networks, sunlit
 from hsiutils.paper.table1 import evaluation

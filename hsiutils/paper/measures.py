@@ -1,0 +1,253 @@
+"""What each claim is measured by: evidence in, a mean with its interval out; by arithmetic alone.
+
+One small function a measure, found in `MEASURES` by the name that claims.yaml uses. Where networks that never learned,
+or say one class everywhere, would pass, it is asked first whether they see the class, and `NotTestable` is raised.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds
+from hsiutils.analysis.similarity import beyond_seeds
+from hsiutils.models.metrics import scores
+from hsiutils.paper import conservativeness, merits, robustness, table1
+from hsiutils.paper.evidence import Evidence, NotTestable, require, told
+from hsiutils.paper.merits import FEW, MANY
+
+Measure = Callable[[Evidence], Estimate]
+MEASURES: dict[str, Measure] = {}
+"""Measures by the name that claims.yaml uses."""
+
+
+def measure(function: Measure) -> Measure:
+    """Decorator of a function that measures a claim: its name is what claims.yaml calls it."""
+    MEASURES[function.__name__] = function
+    return function
+
+
+def _cell(variant: str, name: str) -> Measure:
+    def cell(evidence: Evidence) -> Estimate:
+        if evidence.origin != "real":
+            raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
+        return mean_over_seeds(_iou(evidence, variant, name))
+
+    return cell
+
+
+for _name, _label in (("marks", "Road Marks"), ("vegetation", "Vegetation")):
+    MEASURES |= {f"{_name}_3": _cell("3", _label), f"{_name}_25pn": _cell("25-PN", _label)}
+
+
+@measure
+def marks_fall(evidence: Evidence) -> Estimate:
+    """IoU of Road Marks, 3 channels minus 25 with PN, points."""
+    return _gained(evidence, "Road Marks", "3", "25-PN")
+
+
+@measure
+def vegetation_rise(evidence: Evidence) -> Estimate:
+    """IoU of Vegetation, 25 channels with PN minus 3, points."""
+    return _gained(evidence, "Vegetation", "25-PN", "3")
+
+
+@measure
+def variability_gain(evidence: Evidence) -> Estimate:
+    """Logits of IoU gained from 1 to 25 channels per unit of a class's relative spread, within scenes."""
+    for variant in ("1", "25"):
+        for name in _counts(evidence, variant)["truth"].values:
+            _seeing(evidence, variant, name)
+    return told(table1.variability_slope, evidence["counts"], evidence["spreads"]["spread"])
+
+
+@measure
+def pn_relit_vegetation(evidence: Evidence) -> Estimate:
+    """Vegetation pixels that change class when the sun is turned, 25 channels minus 25 with PN, points."""
+    return _relit(evidence, "Vegetation")
+
+
+@measure
+def pn_relit_road(evidence: Evidence) -> Estimate:
+    """The same of Road."""
+    return _relit(evidence, "Road")
+
+
+def _relit_pixels(name: str) -> Measure:
+    """The same by a linear classifier of single pixels, with an interval over scenes."""
+
+    def measured(evidence: Evidence) -> Estimate:
+        both = evidence["relit_pixels"].sel({"class": name}, drop=True)
+
+        def gap(drawn: xr.Dataset) -> xr.DataArray:
+            share = robustness.changed_share(drawn)
+            return share.sel(input="all") - share.sel(input="PN")
+
+        found = interval(both, gap, seed=evidence.seeds[0], method="percentile", pools=True)
+        return Estimate.of(found, both.sizes["scene"])
+
+    return measured
+
+
+MEASURES |= {"pn_relit_pixels": _relit_pixels("Vegetation"), "pn_relit_pixels_road": _relit_pixels("Road")}
+
+
+def _relit(evidence: Evidence, name: str) -> Estimate:
+    """`NotTestable` unless the scenes can be rendered again and networks of both inputs tell the class from others."""
+    for variant in ("25", "25-PN"):
+        _seeing(evidence, variant, name)
+    one = evidence["relit"].sel({"class": name}, drop=True)
+    return _over_both(evidence, one, robustness.changed_share, ["25"], ["25-PN"], f"no pixel of {name} passes")
+
+
+@measure
+def pn_edge_cost(evidence: Evidence) -> Estimate:
+    """Recall lost at the edge between road and marks, 25 channels with PN minus 25, points."""
+    return _at_edges(evidence, robustness.edge_cost, "no marks away from their edge in the test scenes")
+
+
+@measure
+def pn_edge_odds(evidence: Evidence) -> Estimate:
+    """The same in logits of recall."""
+    return _at_edges(evidence, robustness.edge_odds, "no marks away from their edge in the test scenes")
+
+
+@measure
+def pn_edge_precision_cost(evidence: Evidence) -> Estimate:
+    """Precision of marks lost at their edge, classes equally many, 25 channels with PN minus 25, points."""
+    return _at_edges(evidence, robustness.precision_cost, "no marks are called so away from their edge")
+
+
+def _at_edges(evidence: Evidence, cost: merits.Statistic, otherwise: str) -> Estimate:
+    for variant in ("25-PN", "25"):
+        _seeing(evidence, variant, "Road Marks")
+    return _over_both(evidence, evidence["edges"], cost, ["25-PN"], ["25"], otherwise)
+
+
+@measure
+def head_gap(evidence: Evidence) -> Estimate:
+    """Largest difference between a logit and the sum of its contributions, relative to the scene's largest, by seed."""
+    return mean_over_seeds(evidence["head"]["gap"].max(["variant", "scene"]))
+
+
+@measure
+def likeness_of_inputs(evidence: Evidence) -> Estimate:
+    """Linear CKA of conv2d_21 between two seeds of one input, less that between two inputs."""
+    return told(beyond_seeds, evidence["pairs"].to_dataframe())
+
+
+@measure
+def vegetation_on_road(evidence: Evidence) -> Estimate:
+    """Share of true vegetation that is predicted Road, points, mean of 1 and 3 channels minus 25 with PN."""
+    require((*FEW, *MANY), evidence.variants)
+    for variant in (*FEW, *MANY):
+        _seeing(evidence, variant, "Vegetation")
+    counts = evidence["counts"].sel(variant=[*FEW, *MANY])
+    return _over_both(evidence, counts, merits.predicted_as, FEW, MANY)
+
+
+@measure
+def inhomogeneity(evidence: Evidence) -> Estimate:
+    """Variance inside Other that true materials explain, points, 25 channels with PN minus 1 or 3, the nearer one."""
+    explained = evidence["materials"]["explained"]
+    return min((told(merits.contrast, explained, MANY, [name]) for name in FEW), key=lambda gap: gap.mean)
+
+
+@measure
+def edge_noise(evidence: Evidence) -> Estimate:
+    """Noise of the input along label borders, in standard deviations, 25 with PN minus the mean of 1 and 3."""
+    sums = evidence["input_edges"]
+    return merits.over_scenes(sums, merits.edge_noise, evidence.seeds[0], MANY, FEW, pools=True)
+
+
+@measure
+def gradcam_explained(evidence: Evidence) -> Estimate:
+    """Largest |R2| of any class that GradCAM's sums have before the head (`conservativeness.explained`), by seed."""
+    found = evidence["explained"]
+    before = abs(found["explained"].sel({"method": f"GradCAM {found.attrs['last']}"})).max(["class", "scene"])
+    return mean_over_seeds(_finite(before, _ALIKE))
+
+
+@measure
+def gradcam_explained_deeper(evidence: Evidence) -> Estimate:
+    """R2 of GradCAM's sums at deeper layers, with or without ReLU, whichever is largest, median over classes."""
+    found, last = evidence["explained"]["explained"], evidence["explained"].attrs["last"]
+    deeper = [name for name in found["method"].values if name.startswith("GradCAM") and not name.endswith(f" {last}")]
+    best = found.sel({"method": deeper}).median("class").mean("scene").max("method")
+    return mean_over_seeds(_finite(best, _ALIKE))
+
+
+def _kept(method: str) -> Measure:
+    return lambda evidence: told(conservativeness.kept, evidence["survival"].sel({"method": method}))
+
+
+for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
+    MEASURES[f"{_method.lower().replace(' ', '_')}_kept"] = _kept(_method)
+
+
+@measure
+def reliability(evidence: Evidence) -> Estimate:
+    """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks."""
+    found = evidence["readings"]["contribution"]
+    return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
+
+
+def _counts(evidence: Evidence, variant: str) -> xr.Dataset:
+    require([variant], evidence.variants)
+    return evidence["counts"].sel(variant=variant)
+
+
+def _iou(evidence: Evidence, variant: str, name: str) -> xr.DataArray:
+    """IoU of a class, percent (seed)."""
+    counts = _counts(evidence, variant).sel(region="all", drop=True)
+    return _finite(scores(counts)["iou"].sel({"class": name}) * 100)
+
+
+def _gained(evidence: Evidence, name: str, more: str, less: str) -> Estimate:
+    """IoU of a class with one input, less that with another, points."""
+
+    def points(counts: xr.Dataset) -> xr.DataArray:
+        return 100 * scores(counts)["iou"].sel({"class": name}, drop=True)
+
+    for variant in (more, less):
+        _seeing(evidence, variant, name)
+    counts = evidence["counts"].sel(variant=[more, less], region="all", drop=True)
+    return _over_both(evidence, counts, points, [more], [less], "the class does not occur in the test scenes")
+
+
+def _over_both(
+    evidence: Evidence,
+    sums: xr.Dataset,
+    statistic: merits.Statistic,
+    more: Sequence[str],
+    less: Sequence[str],
+    otherwise: str = "no finite value",
+) -> Estimate:
+    """`merits.over_both`, or why there is nothing to compare."""
+    _finite(statistic(sums.sel(variant=[*more, *less])), otherwise)
+    return told(merits.over_both, sums, statistic, evidence.seeds[0], more, less)
+
+
+def _seeing(evidence: Evidence, variant: str, name: str) -> None:
+    """`NotTestable` unless the networks of a variant call far more of a class by its name than of everything.
+
+    What says one class nearly everywhere, or any at random, has the same score under every input, is wrong alike at an
+    edge and elsewhere, and says the same under any sun.
+    """
+    counts = _counts(evidence, variant)
+    found, everything = (merits.predicted_as(counts, source, name) for source in (name, None))
+    more = _finite(found - everything)
+    estimate = mean_over_seeds(more)
+    if not (estimate.mean if np.isnan(estimate.low) else estimate.low) > _SEES:
+        raise NotTestable(f"variant {variant} calls hardly more of {name} by that name than of everything")
+
+
+def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in the test scenes") -> xr.DataArray:
+    if not np.isfinite(values).any():
+        raise NotTestable(otherwise)
+    return values
+
+
+_SEES = 25.0
+"""Points that a class must be called by its name more than everything is, or a network does not see it."""
+_ALIKE = "the maps, or the logits, are the same everywhere, and then nothing is defined"
