@@ -5,6 +5,7 @@ or say one class everywhere, would pass, it is asked first whether they see the 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -149,6 +150,8 @@ def vegetation_on_road(evidence: Evidence) -> Estimate:
 @measure
 def inhomogeneity(evidence: Evidence) -> Estimate:
     """Variance inside Other that true materials explain, points, 25 channels with PN minus 1 or 3, the nearer one."""
+    for variant in (*FEW, *MANY):
+        _seeing(evidence, variant, "Other")
     explained = evidence["materials"]["explained"]
     return min((told(merits.contrast, explained, MANY, [name]) for name in FEW), key=lambda gap: gap.mean)
 
@@ -170,11 +173,19 @@ def gradcam_explained(evidence: Evidence) -> Estimate:
 
 @measure
 def gradcam_explained_deeper(evidence: Evidence) -> Estimate:
-    """R2 of GradCAM's sums at deeper layers, with or without ReLU, whichever is largest, median over classes."""
-    found, last = evidence["explained"]["explained"], evidence["explained"].attrs["last"]
-    deeper = [name for name in found["method"].values if name.startswith("GradCAM") and not name.endswith(f" {last}")]
-    best = found.sel({"method": deeper}).median("class").mean("scene").max("method")
-    return mean_over_seeds(_finite(best, _ALIKE))
+    """R2 of GradCAM's sums at deeper layers, with or without ReLU, whichever is largest, median over classes.
+
+    Of the layers from which HiResCAM reads something: where it finds nothing, every map is empty.
+    """
+    last, explained = evidence["explained"].attrs["last"], evidence["explained"]["explained"]
+    found = explained.median("class").mean("scene")
+    parts = []
+    for name in (str(value) for value in found["method"].values if str(value).startswith("GradCAM")):
+        layer = name.rpartition(" ")[2]
+        if layer != last:
+            read = abs(found.sel({"method": f"HiResCAM {layer}"}, drop=True)) > _READ
+            parts.append(found.sel({"method": name}, drop=True).where(read))
+    return mean_over_seeds(_finite(xr.concat(parts, "method").max("method"), _ALIKE))
 
 
 def _kept(method: str) -> Measure:
@@ -189,6 +200,8 @@ for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
 def reliability(evidence: Evidence) -> Estimate:
     """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks."""
     found = evidence["readings"]["contribution"]
+    for variant, name in product(found["variant"].values, found["class"].values):
+        _seeing(evidence, str(variant), str(name))
     return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
 
 
@@ -250,4 +263,6 @@ def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in 
 
 _SEES = 25.0
 """Points that a class must be called by its name more than everything is, or a network does not see it."""
+_READ = 0.01
+"""R2 of HiResCAM below which nothing of a layer reaches the logits."""
 _ALIKE = "the maps, or the logits, are the same everywhere, and then nothing is defined"
