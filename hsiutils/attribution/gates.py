@@ -22,7 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from hsiutils.attribution.hooks import INPUT, dtype_of, frozen, full_precision, layer_of, logits_of
-from hsiutils.attribution.rules import Flow, NotPiecewiseLinear, Tape, floating
+from hsiutils.attribution.rules import RULES
+from hsiutils.attribution.tape import Flow, NotPiecewiseLinear, Tape, floating
 
 _CACHE = 4 << 20
 """Bytes that a processor keeps at hand, about."""
@@ -101,7 +102,7 @@ class Affine:
             )
         self.model, self.image = model, image.detach()
         self._pick = output or logits_of
-        self._tape = tape = Tape()
+        self._tape = tape = Tape(RULES)
         twice = exact is not False and dtype != torch.float64
         recorded = model if not twice else exact if isinstance(exact, nn.Module) else copy.deepcopy(model).double()
         with ExitStack() as stack:

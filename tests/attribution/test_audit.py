@@ -8,8 +8,8 @@ from hsiutils.attribution import cams
 from hsiutils.attribution.audit import AUDITED, audit
 from hsiutils.attribution.hooks import INPUT, activations, frozen, logits_of, to_image
 from hsiutils.attribution.methods import METHODS
-from hsiutils.attribution.rules import NotPiecewiseLinear
 from hsiutils.attribution.sums import Audited
+from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.attribution.targets import pixel, region
 from hsiutils.models.unet import UNetConfig
 

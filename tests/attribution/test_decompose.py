@@ -13,7 +13,7 @@ from torch.func import jacrev
 from hsiutils.attribution.decompose import decompose, linear_decomposition, margins
 from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.result import TOLERANCE
-from hsiutils.attribution.rules import NotPiecewiseLinear
+from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.attribution.targets import class_map, pixel, region
 from hsiutils.models.unet import UNet, UNetConfig
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import layer_of
-from hsiutils.attribution.rules import NotPiecewiseLinear
+from hsiutils.attribution.tape import NotPiecewiseLinear
 
 IMAGE = torch.randn(3, 12, 15, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 RELU = nn.ReLU(inplace=True)
