@@ -96,14 +96,17 @@ class Augmented(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     classifier : scikit-learn's.
     copies : of each spectrum, besides itself.
     spread : standard deviation of the logarithm of a copy's factor; that of free exposure by default.
+    random_state : seed of the factors.
     """
 
-    def __init__(self, classifier: BaseEstimator, copies: int = 2, spread: float = 0.9) -> None:
-        self.classifier, self.copies, self.spread = classifier, copies, spread
+    def __init__(self, classifier: BaseEstimator, copies: int = 2, spread: float = 0.9, random_state: int = 0) -> None:
+        self.classifier, self.copies, self.spread, self.random_state = classifier, copies, spread, random_state
 
     def fit(self, values: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]]) -> "Augmented":
         """Learn from (n, features) and (n,)."""
-        factors = np.exp(self.spread * np.random.default_rng(0).standard_normal((self.copies, len(values), 1)))
+        factors = np.exp(
+            self.spread * np.random.default_rng(self.random_state).standard_normal((self.copies, len(values), 1))
+        )
         # (copies, n, features) -> (copies n, features), and the spectra themselves
         known = np.concatenate([values, (factors * values).reshape(-1, values.shape[1])])
         self.fitted_ = clone(self.classifier).fit(known, np.tile(truth, self.copies + 1))

@@ -218,14 +218,12 @@ def _iou(evidence: Evidence, variant: str, name: str) -> xr.DataArray:
 
 def _gained(evidence: Evidence, name: str, more: str, less: str) -> Estimate:
     """IoU of a class with one input, less that with another, points."""
-
-    def points(counts: xr.Dataset) -> xr.DataArray:
-        return 100 * scores(counts)["iou"].sel({"class": name}, drop=True)
-
     for variant in (more, less):
         _seeing(evidence, variant, name)
-    counts = evidence["counts"].sel(variant=[more, less], region="all", drop=True)
-    return _over_both(evidence, counts, points, [more], [less], "the class does not occur in the test scenes")
+    counts = evidence["counts"].sel(variant=[more, less])
+    return _over_both(
+        evidence, counts, table1.iou_of(name), [more], [less], "the class does not occur in the test scenes"
+    )
 
 
 def _over_both(

@@ -14,13 +14,12 @@ import xarray as xr
 from sklearn.model_selection import GroupKFold, cross_val_score
 
 from hsiutils.analysis.pixels import Spectra, scene_spectra
-from hsiutils.data.cube import pn_pixels
 from hsiutils.data.source import Source
 from hsiutils.models.metrics import scores
 from hsiutils.paper import store
 from hsiutils.paper.robustness import edge_cost, edge_counts
 from hsiutils.paper.run import Run
-from hsiutils.paper.spectra import classifiers
+from hsiutils.paper.spectra import classifiers, normalised
 from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.study import FILE, read
 from hsiutils.paper.table1 import counts_of
@@ -62,8 +61,8 @@ def chosen_bands(run: Run, per_class: int = 20) -> xr.DataArray:
 
 def _choose(folder: Path, data: Source, names: Sequence[str], per_class: int, seed: int, most: int) -> None:
     raw = scene_spectra(data, names, per_class, seed)
-    normalised = Spectra(pn_pixels(raw.values.T).T, raw.truth, raw.scene, raw.classes)
-    orders = [greedy(spectra, most) for spectra in (raw, normalised)]
+    after = Spectra(normalised(raw.values), raw.truth, raw.scene, raw.classes)
+    orders = [greedy(spectra, most) for spectra in (raw, after)]
     found = xr.DataArray(orders, {"normalisation": ["none", "PN"]}, ("normalisation", "rank"))
     found.to_dataset(name="band").to_netcdf(folder / FILE, engine="h5netcdf")
 

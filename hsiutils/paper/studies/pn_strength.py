@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from hsiutils.models.metrics import scores
+from hsiutils.paper.designs import STRENGTHS
 from hsiutils.paper.robustness import changed_share, edge_counts, marks_precision, relit_changes
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.table1 import counts_of
-
-STRENGTHS = (0.0, 0.17, 0.33, 0.5, 0.67, 0.83, 1.0)
 
 
 def _grid(run: Run) -> Sequence[Point]:
