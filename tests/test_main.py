@@ -35,7 +35,7 @@ def test_studies_are_listed_and_a_grid_with_what_is_missing(tiny, monkeypatch):
     assert "pn-strength" in invoke("study")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "")
     shown = invoke("study", "pn-strength", "--points", "--scheduler", "tcp://host:1")
-    assert "25-PN@0.5" in shown
+    assert "25-PN@0.4" in shown
     assert "of 14 points are missing" in shown
     assert os.environ["DASK_SCHEDULER_ADDRESS"] == "tcp://host:1"
 
