@@ -122,9 +122,15 @@ class Source(ABC):
         return [str(name) for name in self.table.index[(splits == split) | (split is None)]]
 
     def with_splits(self, splits: Mapping[str, str]) -> Self:
-        """The same data set under another split, such as one of `hsiutils.data.splits.fold_splits`."""
-        if missing := set(self.table.index) - splits.keys():
+        """The same data set under another split, such as one of `hsiutils.data.splits.fold_splits`.
+
+        ValueError if a scene of it has no split, or one that is given a split is not in it.
+        """
+        known = set(self.table.index)
+        if missing := known - splits.keys():
             raise ValueError(f"no split given for {len(missing)} scenes, such as {sorted(missing)[:3]}")
+        if unknown := splits.keys() - known:
+            raise ValueError(f"{self.root}: no scenes {sorted(unknown)[:3]} among its {len(known)}, to give a split to")
         return replace(self, table=self.table.assign(split=[splits[name] for name in self.names()]))
 
     def scenes(self, which: str | Sequence[str], inputs: FittedVariant, cache: bool = False) -> "Scenes":

@@ -5,6 +5,7 @@ the same code path from a smoke test to the paper's full size.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -167,6 +168,10 @@ def _in_words(own: Profile) -> dict[str, str]:
     }
 
 
+LEFT_OUT = "left out"
+"""The split of scenes that a run with `splits` of its own does not use."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run of the book is made with.
@@ -183,10 +188,13 @@ class Run:
     blur_px : blur of the simulated lens, see `hsiutils.simulate.camera.Camera`; another one is another data set, with
         networks of its own.
 
+    splits : pairs of a split, "train", "val" or "test", and the scenes in it, in place of the data set's own; scenes in
+        none are left out. Empty for the data set's own.
+
     Raises
     ------
     ValueError
-        If there are `weights`, and not exactly one variant.
+        If there are `weights`, and not exactly one variant; or a scene is in two splits.
     """
 
     profile: Profile
@@ -195,8 +203,12 @@ class Run:
     variants: tuple[str, ...] = ()
     weights: Path | None = None
     blur_px: float = simulate.Simulation.blur_px
+    splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
+        given = Counter(name for _, names in self.splits for name in names)
+        if twice := sorted(name for name, count in given.items() if count > 1):
+            raise ValueError(f"splits: a scene can be in one only; more than once come {', '.join(twice[:3])}")
         if self.weights is not None and len(self.variants) != 1:
             named = ", ".join(self.variants) or "none"
             raise ValueError(f"{self.weights} is one network, and takes one input variant; got {named}")
@@ -220,7 +232,11 @@ class Run:
     @cached_property
     def data(self) -> Source:
         """The data set, opened once; simulated scenes are rendered first if they are not there."""
-        return open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
+        data = open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
+        if not self.splits:
+            return data
+        given = {name: split for split, names in self.splits for name in names}
+        return data.with_splits(dict.fromkeys(data.names(), LEFT_OUT) | given)
 
     @property
     def simulation(self) -> simulate.Simulation:

@@ -59,6 +59,8 @@ class TestOpen:
         assert drive.names("val") == ["nf4312_301"]
         with pytest.raises(ValueError, match="no split given for 4 scenes"):
             drive.with_splits({NAMES[0]: "test"})
+        with pytest.raises(ValueError, match=r"no scenes \['nf9'\] among its 5"):
+            drive.with_splits(dict.fromkeys([*NAMES, "nf9"], "test"))
 
     def test_a_name_outside_the_code_is_refused(self, tmp_path: Path) -> None:
         write_scene(tmp_path, "nf9999_001")

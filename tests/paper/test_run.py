@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -52,6 +53,22 @@ def test_a_real_data_set_is_opened_where_it_is(tiny_run, tmp_path):
     assert other.data_key != tiny_run.data_key
     with pytest.raises(DatasetError, match="looked in"):
         dataclasses.replace(tiny_run, data_root=tmp_path).networks([("25", 0)])
+
+
+def test_a_run_may_split_its_scenes_otherwise(tiny_run):
+    first, second, third, *_ = tiny_run.data.names("train")
+    splits = (("train", (first,)), ("val", (second,)), ("test", (third, tiny_run.data.names("test")[0])))
+    other = dataclasses.replace(tiny_run, splits=splits)
+    assert tuple((split, tuple(other.data.names(split))) for split in ("train", "val", "test")) == splits
+    assert len(other.data.names()) == len(tiny_run.data.names())
+    assert other.data_key == tiny_run.data_key  # the scenes are the same
+    asked, own = (run._training("3", 0)["inputs"] for run in (other, tiny_run))
+    assert asked["scenes"] != own["scenes"]
+    assert pickle.loads(pickle.dumps(other)) == other  # noqa: S301 (our own)
+    with pytest.raises(ValueError, match=f"more than once come {first}"):
+        dataclasses.replace(tiny_run, splits=(*splits, ("test", (first,))))
+    with pytest.raises(ValueError, match="no scenes"):
+        dataclasses.replace(tiny_run, splits=(("train", ("nf1111_576", "nf9")),)).data  # noqa: B018
 
 
 def test_labels_swapped_behind_a_link_are_another_data_set(tiny_run, tmp_path):
