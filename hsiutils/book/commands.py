@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -51,7 +50,8 @@ def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", b
     """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
     from hsiutils.book.chapters import settings
 
-    data = replace(settings(profile=profile, seed=seed, data_root=data_root), blur_px=blur_px).data
+    run = settings(profile=profile, seed=seed, data_root=data_root)
+    data = (run if data_root else run.simulating(blur_px=blur_px)).data
     say(f"{len(data.table)} {data.origin} scenes, layout {data.layout}: {data.root}")
     say(data.table["split"].value_counts().to_string())
 

@@ -7,7 +7,7 @@ the same code path from a smoke test to the paper's full size.
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -185,9 +185,8 @@ class Run:
     weights : published Keras file (`hsiutils.paper.published`), which then is the run's only network; `variants` names
         its one input. None for networks that the run trains. The ledger judges what several trainings say, and is not
         made for such a run.
-    blur_px : blur of the simulated lens, see `hsiutils.simulate.camera.Camera`; another one is another data set, with
-        networks of its own.
-
+    simulated : settings of the simulated scenes; seed and tiles are the run's own, and a chip is resized to these.
+        Other settings are another data set, with networks of its own.
     splits : pairs of a split, "train", "val" or "test", and the scenes in it, in place of the data set's own; scenes in
         none are left out. Empty for the data set's own.
 
@@ -202,7 +201,7 @@ class Run:
     data_root: Path | None = None
     variants: tuple[str, ...] = ()
     weights: Path | None = None
-    blur_px: float = simulate.Simulation.blur_px
+    simulated: simulate.Simulation = field(default_factory=simulate.Simulation)
     splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
@@ -241,7 +240,10 @@ class Run:
     @property
     def simulation(self) -> simulate.Simulation:
         """Settings of the simulated scenes."""
-        return simulate.Simulation(self.seed, self.profile.tiles, blur_px=self.blur_px)
+        tiles, chip = self.profile.tiles, self.simulated.chip
+        if chip is not None and chip.tiles != tiles:
+            chip = chip.resized(tiles)
+        return replace(self.simulated, seed=self.seed, tiles=tiles, chip=chip)
 
     @property
     def centres_nm(self) -> NDArray[np.float64]:
@@ -258,10 +260,16 @@ class Run:
     def _scenes(self) -> store.Artefact:
         return simulated(simulate.draw_names(self.profile.scenes, self.seed), self.simulation, progress=True)
 
+    def simulating(self, **changes: Any) -> "Run":
+        """The run on scenes with other settings of `hsiutils.simulate.Simulation`; ValueError if they are real."""
+        if self.data_root is not None:
+            raise ValueError(f"{', '.join(changes)}: only simulated scenes can be made otherwise, not {self.data_root}")
+        return replace(self, simulated=replace(self.simulated, **changes))
+
     def turned(self, names: Sequence[str], degrees: float) -> store.Artefact:
         """Simulated scenes of these names once more, with the sun this much further round and all else the same."""
-        settings = simulate.Simulation(seed=self.seed, tiles=self.profile.tiles, sun_turn_deg=degrees)
-        return simulated(names, settings)
+        own = self.simulation
+        return simulated(names, replace(own, sun_turn_deg=own.sun_turn_deg + degrees))
 
     def networks(self, wanted: Sequence[tuple[str, int]], progress: bool = True) -> list[store.Artefact]:
         """Return the artefacts of networks (variant, seed), training those that are missing side by side.

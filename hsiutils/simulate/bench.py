@@ -285,8 +285,7 @@ def pn_errors(names: Sequence[str], simulation: Simulation) -> pd.DataFrame:
     """How far PN departs from that of a camera without noise whose bands see the same place.
 
     A scene is exposed twice: half the squared difference is the sensor's noise. Without noise it is seen by the mosaic,
-    and by a camera whose 25 bands all look through the middle pixel of their tile: the difference is the displacement
-    of the bands that translation to centre leaves.
+    and by a camera of co-located bands: the difference is the displacement that translation to centre leaves.
 
     Returns
     -------
@@ -315,11 +314,9 @@ def _pn_squares(
     camera, sensor, rays = simulation.camera, simulation.sensor, simulation.rays
     surfaces, light, circumstances = lay_out(name, simulation)
     frame = photograph(name, surfaces, light, circumstances, simulation)
-    spread = camera.point_spread(rays)
-    middle = [np.repeat(shares[[len(shares) // 2]], len(shares), axis=0) for shares in spread]
     displaced, ideal = (
-        band_signal(surfaces, light, camera.weights, frame.split, rays, (down, across))
-        for down, across in (spread, middle)
+        band_signal(surfaces, light, camera.weights, frame.split, rays, one.point_spread(rays))
+        for one in (camera, replace(camera, displaced=False))
     )
     arriving, time_s = camera.veiled(displaced) * camera.vignetting, frame.exposure.time_s
     shots = [expose(arriving, time_s, camera, np.random.default_rng(seed)).frame for seed in (0, 1)]

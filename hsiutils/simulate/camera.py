@@ -46,6 +46,9 @@ class Camera:
         mean reflectance near the released one (a factor for the whole set, the same in every band).
     longest_s, shortest_s : limits of the exposure time; the longest fits 11 frames per second.
     non_uniformity : standard deviation of the pixels' gain.
+    photon_noise : whether electrons are counted; else the frame holds what is expected of them.
+    displaced : whether every band sees its own place in the tile. Else all bands of a tile see the same: the square of
+        one pixel at the tile's centre, through the same lens.
     """
 
     sensor: Sensor = HSI_DRIVE
@@ -62,6 +65,8 @@ class Camera:
     longest_s: float = 0.09
     shortest_s: float = 1e-5
     non_uniformity: float = 0.008
+    photon_noise: bool = True
+    displaced: bool = True
 
     @property
     def dn_per_electron(self) -> float:
@@ -96,7 +101,8 @@ class Camera:
         for count, pixels in zip(rays, self.sensor.mosaic, strict=True):
             reach = int(np.ceil(2.5 * sigma * count / pixels))
             place = (np.arange(-reach, count + reach) + 0.5) * pixels / count  # in pixels, from the tile's edge
-            profile = np.exp(-(((place - np.arange(pixels)[:, None] - 0.5) / sigma) ** 2) / 2)
+            pixel = np.arange(pixels) if self.displaced else np.full(pixels, (pixels - 1) / 2)
+            profile = np.exp(-(((place - pixel[:, None] - 0.5) / sigma) ** 2) / 2)
             found.append((profile / profile.sum(axis=1, keepdims=True)).astype(np.float32))
         return found[0], found[1]
 
@@ -158,7 +164,8 @@ def expose(rate: NDArray[np.floating], time_s: float, camera: Camera, rng: np.ra
     (top, left), (rows, columns) = sensor.active_origin, sensor.active_shape
     active = (slice(top, top + rows), slice(left, left + columns))
     wanted[active] = rate
-    electrons = rng.poisson((wanted + camera.dark_current_e) * time_s)
+    expected = (wanted + camera.dark_current_e) * time_s
+    electrons = rng.poisson(expected) if camera.photon_noise else expected
     # Read noise acts after the well: a full pixel scatters below the converter's end, never above.
     noise = camera.read_noise_e * rng.standard_normal(wanted.shape, np.float32)
     held = np.minimum(electrons, sensor.full_well_e) + noise

@@ -8,6 +8,8 @@
     scenes/nfSWDS_NNN.json                         exposure, circumstances, SHA-256 of the scene's files
     simulation.json                                settings, splits, exposures; marks the whole as simulated
 
+A camera without noise, or whose bands are not displaced, is none that there is: it gives cubes, and no raw frames.
+
 Same settings, same bytes, whatever the order and number of processes. A scene counts as complete when its record in
 scenes/ names the hashes that its files have; the record is written last.
 """
@@ -37,6 +39,9 @@ from hsiutils.data.source import Source, open_dataset
 from hsiutils.simulate.draws import draw_names
 from hsiutils.simulate.frame import VERSION, Frame, Simulation, references, render
 from hsiutils.simulate.materials import NAMES
+
+_YOUNGER = {"chip": None, "noise": True, "displaced": True}
+"""Fields that older data sets of the same bytes do not name, and what they have there: it is left unsaid."""
 
 
 def simulate_dataset(
@@ -130,8 +135,11 @@ def write_scene(root: Path, name: str, simulation: Simulation) -> None:
     white, dark = (raw.read_frame(path, simulation.sensor) for path in _reference_paths(root))
     absolute = simulation.compensate_exposure
     ratio = float(read_settings(root)["white"]["exposure_s"]) / frame.exposure.time_s if absolute else 1.0
-    cube = raw.reflectance_cube(frame.exposure.frame, simulation.sensor, white, dark, ratio, source="simulated")
+    centre = simulation.displaced
+    cube = raw.reflectance_cube(frame.exposure.frame, simulation.sensor, white, dark, ratio, centre, source="simulated")
     contents = _encode(frame, np.asarray(cube.values, np.float32))
+    if not (simulation.noise and simulation.displaced):
+        del contents[_raw_place(name)]
     for relative, content in contents.items():
         write_atomically(root / relative, content)
     seal = {
@@ -152,11 +160,15 @@ def _encode(frame: Frame, cube: NDArray[np.float32]) -> dict[str, bytes]:
     # The first 116 bytes of a MATLAB file are free text, in which scipy writes the date.
     header = b"MATLAB 5.0 MAT-file, simulated by hsiutils".ljust(116)
     return {
-        f"Image_dataset/raw/{frame.name}.bin": frame.exposure.frame.astype("<u2").tobytes(),
+        _raw_place(frame.name): frame.exposure.frame.astype("<u2").tobytes(),
         f"Image_dataset/cubes_fl32/{frame.name}_TC.mat": header + mat.getvalue()[116:],
         f"Image_dataset/labels/{frame.name}.png": png.getvalue(),
         f"truth/{frame.name}.h5": hdf5.getvalue(),
     }
+
+
+def _raw_place(name: str) -> str:
+    return f"Image_dataset/raw/{name}.bin"
 
 
 def is_complete(root: Path, name: str, simulation: Simulation | None = None) -> bool:
@@ -184,8 +196,9 @@ def _begin(root: Path, simulation: Simulation) -> None:
 
 def _settings(simulation: Simulation) -> dict[str, Any]:
     sensor, own = simulation.sensor, asdict(simulation)
-    if simulation.chip is None:
-        del own["chip"]
+    for key, usual in _YOUNGER.items():
+        if own[key] == usual:
+            del own[key]
     return {
         "generator": GENERATOR,
         "version": VERSION,

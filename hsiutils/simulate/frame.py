@@ -55,6 +55,11 @@ class Simulation:
         0.46, and their range up to 4 fit frames divided by one white reference whatever the exposure was.
     chip : another camera of `tiles` tiles, which takes the same streets and light through its own filters; its bands
         need their peaks. None for HSI-Drive's.
+    noise : whether the camera has any: of photons, of reading, dark current and its noise, and unlike pixels; and a
+        converter of 12 bits. Without, frames and references have 16 bits, whose steps are 0.2 electrons; a full well
+        still cuts off.
+    displaced : whether the bands of a tile see places of their own, which cubes then bring to the tile's centre by
+        interpolation, which also evens out some noise. Else they are co-located, see `Camera`, and not interpolated.
 
     Raises
     ------
@@ -75,6 +80,8 @@ class Simulation:
     wide_marks: bool = True
     compensate_exposure: bool = False
     chip: Sensor | None = None
+    noise: bool = True
+    displaced: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.metering < 1:
@@ -89,12 +96,23 @@ class Simulation:
     @property
     def sensor(self) -> Sensor:
         """The chip: its own, or HSI-Drive's, with other pixels if need be."""
-        return self.chip or (HSI_DRIVE if self.tiles == HSI_DRIVE.tiles else HSI_DRIVE.resized(self.tiles))
+        own = self.chip or (HSI_DRIVE if self.tiles == HSI_DRIVE.tiles else HSI_DRIVE.resized(self.tiles))
+        return own if self.noise else replace(own, bits=16)
 
     @property
     def camera(self) -> Camera:
         """Chip, filter and lens."""
-        return Camera(self.sensor, self.long_pass_nm, metering=self.metering, blur_px=self.blur_px, glare=self.glare)
+        own = Camera(
+            self.sensor,
+            self.long_pass_nm,
+            metering=self.metering,
+            blur_px=self.blur_px,
+            glare=self.glare,
+            displaced=self.displaced,
+        )
+        if self.noise:
+            return own
+        return replace(own, photon_noise=False, read_noise_e=0.0, dark_current_e=0.0, non_uniformity=0.0)
 
     @property
     def widening(self) -> float:

@@ -10,6 +10,7 @@ import torch
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.inputs import variant
 from hsiutils.data.layouts import DatasetError
+from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
 from hsiutils.models.segmenter import AUTHORS
@@ -84,6 +85,15 @@ def test_labels_swapped_behind_a_link_are_another_data_set(tiny_run, tmp_path):
     other.write_bytes(contents[0])
     assert run.data_key != before
     assert dataclasses.replace(run).data_key == run.data_key
+
+
+def test_scenes_are_made_otherwise_by_the_settings_of_the_run_and_real_ones_are_not(tiny_run, tmp_path):
+    chip = dataclasses.replace(HSI_DRIVE, name="other")
+    other = tiny_run.simulating(noise=False, chip=chip, seed=7)
+    assert (other.simulation.seed, other.simulation.tiles, other.simulation.chip.tiles) == (0, (16, 32), (16, 32))
+    assert dataclasses.replace(other.simulation, noise=True, chip=None) == tiny_run.simulation
+    with pytest.raises(ValueError, match="noise: only simulated scenes"):
+        dataclasses.replace(tiny_run, data_root=tmp_path).simulating(noise=False)
 
 
 def test_every_network_is_trained_once_and_kept(tiny_run):

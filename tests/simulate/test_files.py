@@ -10,6 +10,7 @@ from skimage.io import imread
 from hsiutils.data import raw
 from hsiutils.data.hsidrive import read_settings
 from hsiutils.data.names import split_of
+from hsiutils.data.source import open_dataset
 from hsiutils.simulate import files
 from hsiutils.simulate.draws import draw_names
 from hsiutils.simulate.files import is_complete, simulate_dataset, write_dataset, write_scene
@@ -135,6 +136,20 @@ def test_names_are_checked_before_any_work(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             write_dataset(tmp_path, names, SMALL, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_ideal_camera_takes_the_same_streets_and_has_no_raw_frames(made: Path, tmp_path: Path) -> None:
+    ideal, name = replace(SMALL, noise=False, displaced=False), NAMES[0]
+    write_dataset(tmp_path, NAMES[:1], ideal, workers=1, progress=False)
+    assert not list(tmp_path.rglob(f"{name}.bin"))
+    for place in (f"Image_dataset/labels/{name}.png", f"truth/{name}.h5"):
+        assert (tmp_path / place).read_bytes() == (made / place).read_bytes()
+    settings, usual = (read_settings(root)["simulation"] for root in (tmp_path, made))
+    assert settings == {**usual, "noise": False, "displaced": False}
+    assert not {"noise", "displaced", "chip"} & usual.keys(), "as data sets that were made before there was a choice"
+    ours, theirs = (open_dataset(root).cube(name).values for root in (tmp_path, made))
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9
+    assert not np.array_equal(ours, theirs)
 
 
 def test_exposure_can_be_compensated(made: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from flat_world import flat_world
 
 from hsiutils.data import raw
-from hsiutils.simulate.camera import Exposure
+from hsiutils.simulate.camera import Exposure, expose
 from hsiutils.simulate.frame import Frame, Simulation, photograph, references, render, truth_of
 from hsiutils.simulate.light import STANDARD, illuminate
 from hsiutils.simulate.materials import NAMES, reflectance
@@ -47,6 +47,23 @@ def test_ground_under_the_reference_light_comes_back_as_its_reflectance(shots: t
     # Vignetting and fixed pattern are in both frames and cancel.
     corner, centre = cube[:, :3, :3].mean(), cube[:, 4:8, 10:14].mean()
     assert corner == pytest.approx(centre, rel=0.02)
+
+
+def test_without_noise_every_draw_of_it_gives_the_same_frame_and_a_full_well_still_ends_it() -> None:
+    ideal = replace(SMALL, noise=False)
+    camera, rate = ideal.camera, np.linspace(0, 2e6, SMALL.sensor.active_shape[1]) * np.ones(SMALL.sensor.active_shape)
+    one, other, noisy = (
+        expose(rate, 0.01, own, np.random.default_rng(seed))
+        for own, seed in ((camera, 0), (camera, 1), (SMALL.camera, 0))
+    )
+    np.testing.assert_array_equal(one.frame, other.frame)
+    assert one.saturated == pytest.approx(noisy.saturated, abs=0.01)
+    assert one.saturated > 0.2
+    levels = (one.frame[-8, :] - camera.dark_dn) / camera.dn_per_electron
+    clipped = np.minimum(rate[0] * 0.01, camera.sensor.full_well_e)
+    left = SMALL.sensor.active_origin[1]
+    np.testing.assert_allclose(levels[left : left + len(clipped)], clipped, atol=0.2)
+    assert all(np.ptp(one.frame[:4]) == 0 for one in references(ideal)[1:]), "dark"
 
 
 def test_truth_says_where_the_sun_shines() -> None:

@@ -207,6 +207,17 @@ def test_a_vertical_edge_moves_from_band_to_band() -> None:
     np.testing.assert_array_equal(edge[:, 52:55], right[:, 52:55])
 
 
+def test_bands_that_are_not_displaced_see_an_edge_at_one_place() -> None:
+    for column in (51, 52, 53):
+        shares = []
+        for displaced in (True, False):
+            edge, low, high = edge_at(column, replace(CAMERA, displaced=displaced).point_spread(RAYS))
+            shares.append(((edge - low) / (high - low))[:, 50:55])  # (bands of a tile,) of the right material
+        apart, together = shares
+        assert np.ptp(apart.mean(axis=0)) > 0.5
+        np.testing.assert_allclose(together, apart[:, 2].mean(), atol=1e-4)
+
+
 def test_blur_spreads_each_band_by_the_point_spread_of_its_own_pixel() -> None:
     spread = CAMERA.point_spread(RAYS)
     edge, low, high = edge_at(50, spread)
