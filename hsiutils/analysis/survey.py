@@ -50,13 +50,16 @@ def survey(
     - skip_edges: `hsiutils.analysis.edges.border_sums` of what the halves add to each class's margin, in logits, at
       that class's own borders; the channels are "upsampled", "skip" and "margin", the whole of it.
 
-    A ValueError if there is no network, or they differ in classes, in the number of their scenes or in their labels.
+    A ValueError if there is no network, one has no skip connection, or they differ in classes, in the number of their
+    scenes or in their labels.
     """
     counts = {len(scenes) for _, scenes in networks}
     if len(counts) != 1:
         raise ValueError(f"networks must be given the same scenes, and be at least one; got {sorted(counts)} scenes")
     if len(classes := {model.config.names for model, _ in networks}) != 1:
         raise ValueError(f"networks must have the same classes, got {sorted(classes)}")
+    if not all(model.config.depth for model, _ in networks):
+        raise ValueError("networks must have a skip connection to be told apart from the rest, got one of depth 0")
     regions = classes.pop()
     watched = [(model, head_table(model), LastBlock(model)) for model, _ in networks]
     sums: list[dict[str, list[xr.Dataset]]] = [{} for _ in networks]

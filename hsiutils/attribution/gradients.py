@@ -192,7 +192,7 @@ def lrp(
 
     def propagate(explained: Explained, x: Tensor) -> Tensor:
         network = explained.network
-        ruled = set(network.keras_layers().values()) - {network.head, network.encoder[0].conv1}
+        ruled = set(network.keras_layers().values()) - {network.head, next(network.blocks()).conv1}
         for module in explained.modules():  # captum lets relevance pass through ReLU and Dropout
             if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
                 module.rule = rules[rule if module in ruled else "epsilon"]()

@@ -66,18 +66,20 @@ def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
 def upper_layers(model: UNet) -> list[str]:
     """Keras names of the head and the whole decoder, from the head down: what "upper layers" means here."""
     names = [shape.name for shape in layer_shapes(model.config)]
-    return names[: names.index(model.config.transposes[0]) - 1 : -1]
+    first = names.index((*model.config.transposes, model.config.head)[0])
+    return names[: first - 1 : -1]
 
 
 def stops(model: UNet) -> list[str]:
     """Keras names at which a cascade from the head down is looked at.
 
     The head, the last layers of the three highest decoder blocks, the end of `upper_layers`, the base, and the second
-    layer of all, whose output the first skip connection carries.
+    layer of all, whose output the first skip connection carries; each once, where they are fewer.
     """
     config = model.config
     ends = [second for _, second in reversed(config.blocks)]
-    return [config.head, *ends[: min(3, config.depth)], upper_layers(model)[-1], config.base, config.skips[0]]
+    found = [config.head, *ends[: min(3, config.depth)], upper_layers(model)[-1], config.base, config.blocks[0][1]]
+    return list(dict.fromkeys(found))
 
 
 def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:

@@ -57,12 +57,13 @@ def bias_names(at: Affine) -> dict[str, str]:
 def usual_layers(at: Affine) -> list[str]:
     """Layers to look at where none are named.
 
-    Of a `UNet` the first skip connection, the base and the last convolution before the head; of another network the
-    last layer on the smallest grid of more than a pixel, and the last before the logits.
+    Of a `UNet` the second convolution, which the first skip connection carries, the base and the last convolution
+    before the head, each once; of another network the last layer on the smallest grid of more than a pixel, and the
+    last before the logits.
     """
     if isinstance(at.model, UNet):
         config = at.model.config
-        return [config.skips[0], config.base, config.last]
+        return list(dict.fromkeys([config.blocks[0][1], config.base, config.last]))
     leaves = {name for name, module in at.model.named_modules() if name and not any(module.children())}
     sizes = {name: height * width for name, (_, height, width) in at.layers.items() if name in leaves}
     inner = [name for name in sizes if at.layers[name][0] != len(at.logits) and sizes[name] > 1]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import uniform_filter
 
 from hsiutils.data.sensor import Sensor
 
@@ -20,6 +21,8 @@ PSEUDOCOLOUR_NM = (928.81, 826.77, 731.88)
 """What is shown as red, green, blue: the default of the data set's own viewer."""
 _CANCELLED = 1e-6
 """A pixel whose sum is below this share of its summed magnitudes is noise about zero; its shape means nothing."""
+_DARKEST = 1e-3
+"""Share of a pixel's mean below which none of its bands falls in a logarithm; least brightness around a pixel."""
 
 
 def make_cube(
@@ -157,6 +160,50 @@ def pn_pixels(values: ArrayLike, alpha: float = 1.0) -> NDArray[np.float32]:
     lit = total > _CANCELLED * np.abs(pixels).sum(axis=0)
     divisor = np.where(lit, total, 1.0) ** alpha
     return np.where(lit, pixels / divisor, 0.0).astype(np.float32)
+
+
+def log_pixels(values: ArrayLike) -> NDArray[np.float64]:
+    """Logarithms (bands, ...), none darker than a share of the pixel's own mean: a factor adds the same to all.
+
+    Pixels that hold a non-finite value become NaN in every band.
+    """
+    pixels = np.asarray(values, dtype=np.float64)
+    pixels = np.where(np.isfinite(pixels).all(axis=0), pixels, np.nan)
+    least = _DARKEST * np.abs(pixels).mean(axis=0) + np.finfo(float).tiny
+    return np.asarray(np.log(np.maximum(pixels, least)))
+
+
+def clr_pixels(values: ArrayLike, strength: float = 1.0) -> NDArray[np.float64]:
+    """Centred log-ratio (Aitchison 1982) of (bands, ...): logarithms less their mean over the bands, times `strength`.
+
+    Like PN it is free of a factor on all bands. Unlike PN it makes a factor on each band, as another light is, a
+    constant shift of all pixels.
+    """
+    logs = log_pixels(values)
+    return np.asarray(logs - strength * logs.mean(axis=0))
+
+
+def without_directions(values: ArrayLike, directions: ArrayLike) -> NDArray[np.float64]:
+    """Pixels (bands, ...) less what of them lies in the span of directions (n, bands)."""
+    pixels = np.asarray(values, dtype=np.float64)
+    basis = np.linalg.svd(np.asarray(directions, dtype=np.float64), full_matrices=False)[2]  # (n, bands), orthonormal
+    return np.asarray(pixels - np.tensordot(basis.T, np.tensordot(basis, pixels, axes=1), axes=1))
+
+
+def log_brightness(values: ArrayLike) -> NDArray[np.float64]:
+    """Mean of the logarithms over the bands: (bands, ...) to (...)."""
+    return np.asarray(log_pixels(values).mean(axis=0))
+
+
+def surroundings(values: ArrayLike) -> tuple[float, NDArray[np.float64]]:
+    """Mean brightness of an image (bands, h, w), and that around each pixel (h, w), both at least `_DARKEST`.
+
+    Around is a square of a twelfth of the image's width. What was not measured counts as dark.
+    """
+    light = np.asarray(values).mean(axis=0, dtype=float)
+    light = np.where(np.isfinite(light), light, 0.0)
+    around = uniform_filter(light, max(light.shape[1] // 12, 3))
+    return max(float(light.mean()), _DARKEST), np.maximum(around, _DARKEST)
 
 
 def to_unit_range(values: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float32]:

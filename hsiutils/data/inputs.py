@@ -14,7 +14,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data.cube import pn_pixels, require_native, to_unit_range
+from hsiutils.data.cube import (
+    clr_pixels,
+    log_brightness,
+    pn_pixels,
+    require_native,
+    surroundings,
+    to_unit_range,
+    without_directions,
+)
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
 
 if TYPE_CHECKING:
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
 ONE_BAND = (12,)
 THREE_BANDS = (12, 23, 15)
 Pixels = NDArray[np.floating[Any]]
+Directions = tuple[tuple[float, ...], ...]
+"""Of spectra: (n, bands)."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,41 @@ class Normalisation:
     """Words with which the units begin of values that can be normalised so; anything else is refused."""
     signed: bool = False
     """Values may be negative, and lower limits are learned, too; else these are zero."""
+    daylight: bool = False
+    """The directions of daylight that the camera knows (`Sensor.daylight`) are taken out after `apply`."""
+
+
+def _clr(pixels: Pixels, strength: float) -> NDArray[np.float32]:
+    return clr_pixels(pixels, strength).astype(np.float32)
 
 
 NORMALISATIONS: dict[str, Normalisation] = {
     "none": Normalisation(lambda pixels, strength: np.asarray(pixels, dtype=np.float32)),
     # Where every band has a scale of its own, their sum means nothing.
     "PN": Normalisation(pn_pixels, lambda sensor: sensor.clip_max, ("reflectance", "intensity", "DN", "sRGB")),
+    "clr": Normalisation(_clr, signed=True),
+    "DF": Normalisation(_clr, signed=True, daylight=True),
 }
 """Every normalisation by the name that it has in a variant's: "25-PN", "25-PN@0.5". A new one is one entry."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A channel beside those of the spectrum, of a whole image that is not normalised."""
+
+    name: str
+    of: Callable[[Pixels], NDArray[np.floating[Any]]]
+    """Of (bands, y, x) values to (y, x)."""
+    signed: bool
+    """As of `Normalisation`."""
+
+
+EXTRAS = {
+    "I": Extra("intensity", lambda pixels: np.asarray(pixels.mean(axis=0)), signed=False),
+    "F": Extra("over frame", lambda pixels: log_brightness(pixels) - np.log(surroundings(pixels)[0]), signed=True),
+    "C": Extra("contrast", lambda pixels: log_brightness(pixels) - np.log(surroundings(pixels)[1]), signed=True),
+}
+"""Every extra channel by its letter: mean reflectance; log brightness over that of the image, and of what is around."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +97,8 @@ class Variant:
     """Of the normalisation, 0..1."""
     pca: int | None = None
     """Number of principal components of the (normalised) spectrum; None to keep bands."""
-    intensity: bool = False
-    """Add the mean reflectance over all bands, which PN takes away, as a last channel."""
+    extra: str = ""
+    """One of `EXTRAS` for the brightness that PN takes away, as a last channel; empty for none."""
 
     def __post_init__(self) -> None:
         if self.bands is not None and (not self.bands or len(set(self.bands)) < len(self.bands)):
@@ -73,6 +110,8 @@ class Variant:
             raise ValueError(f"variant {self.name!r}: no normalisation {self.normalisation!r}; there are {known}")
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"variant {self.name!r}: strength must lie in 0..1, got {self.strength}")
+        if self.extra and self.extra not in EXTRAS:
+            raise ValueError(f"variant {self.name!r}: no extra channel {self.extra!r}; there are {', '.join(EXTRAS)}")
 
     def require_units(self, units: str) -> None:
         """Refuse, as ValueError, values in units that cannot be normalised so."""
@@ -81,11 +120,15 @@ class Variant:
             needed = " or ".join(known)
             raise ValueError(f"holds {units} values; {self.normalisation} (variant {self.name!r}) needs {needed}")
 
-    def features(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Normalise (bands, ...) values and pick bands; the intensity, where wanted, comes last."""
+    def features(self, pixels: Pixels, daylight: Directions | None = None) -> NDArray[np.float32]:
+        """Normalise the (bands, y, x) values of an image and pick bands; the extra channel, where wanted, comes last.
+
+        `daylight` are directions (n, bands) that are taken out.
+        """
         kept = NORMALISATIONS[self.normalisation].apply(pixels, self.strength)
+        kept = kept if daylight is None else without_directions(kept, daylight).astype(np.float32)
         kept = kept if self.bands is None else kept[list(self.bands)]
-        return np.concatenate([kept, pixels.mean(axis=0, keepdims=True)]) if self.intensity else kept
+        return np.concatenate([kept, EXTRAS[self.extra].of(pixels)[None].astype(np.float32)]) if self.extra else kept
 
 
 def variant(spec: str) -> Variant:
@@ -93,8 +136,9 @@ def variant(spec: str) -> Variant:
 
     `1` band 12; `3` bands 12, 23, 15; `25` all of HSI-Drive's bands and `all` those of any camera; `PCA-3` three
     principal components; `bands:5,12,21` native indices. `-PN`, or another of `NORMALISATIONS`, normalises first,
-    `-PN@0.5` with that strength; `+I` adds an intensity channel. Examples: `25-PN`, `25-PN@0.5`, `25-PN+I`, `1-PN`,
-    `bands:5,12-PN`, `PCA-1`.
+    `-PN@0.5` with that strength; `-clr` is the centred log-ratio (`-clr@0` mere logarithms), `-DF` the same without
+    the directions of daylight. `+I` adds an intensity channel, `+F` log brightness over that of the image, `+C` over
+    that of the pixels around. Examples: `25-PN`, `25-PN@0.5`, `25-PN+I`, `25-DF+C`, `bands:5,12-PN`, `PCA-1`.
 
     Raises
     ------
@@ -103,12 +147,13 @@ def variant(spec: str) -> Variant:
     """
     named = "|".join(re.escape(name) for name in NORMALISATIONS if name != "none")
     base = r"(?P<base>1|3|25|all|PCA-(?P<pca>\d+)|bands:(?P<bands>\d+(,\d+)*))"
-    ending = rf"(-(?P<normalisation>{named})(@(?P<strength>\d+(\.\d+)?|\.\d+))?)?(?P<i>\+I)?"
+    ending = rf"(-(?P<normalisation>{named})(@(?P<strength>\d+(\.\d+)?|\.\d+))?)?(\+(?P<extra>[{''.join(EXTRAS)}]))?"
     match = re.fullmatch(base + ending, spec)
     if match is None:
         raise ValueError(
             f"unknown variant {spec!r}; the forms are 1, 3, 25, all, PCA-N, bands:I,J,...; each may end in -{named} or "
-            f"-{named}@STRENGTH (0..1), then in +I (intensity channel)"
+            f"-{named}@STRENGTH (0..1), then in +{' or +'.join(EXTRAS)} "
+            f"({', '.join(extra.name for extra in EXTRAS.values())}: one channel more)"
         )
     fixed = {"1": ONE_BAND, "3": THREE_BANDS, "25": tuple(range(25))}
     listed = tuple(int(index) for index in match["bands"].split(",")) if match["bands"] else None
@@ -118,7 +163,7 @@ def variant(spec: str) -> Variant:
         normalisation=match["normalisation"] or "none",
         strength=float(match["strength"] or 1.0),
         pca=int(match["pca"]) if match["pca"] else None,
-        intensity=bool(match["i"]),
+        extra=match["extra"] or "",
     )
 
 
@@ -137,6 +182,8 @@ class FittedVariant:
     mean: tuple[float, ...] | None = None
     components: tuple[tuple[float, ...], ...] | None = None
     """Of the PCA: (bands,) and (components, bands); None without PCA."""
+    daylight: Directions | None = None
+    """Directions (n, bands) that the normalisation takes out; None where it takes out none."""
 
     @property
     def channels(self) -> int:
@@ -151,7 +198,7 @@ class FittedVariant:
         else:
             bands = range(len(self.wavelengths_nm)) if self.variant.bands is None else self.variant.bands
             names = [f"{self.wavelengths_nm[band]:.2f} nm" for band in bands]
-        return tuple(names + ["intensity"] * self.variant.intensity)
+        return (*names, *([EXTRAS[self.variant.extra].name] if self.variant.extra else []))
 
     def apply(self, cube: xr.DataArray) -> xr.DataArray:
         """The network's input of a cube (band, y, x) that has every band of the camera, in native order, or ValueError.
@@ -161,7 +208,7 @@ class FittedVariant:
         (channel, y, x) float32 in [-1, 1); NaN has become the lower limit, -1.
         """
         require_native(cube, len(self.wavelengths_nm), f"variant {self.variant.name!r}")
-        pixels = _project(self.variant.features(cube.values), self.mean, self.components)
+        pixels = _project(self.variant.features(cube.values, self.daylight), self.mean, self.components)
         return xr.DataArray(
             to_unit_range(pixels, self.low, self.high),
             dims=("channel", "y", "x"),
@@ -182,6 +229,8 @@ class FittedVariant:
             own = {name: _as_tuple(value) for name, value in stored["variant"].items()}
             if strength := own.pop("pn", 0.0):  # as version 0.1.0 kept it
                 own |= {"normalisation": "PN", "strength": strength}
+            if own.pop("intensity", False):  # as it was kept while there was no other
+                own["extra"] = "I"
             fields["variant"] = Variant(**own)
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
@@ -261,21 +310,27 @@ def fit_variant(
     Raises
     ------
     ValueError
-        If a band is not in the camera, or the cubes hold nothing to learn from.
+        If a band is not in the camera, the camera's daylight is not known where it is to be taken out, or the cubes
+        hold nothing to learn from.
     """
     bands = len(sensor.bands)
     if max(variant.bands or (0,)) >= bands or (variant.pca or 0) > bands:
         raise ValueError(f"variant {variant.name!r} asks for more than the {bands} bands of {sensor.name}")
     mean = components = None
+    try:
+        daylight = sensor.daylight if NORMALISATIONS[variant.normalisation].daylight else None
+    except ValueError as error:
+        raise ValueError(f"variant {variant.name!r}: {error}, or take clr") from error
     limits = known = np.zeros((2, 0)) if learn else _known_limits(variant, sensor)
-    if known.shape[1] == 0 or variant.intensity:
-        sample = variant.features(_sample(variant, cubes, bands, pixels_per_cube, seed))
+    if known.shape[1] == 0 or variant.extra:
+        sample = _sample(variant, daylight, cubes, bands, pixels_per_cube, seed)
         if variant.pca is not None:
             mean, components = _principal_components(sample[:bands], variant.pca)
         unknown = _project(sample, mean, components)[known.shape[1] :]
         limits = np.concatenate([known, _learned_limits(unknown, variant, percentile)], axis=1)
     low, high = (tuple(limit.tolist()) for limit in limits)
-    return FittedVariant(variant, tuple(sensor.wavelengths_nm.tolist()), low, high, percentile, mean, components)
+    centres = tuple(sensor.wavelengths_nm.tolist())
+    return FittedVariant(variant, centres, low, high, percentile, mean, components, daylight)
 
 
 def _known_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
@@ -290,23 +345,32 @@ def _known_limits(variant: Variant, sensor: Sensor) -> NDArray[np.float64]:
 def _learned_limits(pixels: NDArray[np.float32], variant: Variant, percentile: float) -> NDArray[np.float64]:
     """(2, channels) low and high of (channels, n) training pixels; below zero go components and what is signed."""
     low, high = np.percentile(pixels, (100 - percentile, percentile), axis=1)
-    signed = NORMALISATIONS[variant.normalisation].signed
-    low[len(low) - variant.intensity if signed else variant.pca or 0 :] = 0.0
+    last = [EXTRAS[variant.extra].signed] if variant.extra else []
+    spectrum = variant.pca is not None or NORMALISATIONS[variant.normalisation].signed
+    low = np.where([spectrum] * (len(low) - len(last)) + last, low, 0.0)
     if not np.all(high > low):
         flat = f"{np.sum(high <= low)} of {len(high)} channels to learn"
         raise ValueError(f"variant {variant.name!r}: {flat} are constant, or never above zero, in the training cubes")
     return np.stack([low, high])
 
 
-def _sample(variant: Variant, cubes: Iterable[xr.DataArray], bands: int, size: int, seed: int) -> NDArray[np.float32]:
-    """(bands, n) finite pixels, at most `size` of each cube."""
+def _sample(
+    variant: Variant,
+    daylight: Directions | None,
+    cubes: Iterable[xr.DataArray],
+    bands: int,
+    size: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """`Variant.features` (channels, n) of finite pixels, at most `size` of each cube."""
     rng = np.random.default_rng(seed)
     found = []
     for cube in cubes:
         require_native(cube, bands, f"variant {variant.name!r}")
-        pixels = cube.values.reshape(bands, -1)
-        pixels = pixels[:, np.isfinite(pixels).all(axis=0)]
-        found.append(pixels[:, rng.choice(pixels.shape[1], min(size, pixels.shape[1]), replace=False)])
+        usable = np.flatnonzero(np.isfinite(cube.values).all(axis=0))
+        drawn = usable[rng.choice(len(usable), min(size, len(usable)), replace=False)]
+        features = variant.features(cube.values, daylight)  # of the whole image: some look around
+        found.append(features.reshape(len(features), -1)[:, drawn])
     if sum(pixels.shape[1] for pixels in found) < 2:
         raise ValueError(f"variant {variant.name!r} must be fitted on training cubes, and got no finite pixel")
     return np.concatenate(found, axis=1)

@@ -1,7 +1,8 @@
 """The mosaic camera: where each band sits on the chip, and how it responds to light.
 
 The default is HSI-Drive's imec CMV2K-SSM5x5-600_1000. Band centres are the data set's own; peak widths, heights and
-shares come from the factory calibration of a sister sensor of the same design (bands.csv).
+shares come from the factory calibration of a sister sensor of the same design (bands.csv). How its bands move with the
+daylight follows from SPECTRL2 (`hsiutils.paper.sensor.daylight`).
 
 Another camera comes from imec's calibration file (`read_calibration`) with its measured curves, from a band table
 (`bands_from_table`), is one of three `sister_cameras`, or is known by its cubes alone (`cubes_only`). `band_map` tells
@@ -46,6 +47,8 @@ class Band:
     peaks: tuple[Peak, ...] = ()
     curve: tuple[tuple[float, float], ...] = ()
     """Measured response: (wavelength in nm, electrons per photon), rising; it stands in for the peaks."""
+    daylight: tuple[float, ...] = ()
+    """How its centred log-ratio moves in more skylight, and under a lower sun; empty where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,13 @@ class Sensor:
     def clip_max(self) -> NDArray[np.float64]:
         """Upper clip limits after per-pixel normalisation, native order."""
         return np.array([band.clip_max for band in self.bands])
+
+    @property
+    def daylight(self) -> tuple[tuple[float, ...], ...]:
+        """Directions (2, bands) in which daylight moves centred log-ratios; a ValueError where they are not known."""
+        if not all(band.daylight for band in self.bands):
+            raise ValueError(f"nobody knows how daylight moves the bands of {self.name}: give them `Band.daylight`")
+        return tuple(zip(*(band.daylight for band in self.bands), strict=True))
 
     @property
     def saturation_dn(self) -> int:
@@ -178,7 +188,8 @@ def _hsi_drive_bands() -> tuple[Band, ...]:
         # The sister sensor's peaks lie 0.9-3.5 nm off; move both so that the first sits at HSI-Drive's own centre.
         offset = row["centre_nm"] - row["sister_peak1_nm"]
         moved = tuple(replace(peak, centre_nm=peak.centre_nm + offset) for peak in peaks)
-        bands.append(Band(int(str(index)), row["centre_nm"], row["pn_clip_max"], moved))
+        daylight = (row["daylight_sky"], row["daylight_low_sun"])
+        bands.append(Band(int(str(index)), row["centre_nm"], row["pn_clip_max"], moved, daylight=daylight))
     return tuple(bands)
 
 

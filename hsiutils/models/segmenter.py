@@ -23,6 +23,7 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsiutils.data.classes import VOID, inverse_frequency_weights
+from hsiutils.data.cube import HEADROOM
 from hsiutils.models.batches import epoch_seed
 from hsiutils.models.files import save
 from hsiutils.models.metrics import iou, weighted_iou
@@ -60,6 +61,9 @@ class Recipe:
         not where the last weights are kept.
     validate_every : epochs from one validation to the next.
     flip : mirror half of the training images left to right.
+    brightness : standard deviation of the logarithm of a random factor on the brightness of every training image, as
+        free exposure is; inputs must be plain values from zero on.
+    order_seed : of the order of the images, of mirroring and of brightness, where it is not to be that of the training.
     precision : of Lightning; "auto" as `precision` has it.
     """
 
@@ -78,15 +82,17 @@ class Recipe:
     min_delta: float = 5e-3
     validate_every: int = 1
     flip: bool = False
+    brightness: float = 0.0
+    order_seed: int | None = None
     precision: Literal["auto"] | Precision = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "drop_epoch", "patience", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Recipe.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or min(self.l2, self.dice) < 0:
-            found = f"{self.learning_rate}, {self.l2} and {self.dice}"
-            raise ValueError(f"Recipe needs learning_rate > 0, l2 >= 0 and dice >= 0, got {found}")
+        if not self.learning_rate > 0 or min(self.l2, self.dice, self.brightness) < 0:
+            found = f"{self.learning_rate}, {self.l2}, {self.dice} and {self.brightness}"
+            raise ValueError(f"Recipe needs learning_rate > 0, and l2, dice and brightness >= 0, got {found}")
         if self.schedule not in ("step", "one-cycle"):
             raise ValueError(f"Recipe.schedule must be 'step' or 'one-cycle', got {self.schedule!r}")
         if self.keep not in ("best", "last"):
@@ -96,6 +102,10 @@ class Recipe:
                 f"Recipe.epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "
                 "or the last epoch is never judged"
             )
+
+    def order(self, seed: int) -> int:
+        """Seed of the order of the images, of mirroring and of brightness, in a training of this seed."""
+        return seed if self.order_seed is None else self.order_seed
 
 
 AUTHORS = Recipe()
@@ -136,10 +146,15 @@ class Segmenter(pl.LightningModule):
         """Loss of one batch."""
         images, labels = batch
         rank, processes = self._process()
+        step = self.recipe.order(self.seed), self.current_epoch, index
         if self.recipe.flip:
-            draw = torch.Generator().manual_seed(epoch_seed(self.seed, self.current_epoch, index))
+            draw = torch.Generator().manual_seed(epoch_seed(*step))
             flipped = torch.rand(self.recipe.batch, generator=draw)[rank::processes][: len(images)] < 0.5
             images, labels = mirror(images, labels, flipped.to(images.device))
+        if self.recipe.brightness:
+            draw = torch.Generator().manual_seed(epoch_seed(*step, 1))
+            logs = self.recipe.brightness * torch.randn(self.recipe.batch, generator=draw)
+            images = brighten(images, logs.exp()[rank::processes][: len(images)].to(images.device))
         if self.annealed:
             self.loss_weights = self._weights_of_step()
         total, pixels, logits = self._loss(images, labels)
@@ -298,6 +313,15 @@ def mirror(images: Tensor, labels: Tensor, flipped: Tensor) -> tuple[Tensor, Ten
     """Flip the chosen images (n, c, h, w) and labels (n, h, w) left to right; `flipped` (n) bool."""
     mirrored = torch.where(flipped[:, None, None, None], images.flip(-1), images)
     return mirrored, torch.where(flipped[:, None, None], labels.flip(-1), labels)
+
+
+def brighten(images: Tensor, factors: Tensor) -> Tensor:
+    """Inputs (n, c, h, w) of cubes that are so many times (n) as bright, where the lower limits of the inputs are zero.
+
+    A pixel beyond the upper limit is clipped there, as `hsiutils.data.cube.to_unit_range` does.
+    """
+    values = factors[:, None, None, None] * (images.float() + 1)
+    return (values.clamp(0, 2 * HEADROOM) - 1).to(images.dtype)
 
 
 class Record(Callback):

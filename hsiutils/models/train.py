@@ -154,11 +154,17 @@ def fit(
     Raises
     ------
     ValueError
-        Before training: if the scenes cannot be learnt from or judged by, or the folder holds a training with other
-        settings or scenes.
+        Before training: if the scenes cannot be learnt from or judged by, the recipe changes a brightness that the
+        inputs do not show, or the folder holds a training with other settings or scenes.
     RuntimeError
         If the loss is no longer finite.
     """
+    if recipe.brightness and (variant is None or variant.variant.normalisation != "none" or any(variant.low)):
+        found = "inputs of unknown limits" if variant is None else f"variant {variant.variant.name}"
+        raise ValueError(
+            f"Recipe.brightness {recipe.brightness:g} multiplies values from zero on, as of 1, 3 and 25, got {found}: "
+            "take one of these, or brightness 0"
+        )
     used = precision(recipe.precision, device)
     dtype = torch.bfloat16 if used == "bf16-mixed" else torch.float32
     learnt, judged = (examine(*one, dtype) for one in ((train, config, "training"), (val, config, "validation")))
@@ -184,7 +190,7 @@ def fit(
         for held in (learnt.scenes, judged.scenes):
             if isinstance(held, Held):
                 held.to(harness.strategy.root_device)
-        order = EpochSampler(train, seed, harness.global_rank, harness.world_size)
+        order = EpochSampler(train, recipe.order(seed), harness.global_rank, harness.world_size)
         batches = loader(learnt.scenes, recipe.batch // harness.world_size, order)
         checkpoint = _checkpoint(folder)
         harness.fit(segmenter, batches, loader(judged.scenes, recipe.batch), ckpt_path=checkpoint, weights_only=True)

@@ -26,10 +26,12 @@ class UNetConfig:
     ----------
     channels : of the input.
     classes : of the output. The paper's head is 32 x 5; the authors' code has a sixth output for void, never trained.
-    depth : how often the image is halved.
+    depth : how often the image is halved; 0 for the base block and the head alone, which with `kernel` 1 see single
+        pixels.
     filters : of the first block; every level below has twice as many.
     kernel : odd size of the convolutions, pixels.
-    dropout : probability, after every encoder block but the first and after the base.
+    dropout : probability, after every encoder block but the first and after the base; the first block of all keeps
+        every activation.
     norm_momentum : weight of the newest batch in the running statistics; 0.01 is what Keras calls momentum 0.99.
     class_names : one for each output; empty where nobody named them.
     entrance : scale and shift every channel of the input first, by numbers that come with the weights.
@@ -54,7 +56,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))  # JSON gives lists
-        rules = {name: (getattr(self, name) >= 1, "at least 1") for name in ("channels", "classes", "depth", "filters")}
+        rules = {name: (getattr(self, name) >= 1, "at least 1") for name in ("channels", "classes", "filters")}
+        rules["depth"] = (self.depth >= 0, "at least 0")
         rules |= {
             "kernel": (self.kernel >= 1 and self.kernel % 2, "at least 1, and odd, so that a pixel has a centre"),
             "dropout": (0 <= self.dropout < 1, "in [0, 1)"),

@@ -149,7 +149,7 @@ def _untrained(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
     for index in range(len(subjects[0].names)):
         probes = border_probes(subjects[0].scenes[index][1].numpy(), subjects[0].model.config.names)
         for one, parts in zip(fresh, kept, strict=True):
-            image, layer = one.scenes[index][0], one.model.config.skips[0]
+            image, layer = one.scenes[index][0], one.model.config.blocks[0][1]
             parts["input"].append(border_sums(image.numpy(), probes))
             parts["edges"].append(border_sums(observe(one.model, image, [layer])[0][layer], probes))
     scenes = xr.Variable("scene", subjects[0].names)

@@ -259,7 +259,7 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
 def wavelengths(run: "Run", name: str) -> NDArray[np.float64]:
     """Where the bands of a variant's channels see most, nm, in their order (`Run.centres_nm`)."""
     chosen, centres = variant(name), run.centres_nm
-    if chosen.pca is not None or chosen.intensity:
+    if chosen.pca is not None or chosen.extra:
         raise ValueError(f"variant {name}: its channels are not all bands, and have no wavelengths; name another")
     return centres if chosen.bands is None else centres[list(chosen.bands)]
 

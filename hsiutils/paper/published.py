@@ -100,7 +100,7 @@ def remarks(path: Path, fitted: FittedVariant, origin: str) -> tuple[str, ...]:
     """What a reader must know before reading figures of a published network, a sentence each."""
     config, own = read_keras_config(path), fitted.variant
     void = ", void left out" if _void_output(path, config.classes) is not None else ""
-    published = own.normalisation == "PN" and own.strength == 1.0 and own.pca is None and not own.intensity
+    published = own.normalisation == "PN" and own.strength == 1.0 and own.pca is None and not own.extra
     learned = f"the {fitted.percentile} % point of this run's training scenes, the network's own limits being unknown"
     limits = "the limits that the authors published for the camera" if published else learned
     further = "if it learned from real scenes, simulated ones try out the method and say little about the network"
@@ -125,4 +125,4 @@ def _void_output(path: Path, outputs: int) -> int | None:
 
 def _channels(chosen: Variant) -> int:
     bands = len(HSI_DRIVE.bands if chosen.bands is None else chosen.bands)
-    return (chosen.pca or bands) + chosen.intensity
+    return (chosen.pca or bands) + bool(chosen.extra)

@@ -43,6 +43,7 @@ class Profile:
         steps to forget where it started; short trainings take 0.1.
     recipe : of its training.
     dropout : share of activations that is dropped in training.
+    kernel : size of its convolutions, pixels.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Profile:
     norm_momentum: float
     recipe: Recipe
     dropout: float = 0.5
+    kernel: int = 3
 
     def network(self, classes: Sequence[str]) -> UNetConfig:
         """The U-Net for these classes; training sets its channels to those of the input."""
@@ -62,6 +64,7 @@ class Profile:
             classes=len(classes),
             depth=self.depth,
             filters=self.filters,
+            kernel=self.kernel,
             norm_momentum=self.norm_momentum,
             dropout=self.dropout,
             class_names=tuple(classes),
@@ -151,6 +154,7 @@ def _in_words(own: Profile) -> dict[str, str]:
         "pixels": f"{own.tiles[0]} x {own.tiles[1]}",
         "filters of the first block": f"{own.filters}",
         "pooling steps": f"{own.depth}",
+        "size of the convolutions": f"{own.kernel} x {own.kernel}",
         "dropout": f"{own.dropout:g}",
         "weight of a batch in the running batch statistics": f"{own.norm_momentum:g}",
         "epochs": f"{recipe.epochs}" if own.name != "paper" else "not published",
@@ -161,6 +165,8 @@ def _in_words(own: Profile) -> dict[str, str]:
         + " falling to ".join(f"{power:g}" for power in dict.fromkeys(recipe.weight_power)),
         "loss": "cross-entropy" + (f" + {recipe.dice:g} x soft Dice" if recipe.dice else ""),
         "mirrored images": "half" if recipe.flip else "none",
+        "spread of log brightness that is added": f"{recipe.brightness:g}",
+        "order of the images": "by the network's seed" if recipe.order_seed is None else f"by seed {recipe.order_seed}",
         "weights kept": "best weighted IoU on the validation scenes" if best else "those of the last epoch",
         "early stop": f"after {recipe.patience} validations of no progress" if best else "none",
         "validation": f"every {recipe.validate_every} epochs" if recipe.validate_every > 1 else "every epoch",

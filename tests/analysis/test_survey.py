@@ -100,6 +100,8 @@ def test_subjects_must_see_the_same_scenes(pairs):
         survey([(planted(), pairs), (planted(), other)])
     with pytest.raises(ValueError, match="networks must have the same classes"):
         survey([(planted(), pairs), (UNet(UNetConfig(channels=3, classes=6, depth=1, filters=4)), pairs)])
+    with pytest.raises(ValueError, match="got one of depth 0"):
+        survey([(UNet(UNetConfig(channels=3, depth=0, filters=4, class_names=CLASSES)), pairs)])
 
 
 def margins(model, image):

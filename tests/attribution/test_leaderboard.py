@@ -5,6 +5,7 @@ import pytest
 import torch
 from networks import image, shaken
 
+from hsiutils.attribution.audit import audit
 from hsiutils.attribution.leaderboard import leaderboard, pixel_maps, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
 
@@ -34,6 +35,19 @@ def test_upper_layers_are_the_head_and_the_whole_decoder():
     upper = ["conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose"]
     assert upper_layers(NETWORK) == upper
     assert stops(NETWORK) == ["conv2d_10", "conv2d_9", "conv2d_7", "conv2d_transpose", "conv2d_5", "conv2d_1"]
+
+
+def test_a_network_without_pooling_has_fewer_layers_to_stop_at():
+    flat = shaken(replace(NETWORK.config, depth=0, kernel=1), dtype=torch.float32)
+    assert upper_layers(flat) == ["conv2d_2"]
+    assert stops(flat) == ["conv2d_2", "conv2d_1"]
+    for name, method in METHODS.items():
+        found = method(flat, IMAGE, question(flat, IMAGE, pixels=1).pixels[0])
+        assert np.isfinite(found.map.values).all(), name
+        assert found.closes or name not in ("linear decomposition", "CAM", "DeepLIFT"), name
+    every = audit(flat, IMAGE)
+    assert len(set(every["method"].values)) == every.sizes["method"]
+    assert float(abs(every["residual"]).sel({"method": "CAM conv2d_1"}).max()) < 1e-4
 
 
 def test_before_the_head_gradcams_map_does_not_depend_on_the_pixel():

@@ -34,7 +34,9 @@ def cubes() -> list[xr.DataArray]:
         ("all", Variant("all")),
         ("25-PN", Variant("25-PN", tuple(range(25)), normalisation="PN")),
         ("25-PN@0.5", Variant("25-PN@0.5", tuple(range(25)), normalisation="PN", strength=0.5)),
-        ("25-PN+I", Variant("25-PN+I", tuple(range(25)), normalisation="PN", intensity=True)),
+        ("25-PN+I", Variant("25-PN+I", tuple(range(25)), normalisation="PN", extra="I")),
+        ("25-DF+C", Variant("25-DF+C", tuple(range(25)), normalisation="DF", extra="C")),
+        ("all-clr@0.5+F", Variant("all-clr@0.5+F", normalisation="clr", strength=0.5, extra="F")),
         ("1-PN", Variant("1-PN", (12,), normalisation="PN")),
         ("PCA-1", Variant("PCA-1", pca=1)),
         ("PCA-3-PN", Variant("PCA-3-PN", normalisation="PN", pca=3)),
@@ -46,7 +48,7 @@ def test_names(spec: str, expected: Variant) -> None:
     assert variant(spec) == expected
 
 
-UNKNOWN = ("", "2", "25PN", "25-pn", "PCA", "PCA-", "bands:", "bands:1,,2", "25-PN@", "25-PN@1.2.3", "25-PN ")
+UNKNOWN = ("", "2", "25PN", "25-pn", "PCA", "PCA-", "bands:", "bands:1,,2", "25-PN@", "25-PN@1.2.3", "25-PN ", "25+I+C")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ class TestPCA:
         assert float(fitted.apply(cubes[0])[1, 2, 3]) == pytest.approx(2 * 0.9921875 * share - 1, abs=1e-4)
 
 
-@pytest.mark.parametrize("spec", ["1", "25-PN", "25-PN@0.3", "PCA-3", "bands:5,12-PN+I"])
+@pytest.mark.parametrize("spec", ["1", "25-PN", "25-PN@0.3", "PCA-3", "bands:5,12-PN+I", "25-DF+C", "PCA-2-clr+F"])
 def test_goes_through_json_and_back(spec: str, cubes: list[xr.DataArray]) -> None:
     fitted = fit_variant(variant(spec), cubes)
     back = FittedVariant.from_dict(json.loads(json.dumps(fitted.to_dict())))
@@ -159,7 +161,7 @@ def test_dead_pixels_neither_teach_nor_spoil(cubes: list[xr.DataArray]) -> None:
     broken = cubes[0].copy(deep=True)
     broken[3, 0, 0] = np.nan
     broken[3, 0, 1] = np.inf
-    for spec in ("25", "25-PN", "PCA-2", "25-PN+I"):
+    for spec in ("25", "25-PN", "PCA-2", "25-PN+I", "25-clr+F", "25-DF+C"):
         fitted = fit_variant(variant(spec), [broken, *cubes[1:]])
         assert np.isfinite(fitted.high).all()
         found = fitted.apply(broken)
@@ -185,6 +187,7 @@ def test_a_band_without_signal_does_not_matter_where_limits_are_published(cubes:
         (lambda: fit_variant(variant("bands:3,25"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("PCA-26"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("25"), [random_cube()[::-1]]), "native order"),
+        (lambda: Variant("mine", extra="X"), "no extra channel 'X'; there are I, F, C"),
         (lambda: fit_variant(variant("25-PN"), []).apply(random_cube()[:24]), "all 25 bands"),
         (lambda: FittedVariant.from_dict({}), "not a stored variant"),
         (lambda: FittedVariant.from_dict({"variant": 3}), "not a stored variant"),
@@ -208,6 +211,8 @@ def test_another_camera() -> None:
     unknown = replace(camera, bands=tuple(replace(band, clip_max=NOT_MEASURED) for band in bands))
     with pytest.raises(ValueError, match="must be fitted on training cubes"):
         fit_variant(variant("all-PN"), [], unknown)
+    with pytest.raises(ValueError, match=r"'all-DF': nobody knows how daylight moves the bands of 4x4.*or take clr"):
+        fit_variant(variant("all-DF"), [], camera)
     cube = random_cube(sensor=unknown)
     assert float(fit_variant(variant("all-PN"), [cube], unknown).apply(cube).max()) > 0.9
 
@@ -218,9 +223,9 @@ def test_a_new_normalisation_is_one_entry(cubes: list[xr.DataArray], monkeypatch
     inputs, plain = (fit_variant(variant(spec), cubes) for spec in ("25-HALF", "25"))
     np.testing.assert_allclose(inputs.high, np.array(plain.high) / 2, rtol=1e-6)
     assert FittedVariant.from_dict(json.loads(json.dumps(inputs.to_dict()))) == inputs
-    with pytest.raises(ValueError, match=r"each may end in -PN\|HALF or -PN\|HALF@STRENGTH"):
+    with pytest.raises(ValueError, match=r"each may end in -PN\|clr\|DF\|HALF or -PN\|clr\|DF\|HALF@STRENGTH"):
         variant("25-SNV")
-    with pytest.raises(ValueError, match="no normalisation 'SNV'; there are none, PN, HALF"):
+    with pytest.raises(ValueError, match="no normalisation 'SNV'; there are none, PN, clr, DF, HALF"):
         Variant("mine", normalisation="SNV")
 
 
@@ -241,3 +246,73 @@ def test_what_version_0_1_0_stored_is_read(cubes: list[xr.DataArray]) -> None:
             del stored["variant"][name]
         stored["variant"]["pn"] = strength
         assert FittedVariant.from_dict(stored) == fitted
+
+
+def test_an_intensity_of_before_there_were_other_extra_channels_is_read(cubes: list[xr.DataArray]) -> None:
+    for spec in ("25-PN", "25-PN+I"):
+        fitted = fit_variant(variant(spec), cubes)
+        stored = fitted.to_dict()
+        del stored["daylight"]
+        stored["variant"]["intensity"] = stored["variant"].pop("extra") == "I"
+        assert FittedVariant.from_dict(stored) == fitted
+
+
+@pytest.mark.parametrize("spec", ["25", "3", "25-PN@0.5", "PCA-2-PN", "25+I"])
+def test_what_knows_no_neighbours_is_the_same_before_pixels_are_drawn_and_after(
+    spec: str, cubes: list[xr.DataArray]
+) -> None:
+    fitted = fit_variant(variant(spec), cubes, pixels_per_cube=50, seed=4)
+    rng = np.random.default_rng(4)
+    drawn = np.concatenate([cube.values.reshape(25, -1)[:, rng.choice(180, 50, replace=False)] for cube in cubes], 1)
+    alone = make_cube(drawn[:, None], HSI_DRIVE)  # (band, pixel) -> (band, 1, pixel)
+    again = fit_variant(variant(spec), [alone], seed=5)
+    np.testing.assert_allclose(fitted.high, again.high, rtol=1e-6)
+    np.testing.assert_allclose(fitted.apply(cubes[0]), again.apply(cubes[0]), atol=1e-5)
+
+
+def lit(cube: xr.DataArray, sky: float, low: float) -> xr.DataArray:
+    """The cube in another daylight."""
+    factors = np.exp(np.array([sky, low]) @ np.array(HSI_DRIVE.daylight))
+    return cube * factors[:, None, None]
+
+
+class TestLogRatios:
+    def test_they_are_free_of_brightness_and_daylight_moves_clr_alone(self, cubes: list[xr.DataArray]) -> None:
+        for spec, free in (("25-clr", False), ("25-DF", True)):
+            fitted = fit_variant(variant(spec), cubes)
+            assert max(fitted.low) < 0
+            assert (fitted.daylight is not None) == free
+            before = fitted.apply(cubes[0])
+            np.testing.assert_allclose(fitted.apply(3 * cubes[0]), before, atol=1e-4)
+            moved = np.abs(fitted.apply(lit(cubes[0], 0.5, 0.3)) - before).max()
+            assert (float(moved) < 1e-3) == free
+
+    def test_clr_is_the_logarithm_less_its_mean(self, cubes: list[xr.DataArray]) -> None:
+        for strength in (0.0, 0.5, 1.0):
+            fitted = fit_variant(variant(f"25-clr@{strength}"), cubes, percentile=100.0)
+            logs = np.log(np.stack([cube.values for cube in cubes]).astype(float))  # (cube, band, y, x)
+            expected = logs - strength * logs.mean(axis=1, keepdims=True)
+            np.testing.assert_allclose(fitted.low, expected.min(axis=(0, 2, 3)), rtol=1e-5)
+            np.testing.assert_allclose(fitted.high, expected.max(axis=(0, 2, 3)), rtol=1e-5)
+
+
+class TestExtraChannels:
+    def test_only_the_intensity_sees_how_bright_an_image_is(self, cubes: list[xr.DataArray]) -> None:
+        for spec, relative in (("25-PN+I", False), ("25-PN+F", True), ("25-DF+C", True)):
+            fitted = fit_variant(variant(spec), cubes)
+            assert (fitted.low[25] < 0) == relative
+            gap = np.abs(fitted.apply(2 * cubes[0]) - fitted.apply(cubes[0]))[25].max()
+            assert (float(gap) < 1e-4) == relative, spec
+
+    def test_contrast_is_against_what_is_around_and_the_frame_is_one(self) -> None:
+        """Two halves of one spectrum, one twice as bright: far from the border they differ in the frame alone."""
+        values = np.full((25, 40, 120), 0.3)
+        values[:, :, 60:] = 0.6
+        cube = make_cube(values, HSI_DRIVE)
+        for letter, halves in (("F", np.log([0.3 / 0.45, 0.6 / 0.45])), ("C", [0.0, 0.0])):
+            fitted = fit_variant(variant(f"25-PN+{letter}"), [cube], percentile=100.0)
+            low, high = fitted.low[25], fitted.high[25]
+            found = low + (fitted.apply(cube)[25].values + 1) / (2 * 0.9921875) * (high - low)
+            np.testing.assert_allclose(found[20, [10, 110]], halves, atol=1e-5)
+            assert low < -0.2 < 0.2 < high
+            assert fitted.channel_names[25] == {"F": "over frame", "C": "contrast"}[letter]

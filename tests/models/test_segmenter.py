@@ -5,10 +5,12 @@ from torch.utils.data import TensorDataset
 from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, inverse_frequency_weights
+from hsiutils.data.cube import to_unit_range
 from hsiutils.models.batches import EpochSampler, examine, loader, require_batches
 from hsiutils.models.segmenter import (
     Recipe,
     Segmenter,
+    brighten,
     dice_loss,
     kernels,
     loss_weights,
@@ -233,9 +235,19 @@ def test_mirror_flips_image_and_labels_together():
     assert torch.equal(flipped[~chosen], images[~chosen])
 
 
+def test_a_brightened_input_is_that_of_a_brighter_cube():
+    cubes = np.random.default_rng(0).uniform(0, 0.6, (3, 2, 4, 5))
+    factors, limits = np.array([0.4, 1.0, 2.5]), [0.6, 0.7]
+    expected = [to_unit_range(f * cube, 0.0, limits) for f, cube in zip(factors, cubes, strict=True)]
+    images = torch.as_tensor(np.stack([to_unit_range(cube, 0.0, limits) for cube in cubes]))
+    found = brighten(images, torch.as_tensor(factors).float())
+    torch.testing.assert_close(found, torch.as_tensor(np.stack(expected)), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"brightness": -0.1}, "brightness >= 0, got"),
         ({"epochs": 0}, "Recipe.epochs"),
         ({"learning_rate": 0.0}, "learning_rate > 0"),
         ({"schedule": "cosine"}, "'step' or 'one-cycle'"),

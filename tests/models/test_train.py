@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from toyscenes import toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID
-from hsiutils.data.inputs import fit_inputs
+from hsiutils.data.inputs import FittedVariant, fit_inputs, variant
 from hsiutils.data.source import open_dataset
 from hsiutils.models.batches import examine
 from hsiutils.models.files import load_model, load_trained, read_history
@@ -106,6 +106,37 @@ def test_killed_training_ends_up_where_an_uninterrupted_one_does(finished, tmp_p
     assert seen[0] == (max(epoch - 1, 1), 5)  # the epoch in which it was killed is done again, no other
     for name in ("weights.safetensors", "history.csv"):
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+RAW = FittedVariant(variant("3"), tuple(range(25)), (0.0,) * 3, (1.0,) * 3, 99.9)
+
+
+def test_brightness_and_order_have_a_seed_of_their_own_and_survive_a_kill(tmp_path):
+    recipe = replace(RECIPE, epochs=2, brightness=0.9, order_seed=7)
+    run(tmp_path / "whole", recipe, variant=RAW)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", recipe, variant=RAW, progress=killed_after(2))
+    run(tmp_path / "killed", recipe, variant=RAW)
+    for name, other in (("start", {"seed": 1}), ("order", {"recipe": replace(recipe, order_seed=8)})):
+        run(tmp_path / name, **({"recipe": recipe} | other), variant=RAW)
+    plain = replace(recipe, brightness=0.0, order_seed=None)
+    run(tmp_path / "same order", replace(plain, order_seed=0), variant=RAW)
+    run(tmp_path / "plain", plain, variant=RAW)
+    found = {folder.name: (folder / "weights.safetensors").read_bytes() for folder in tmp_path.iterdir()}
+    assert found["killed"] == found["whole"]
+    assert found["same order"] == found["plain"]
+    assert len(set(found.values())) == len(found) - 2
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [None, replace(RAW, low=(-0.1, 0.0, 0.0)), replace(RAW, variant=variant("3-PN"))],
+    ids=["unknown", "signed", "PN"],
+)
+def test_brightness_is_refused_where_inputs_do_not_show_it(tmp_path, inputs):
+    with pytest.raises(ValueError, match=r"Recipe\.brightness 0\.5 multiplies values from zero on"):
+        run(tmp_path / "folder", replace(RECIPE, brightness=0.5), variant=inputs)
+    assert not (tmp_path / "folder").exists()
 
 
 def test_checkpoint_holds_no_code_and_a_damaged_one_means_a_fresh_start(finished, tmp_path):

@@ -185,11 +185,25 @@ def test_folded_network_gives_the_same_logits_without_normalisation():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"channels": 0}, {"depth": 0}, {"kernel": 4}, {"dropout": 1.0}, {"filters": -1}, {"norm_momentum": 0.0}]
+    "wrong", [{"channels": 0}, {"depth": -1}, {"kernel": 4}, {"dropout": 1.0}, {"filters": -1}, {"norm_momentum": 0.0}]
 )
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ValueError, match=rf"UNetConfig\.{next(iter(wrong))}"):
         UNetConfig(**wrong)
+
+
+def test_a_network_of_depth_0_and_kernel_1_sees_single_pixels():
+    config = UNetConfig(channels=4, classes=3, depth=0, filters=6, kernel=1)
+    assert (config.skips, config.base, config.last, config.head) == ((), "conv2d_1", "conv2d_1", "conv2d_2")
+    assert set(receptive_field(config).values()) == {1}
+    assert flops(config, (5, 7)) == 2 * 35 * (4 * 6 + 6 * 6 + 6 * 3)
+    model, x = UNet(config).eval(), torch.rand(1, 4, 5, 7)
+    assert list(model.units()) == ["conv2d", "conv2d_1", "conv2d_2"]
+    order = torch.randperm(35, generator=torch.Generator().manual_seed(0))
+    shuffled = x.flatten(2)[..., order].reshape(x.shape)
+    torch.testing.assert_close(model(shuffled).flatten(2), model(x).flatten(2)[..., order])
+    wide = UNet(UNetConfig(channels=4, classes=3, depth=0, filters=6)).eval()
+    assert set(receptive_field(wide.config).values()) == {3, 5}
 
 
 def test_captum_takes_the_network_and_its_layers_as_they_are():

@@ -9,6 +9,7 @@ from hsiutils.data.cube import make_cube
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.paper.sensor import (
     band_reflectance,
+    daylight,
     find_metamers,
     known_statistics,
     likeness,
@@ -27,6 +28,11 @@ def bumped(base: np.ndarray, band: int, factor: float) -> np.ndarray:
     changed = base.copy()
     changed[band] *= factor
     return changed
+
+
+def test_the_camera_knows_how_the_simulators_daylight_moves_its_bands() -> None:
+    np.testing.assert_allclose(HSI_DRIVE.daylight, daylight(), atol=1e-5)
+    np.testing.assert_allclose(np.sum(HSI_DRIVE.daylight, axis=1), 0, atol=1e-4)
 
 
 def test_finds_exactly_the_planted_pair() -> None:
