@@ -294,6 +294,27 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     return _student([a, b], float(a.mean() - b.mean()), lambda: stats.ttest_ind(a, b, equal_var=False))
 
 
+def weighted_sum(samples: Sequence[ArrayLike], weights: Sequence[float]) -> Estimate:
+    """Sum of several means, each times its weight, with bounds by Welch and Satterthwaite: of two, `difference`.
+
+    Examples
+    --------
+    >>> print(weighted_sum([[5, 6, 7], [1, 2, 3], [2, 2, 2]], [1, -0.5, -0.5]))
+    4 [1.5, 6.5]
+    """
+    finite = [_finite(values) for values in samples]
+    mean = float(sum(weight * values.mean() for weight, values in zip(weights, finite, strict=True)))
+    count = min(map(len, finite))
+    if count < 2:
+        return Estimate(mean, np.nan, np.nan, count)
+    parts = [weight**2 * values.var(ddof=1) / len(values) for weight, values in zip(weights, finite, strict=True)]
+    if not (total := sum(parts)):
+        return Estimate(mean, mean, mean, count)
+    freedom = total**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, finite, strict=True))
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(total))
+    return Estimate(mean, mean - half, mean + half, count, float(freedom))
+
+
 def crossed(one: Estimate, other: Estimate) -> Estimate:
     """One figure with its intervals over two things that were drawn independently, such as seeds and scenes: over both.
 

@@ -5,8 +5,10 @@ starts from the images as they are: factors of growing spread for simulated scen
 an exposure that is taken back in part for real ones, which had it free.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.analysis.intervals import interval
-from hsiutils.analysis.pixels import Spectra, pixel_confusion
+from hsiutils.analysis.pixels import Spectra, pixel_confusion, scene_spectra
+from hsiutils.data.source import Source
 from hsiutils.models.metrics import iou
+from hsiutils.paper import store
 from hsiutils.paper.spectra import REAL_CLASSES, classifiers, normalised
+from hsiutils.paper.study import FILE, read
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
 
 JITTERS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.9, 1.2)
 """Standard deviations of the logarithm of the factor on an image."""
@@ -35,6 +43,22 @@ def exposure_spread(spectra: Spectra, class_name: str = "Road") -> float:
     own = spectra.truth == spectra.classes.index(class_name)
     brightness = pd.Series(spectra.values[own].mean(axis=1)).groupby(spectra.scene[own]).mean()
     return float(np.log(brightness).std())
+
+
+def spread_of(run: "Run", name: str, seed: int) -> xr.Dataset:
+    """`exposure_spread` of the run's training and test scenes together, as `spread`: the same for every network."""
+    splits = {split: run.data.names(split) for split in ("train", "test")}
+    asked: dict[str, Any] = {"splits": splits, "seed": run.seed}
+    made = store.artefact("spread", partial(_spread, data=run.data, **asked), {"data": run.data_key, **asked})
+    return read(made.folder / FILE)
+
+
+def _spread(
+    folder: Path, data: Source, splits: Mapping[str, Sequence[str]], seed: int, per_class: tuple[int, int] = (3, 12)
+) -> None:
+    parts = [scene_spectra(data, names, count, seed) for names, count in zip(splits.values(), per_class, strict=True)]
+    found = xr.Dataset({"spread": exposure_spread(_together(*parts))})
+    found.to_netcdf(folder / FILE, engine="h5netcdf")
 
 
 def exposed(spectra: Spectra, factors: NDArray[np.floating[Any]]) -> Spectra:

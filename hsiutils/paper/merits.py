@@ -14,7 +14,7 @@ from scipy import stats
 
 from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import SEQUENCE, Estimate, crossed, difference, interval
+from hsiutils.analysis.intervals import SEQUENCE, Estimate, crossed, difference, interval, weighted_sum
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -234,6 +234,27 @@ def over_both(sums: xr.Dataset, statistic: Statistic, seed: int, more: Sequence[
     """
     seeds = contrast(statistic(sums), more, less)
     return crossed(seeds, over_scenes(sums, statistic, seed, more, less, pools=True))
+
+
+def weighted_over_both(sums: xr.Dataset, statistic: Statistic, seed: int, weights: xr.DataArray) -> Estimate:
+    """A figure of sums, weighted and summed over the dimensions of the weights, with an interval as of `over_both`.
+
+    A difference of differences, such as an interaction, is one.
+
+    Raises
+    ------
+    ValueError
+        If a network with a weight has no finite value in any seed.
+    """
+    sums = sums.sel(weights.coords)
+    cells = statistic(sums).transpose(*weights.dims, "seed").values.reshape(weights.size, -1)
+    seeds = weighted_sum(list(cells), weights.values.ravel().tolist())
+
+    def over(drawn: xr.Dataset) -> xr.DataArray:
+        return (statistic(drawn).mean("seed") * weights).sum(weights.dims, skipna=False)
+
+    found = _over_scenes(sums, over, seed=seed, pools=True)
+    return crossed(seeds, Estimate.of(found, found.attrs["drawn"]))
 
 
 def over_scenes(

@@ -57,8 +57,7 @@ class Record:
     manifest: dict[str, Any]
 
     def __str__(self) -> str:
-        machine = self.manifest["machine"]
-        return f"{_sizes(self.manifest)}; {self.manifest['date']}, {machine['cores']} cores of {machine['processor']}"
+        return in_words(self.manifest)
 
 
 def keep(run: "Run", folder: Path = RESULTS, progress: bool = True) -> Record:
@@ -185,7 +184,13 @@ def _commit() -> str:
         return ""
 
 
-def _sizes(made: dict[str, Any]) -> str:
+def in_words(manifest: Mapping[str, Any]) -> str:
+    """How what a manifest tells of was made, by a run of which sizes, when and where."""
+    machine = manifest["machine"]
+    return f"{_sizes(manifest)}; {manifest['date']}, {machine['cores']} cores of {machine['processor']}"
+
+
+def _sizes(made: Mapping[str, Any]) -> str:
     profile, networks = made["profile"], len(made["seeds"])
     return (
         f"profile {profile['name']}, seed {made['seeds'][0]}, {made['origin']} scenes, {networks} "

@@ -3,7 +3,16 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, difference, holm, interval, jackknife, mean_over_seeds, weighted
+from hsiutils.analysis.intervals import (
+    Estimate,
+    difference,
+    holm,
+    interval,
+    jackknife,
+    mean_over_seeds,
+    weighted,
+    weighted_sum,
+)
 
 
 def data(scenes=40, seed=0):
@@ -132,6 +141,17 @@ def test_difference_is_signed_and_needs_a_clear_gap():
     assert difference([1.0, 1.1, 0.9], [10.0, 10.1, 9.9]).sign == -1
     assert difference([1.0, 5.0, 9.0], [2.0, 6.0, 8.0]).sign == 0
     assert difference([3.0, 4.0], [1.0, 2.0]).mean == 2.0
+
+
+def test_a_weighted_sum_of_two_is_their_difference_and_of_more_covers_the_truth_as_often_as_it_says():
+    one, other = [3.0, 4.0, 6.0], [1.0, 2.0, 1.5, 2.5]
+    found, plain = weighted_sum([one, other], [1, -1]), difference(one, other)
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert np.isnan(weighted_sum([[1.0], [2.0, 3.0]], [1, 1]).low)
+    assert str(weighted_sum([[1.0, 1.0], [2.0, 2.0]], [1, 1])) == "3 [3, 3]"
+    drawn = np.random.default_rng(0).normal([0, 1, 2, 4], 1.0, (400, 3, 4))  # an interaction of 1
+    parts = [weighted_sum(list(cells.T), [1, -1, -1, 1]) for cells in drawn]
+    assert 0.92 < np.mean([part.low < 1 < part.high for part in parts]) < 0.98
 
 
 def test_one_value_has_no_interval_and_values_that_agree_exactly_one_of_no_width():

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from hsiutils.analysis.pixels import Spectra
 from hsiutils.data.inputs import variant
+from hsiutils.paper.exposure import spread_of
 from hsiutils.paper.robustness import edge_counts
-from hsiutils.paper.studies import Point, Study, channels, find, pn_strength, studies
+from hsiutils.paper.studies import Point, Study, channels, exposure, find, marks, pn_strength, studies
 from hsiutils.paper.table1 import counts_of
 
 SUNNY = ["nf1122_650", "nf1121_639"]
@@ -108,8 +109,10 @@ def test_a_point_that_fails_is_named_and_the_others_are_kept(tiny_run, threads):
 def test_a_record_says_how_it_was_made_and_is_refused_when_it_is_damaged(tiny_run, undisturbed, tmp_path):
     with pytest.raises(ValueError, match="hsiutils study tiny` makes it again"):
         TINY.recorded(tmp_path)
+    assert TINY.shown(tmp_path) == (None, "There is no record of this study yet: `hsiutils study tiny` makes it.")
     TINY.keep(tiny_run, tmp_path, progress=False)
     found, manifest = TINY.recorded(tmp_path)
+    assert manifest["date"] in TINY.shown(tmp_path)[1]
     xr.testing.assert_equal(found, undisturbed)
     assert (manifest["study"], manifest["profile"]["name"], list(manifest["seeds"])) == ("tiny", "tiny", [0, 1])
     assert {"date", "machine", "versions", "scenes"} <= set(manifest)
@@ -183,3 +186,78 @@ class TestChannels:
         inputs = {str(point.at["channels"]): variant(point.variant) for point in points}
         assert all(len(inputs[name].bands) == int(name[0]) for name in ("1 even", "3 greedy"))
         assert {point.variant.endswith("-PN") for point in points if point.at["normalisation"] == "PN"} == {True}
+
+
+def planted(hits, classes=("Road", "Road Marks", "Other"), scenes=6):
+    """Confusion (..., scene, truth, predicted) with so many (...) of 1000 road marks found, the others called road.
+
+    Scenes differ in how many marks they have, and seeds by a tenth of a point.
+    """
+    size = xr.DataArray(np.arange(1, scenes + 1), {"scene": [f"s{n}" for n in range(scenes)]}, ("scene",))
+    found = (hits + xr.DataArray([-1, 0, 1], {"seed": [0, 1, 2]}, ("seed",))) * size
+    rows = {name: xr.zeros_like(found) for name in classes}
+    called = rows | {"Road Marks": found}
+    of_marks = xr.concat([1000 * size - found if name == "Road" else called[name] for name in classes], "predicted")
+    whole = [xr.concat([2000 * size + 0 * found if a == b else rows[a] for b in classes], "predicted") for a in classes]
+    parts = [of_marks if name == "Road Marks" else one for name, one in zip(classes, whole, strict=True)]
+    return (
+        xr.concat(parts, "truth")
+        .assign_coords(truth=list(classes), predicted=list(classes))
+        .to_dataset(name="confusion")
+    )
+
+
+class TestMarks:
+    def record(self):
+        planted_costs = {"as it is": 10, "no noise": 7.5, "co-located bands": 6.5, "neither": 5, "lens of 0.5 px": 8}
+        cost = xr.DataArray([planted_costs.get(name, 12) for name in marks.CAMERAS], {"camera": list(marks.CAMERAS)})
+        hits = 800 - 10 * cost * xr.DataArray([0, 1], {"variant": list(marks.INPUTS)}, ("variant",))
+        counts = planted(hits)
+        edges = xr.concat([counts, planted(0 * hits + 900)], xr.Variable("place", ["edge", "elsewhere"]))
+        return marks.STUDY.reduce({"counts_of": counts.expand_dims(region=["all"]), "edge_counts": edges})
+
+    def test_planted_effects_of_noise_and_displacement_are_found_and_sum_to_the_cost(self):
+        found = marks.costs(self.record()).set_index(["figure", "effect"])
+        expected = {
+            "cost, camera as it is": 10,
+            "photons and reading": 2,
+            "displaced bands": 3,
+            "lost intensity": 5,
+            "interaction of noise and displacement": 1,
+            "softer lens": 4,
+        }
+        for figure in ("IoU", "recall"):
+            assert found.loc[figure]["value"][list(expected)].tolist() == pytest.approx(list(expected.values()))
+        assert found.loc[("recall at the edge against elsewhere", "displaced bands"), "value"] == pytest.approx(1.5)
+        assert found.loc["precision"]["value"].abs().max() < 1e-9, "nothing is called marks that is not"
+        width = (found["high"] - found["low"]).loc["IoU"]
+        assert (width > 0).all()
+        assert (width < 1).all()
+
+    def test_every_camera_is_another_data_set_and_the_usual_one_the_runs_own(self, tiny_run):
+        points = marks.STUDY.grid(tiny_run)
+        assert len(points) == 6 * 2 * 2
+        runs = {point.at["camera"]: point.run for point in points}
+        assert runs["as it is"] == tiny_run
+        assert len({run.simulation for run in runs.values()}) == 6
+
+
+class TestExposure:
+    def test_what_pn_gains_is_told_with_the_spread_of_light(self):
+        jitters, gained = list(exposure.JITTERS), [-5.0, 0.0, 10.0]
+        gain = xr.DataArray(gained, {"jitter": jitters}, ("jitter",))
+        hits = 700 + 10 * gain * xr.DataArray([0, 1], {"variant": list(exposure.INPUTS)}, ("variant",))
+        spread = xr.Dataset({"spread": 0 * hits + gain / 10}).expand_dims(seed=[0, 1, 2])
+        counts = planted(hits).expand_dims(region=["all"])
+        found = exposure.gains(exposure.STUDY.reduce({"counts_of": counts, "spread_of": spread}))
+        own = found[found["class"] == "Road Marks"]
+        assert own["value"].tolist() == pytest.approx(gained)
+        assert own["spread"].tolist() == pytest.approx([-0.5, 0, 1])
+        assert ((own["low"] < own["value"]) & (own["value"] < own["high"])).all()
+        assert set(found["class"]) == {"Road", "Road Marks", "Other", "mean"}
+
+    def test_jitter_spreads_the_light_of_the_scenes(self, tiny_run):
+        points = exposure.STUDY.grid(tiny_run)
+        assert [point.run.simulation.exposure_jitter for point in points[::4]] == [0, 0.6, 1.2]
+        usual = float(spread_of(tiny_run, "25", 0)["spread"])
+        assert usual < float(spread_of(points[-1].run, "25", 0)["spread"])

@@ -18,7 +18,7 @@ import xarray as xr
 
 from hsiutils.paper import store
 from hsiutils.paper.cluster import side_by_side
-from hsiutils.paper.record import RESULTS, provenance, read_manifest, write
+from hsiutils.paper.record import RESULTS, in_words, provenance, read_manifest, write
 from hsiutils.paper.run import Run, workers
 from hsiutils.paper.study import measured, read
 
@@ -121,6 +121,13 @@ class Study:
             return xr.load_dataset(file, group="found", engine="h5netcdf"), read_manifest(file)
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: no record ({error}); `hsiutils study {self.name}` makes it again") from error
+
+    def shown(self, folder: Path = RESULTS) -> tuple[xr.Dataset | None, str]:
+        """For a chapter: the record, None where there is none, and in words how it was made, or what makes it."""
+        if not (folder / self.file).exists():
+            return None, f"There is no record of this study yet: `hsiutils study {self.name}` makes it."
+        found, manifest = self.recorded(folder)
+        return found, f"Record: {in_words(manifest)}"
 
 
 def _along(points: Sequence[Point], folders: Sequence[Path], name: str) -> xr.Dataset:

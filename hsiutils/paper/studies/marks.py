@@ -1,0 +1,119 @@
+"""Why do road marks suffer under PN? The same streets by a camera with and without noise, its bands displaced or not.
+
+What PN costs at marks is then a sum: of what noise adds to it, of what the displacement of bands in the mosaic adds,
+and of what is left to a camera that has neither, which is the intensity that PN takes away. Beside it, other lenses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from hsiutils.models.metrics import iou
+from hsiutils.paper.merits import weighted_over_both
+from hsiutils.paper.robustness import edge_cost, edge_counts
+from hsiutils.paper.run import Run
+from hsiutils.paper.studies import Point, Study
+from hsiutils.paper.table1 import counts_of
+
+CAMERAS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no noise": {"noise": False},
+    "co-located bands": {"displaced": False},
+    "neither": {"noise": False, "displaced": False},
+    "lens of 0.5 px": {"blur_px": 0.5},
+    "lens of 1.5 px": {"blur_px": 1.5},
+}
+"""What differs from the run's own camera."""
+INPUTS = ("25", "25-PN")
+EFFECTS: dict[str, dict[str, float]] = {
+    "cost, camera as it is": {"as it is": 1},
+    "photons and reading": {"as it is": 0.5, "no noise": -0.5, "co-located bands": 0.5, "neither": -0.5},
+    "displaced bands": {"as it is": 0.5, "no noise": 0.5, "co-located bands": -0.5, "neither": -0.5},
+    "lost intensity": {"neither": 1},
+    "interaction of noise and displacement": {"as it is": 1, "no noise": -1, "co-located bands": -1, "neither": 1},
+    "cost, lens of 0.5 px": {"lens of 0.5 px": 1},
+    "cost, lens of 1.5 px": {"lens of 1.5 px": 1},
+    "softer lens": {"lens of 1.5 px": 1, "lens of 0.5 px": -1},
+}
+"""Weights of the cameras' costs. The first is the sum of the next three, whatever the interaction."""
+
+
+def _grid(run: Run) -> Sequence[Point]:
+    return [
+        Point(run.simulating(**changes), name, seed, {"camera": camera, "variant": name})
+        for camera, changes in CAMERAS.items()
+        for name in INPUTS
+        for seed in run.seeds
+    ]
+
+
+def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Counts of every scene, (camera, variant, seed, scene, ...): of all classes, and of road and marks by place."""
+    counts = found["counts_of"][["confusion"]].sel(region="all", drop=True)
+    edges = found["edge_counts"]["confusion"].sel(truth=["Road", "Road Marks"]).rename(truth="of")
+    return counts.assign(edges=edges).astype("int32").reindex(camera=list(CAMERAS), variant=list(INPUTS))
+
+
+def marks_iou(sums: xr.Dataset) -> xr.DataArray:
+    """IoU of road marks, percent."""
+    return 100 * iou(sums["confusion"].sum("scene")).sel({"class": "Road Marks"}, drop=True)
+
+
+def marks_precision(sums: xr.Dataset) -> xr.DataArray:
+    """Percent of what is called marks that is, of all pixels."""
+    return _share(sums["confusion"].sel(predicted="Road Marks", drop=True), "truth")
+
+
+def marks_recall(sums: xr.Dataset) -> xr.DataArray:
+    """Percent of the marks that are found."""
+    return _share(sums["confusion"].sel(truth="Road Marks", drop=True), "predicted")
+
+
+def marks_edges(sums: xr.Dataset) -> xr.DataArray:
+    """`hsiutils.paper.robustness.edge_cost`, turned round so that more is better, as of the others."""
+    return -edge_cost(sums[["edges"]].rename(edges="confusion", of="truth"))
+
+
+def _share(counts: xr.DataArray, over: str) -> xr.DataArray:
+    every = counts.sum("scene")
+    pixels = every.sum(over)
+    return 100 * every.sel({over: "Road Marks"}, drop=True) / pixels.where(pixels > 0)
+
+
+FIGURES: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
+    "IoU": marks_iou,
+    "precision": marks_precision,
+    "recall": marks_recall,
+    "recall at the edge against elsewhere": marks_edges,
+}
+"""Of road marks, percent or points; more is better."""
+
+
+def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
+    """What PN costs road marks, 25 channels minus 25 with PN, and what noise, displacement and lens add to it.
+
+    Returns
+    -------
+    DataFrame
+        A row a figure and effect, of `FIGURES` and `EFFECTS`: `figure`, `effect`, `value`, `low`, `high`, in points,
+        with intervals over seeds and scenes together.
+    """
+    sign = xr.DataArray([1.0, -1.0], {"variant": list(INPUTS)}, ("variant",))
+    rows = []
+    for figure, statistic in FIGURES.items():
+        for effect, cameras in EFFECTS.items():
+            weights = sign * xr.DataArray(list(cameras.values()), {"camera": list(cameras)}, ("camera",))
+            cost = weighted_over_both(found, statistic, seed, weights)
+            rows.append((figure, effect, cost.mean, cost.low, cost.high))
+    return pd.DataFrame(rows, columns=["figure", "effect", "value", "low", "high"])
+
+
+STUDY = Study(
+    file="marks.nc",
+    about="Why road marks suffer under PN: the 2 x 2 of sensor noise and displaced bands, and three lenses",
+    grid=_grid,
+    measures=(counts_of, edge_counts),
+    reduce=_reduce,
+)
