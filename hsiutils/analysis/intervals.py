@@ -336,6 +336,31 @@ def crossed(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(one.mean, one.mean - half, one.mean + half, min(one.count, other.count), freedom)
 
 
+def with_trainings(
+    bounds: xr.Dataset, variance: xr.DataArray, freedom: float, scenes: xr.DataArray | float | None = None
+) -> xr.Dataset:
+    """Figures of `interval`, over scenes, with intervals over scenes and trainings together, as of `crossed`.
+
+    Parameters
+    ----------
+    bounds : value, low and high (...).
+    variance : (...) of the figures from training to training.
+    freedom : its degrees of freedom.
+    scenes : how many a figure is of, where not all that were drawn.
+    """
+
+    def one(value: float, low: float, high: float, own: float, count: float) -> tuple[float, float]:
+        half = float(stats.t.ppf(0.975, freedom) * np.sqrt(own))
+        trained = Estimate(value, value - half, value + half, int(freedom) + 1, freedom)
+        both = crossed(Estimate(value, low, high, int(count), max(count - 1, 1)), trained)
+        return both.low, both.high
+
+    count = xr.DataArray(bounds.attrs["drawn"] if scenes is None else scenes)
+    parts = [bounds["value"], bounds["low"], bounds["high"], variance, count]
+    low, high = xr.apply_ufunc(one, *parts, output_core_dims=[[], []], vectorize=True)
+    return xr.Dataset({"value": bounds["value"], "low": low, "high": high}, attrs=bounds.attrs)
+
+
 def holm(p_values: Iterable[float | None]) -> list[float]:
     """Holm's correction (1979) of several p-values; those that are not known count as 1.
 

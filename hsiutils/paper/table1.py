@@ -37,9 +37,9 @@ def evaluation(run: "Run", progress: bool = True) -> xr.Dataset:
     return counts.assign_attrs(origin=run.data.origin, profile=run.profile.name)
 
 
-def counts_of(run: "Run", name: str, seed: int) -> xr.Dataset:
-    """Counts of one network."""
-    return study(run, "counts", _evaluated, (name, seed))
+def counts_of(run: "Run", name: str, seed: int, scenes: Sequence[str] | None = None) -> xr.Dataset:
+    """Counts of one network, on all test scenes by default."""
+    return study(run, "counts", _evaluated, (name, seed), scenes)
 
 
 def _evaluated(subject: Subject) -> xr.Dataset:

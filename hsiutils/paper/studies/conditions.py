@@ -1,0 +1,232 @@
+"""Does a network hold in conditions of which it saw no scene? A season, a weather, a daytime, a kind of road left out.
+
+Every network learns from equally many scenes: the first of one order of which every beginning has all conditions in
+their shares (`CONTROL`), or the first of this order that are not, say, of winter. The two have most scenes in common,
+and are compared on the same scenes of winter, of which neither has seen any: what is lost is what scenes of winter are
+worth in training. On all other scenes the two should be alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hsiutils.analysis.intervals import Estimate, interval, with_trainings
+from hsiutils.data.names import Conditions, name_table
+from hsiutils.models.metrics import iou
+from hsiutils.paper.run import Run
+from hsiutils.paper.studies import Point, Study
+from hsiutils.paper.table1 import counts_of
+from hsiutils.simulate import draw_names
+
+INPUTS = ("1", "3", "25", "25-PN")
+CONDITIONS = {"winter": "season", "sunny": "weather", "sunset": "daytime", "highway": "scene"}
+"""What is left out, one of each kind, and which trait of a scene's name that is."""
+PAIRS = (("3", "1"), ("25", "1"), ("25", "3"), ("25-PN", "3"), ("25-PN", "25"))
+"""Inputs whose losses are compared: the one of more bands or with PN first."""
+CONTROL, WHOLE, MEAN = "control", "all scenes", "mean"
+_VALIDATE = 16
+"""One in so many of the scenes validates, since those of the data set's own validation split are tested on."""
+
+
+def has(scene: str, condition: str) -> bool:
+    """Whether a scene is of one of `CONDITIONS`, by its name."""
+    return bool(getattr(Conditions.parse(scene), CONDITIONS[condition]) == condition)
+
+
+def trainings(run: Run) -> dict[str, Run]:
+    """The run with the training scenes of `CONTROL`, and with those of which each condition is left out.
+
+    Raises
+    ------
+    ValueError
+        If too few training scenes are not of one of the conditions.
+    """
+    own = set(run.data.names("train"))
+    order = [name for name in draw_names(len(name_table()), run.seed) if name in own]
+    kept = {CONTROL: order} | {one: [name for name in order if not has(name, one)] for one in CONDITIONS}
+    scarce = min(kept, key=lambda one: len(kept[one]))
+    judge = max(1, len(kept[scarce]) // _VALIDATE)
+    learn = len(kept[scarce]) - judge
+    if learn < 1:
+        raise ValueError(f"{run.data.root}: of {len(own)} training scenes only {learn + judge} are not {scarce}")
+    splits = {one: (("train", tuple(all_[:learn])), ("val", tuple(all_[learn:][:judge]))) for one, all_ in kept.items()}
+    return {one: replace(run, splits=own_splits) for one, own_splits in splits.items()}
+
+
+def unseen_counts(run: Run, name: str, seed: int) -> xr.Dataset:
+    """Confusion (scene, truth, predicted) on every validation and test scene of the data set, and what was learned.
+
+    `learned` (condition) counts the training scenes of each condition, `learned_in_all` all of them.
+    """
+    whole, scenes = replace(run, splits=()).data, run.data.names("train")
+    counts = counts_of(run, name, seed, [*whole.names("val"), *whole.names("test")])
+    of_each = [sum(has(scene, condition) for scene in scenes) for condition in CONDITIONS]
+    learned = {"learned": ("condition", of_each), "learned_in_all": len(scenes)}
+    return counts[["confusion"]].sel(region="all", drop=True).assign_coords(condition=list(CONDITIONS)).assign(learned)
+
+
+def _grid(run: Run) -> Sequence[Point]:
+    """One training of each. Those of all scenes are the book's own, whose seeds tell how far trainings differ."""
+    points = [
+        Point(own, name, run.seed, {"trained": one, "input": name})
+        for one, own in trainings(run).items()
+        for name in INPUTS
+    ]
+    known = [name for name in INPUTS if name in run.variants]
+    return points + [Point(run, name, seed, {"trained": WHOLE, "input": name}) for name in known for seed in run.seeds]
+
+
+def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """The counts by trained, input and seed; NaN where there is no such network."""
+    return found["unseen_counts"].astype("float32")
+
+
+def losses(found: xr.Dataset, seed: int, inside: bool = True) -> pd.DataFrame:
+    """Points of IoU that are lost where a condition was never seen: control less the other, on the same scenes.
+
+    Parameters
+    ----------
+    found : the record.
+    seed : of the resampling.
+    inside : on scenes of the condition; else on all others, where nothing should be lost.
+
+    Returns
+    -------
+    Rows of condition, input and class, with `MEAN` over each of condition and class: value, low, high; scenes, how many
+    there are. The interval is over scenes (drawn again) and trainings (`_variance`) together.
+    """
+    return _table(found, _loss, seed, inside, inputs=1)
+
+
+def compared(found: xr.Dataset, seed: int) -> pd.DataFrame:
+    """Points that one input loses more than another, for `PAIRS`: as `losses`, with `input` as "25 less 3".
+
+    Below zero the first generalises better.
+    """
+    return _table(found, _gaps, seed, inside=True, inputs=2)
+
+
+def findings(found: xr.Dataset, seed: int) -> list[str]:
+    """What the record says, in sentences: of the means over conditions and classes."""
+    learned = found.sel(trained=CONTROL).isel(input=0, seed=0)
+    known = _of(found, inside=True)["condition"].values
+    of_each = ", ".join(f"{int(learned['learned'].sel(condition=one))} of {one}" for one in known)
+    said = [f"Every network learned from {int(learned['learned_in_all'])} scenes; among the control's are {of_each}."]
+    for name, lost in _means(losses(found, seed)).items():
+        said.append(f"{name}: a condition that was never seen costs {lost} points of mean IoU.")
+    verdicts = {1: "generalises worse", -1: "generalises better", 0: "cannot be told from it"}
+    for pair, gap in _means(compared(found, seed)).items():
+        one, _, other = pair.partition(" less ")
+        said.append(f"{one} against {other}: {verdicts[gap.sign]}; its loss is larger by {gap} points.")
+    null = losses(found, seed, inside=False)
+    null = null[(null["class"] == MEAN) & (null["condition"] != MEAN)]
+    apart = int(((null["low"] > 0) | (null["high"] < 0)).sum())
+    return [*said, f"On all other scenes, {apart} of {len(null)} losses can be told from zero; chance makes one in 20."]
+
+
+def advice(found: xr.Dataset, seed: int) -> list[str]:
+    """What follows for who chooses an input: of the means over conditions and classes."""
+    lost, gaps = _means(losses(found, seed)), _means(compared(found, seed))
+    costly = [name for name, own in lost.items() if own.sign > 0]
+    better, worse = ([pair for pair, gap in gaps.items() if gap.sign == sign] for sign in (-1, 1))
+    told = [f"{' and '.join(pairs)}: {word}" for pairs, word in ((better, "smaller"), (worse, "larger")) if pairs]
+    return [
+        f"A condition without training scenes costs IoU with {len(costly)} of {len(lost)} inputs"
+        + (f" ({', '.join(costly)})." if costly else "."),
+        "Which loss is larger cannot be told for any two inputs: none is the one that generalises."
+        if not told
+        else f"Losses differ between inputs: {'; '.join(told)}.",
+    ]
+
+
+def _means(table: pd.DataFrame) -> dict[str, Estimate]:
+    own = table[(table["condition"] == MEAN) & (table["class"] == MEAN)]
+    columns = own[["value", "low", "high", "scenes"]].itertuples(index=False, name=None)
+    return {name: Estimate(*values) for name, values in zip(own["input"], columns, strict=True)}
+
+
+def reached(found: xr.Dataset) -> xr.DataArray:
+    """IoU (%) of the control and of the network without the condition: (condition, network, input, class)."""
+    return _with_mean(100 * iou(_pairs(found, inside=True)["confusion"].sum("scene")), "class")
+
+
+def _table(
+    found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed: int, inside: bool, inputs: int
+) -> pd.DataFrame:
+    counts, (variance, freedom) = _pairs(found, inside), _variance(found, inside)
+    bounds = interval(counts, figure, seed=seed, method="percentile", pools=True)
+    scenes = counts["of"].sum("scene")
+    every = xr.full_like(scenes[:1], counts.sizes["scene"]).assign_coords(condition=[MEAN])
+    scenes = xr.concat([scenes, every], "condition")
+    both = with_trainings(bounds, inputs * variance, freedom, scenes).assign(scenes=scenes)
+    order = ["condition", "input", "class"]
+    return both.to_dataframe(order).reset_index()[[*order, "value", "low", "high", "scenes"]]
+
+
+def _variance(found: xr.Dataset, inside: bool) -> tuple[xr.DataArray, int]:
+    """Variance (condition, class) of a loss from one training to the next, and its degrees of freedom.
+
+    Each network was trained once. How far another training would be is told by those of all scenes, which have several
+    seeds: on the same scenes, pooled over inputs. A loss has two such errors; its mean over conditions has one of the
+    control, and independent ones of the others.
+    """
+    if WHOLE not in found["trained"]:
+        return xr.full_like(_loss(_pairs(found, inside)).isel(input=0, drop=True), np.nan), 0
+    trained = found["confusion"].sel(trained=WHOLE, drop=True)
+    reached = _with_mean(100 * iou((trained * _of(found, inside)).sum("scene")), "class")
+    there = reached.where(trained.notnull().any(["scene", "truth", "predicted"]))  # (condition, input, seed, class)
+    one = there.var("seed", ddof=1).mean("input")
+    mean = there.mean("condition").var("seed", ddof=1).mean("input") + one.mean("condition") / one.sizes["condition"]
+    freedom = int((trained.notnull().any(["scene", "truth", "predicted"]).sum("seed") - 1).clip(min=0).sum())
+    return xr.concat([2 * one, mean.expand_dims({"condition": [MEAN]})], "condition"), freedom
+
+
+def _of(found: xr.Dataset, inside: bool) -> xr.DataArray:
+    """Whether a scene is (not) of a condition: (scene, condition), of those conditions of which there are scenes."""
+    names = [str(name) for name in found["scene"].values]
+    known = [one for one in CONDITIONS if one in found["trained"] and any(has(name, one) for name in names)]
+    of = [[has(name, one) == inside for one in known] for name in names]
+    return xr.DataArray(of, {"scene": names, "condition": known}, ("scene", "condition"))
+
+
+def _pairs(found: xr.Dataset, inside: bool) -> xr.Dataset:
+    """Counts on the scenes (not) of each condition: (scene, condition, network, input, ...), of control and other.
+
+    `of` (scene, condition) says which scenes these are.
+    """
+    of = _of(found, inside)
+    trained = found["confusion"].isel(seed=0, drop=True)  # the run's first, of which every training is
+    other = trained.sel(trained=of["condition"].values).rename(trained="condition")
+    control = trained.sel(trained=CONTROL, drop=True).expand_dims(condition=of["condition"].values)
+    counts = xr.concat([control, other], xr.Variable("network", [CONTROL, "other"])) * of
+    keep = {name: values for name, values in found.coords.items() if values.dims == ("scene",)}
+    return xr.Dataset({"confusion": counts, "of": of}).assign_coords(keep)
+
+
+def _loss(counts: xr.Dataset) -> xr.DataArray:
+    reached = _with_mean(100 * iou(counts["confusion"].sum("scene")), "class")
+    loss = reached.sel(network=CONTROL, drop=True) - reached.sel(network="other", drop=True)
+    return _with_mean(loss, "condition")
+
+
+def _gaps(counts: xr.Dataset) -> xr.DataArray:
+    loss = _loss(counts)
+    known = [pair for pair in PAIRS if set(pair) <= set(loss["input"].values)]
+    rows = [loss.sel(input=one, drop=True) - loss.sel(input=other, drop=True) for one, other in known]
+    return xr.concat(rows, xr.Variable("input", [f"{one} less {other}" for one, other in known]))
+
+
+def _with_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
+    return xr.concat([values, values.mean(dim).expand_dims({dim: [MEAN]})], dim)
+
+
+STUDY = Study(
+    file="conditions.nc",
+    about="a season, a weather, a daytime, a kind of road that no training scene shows, against as many scenes of all",
+    grid=_grid,
+    measures=(unseen_counts,),
+    reduce=_reduce,
+)

@@ -1,0 +1,80 @@
+"""Other cameras: what is rendered, how it is given to a network, and what planted counts are found to lose."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hsiutils.data.sensor import HSI_DRIVE, Sensor
+from hsiutils.paper.studies import cameras
+from hsiutils.paper.studies.cameras import MAPPINGS, MEAN, OWN, losses, mosaic_4x4, reached, resampling_gains
+from hsiutils.paper.table1 import counts_of
+
+ORDER = np.random.default_rng(0).permutation(25)
+
+
+def shuffled() -> Sensor:
+    """HSI-Drive's filters in another order."""
+    bands = [replace(HSI_DRIVE.bands[own], index=place) for place, own in enumerate(ORDER)]
+    return replace(HSI_DRIVE, name="shuffled", bands=tuple(bands))
+
+
+def test_the_plain_mosaic_has_even_bands():
+    camera = mosaic_4x4()
+    assert (camera.mosaic, camera.tiles, len(camera.bands)) == ((4, 4), HSI_DRIVE.tiles, 16)
+    np.testing.assert_allclose(np.diff(camera.wavelengths_nm), 375 / 16)
+    peaks = camera.responses(camera.wavelengths_nm).argmax(axis=1)
+    assert peaks.tolist() == list(range(16))
+    assert len(cameras.cameras()) == 4
+
+
+def test_the_same_streets_are_read_through_each_camera(tiny_run, monkeypatch):
+    monkeypatch.setattr(cameras, "cameras", lambda: {"shuffled": shuffled(), "plain 4x4": mosaic_4x4()})
+    names = tiny_run.data.names("test")
+    taken = cameras._taken(tiny_run, names)
+    own, other = (np.mean([taken[camera].cube(name) for name in names], (0, 2, 3)) for camera in (OWN, "shuffled"))
+    # Of a tiny scene only the mean spectrum is alike: every band sees another place of its large tile.
+    assert np.abs(other[np.argsort(ORDER)] - own).mean() < 0.8 * np.abs(other - own).mean()
+    for name in names:
+        np.testing.assert_array_equal(taken["shuffled"].labels(name), taken[OWN].labels(name))
+    found = cameras.camera_counts(tiny_run, "25-PN", 0)["confusion"]
+    assert found.sel(camera="plain 4x4", mapping="native").isnull().all()
+    assert found.notnull().sum() == 8 * len(names) * 25
+    own = counts_of(tiny_run, "25-PN", 0)["confusion"].sel(region="all")
+    for how in ("native", "nearest"):
+        np.testing.assert_array_equal(found.sel(camera=OWN, mapping=how), own)
+    with pytest.raises(ValueError, match="only simulated scenes"):
+        cameras.camera_counts(replace(tiny_run, data_root=tiny_run.data.root), "25-PN", 0)
+
+
+@pytest.fixture
+def planted() -> xr.Dataset:
+    """A record: raw loses 30 points through the other camera, PN ten; of both resampling takes half back."""
+    inputs, names, seeds, scenes = ["25", "25-PN"], ["Road", "Sky"], [0, 1, 2], ["a", "b", "c", "d"]
+    counts = np.full((2, 3, 2, 3, 4, 2, 2), np.nan)
+    for i, j, k, seed, scene in product(range(2), range(3), range(2), range(3), range(4)):
+        lost = i * (30, 10)[k] * (0.5 if MAPPINGS[j] == "resampled" else 1) + 4 * seed
+        counts[i, j, k, seed, scene] = [[96 - lost, 4 + lost], [0, 100]]
+    counts[1, 0] = np.nan
+    dims = {"camera": [OWN, "other"], "mapping": list(MAPPINGS), "input": inputs, "seed": seeds, "scene": scenes}
+    return xr.DataArray(counts, dims | {"truth": names, "predicted": names}).to_dataset(name="confusion")
+
+
+def test_what_a_camera_costs_is_found(planted):
+    order = ["camera", "mapping", "input", "class"]
+    worth = reached(planted, seed=0).set_index(order)["value"]
+    assert worth[OWN, "native", "25", "Road"] == pytest.approx(92)
+    assert worth["other", "resampled", "25", "Road"] == pytest.approx(77)
+    assert not any(camera == "other" and how == "native" for camera, how, *_ in worth.index)
+    lost = losses(planted, seed=0).set_index(order)
+    expected = {("nearest", "25"): 30, ("nearest", "25-PN"): 10, ("resampled", "25-PN less 25"): -10}
+    for (how, name), value in expected.items():
+        cell = lost.loc[("other", how, name, "Road")]
+        assert cell["value"] == pytest.approx(value)
+        assert (cell["low"], cell["high"]) == pytest.approx((value, value))  # every network loses the same
+    np.testing.assert_allclose(lost.loc[OWN]["value"], 0, atol=1e-9)
+    assert {MEAN, "Road", "Sky"} == set(lost.index.get_level_values("class"))
+    gained = resampling_gains(planted, seed=0).set_index(order)["value"]
+    assert gained["other", "nearest", "25", "Road"] == pytest.approx(15)

@@ -1,0 +1,100 @@
+"""Leaving a condition out: which scenes train, and what planted counts are found to lose."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from hsiutils.data.names import Conditions
+from hsiutils.paper.studies import conditions
+from hsiutils.paper.studies.conditions import CONDITIONS, CONTROL, MEAN, WHOLE, compared, has, losses, trainings
+from hsiutils.paper.table1 import counts_of
+
+NAMES = [
+    Conditions(*words, number).name
+    for number, words in enumerate(
+        product(("winter", "fall"), ("sunny", "wet"), ("sunset", "dawn"), ("highway", "road")), 1
+    )
+]
+CLASSES = ["Road", "Sky"]
+
+
+def confusion(wrong: float) -> np.ndarray:
+    """Of 100 pixels of each class, so many of Road called Sky: IoU of Road 100 - wrong, of Sky 100 / (100 + wrong)."""
+    return np.array([[100 - wrong, wrong], [0, 100]])
+
+
+@pytest.fixture
+def planted() -> xr.Dataset:
+    """A record in which "3" loses 20 points of Road on scenes that were never seen, "25" ten, "25-PN" none."""
+    lost, inputs = {"3": 20, "25": 10, "25-PN": 0}, ["3", "25", "25-PN"]
+    trained, seeds = [CONTROL, *CONDITIONS, WHOLE], [0, 1, 2]
+    counts = np.full((len(trained), 3, 3, len(NAMES), 2, 2), np.nan)
+    for (i, one), (j, name), (k, scene) in product(enumerate(trained), enumerate(inputs), enumerate(NAMES)):
+        unseen = one in CONDITIONS and has(scene, one)
+        counts[i, j, 0, k] = confusion(10 + lost[name] * unseen)
+        if one == WHOLE:
+            counts[i, j, :, k] = [confusion(10 + error) for error in (-1, 0, 1)]
+    dims = {"trained": trained, "input": inputs, "seed": seeds, "scene": NAMES, "truth": CLASSES, "predicted": CLASSES}
+    return xr.DataArray(counts, dims).to_dataset(name="confusion")
+
+
+def test_networks_learn_as_many_scenes_and_never_of_what_is_left_out(tiny_run):
+    runs, tested = trainings(tiny_run), {*tiny_run.data.names("val"), *tiny_run.data.names("test")}
+    assert list(runs) == [CONTROL, *CONDITIONS]
+    learned = {one: [run.data.names(split) for split in ("train", "val")] for one, run in runs.items()}
+    assert len({tuple(map(len, splits)) for splits in learned.values()}) == 1
+    assert not any(tested & {*train, *val} for train, val in learned.values())
+    for one in CONDITIONS:
+        assert not any(has(name, one) for names in learned[one] for name in names)
+    assert (
+        len(conditions.STUDY.grid(tiny_run)) == 5 * 4 + 2 * 2
+    )  # and the tiny run's own networks, of two of the inputs
+
+
+def test_what_leaves_nothing_to_train_with_is_refused(tiny_run, monkeypatch):
+    monkeypatch.setattr(conditions, "has", lambda name, condition: condition == "sunny")
+    with pytest.raises(ValueError, match="of 6 training scenes only 0 are not sunny"):
+        trainings(tiny_run)
+
+
+def test_a_network_is_asked_about_all_scenes_that_nothing_trained_on(tiny_run):
+    scenes = [*tiny_run.data.names("val"), *tiny_run.data.names("test")]
+    found = conditions.unseen_counts(tiny_run, "3", 0)
+    assert found["scene"].values.tolist() == scenes
+    train = tiny_run.data.names("train")
+    assert int(found["learned"].sel(condition="winter")) == sum(has(name, "winter") for name in train)
+    assert int(found["learned_in_all"]) == len(train)
+    test = found["confusion"].sel(scene=tiny_run.data.names("test"))
+    expected = counts_of(tiny_run, "3", 0)["confusion"].sel(region="all")
+    np.testing.assert_array_equal(test, expected)
+
+
+def test_what_is_lost_unseen_is_found_and_elsewhere_nothing(planted):
+    found = losses(planted, seed=0).set_index(["condition", "input", "class"])
+    assert len(found) == 5 * 3 * 3
+    for condition, (name, lost) in product([*CONDITIONS, MEAN], {"3": 20, "25": 10, "25-PN": 0}.items()):
+        assert found.loc[(condition, name, "Road"), "value"] == pytest.approx(lost)
+    assert (found.loc["winter", "scenes"] == 8).all()
+    assert (found.loc[MEAN, "scenes"] == 16).all()
+    elsewhere = losses(planted, seed=0, inside=False)
+    np.testing.assert_allclose(elsewhere["value"], 0, atol=1e-9)
+
+
+def test_an_interval_is_as_wide_as_trainings_differ(planted):
+    found = losses(planted, seed=0).set_index(["condition", "input", "class"]).loc[("winter", "25-PN", "Road")]
+    # Scenes are all alike here, and IoU of Road is a point off from seed to seed: of two networks, twice the variance.
+    half = stats.t.ppf(0.975, 6) * np.sqrt(2)
+    assert (found["low"], found["high"]) == pytest.approx((-half, half))
+    alone = losses(planted.sel(trained=[CONTROL, *CONDITIONS]), seed=0)
+    assert alone["low"].isna().all()  # nobody knows how far trainings differ
+
+
+def test_inputs_are_compared_by_what_they_lose(planted):
+    found = compared(planted, seed=0).set_index(["condition", "input", "class"])["value"]
+    for condition in (*CONDITIONS, MEAN):
+        assert found[condition, "25 less 3", "Road"] == pytest.approx(-10)
+        assert found[condition, "25-PN less 25", "Road"] == pytest.approx(-10)
+    assert set(found.index.get_level_values("input")) == {"25 less 3", "25-PN less 3", "25-PN less 25"}
