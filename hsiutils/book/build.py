@@ -59,7 +59,7 @@ def executed_chapters(notebooks: Sequence[Path], run: Run, progress: bool = True
 
     The ledger comes last: by then the other chapters have computed what it judges.
     """
-    judging = [path for path in notebooks if "hsiutils.paper.claims" in imported_modules(path)]
+    judging = [path for path in notebooks if "hsiutils.paper.record" in imported_modules(path)]
     others = [path for path in notebooks if path not in judging]
     done: dict[Path, Path] = {}
     with tqdm(total=len(notebooks), desc="chapters", unit="chapter", disable=not progress) as bar:

@@ -193,6 +193,11 @@ def find_chapter(name: str, root: Path | None = None) -> Path:
     return found[0]
 
 
+def page_of(chapter: int) -> str:
+    """Address of a chapter's page, by its number, from any page of the book."""
+    return f"{find_chapter(str(chapter)).stem}.html"
+
+
 def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progress: bool = True) -> None:
     """Run a chapter in a fresh kernel and write it with its outputs, if every cell ran; parameters not given stay.
 

@@ -74,6 +74,35 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
 
 
+def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
+    """Draw a bar a row, cut into its parts, with their counts written on them.
+
+    Parameters
+    ----------
+    counts : whole numbers; a row a bar, by name, and a column a part, of which there may be eight at most.
+    x : label of the axis of counts.
+    """
+    parts: list[Any] = []
+    rows = np.arange(len(counts))[::-1]  # the first on top
+    ends = counts.to_numpy().cumsum(axis=1)
+    for index, (name, own) in enumerate(counts.items()):
+        count, end = own.to_numpy(), ends[:, index]
+        boxes = hv.Rectangles((end - count, rows - 0.35, end, rows + 0.35), [x, "of", "end", "top"], label=str(name))
+        parts.append(boxes.opts(color=colour(index), line_color="white"))
+    written = [
+        (ends[row, index] - counts.iat[row, index] / 2, rows[row], str(counts.iat[row, index]), index)
+        for row in range(len(counts))
+        for index in range(counts.shape[1])
+        if counts.iat[row, index]
+    ]
+    for tone, places in (("white", (0, 4, 7)), ("black", (1, 2, 3, 5, 6))):
+        texts = [one[:3] for one in written if one[3] in places]
+        parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(counts.shape[1])), **options))
+    place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
+    return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
+
+
 def frontier(
     across: pd.DataFrame, up: pd.DataFrame, x: str, y: str, *, path: bool = False, **options: Any
 ) -> hv.Overlay:

@@ -1,6 +1,8 @@
-"""Tables as HTML, and numbers with their intervals as text that no line break parts."""
+"""Tables and cards as HTML, and numbers with their intervals as text that no line break parts."""
 
+import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import holoviews as hv
@@ -44,6 +46,56 @@ def table(
         words = {name: "hsi-words" if long[name] else "" for name in frame.columns}
         styler = styler.set_td_classes(pd.DataFrame(words, index=frame.index))
     return styler if named else styler.hide(axis="index")
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Rows of a table, each on a card of its own; a notebook shows them as HTML."""
+
+    frame: pd.DataFrame
+    heading: str
+    badges: tuple[str, ...]
+    links: Mapping[str, Sequence[str]]
+    folded: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        return f'<div class="hsi-cards" role="list">{"".join(map(self._card, range(len(self.frame))))}</div>'
+
+    def _card(self, place: int) -> str:
+        row = {str(name): html.escape(str(cell)) for name, cell in self.frame.iloc[place].items()}
+        row |= {name: f'<a href="{html.escape(to[place])}">{row[name]}</a>' for name, to in self.links.items()}
+        heading = row.pop(self.heading)
+        said = {name: row.pop(name) for name in self.badges}
+        kinds = {name: said[name].split(":")[0].split(" (")[0].split(",")[0].replace(" ", "-") for name in said}
+        badges = "".join(f'<p class="hsi-badge {kinds[name]}"><b>{name}</b> {text}</p>' for name, text in said.items())
+        more = _pairs({name: row.pop(name) for name in self.folded})
+        fold = f"<details><summary>How it is measured</summary>{more}</details>" if more else ""
+        return f'<article role="listitem"><h4>{heading}</h4>{badges}{_pairs(row)}{fold}</article>'
+
+
+def cards(
+    frame: pd.DataFrame,
+    heading: str,
+    badges: Sequence[str] = (),
+    links: Mapping[str, Sequence[str]] | None = None,
+    folded: Sequence[str] = (),
+) -> Cards:
+    """Show every row of a table as a card, which a phone shows as well as a wide screen.
+
+    Parameters
+    ----------
+    frame : what to show; empty cells are left out, and its index.
+    heading : column that is a card's title.
+    badges : columns of verdicts, whose colour follows their first words, up to a colon, a comma or a bracket.
+    links : where the cells of a column lead, one address a row.
+    folded : columns that the reader unfolds.
+    """
+    return Cards(frame, heading, tuple(badges), dict(links or {}), tuple(folded))
+
+
+def _pairs(cells: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{cell}</dd>" for name, cell in cells.items() if cell)
+    return f"<dl>{rows}</dl>" if rows else ""
 
 
 def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:

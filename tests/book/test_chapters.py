@@ -9,7 +9,7 @@ from tiny_book import outputs, rewrite, write_book
 
 from hsiutils import book
 from hsiutils.book import chapters as module
-from hsiutils.book.chapters import chapters, find_chapter, parameter_defaults, run_chapter, settings
+from hsiutils.book.chapters import chapters, find_chapter, page_of, parameter_defaults, run_chapter, settings
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper.run import Run, profile
@@ -42,6 +42,7 @@ def test_chapters_are_found_by_number_name_and_path(project):
         assert find_chapter(name, project).stem == "01_plot"
     with pytest.raises(ValueError, match="no chapter '9'"):
         find_chapter("9", project)
+    assert page_of(4) == "04_conservativeness.html"
 
 
 def test_parameters_reach_the_chapter_and_no_trace_of_the_run_stays(project, tmp_path):

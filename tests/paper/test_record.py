@@ -121,6 +121,10 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch)
     assert ", 0 have verdicts that differ" not in third
     assert third.endswith("and 0 have verdicts that differ.")
     assert list(both.table["record"]) == list(both.table["this run"])
+    assert list(both.counts.index) == ["record", "this run"]
+    assert (both.counts.sum(axis=1) == len(both.here)).all()
+    assert both.counts.loc["record", PROVED] == 2
+    assert any(": *proved*." in one for one in both.findings)
     monkeypatch.setattr(record, "evaluate_claims", lambda evidence: both.here)
     other = {**recorded(folder).manifest, "origin": "real"}
     (tmp_path / MANIFEST).write_text(json.dumps(other))
@@ -139,7 +143,9 @@ def test_the_record_of_the_repository_has_all_evidence_and_is_small():
     assert (RESULTS / FILE).stat().st_size < 5e6
     assert {RESULTS / FILE, RESULTS / MANIFEST} <= set(store.code(frozenset(store.makers(build.ledger))).files)
     assert {len(seeds) for seeds in kept.manifest["networks"].values()} == {8}
-    found = ledger_table([one for one in evaluate_claims(kept.evidence) if one.measured is not None])
+    verdicts = evaluate_claims(kept.evidence)
+    assert score(verdicts) in " ".join((store.PACKAGE.parent / "README.md").read_text().split())
+    found = ledger_table([one for one in verdicts if one.measured is not None])
     found = found[found["test"] != "identity"]
     assert len(found) > 10
     for column in ("what is measured", "control", "correction", "measured here", "sign", "size", "p"):

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.plots.base import PALETTE
-from hsiutils.plots.charts import bands, dots, frontier, lines, matrices, matrix
+from hsiutils.plots.charts import bands, dots, frontier, lines, matrices, matrix, shares
 
 
 def model(element):
@@ -96,3 +96,13 @@ def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
     assert [name.strip() for name in names.dimension_values("name")] == ["raw", "PN"]
     plot = model(chart)
     assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("changed (%)", "IoU (%)")
+
+
+def test_parts_of_a_bar_follow_one_another_and_have_their_counts():
+    chart = shares(pd.DataFrame({"won": [2, 1], "lost": [3, 0]}, index=["here", "there"]), "games")
+    boxes = {one.label: one.array() for one in chart if isinstance(one, hv.Rectangles)}
+    assert boxes["won"][:, [0, 2]].tolist() == [[0, 2], [0, 1]]
+    assert boxes["lost"][:, [0, 2]].tolist() == [[2, 5], [1, 1]]
+    written = [one.dframe() for one in chart if isinstance(one, hv.Labels)]
+    assert sorted(pd.concat(written)["count"]) == ["1", "2", "3"]  # none of what has none
+    hv.renderer("bokeh").get_plot(chart)

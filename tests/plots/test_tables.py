@@ -9,7 +9,7 @@ import xarray as xr
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from hsiutils.plots.tables import beside, estimates, ranges, seed_columns, sortable, table, verdicts
+from hsiutils.plots.tables import beside, cards, estimates, ranges, seed_columns, sortable, table, verdicts
 
 
 def test_columns_sort_and_numbers_stay_readable():
@@ -93,3 +93,16 @@ def test_columns_of_seeds_show_a_spread_only_where_there_is_one():
     found = {name: list(column.values) for name, column in columns.items()}
     assert found == {"mean": [2.0, 5.5], "least": [1.0, 5.0], "most": [3.0, 6.0]}
     assert list(seed_columns(values[:1], "mean", "least", "most")) == ["mean"]
+
+
+def test_a_row_becomes_a_card_with_what_it_says_and_nothing_that_runs():
+    verdicts = ["not reproduced: 1", "undecided (few)"]
+    rows = {"says": ["a <b> & c", "d"], "run": verdicts, "why": ["x", ""], "page": [3, 4]}
+    html = cards(pd.DataFrame(rows), "says", ["run"], {"page": ["3.html", "4.html"]}, ["why"])._repr_html_()
+    first, second = html.split("<article")[1:]
+    assert "<h4>a &lt;b&gt; &amp; c</h4>" in first
+    assert 'class="hsi-badge not-reproduced"' in first
+    assert 'class="hsi-badge undecided"' in second
+    assert '<a href="3.html">3</a>' in first
+    assert first.count("<details>") == 1
+    assert "<details>" not in second  # there is nothing to unfold
