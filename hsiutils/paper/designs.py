@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import uniform_filter
 from sklearn.base import BaseEstimator, clone
 
 from hsiutils.analysis.intervals import Estimate, holm, interval
 from hsiutils.analysis.pixels import Spectra, Transform, pixel_confusion, pixel_scores, scene_spectra
+from hsiutils.data.cube import clr_pixels, log_brightness, log_pixels, surroundings, without_directions
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.models.metrics import iou
 from hsiutils.paper import store
@@ -38,7 +38,6 @@ NEEDS_SPACE = ("PN + contrast", "daylight-free + contrast")
 MARKS, MEAN, CHANGED, RIGHT = "marks IoU", "mean IoU", "Vegetation changed", "Vegetation right"
 """In percent; the last two of the vegetation that passes between sun and shade as the sun is turned."""
 _CONTEXT = 2
-_FLOOR = 1e-3
 
 
 def designs(wavelengths_nm: ArrayLike, daylight: ArrayLike) -> dict[str, Transform]:
@@ -49,15 +48,13 @@ def designs(wavelengths_nm: ArrayLike, daylight: ArrayLike) -> dict[str, Transfo
     wavelengths_nm : (bands,) of the bands, in the order of the values.
     daylight : (directions, bands) along which clr spectra move as the light does; see `hsiutils.paper.sensor.daylight`.
     """
-    rising, directions = np.argsort(wavelengths_nm), np.linalg.svd(np.asarray(daylight).T, full_matrices=False)[0]
+    rising = np.argsort(wavelengths_nm)
 
     def clr(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        logs = _logs(values)  # centred log-ratio (Aitchison 1982): free of a factor, as PN is
-        return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+        return clr_pixels(_bands(values).T).T
 
     def free(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        ratios = clr(values)
-        return np.asarray(ratios - ratios @ directions @ directions.T)
+        return without_directions(clr(values).T, daylight).T
 
     def pn(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         return normalised(_bands(values))
@@ -236,30 +233,35 @@ def figures(found: Mapping[str, xr.DataArray], seed: int, against: str | None = 
     def less(table: xr.DataArray) -> xr.DataArray:
         return table if against is None else table.drop_sel(input=against) - table.sel(input=against, drop=True)
 
-    def told(drawn: xr.Dataset) -> xr.DataArray:
-        counts = drawn["value"].sum("scene")
-        marks, scores = counts.sel(truth="Road Marks"), iou(counts)
-        hit = marks.sel(predicted="Road Marks", drop=True)
-        called = counts.sel(predicted="Road Marks").sum("truth")
-        parts = {MARKS: scores.sel({"class": "Road Marks"}, drop=True), MEAN: scores.mean("class")}
-        parts |= {"marks precision": hit / called, "marks recall": hit / marks.sum("predicted")}
-        return less(
-            100 * xr.concat(parts.values(), xr.Variable("figure", list(parts)), coords="minimal", compat="override")
-        )
-
-    def relit(drawn: xr.Dataset) -> xr.DataArray:
-        counts = drawn["value"].sum("scene")
-        pixels = counts.sel(what="pixels", drop=True)
-        shares = 100 * counts.sel(what=["changed", "right"]) / pixels.where(pixels > 0)
-        asked = [(name, what) for name in shares["class"].values for what in shares["what"].values]
-        parts = [shares.sel({"class": name, "what": what}, drop=True) for name, what in asked]
-        return less(xr.concat(parts, xr.Variable("figure", [f"{name} {what}" for name, what in asked])))
-
-    of = [("designs", told), ("relit", relit)]
+    of = [("designs", marks_figures), ("relit", light_figures)]
     parts = [
-        interval(found[name], one, seed=seed, method="percentile", pools=True) for name, one in of if name in found
+        interval(
+            found[name], lambda drawn, one=one: less(one(drawn["value"])), seed=seed, method="percentile", pools=True
+        )
+        for name, one in of
+        if name in found
     ]
     return xr.concat(parts, "figure")
+
+
+def marks_figures(counts: xr.DataArray) -> xr.DataArray:
+    """`MARKS`, `MEAN`, precision and recall of marks, percent (figure, ...), of (..., scene, truth, predicted)."""
+    counts = counts.sum("scene")
+    marks, scores = counts.sel(truth="Road Marks", drop=True), iou(counts)
+    hit, called = marks.sel(predicted="Road Marks", drop=True), counts.sel(predicted="Road Marks", drop=True)
+    parts = {MARKS: scores.sel({"class": "Road Marks"}, drop=True), MEAN: scores.mean("class")}
+    parts |= {"marks precision": hit / called.sum("truth"), "marks recall": hit / marks.sum("predicted")}
+    return 100 * xr.concat(parts.values(), xr.Variable("figure", list(parts)), coords="minimal", compat="override")
+
+
+def light_figures(counts: xr.DataArray) -> xr.DataArray:
+    """Percent "changed" and "right" of every class, such as `CHANGED` (figure, ...), of (..., scene, class, what)."""
+    counts = counts.sum("scene")
+    pixels = counts.sel(what="pixels", drop=True)
+    shares = 100 * counts.sel(what=["changed", "right"]) / pixels.where(pixels > 0)
+    asked = [(name, what) for name in shares["class"].values for what in shares["what"].values]
+    parts = [shares.sel({"class": name, "what": what}, drop=True) for name, what in asked]
+    return xr.concat(parts, xr.Variable("figure", [f"{name} {what}" for name, what in asked]))
 
 
 def verdicts(found: Mapping[str, xr.DataArray], seed: int) -> pd.DataFrame:
@@ -284,7 +286,16 @@ def verdicts(found: Mapping[str, xr.DataArray], seed: int) -> pd.DataFrame:
                 rows.append(
                     (kind, name, short, *(float(gap[v]) for v in ("value", "low", "high")), estimate.p_value(), good)
                 )
-    table = pd.DataFrame(rows, columns=["classifier", "input", "asked", "value", "low", "high", "p", "good"])
+    return judged(pd.DataFrame(rows, columns=DIFFERENCE))
+
+
+DIFFERENCE = ["classifier", "input", "asked", "value", "low", "high", "p", "good"]
+"""What `judged` needs to know of a difference; `good` is the sign that is an improvement."""
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences of `DIFFERENCE` as `verdicts` tells them, after Holm over the inputs of a classifier and question."""
+    asked, table = dict.fromkeys(table["asked"]), table.copy()
     table["p"] = table.groupby(["classifier", "asked"])["p"].transform(holm)
     better = np.sign(table["value"]) == table["good"]
     table["verdict"] = np.where(table["p"] >= 0.05, "undecided", np.where(better, "better", "worse"))
@@ -293,8 +304,8 @@ def verdicts(found: Mapping[str, xr.DataArray], seed: int) -> pd.DataFrame:
         part = table[table["asked"] == short].set_index(["classifier", "input"])
         names = {"value": short, "low": f"{short}_low", "high": f"{short}_high", "verdict": f"{short}:"}
         wide[short] = part[list(names)].rename(columns=names)
-    joined = wide["light"].join(wide["marks"], how="inner")
-    said = joined[["light:", "marks:"]]
+    joined = pd.concat(wide.values(), axis=1, join="inner")
+    said = joined[[f"{short}:" for short in asked]]
     joined["reaches"] = ~(said == "worse").any(axis=1) & (said == "better").any(axis=1)
     return joined.reset_index()
 
@@ -344,9 +355,8 @@ def real_answers(spectra: Spectra, wavelengths_nm: ArrayLike, daylight: ArrayLik
 
 def _context(name: str, cube: xr.DataArray) -> NDArray[np.float64]:
     """Bands, and the mean brightness of the image and of a square around: (pixel, bands + 2)."""
-    light = np.nan_to_num(cube.values.mean(axis=0, dtype=float))
-    around = uniform_filter(light, max(light.shape[1] // 12, 3))
-    columns = [cube.values, np.full_like(light, light.mean())[None], np.maximum(around, _FLOOR)[None]]
+    image, around = surroundings(cube.values)
+    columns = [cube.values, np.full_like(around, image)[None], around[None]]
     return np.concatenate(columns).reshape(len(cube) + _CONTEXT, -1).T  # (band, y, x) -> (pixel, band)
 
 
@@ -363,7 +373,7 @@ def _around(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
 
 
 def _log_mean(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    return np.asarray(_logs(values).mean(axis=1, keepdims=True))
+    return log_brightness(_bands(values).T)[:, None]
 
 
 def _of_image(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -377,10 +387,7 @@ def _contrast(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def _logs(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Logarithms of the bands, none darker than a share of the spectrum's own mean, so that a factor is a constant."""
-    bands = _bands(values)
-    least = _FLOOR * np.abs(bands).mean(axis=1, keepdims=True) + np.finfo(float).tiny
-    return np.asarray(np.log(np.maximum(bands, least)))
+    return log_pixels(_bands(values).T).T
 
 
 def _strong(values: NDArray[np.floating[Any]], alpha: float) -> NDArray[np.float64]:

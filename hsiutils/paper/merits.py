@@ -14,7 +14,15 @@ from scipy import stats
 
 from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import SEQUENCE, Estimate, crossed, difference, interval, weighted_sum
+from hsiutils.analysis.intervals import (
+    SEQUENCE,
+    Estimate,
+    crossed,
+    difference,
+    interval,
+    mean_over_seeds,
+    weighted_sum,
+)
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -255,6 +263,23 @@ def weighted_over_both(sums: xr.Dataset, statistic: Statistic, seed: int, weight
 
     found = _over_scenes(sums, over, seed=seed, pools=True)
     return crossed(seeds, Estimate.of(found, found.attrs["drawn"]))
+
+
+def with_both(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    """A figure (..., seed) of sums: its mean over seeds, value, low and high (...), over seeds and scenes together.
+
+    NaN where no network has a value.
+    """
+    each = statistic(sums)
+    scenes = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=True)
+    value = scenes["value"]
+    bounds = np.full((2, *value.shape), np.nan)
+    for place in np.ndindex(value.shape):
+        at = dict(zip(value.dims, place, strict=True))
+        if np.isfinite(value[at]):
+            both = crossed(mean_over_seeds(each[at]), Estimate.of(scenes[at], scenes.attrs["drawn"]))
+            bounds[(slice(None), *place)] = both.low, both.high
+    return xr.Dataset({"value": value, "low": (value.dims, bounds[0]), "high": (value.dims, bounds[1])})
 
 
 def over_scenes(

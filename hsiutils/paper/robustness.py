@@ -190,6 +190,13 @@ def edge_odds(counts: xr.Dataset) -> xr.DataArray:
     return mean.sel(place="elsewhere", drop=True) - mean.sel(place="edge", drop=True)
 
 
+def edge_accuracy(counts: xr.Dataset) -> xr.DataArray:
+    """Percent of the road and marks at the edge between the two that are called so: (...,) of the networks."""
+    at_edge = counts["confusion"].sel(place="edge", drop=True).sum("scene")
+    right = sum(at_edge.sel(truth=name, predicted=name, drop=True) for name in ("Road", "Road Marks"))
+    return 100 * right / at_edge.sum(["truth", "predicted"])
+
+
 def marks_precision(counts: xr.Dataset) -> xr.DataArray:
     """Percent of what is called Road Marks that is marks, were there as much road as marks: (place, ...).
 

@@ -11,7 +11,7 @@ import xarray as xr
 from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
-from hsiutils.models.metrics import evaluate, iou, scores
+from hsiutils.models.metrics import evaluate, iou
 from hsiutils.paper.study import Subject, over_networks, study
 
 if TYPE_CHECKING:
@@ -48,19 +48,18 @@ def _evaluated(subject: Subject) -> xr.Dataset:
 
 def iou_by_seed(counts: xr.Dataset) -> pd.DataFrame:
     """IoU of every network of `evaluation` in percent: variant, seed, class ("mean" is that of all), iou."""
-    values = scores(counts.sel(region="all"))["iou"] * 100
-    mean = values.mean("class").expand_dims({"class": ["mean"]})
-    return xr.concat([values, mean], "class").to_dataframe(name="iou")[["iou"]].reset_index()
+    return class_iou(counts).to_dataframe(name="iou")[["iou"]].reset_index()
+
+
+def class_iou(counts: xr.Dataset) -> xr.DataArray:
+    """IoU in percent (..., class), the last "mean", of counts (scene, ...): a figure as of `hsiutils.paper.merits`."""
+    values = 100 * iou(counts["confusion"].sel(region="all", drop=True).sum("scene"))
+    return xr.concat([values, values.mean("class").expand_dims({"class": ["mean"]})], "class")
 
 
 def iou_of(name: str) -> Callable[[xr.Dataset], xr.DataArray]:
-    """IoU of one class, percent, as a figure of counts (scene, ...) such as `hsiutils.paper.merits.findings` takes."""
-
-    def figure(counts: xr.Dataset) -> xr.DataArray:
-        confusion = counts["confusion"].sel(region="all", drop=True).sum("scene")
-        return 100 * iou(confusion).sel({"class": name}, drop=True)
-
-    return figure
+    """`class_iou` of one class, or "mean", as a figure such as `hsiutils.paper.merits.findings` takes."""
+    return lambda counts: class_iou(counts).sel({"class": name}, drop=True)
 
 
 def table1(counts: xr.Dataset) -> pd.DataFrame:

@@ -15,11 +15,26 @@ from distributed import Client, LocalCluster
 from tqdm import tqdm
 
 from hsiutils.analysis.pixels import Spectra
-from hsiutils.data.inputs import variant
+from hsiutils.data import inputs
+from hsiutils.paper.designs import CHANGED
+from hsiutils.paper.designs import designs as pixel_designs
 from hsiutils.paper.exposure import spread_of
 from hsiutils.paper.robustness import edge_counts
-from hsiutils.paper.studies import Point, Study, channels, exposure, find, marks, pn_strength, studies
+from hsiutils.paper.studies import (
+    Point,
+    Study,
+    channels,
+    designs,
+    exposure,
+    find,
+    marks,
+    pn_strength,
+    space,
+    studies,
+    variance,
+)
 from hsiutils.paper.table1 import counts_of
+from hsiutils.paper.tradeoff import EDGE, figures
 
 SUNNY = ["nf1122_650", "nf1121_639"]
 """Scenes of the tiny run in which the sun may shine; none of them is a test scene."""
@@ -139,27 +154,100 @@ class TestStrengthOfPN:
         monkeypatch.setattr("hsiutils.paper.robustness.sunny", lambda run: SUNNY)
         run = dataclasses.replace(tiny_run, profile=dataclasses.replace(tiny_run.profile, models=1))
         found = pn_strength.STUDY.make(run, progress=False)
-        assert dict(found.sizes) == {"strength": 2, "seed": 1, "class": 5}
-        assert all(values.dims[:2] == ("strength", "seed") for values in found.values())
-        assert not any(((values < 0) | (values > 100)).any() for values in found.values())
-        assert found["relit_changed"].notnull().any()
+        assert {"strength": 2, "seed": 1, "sunny": 2, "scene": 2}.items() <= found.sizes.items()
+        table = figures(found, 0)
+        assert {CHANGED, EDGE, "Road right", "marks precision"} & set(table["figure"]) >= {CHANGED}
+        assert table["value"].between(0, 100).all()
+        assert set(table["strength"]) == {0.5, 1.0}
 
-    def test_precision_recall_and_edges_are_those_of_planted_counts(self):
-        names = ["Road", "Road Marks"]
-        coords = {"truth": names, "predicted": names}
-        confusion = xr.DataArray([[[90, 10], [5, 15]]], coords, ("scene", "truth", "predicted"))
-        counts = confusion.to_dataset(name="confusion").expand_dims(region=["all"])
-        for name in ("boundary_intersection", "boundary_union"):
-            counts[name] = xr.ones_like(confusion.sum("predicted")).rename(truth="class").expand_dims(region=["all"])
-        edges = confusion.to_dataset(name="confusion").expand_dims(place=["edge", "elsewhere"])
-        of_class = xr.DataArray([[1, 3]], {"class": names}, ("scene", "class"))
-        relit = xr.Dataset({"changed": of_class, "correct": 2 * of_class, "pixels": 4 * of_class})
-        found = pn_strength._reduce({"relit_changes": relit, "edge_counts": edges, "counts_of": counts})
-        expected = {"marks_precision": 60, "marks_recall": 75, "edge_accuracy": 87.5, "edge_precision": 100 * 75 / 85}
-        assert {name: float(found[name]) for name in expected} == pytest.approx(expected)
-        assert found["relit_changed"].values.tolist() == [25, 25]
-        assert found["relit_correct"].values.tolist() == [50, 50]
-        np.testing.assert_allclose(found["iou"], [100 * 90 / 105, 50])
+
+class TestDesigns:
+    def test_one_is_raw_bands_that_were_trained_at_other_brightnesses(self, tiny_run):
+        points = designs.STUDY.grid(tiny_run)
+        assert len({str(point) for point in points}) == len(points) == 6 * 2
+        assert set(designs.INPUTS) <= {*pixel_designs(range(25), np.eye(2, 25))}
+        told = {point.at["design"]: point for point in points}
+        own = [told[name].run._training("25", 0)["inputs"] for name in ("raw", designs.AUGMENTED)]
+        assert (own[0]["variant"], own[0]["data"]) == (own[1]["variant"], own[1]["data"])
+        assert [one["recipe"].brightness for one in own] == [0, designs.SPREAD]
+        assert told["raw"].run is tiny_run
+
+
+class TestSpace:
+    def test_a_network_of_single_pixels_is_trained_and_measured(self, tiny_run, threads, monkeypatch):
+        monkeypatch.setattr(space, "INPUTS", ("25-PN",))
+        run = dataclasses.replace(tiny_run, profile=dataclasses.replace(tiny_run.profile, models=1))
+        found = space.STUDY.make(run, progress=False)
+        assert {"sees": 2, "input": 1, "scene": 2}.items() <= found.sizes.items()
+        (point,) = (point for point in space.STUDY.grid(run) if point.at["sees"] == "pixel")
+        config = point.run.model("25-PN").model.config
+        assert (config.depth, config.kernel, config.filters) == (0, 1, space.FILTERS)
+
+    def test_gains_are_those_planted(self):
+        classes, names = ["Road", "Road Marks"], list(space.INPUTS)
+        right = {"1": {"pixel": 40, "space": 80}, "25": {"pixel": 70, "space": 90}, "25-PN": {"pixel": 60, "space": 60}}
+        noise = np.random.default_rng(0).normal(0, 0.5, (3, 2, 3, 12))
+        hits = np.array([[right[name][sees] for sees in ("pixel", "space")] for name in names])[..., None, None] + noise
+        confusion = np.zeros((*hits.shape, 1, 2, 2))
+        for index in (0, 1):
+            confusion[..., 0, index, index] = hits
+            confusion[..., 0, index, 1 - index] = 100 - hits
+        coords = {"input": names, "sees": ["pixel", "space"], "region": ["all"], "truth": classes, "predicted": classes}
+        found = xr.Dataset(
+            {"confusion": (("input", "sees", "seed", "scene", "region", "truth", "predicted"), confusion)}, coords
+        )
+        table = space.gains(found, 0).set_index(["added", "class"])
+        of = {share: 100 * share / (200 - share) for share in (40, 60, 70, 80, 90)}  # IoU of two equal classes
+        expected = [of[80] - of[40], of[90] - of[70], 0, of[70] - of[40], of[90] - of[80]]
+        for added, gain in zip(space.GAINS, expected, strict=True):
+            for name in (*classes, "mean"):
+                row = table.loc[(added, name)]
+                assert row["value"] == pytest.approx(gain, abs=1)
+                assert (row["low"] < 0 < row["high"]) == (gain == 0)
+
+
+class TestVariance:
+    @pytest.fixture
+    def networks(self):
+        """Two inputs whose initial weights matter twice as much as the order and as what neither explains."""
+        rng, shape = np.random.default_rng(3), (2, 60, 60)
+        start, order = rng.normal(0, 2, (2, 1, 60)), rng.normal(0, 1, (2, 60, 1))
+        values = np.array([50, 80])[:, None, None] + start + order + rng.normal(0, 1, shape)
+        return xr.DataArray(values, dims=("input", "order", "seed"))
+
+    def test_components_are_those_planted(self, networks):
+        table = variance.components(networks)
+        assert table["sd"].to_dict() == pytest.approx(
+            {"initial weights": 2, "order of the images": 1, "both together": 1}, rel=0.15
+        )
+        assert table["share"].sum() == pytest.approx(100)
+        assert table.loc["initial weights", "low"] < 4 < table.loc["initial weights", "high"]
+        assert table.loc["initial weights", "p"] < 1e-6
+
+    def test_where_nothing_matters_the_interval_begins_at_zero(self, networks):
+        rng = np.random.default_rng(0)
+        found = [variance.components(0 * networks[:, :3, :3] + rng.normal(size=(2, 3, 3))) for _ in range(200)]
+        missed = np.array([table["low"].iloc[:2] > 0 for table in found])
+        assert missed.mean() == pytest.approx(0.025, abs=0.02)
+        assert np.mean([table["p"].iloc[0] < 0.05 for table in found]) == pytest.approx(0.05, abs=0.04)
+
+    def test_a_setting_is_held_against_the_luck_of_one_training(self):
+        values = 50 + np.random.default_rng(1).normal(size=(1, 1, 3, 3, 3))
+        values[:, :, 1:, 1:], values[:, :, 1:, :, 1:] = np.nan, np.nan
+        values[0, 0, 1, 0, 0], values[0, 0, 2, 0, 0] = 60, 50.3
+        coords = {"figure": ["marks IoU"], "input": ["25"], "setting": [variance.DEFAULT, "better", "same"]}
+        table = variance.changes(xr.DataArray(values, coords, (*coords, "order", "seed"))).set_index("setting")
+        assert table.loc["better", "value"] == pytest.approx(10, abs=1)
+        assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
+        assert set(table.index) == {"better", "same"}
+
+    def test_the_books_own_networks_are_part_of_it(self, tiny_run):
+        points = variance.STUDY.grid(tiny_run)
+        assert len(points) == len({str(point) for point in points}) == 2 * (2 * 2 + 4)
+        own = [p for p in points if p.at["setting"] == variance.DEFAULT and p.seed == p.at["order"]]
+        assert {point.run.profile for point in own} == {tiny_run.profile}
+        counts = {s: p.network(["a"]) for s, p in variance.settings(tiny_run.profile).items()}
+        assert (counts["one pooling less"].depth, counts["twice the filters"].filters) == (1, 4)
 
 
 class TestChannels:
@@ -183,8 +271,8 @@ class TestChannels:
         monkeypatch.setattr(channels, "COUNTS", (1, 3))
         points = channels.STUDY.grid(tiny_run)
         assert len(points) == len({str(point) for point in points}) == 2 * (3 + 2 * 2) * 2
-        inputs = {str(point.at["channels"]): variant(point.variant) for point in points}
-        assert all(len(inputs[name].bands) == int(name[0]) for name in ("1 even", "3 greedy"))
+        asked = {str(point.at["channels"]): inputs.variant(point.variant) for point in points}
+        assert all(len(asked[name].bands) == int(name[0]) for name in ("1 even", "3 greedy"))
         assert {point.variant.endswith("-PN") for point in points if point.at["normalisation"] == "PN"} == {True}
 
 

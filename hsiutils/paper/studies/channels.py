@@ -4,29 +4,36 @@ Each with PN and without. PN divides by the sum over all bands, as a camera that
 network sees only those.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from sklearn.model_selection import GroupKFold, cross_val_score
 
+from hsiutils.analysis.intervals import holm
 from hsiutils.analysis.pixels import Spectra, scene_spectra
+from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
-from hsiutils.models.metrics import scores
 from hsiutils.paper import store
-from hsiutils.paper.robustness import edge_cost, edge_counts
+from hsiutils.paper.designs import MEAN
+from hsiutils.paper.robustness import edge_counts
 from hsiutils.paper.run import Run
 from hsiutils.paper.spectra import classifiers, normalised
 from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.study import FILE, read
 from hsiutils.paper.table1 import counts_of
+from hsiutils.paper.tradeoff import figures, gaps, kept
 
 COUNTS = (1, 3, 5, 9, 15)
 """Bands that are picked, beside all."""
 FOLDS = 3
+_BANDS = len(HSI_DRIVE.bands)
+SEEDS = 2
+"""Networks of each input: two, so that the grid can be made on a few cores."""
 
 
 def even(wavelengths_nm: Sequence[float], count: int) -> list[int]:
@@ -78,14 +85,38 @@ def _grid(run: Run) -> Sequence[Point]:
                 names[f"{count} {how}"] = "bands:" + ",".join(map(str, bands))
         for channels, name in names.items():
             at = {"channels": channels, "normalisation": normalisation}
-            points += [Point(run, name + suffix, seed, at) for seed in run.seeds]
+            points += [Point(run, name + suffix, seed, at) for seed in run.seeds[:SEEDS]]
     return points
 
 
-def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Percent (channels, normalisation, seed), and where it is of every class, (..., class)."""
-    merits = 100 * scores(found["counts_of"].sel(region="all"))
-    return merits[["iou", "mean_iou", "boundary_iou"]].assign(edge_cost=edge_cost(found["edge_counts"]))
+def curves(found: xr.Dataset, seed: int) -> pd.DataFrame:
+    """`figures` of the record along the number of channels.
+
+    Returns
+    -------
+    With the columns `count`, of channels, and `how` they were chosen: "even", "greedy" or "components", and ", PN"
+    where it came first. All bands are the end of both ways.
+    """
+    table = figures(found, seed)
+    told = table["channels"].str.extract(r"^(?:PCA-)?(?P<count>\d+) ?(?P<how>\w*)$")
+    table = table.assign(count=told["count"].astype(float), how=told["how"].replace("", "components"))
+    whole = table[table["channels"] == "all"]
+    ends = [whole.assign(count=float(_BANDS), how=how) for how in ("even", "greedy")]
+    table = pd.concat([table[table["channels"] != "all"], *ends], ignore_index=True)
+    return table.assign(how=table["how"] + table["normalisation"].map({"none": "", "PN": ", PN"}))
+
+
+def finding(found: xr.Dataset, seed: int) -> str:
+    """What fewer channels cost without PN, and whether one component is best, in words."""
+    against = gaps(found.sel(normalisation="none", drop=True), "channels", MEAN, "all", seed)
+    p = dict(zip(against, holm(gap.p_value() for gap in against.values()), strict=True))
+    equal = [name for name in against if p[name] >= 0.05]
+    one = against["PCA-1"]
+    told = "cannot be told from them" if p["PCA-1"] >= 0.05 else "is better" if one.mean > 0 else "is worse"
+    return (
+        f"mean IoU against all {_BANDS} bands, without PN: one principal component {told} ({one.mean:+.1f} points "
+        f"[{one.low:+.1f}, {one.high:+.1f}]); not told from them after Holm: {', '.join(equal) or 'none'}"
+    )
 
 
 STUDY = Study(
@@ -93,5 +124,5 @@ STUDY = Study(
     about="1 to 25 bands, evenly spaced or chosen greedily, and principal components; with PN and without",
     grid=_grid,
     measures=(counts_of, edge_counts),
-    reduce=_reduce,
+    reduce=kept,
 )

@@ -1,0 +1,89 @@
+"""Figures and verdicts of networks on planted counts; no network."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hsiutils.paper.designs import CHANGED, MARKS
+from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, kept, verdicts
+
+CLASSES = ["Road", "Road Marks", "Vegetation"]
+
+
+def planted(changed, marks, edge, luck=1.0):
+    """A record of designs by name, three seeds and twelve scenes: percent changed, marks found, edges right."""
+    rng, names = np.random.default_rng(0), list(changed)
+    confusion = np.zeros((len(names), 3, 12, 1, 3, 3))
+    edges, relit = np.zeros((len(names), 3, 12, 2, 3, 3)), np.zeros((len(names), 3, 12, 3, 3))
+    for place, name in enumerate(names):
+        hits, right, unsure = (
+            own[name] + luck * rng.normal(size=(3, 1)) + 2 * rng.normal(size=12) for own in (marks, edge, changed)
+        )
+        confusion[place] += np.diag([100, 0, 100])
+        confusion[place, :, :, 0, 1, 1], confusion[place, :, :, 0, 1, 0] = hits, 100 - hits
+        edges[place, :, :, :, 0, 0], edges[place, :, :, :, 0, 1] = right[..., None], (100 - right)[..., None]
+        relit[place, :, :, 2] = np.stack([np.full((3, 12), 100.0), unsure, np.full((3, 12), 50.0)], -1)
+    axes, scenes = {"design": names, "seed": [0, 1, 2]}, [f"scene {n}" for n in range(12)]
+    matrix = {"truth": CLASSES, "predicted": CLASSES}
+    return xr.Dataset(
+        {
+            "confusion": (("design", "seed", "scene", "region", "truth", "predicted"), confusion),
+            "edges": (("design", "seed", "scene", "place", "truth", "predicted"), edges),
+            "relit": (("design", "seed", "sunny", "class", "what"), relit),
+        },
+        axes
+        | matrix
+        | {"scene": scenes, "sunny": scenes, "region": ["all"], "place": ["edge", "elsewhere"], "class": CLASSES}
+        | {"what": ["pixels", "changed", "right"]},
+    )
+
+
+BEST = {"raw": 40, "PN": 5}, {"raw": 60, "PN": 30}, {"raw": 70, "PN": 50}
+
+
+def test_figures_are_those_planted_and_their_intervals_hold_both_lucks():
+    table = figures(planted(*BEST), 0).set_index(["figure", "design"])
+    for figure, at, expected in (
+        (CHANGED, "PN", 5),
+        (MARKS, "raw", 60),
+        (EDGE, "raw", 70),
+        ("Vegetation right", "PN", 50),
+    ):
+        row = table.loc[(figure, at)]
+        assert row["value"] == pytest.approx(expected, abs=3)
+        assert row["low"] <= expected <= row["high"]
+    lucky = figures(planted(*BEST, luck=6), 0).set_index(["figure", "design"])
+    wide, narrow = (float(one.loc[(MARKS, "raw"), "high"] - one.loc[(MARKS, "raw"), "low"]) for one in (lucky, table))
+    assert wide > 3 * narrow
+
+
+def test_verdicts_find_the_planted_design_and_none_that_fails_at_one_thing():
+    told = [
+        {**own, "good": good, "frail": frail, "blunt": blunt, "dull": dull}
+        for own, (good, frail, blunt, dull) in zip(
+            BEST, ((5, 40, 5, 5), (80, 80, 80, 30), (70, 70, 50, 50)), strict=True
+        )
+    ]
+    table = verdicts(planted(*told), 0).set_index("input")
+    assert table["reaches"].to_dict() == {"good": True, "frail": False, "blunt": False, "dull": False}
+    assert table.loc["good", ["light:", "marks:", "edges:"]].tolist() == ["undecided", "better", "undecided"]
+    assert table.loc["frail", "light:"] == table.loc["blunt", "edges:"] == table.loc["dull", "marks:"] == "worse"
+    assert set(table["classifier"]) == {NETWORK}
+    assert table.loc["good", "marks"] == pytest.approx(20, abs=3)
+
+
+def test_what_seeds_alone_could_have_done_is_not_decided():
+    told = [{**own, "twin": own[to]} for own, to in zip(BEST, ("PN", "raw", "raw"), strict=True)]
+    table = verdicts(planted(*told, luck=8), 0).set_index("input")
+    assert table.loc["twin", ["light:", "marks:", "edges:"]].tolist() == ["undecided"] * 3
+    assert not table.loc["twin", "reaches"]
+
+
+def test_kept_counts_are_those_of_the_measures():
+    one = planted(*BEST)
+    relit = one["relit"].rename(sunny="scene").to_dataset("what").rename(right="correct")
+    counts = one[["confusion"]].isel(region=[0, 0]).assign_coords(region=["all", "sunlit"])
+    found = kept({"relit_changes": relit, "edge_counts": one[["edges"]].rename(edges="confusion"), "counts_of": counts})
+    for name in ("confusion", "edges", "relit"):
+        xr.testing.assert_equal(found[name].transpose(*one[name].dims), one[name])
+    assert set(kept({"counts_of": counts})) == {"confusion"}
