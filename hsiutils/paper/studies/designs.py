@@ -18,8 +18,9 @@ INPUTS = {
     "daylight-free + contrast": "25-DF+C",
     AUGMENTED: "25",
 }
-"""By the names that they have in `hsiutils.paper.designs`: at quick, the two that reach the aim as single pixels, the one
-with the best marks of all, and the one that changes no input.
+"""By the names that they have in `hsiutils.paper.designs`.
+
+At quick, the two that reach the aim as single pixels, the one with the best marks of all, and one that changes no input.
 """
 SPREAD = 0.9
 """Of the log brightness of the training images of `AUGMENTED`, as single pixels have it."""
