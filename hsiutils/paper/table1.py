@@ -52,7 +52,7 @@ def iou_by_seed(counts: xr.Dataset) -> pd.DataFrame:
 
 
 def class_iou(counts: xr.Dataset) -> xr.DataArray:
-    """IoU in percent (..., class), the last "mean", of counts (scene, ...) or of all scenes: a figure as `merits` takes."""
+    """IoU in percent (..., class), the last "mean", of counts of scenes or of all together; a figure of `merits`."""
     confusion = counts["confusion"].sel(region="all", drop=True)
     values = 100 * iou(confusion.sum("scene") if "scene" in confusion.dims else confusion)
     return xr.concat([values, values.mean("class").expand_dims({"class": ["mean"]})], "class")

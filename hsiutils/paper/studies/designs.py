@@ -20,7 +20,7 @@ INPUTS = {
 }
 """By the names that they have in `hsiutils.paper.designs`.
 
-At quick, the two that reach the aim as single pixels, the one with the best marks of all, and one that changes no input.
+At quick, the two that reach the aim as single pixels, the one with the best marks of all; and one of raw bands.
 """
 SPREAD = 0.9
 """Of the log brightness of the training images of `AUGMENTED`, as single pixels have it."""
