@@ -149,7 +149,8 @@ def record(
     """Train and measure the record that every ledger is shown beside; takes hours, and goes on where it stopped."""
     if output is None:
         project()
-    from hsiutils.paper.record import RESULTS, keep
+    from hsiutils.paper.record import keep
+    from hsiutils.paper.results import RESULTS
 
     kept = keep(_run(profile, seed, ""), output or RESULTS)
     say(f"{kept}: {len(kept.manifest['evidence'])} kinds of evidence in {output or RESULTS}")
@@ -168,7 +169,7 @@ def study(
     """Train and measure the grid of a study, and write its record; goes on where it stopped."""
     import pandas as pd
 
-    from hsiutils.paper.record import RESULTS
+    from hsiutils.paper.results import RESULTS
     from hsiutils.paper.studies import find, studies
 
     if not name:

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from hsiutils.analysis.intervals import Estimate, false_discovery, holm
-from hsiutils.paper.evidence import Evidence, NotTestable
+from hsiutils.paper.evidence import STUDIES, Evidence, NotTestable
 from hsiutils.paper.measures import MEASURES
 
 LEDGER = Path(__file__).resolve().with_name("claims.yaml")
@@ -34,6 +34,7 @@ _KINDS = ("identity", "value", "primary", "exploratory")
 _FIELDS = {
     *("id", "where", "says", "measured", "control", "paper", "kind", "about", "over", "measure", "expects", "chapter"),
 }
+_OPTIONAL = "study"
 _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
 _SIGNIFICANT = 0.05
 _CORRECTIONS = {"primary": "Holm", "exploratory": "Benjamini and Hochberg"}
@@ -55,6 +56,7 @@ class Claim:
     measure: str | None
     expects: Mapping[str, float] | None
     chapter: int
+    study: str | None = None
 
     @property
     def bound(self) -> float | None:
@@ -86,17 +88,19 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     ------
     ValueError
         If an entry has a field too many or too few, a kind, subject or expectation of another form, or an unknown
-        measure; or if a primary test is not about what networks learn.
+        measure or study; or if a primary test is not about what networks of the run learn.
     """
     entries = yaml.safe_load(path.read_text())["claims"]
     for entry in entries:
         where = f"{path}: claim {entry.get('id', entry)}:"
-        if set(entry) != _FIELDS:
+        if set(entry) - {_OPTIONAL} != _FIELDS:
             raise ValueError(f"{where} expected the fields {sorted(_FIELDS)}, got {sorted(entry)}")
         if entry["kind"] not in _KINDS:
             raise ValueError(f"{where} kind must be one of {', '.join(_KINDS)}, got {entry['kind']!r}")
         if entry["about"] not in _HOLDS:
             raise ValueError(f"{where} about must be one of {', '.join(_HOLDS)}, got {entry['about']!r}")
+        if (study := entry.get(_OPTIONAL)) is not None and (study not in STUDIES or entry["kind"] == "primary"):
+            raise ValueError(f"{where} study must be one of {', '.join(STUDIES)}, of no primary test, got {study!r}")
         if entry["kind"] == "primary" and entry["about"] != LEARNED:
             raise ValueError(f"{where} a primary test is about what is learned, got about {entry['about']}")
         if entry["expects"] is not None and set(entry["expects"]) not in _EXPECTATIONS:

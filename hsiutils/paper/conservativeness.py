@@ -50,12 +50,16 @@ def audited_scenes(run: "Run", count: int = SCENES) -> list[str]:
     return spaced(run.data.names("test"), count, centred=True)
 
 
-def residuals(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset:
+def residuals(run: "Run", variant: str, seed: int, scene: str, methods: Sequence[str] | None = None) -> xr.Dataset:
     """Audit of one network on one scene, with the map of zeros as its last method, which any claim must tell apart.
 
-    Variables of `hsiutils.attribution.audit.audit`, without its axis image.
+    Variables of `hsiutils.attribution.audit.audit`, of these methods or all, without its axis image.
     """
-    found = _of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH)
+    return with_zeros(_of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH, methods=methods))
+
+
+def with_zeros(found: xr.Dataset) -> xr.Dataset:
+    """Residuals and logits of one image's audit, with `ZEROS` as the last method."""
     logits = found[["logit", "region_logit"]]
     zeros = (-logits).rename(logit="residual", region_logit="region_residual").expand_dims({"method": [ZEROS]})
     return xr.concat([found[["residual", "region_residual"]].reset_coords(drop=True), zeros], "method").merge(logits)
@@ -163,8 +167,8 @@ def _of_scene(
     return study(run, kind, build, (variant, seed), [scene], **settings).isel(scene=0, drop=True)
 
 
-def _audited(subject: Subject, patch: int) -> xr.Dataset:
-    return subject.by_scene(lambda image, *_: audit(subject.model, image, patch=patch).isel(image=0))
+def _audited(subject: Subject, patch: int, methods: Sequence[str] | None) -> xr.Dataset:
+    return subject.by_scene(lambda image, *_: audit(subject.model, image, methods, patch=patch).isel(image=0))
 
 
 def _randomised(subject: Subject, methods: Sequence[str]) -> xr.Dataset:

@@ -14,6 +14,8 @@ import xarray as xr
 from hsiutils.analysis.similarity import likeness
 from hsiutils.paper import activations, conservativeness, merits, robustness, table1
 from hsiutils.paper.merits import FEW, MANY
+from hsiutils.paper.results import RESULTS
+from hsiutils.paper.studies import Study, second
 from hsiutils.paper.study import over_networks
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ Figure = TypeVar("Figure")
 Gather = Callable[["Run"], xr.Dataset]
 KINDS: dict[str, Gather] = {}
 """Kinds of evidence, by name; of a run, each gives a Dataset or raises `NotTestable`."""
+STUDIES: dict[str, Study] = {study.name: study for study in (second.STUDY,)}
+"""Studies by name, whose committed record is evidence, too, and the same whatever the run."""
 
 
 class NotTestable(Exception):
@@ -31,7 +35,7 @@ class NotTestable(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a ledger is judged by: a Dataset of each of `KINDS`, asked for by its name and then kept.
+    """What a ledger is judged by: a Dataset of each of `KINDS` and `STUDIES`, asked for by its name and then kept.
 
     Attributes
     ----------
@@ -52,9 +56,9 @@ class Evidence:
         return cls(run.data.origin, run.variants, run.seeds, partial(_gathered, run))
 
     def __getitem__(self, kind: str) -> xr.Dataset:
-        """The Dataset of a kind; `NotTestable` if there is none."""
+        """The Dataset of a kind, or the record of a study; `NotTestable` if there is none."""
         if kind not in self.known:
-            self.known[kind] = self.find(kind)
+            self.known[kind] = _record(STUDIES[kind]) if kind in STUDIES else self.find(kind)
         found = self.known[kind]
         if isinstance(found, str):
             raise NotTestable(found)
@@ -66,6 +70,13 @@ def _gathered(run: "Run", kind: str) -> xr.Dataset | str:
         return KINDS[kind](run)
     except NotTestable as reason:
         return str(reason)
+
+
+def _record(study: Study) -> xr.Dataset | str:
+    """A ValueError if there is one, and it is damaged."""
+    if not (RESULTS / study.file).exists():
+        return f"no record of the study {study.name!r} yet; `hsiutils study {study.name}` makes it"
+    return study.recorded(RESULTS)[0]
 
 
 def require(wanted: Collection[str], has: Collection[str]) -> None:

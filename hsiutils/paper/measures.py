@@ -16,6 +16,7 @@ from hsiutils.models.metrics import scores
 from hsiutils.paper import conservativeness, merits, robustness, table1
 from hsiutils.paper.evidence import Evidence, NotTestable, require, told
 from hsiutils.paper.merits import FEW, MANY
+from hsiutils.paper.studies import second
 
 Measure = Callable[[Evidence], Estimate]
 MEASURES: dict[str, Measure] = {}
@@ -177,8 +178,24 @@ def gradcam_explained_deeper(evidence: Evidence) -> Estimate:
 
     Of the layers from which HiResCAM reads something: where it finds nothing, every map is empty.
     """
-    last, explained = evidence["explained"].attrs["last"], evidence["explained"]["explained"]
-    found = explained.median("class").mean("scene")
+    found = evidence["explained"]
+    return _deeper(found["explained"].median("class").mean("scene"), found.attrs["last"])
+
+
+@measure
+def gradcam_explained_without_spectra(evidence: Evidence) -> Estimate:
+    """The same on real colour images, by the record of the study."""
+    found = evidence["second"]["explained"].sel(state="trained", drop=True)
+    real = [name for name in found["data"].values if str(name).startswith(second.REAL)]
+    if not real:
+        raise NotTestable("the record of the study has no real colour images")
+    methods = [str(name) for name in found["method"].values]
+    last = next(name for name in methods if name.startswith("CAM ")).removeprefix("CAM ")
+    return _deeper(found.sel(data=real[0], drop=True), last)
+
+
+def _deeper(found: xr.DataArray, last: str) -> Estimate:
+    """Of (method, seed)."""
     parts = []
     for name in (str(value) for value in found["method"].values if str(value).startswith("GradCAM")):
         layer = name.rpartition(" ")[2]

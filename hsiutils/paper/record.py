@@ -4,13 +4,8 @@ Networks are not kept, only what they were found to do (`hsiutils.paper.evidence
 kind of evidence, and a manifest that says how it was made and seals the file. `hsiutils record` makes both.
 """
 
-import json
-import os
-import platform
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -18,13 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 import xarray as xr
 from tqdm import tqdm
 
-from hsiutils.data.atomic import replacing, write_atomically
-from hsiutils.models.segmenter import precision
-from hsiutils.paper import store
 from hsiutils.paper.claims import (
     NOT_MEASURED,
     NOT_TESTABLE,
@@ -36,11 +27,11 @@ from hsiutils.paper.claims import (
     ledger_table,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
+from hsiutils.paper.results import RESULTS, in_words, provenance, read_manifest, sizes, write
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
 
-RESULTS = store.PACKAGE.parent / "data" / "results"
 MANIFEST, FILE = "claims_record.json", "claims_record.nc"
 _FIELDS = {
     *("profile", "variants", "seeds", "origin", "date", "commit", "machine", "versions", "seconds", "scenes"),
@@ -100,45 +91,6 @@ def keep(run: "Run", folder: Path = RESULTS, progress: bool = True) -> Record:
     return Record(evidence, manifest)
 
 
-def provenance(run: "Run") -> dict[str, Any]:
-    """What a record says of the run that it is made with: sizes, scenes, date, code, machine, versions."""
-    return {
-        "profile": asdict(run.profile),
-        "variants": run.variants,
-        "seeds": run.seeds,
-        "origin": run.data.origin,
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "machine": {
-            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
-            "cores": os.cpu_count(),
-            "precision": precision(run.profile.recipe.precision),
-        },
-        "versions": store.versions(("torch", "numpy", "xarray", "scipy", "scikit-learn")),
-        "scenes": {"key": run.data_key} | {split: len(run.data.names(split)) for split in ("train", "val", "test")},
-    }
-
-
-def write(found: Mapping[str, xr.Dataset], manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Write Datasets as groups of a netCDF file, at once, and beside it the manifest, NAME.json, which seals it."""
-    with replacing(file) as path:
-        for kind, one in found.items():
-            _write(one, path, kind)
-        sealed = {**manifest, "sha256": store.file_hash(path)}
-    write_atomically(file.with_suffix(".json"), json.dumps(sealed, indent=1) + "\n")
-    return sealed
-
-
-def read_manifest(file: Path) -> dict[str, Any]:
-    """The manifest of what `write` wrote; a ValueError or OSError if one of the two is not there, or not as written."""
-    manifest = json.loads(file.with_suffix(".json").read_text())
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise ValueError("expected the fields of a manifest, with sha256 among them")
-    if (seal := store.file_hash(file)) != manifest["sha256"]:
-        raise ValueError(f"{file.name} is not the one of the manifest: SHA-256 {seal}")
-    return manifest
-
-
 def recorded(folder: Path = RESULTS) -> Record | None:
     """The record of a folder, None if there is none.
 
@@ -170,41 +122,10 @@ def recorded(folder: Path = RESULTS) -> Record | None:
     return record
 
 
-def _write(found: xr.Dataset, path: Path, kind: str) -> None:
-    plain = found.drop_encoding()
-    packed = {
-        name: {"zlib": True, "complevel": 9} for name, one in plain.items() if one.dtype.kind in "iuf" and one.ndim
-    }
-    plain.to_netcdf(path, mode="a" if path.exists() else "w", group=kind, engine="h5netcdf", encoding=packed)
-
-
 def _read(file: Path, there: list[str], untestable: dict[str, str], kind: str) -> xr.Dataset | str:
     if kind in there:
         return xr.load_dataset(file, group=kind, engine="h5netcdf")
     return untestable.get(kind, f"the record was made before {kind!r} was measured; `hsiutils record` makes another")
-
-
-def _commit() -> str:
-    """Of the checkout; empty where there is none."""
-    command = ["git", "-C", str(store.PACKAGE), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def in_words(manifest: Mapping[str, Any]) -> str:
-    """How what a manifest tells of was made, by a run of which sizes, when and where."""
-    machine = manifest["machine"]
-    return f"{_sizes(manifest)}; {manifest['date']}, {machine['cores']} cores of {machine['processor']}"
-
-
-def _sizes(made: Mapping[str, Any]) -> str:
-    profile, networks = made["profile"], len(made["seeds"])
-    return (
-        f"profile {profile['name']}, seed {made['seeds'][0]}, {made['origin']} scenes, {networks} "
-        f"network{'s' * (networks > 1)} an input, {profile['recipe']['epochs']} epochs"
-    )
 
 
 @dataclass(frozen=True)
@@ -245,7 +166,7 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     """The ledger of a run beside that of the record."""
     kept = recorded(folder)
     here = evaluate_claims(Evidence.of(run))
-    sizes = _sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
+    sizes = sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
     said = f"This run ({sizes}): {score(here)}."
     if kept is None:
         return Ledger(here, None, (said, _NONE))
@@ -265,15 +186,17 @@ def score(verdicts: list[Verdict]) -> str:
 
 
 def agreement(here: list[Verdict], record: list[Verdict]) -> str:
-    """In words, how many verdicts of a run and of the record agree, of those that both could reach."""
+    """In words, how many verdicts of a run and of the record agree, of those that both could reach by themselves."""
     pairs = [
         (one.outcome, other.outcome)
         for one, other in zip(here, record, strict=True)
-        if one.claim.kind != "identity" and not {one.outcome, other.outcome} & {NOT_TESTABLE, NOT_MEASURED}
+        if one.claim.kind != "identity"
+        and one.claim.study is None
+        and not {one.outcome, other.outcome} & {NOT_TESTABLE, NOT_MEASURED}
     ]
     same = sum(one == other for one, other in pairs)
     either = sum(one != other and UNDECIDED in (one, other) for one, other in pairs)
     return (
-        f"Of {len(pairs)} tests that both could make (identities apart), {same} have the same verdict, {either} are "
-        f"undecided in one of the two, and {len(pairs) - same - either} have verdicts that differ."
+        f"Of {len(pairs)} tests that both could make (identities and studies apart), {same} have the same verdict, "
+        f"{either} are undecided in one of the two, and {len(pairs) - same - either} have verdicts that differ."
     )

@@ -129,6 +129,17 @@ def frontier(
     )
 
 
+def against(points: Mapping[str, tuple[ArrayLike, ArrayLike]], x: str, y: str, **options: Any) -> hv.Overlay:
+    """Draw clouds of points by name, and the line on which y is x."""
+    drawn = {name: tuple(map(np.asarray, pair)) for name, pair in points.items()}
+    across = np.concatenate([pair[0] for pair in drawn.values()])
+    ends = np.array([across.min(), across.max()])
+    parts: list[Any] = [hv.Curve((ends, ends), x, y).opts(color=colour(7), line_width=1, line_dash="dashed")]
+    for index, (name, pair) in enumerate(drawn.items()):
+        parts.append(hv.Scatter(pair, x, y, label=str(name)).opts(color=colour(index), size=5, alpha=0.6))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(points))), **options))
+
+
 def matrix(
     values: ArrayLike | xr.DataArray,
     rows: Sequence[str] | None = None,

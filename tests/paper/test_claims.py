@@ -150,6 +150,7 @@ def test_the_ledger_is_sound():
         ({"extra": 1}, "expected the fields"),
         ({"expects": {"around": 1}}, "above, below, or near"),
         ({"measure": "guess"}, "no measure 'guess'"),
+        ({"study": "none"}, "study must be one of second.*, of no primary test, got 'none'"),
         ({"kind": "sure"}, "kind must be one of identity, value, primary, exploratory, got 'sure'"),
         ({"about": "luck"}, "about must be one of learned, method, input, got 'luck'"),
         ({"kind": "primary", "about": "input"}, "a primary test is about what is learned, got about input"),

@@ -17,7 +17,7 @@ NETWORK = ("variant", "seed")
 
 def planted(variants=VARIANTS, seeds=(0, 1), origin="simulated", **kinds):
     """Evidence made by hand, of these kinds."""
-    return Evidence(origin, variants, seeds, kinds.__getitem__)
+    return Evidence(origin, variants, seeds, kinds.__getitem__, dict(kinds))
 
 
 def counted(shares, variants=VARIANTS, wrong=0):
@@ -194,6 +194,28 @@ def test_a_conservative_gradcam_would_be_found_out():
         explained([np.nan] * 3, [0] * 3)
     with pytest.raises(NotTestable, match="the same everywhere"):
         explained([0] * 3, [0] * 3, hirescam=0.0)
+
+
+@pytest.mark.parametrize(("largest", "verdict"), [(0.1, OF_METHOD), (0.98, NOT_REPRODUCED)])
+def test_what_breaks_without_spectra_is_told_by_the_record_of_colour_images(largest, verdict):
+    """GradCAM at the deeper layer has this R2 on colour images, and another on HSI-Drive's, which are not asked."""
+    names = ["CAM conv2d_9", "GradCAM conv2d_9", "GradCAM conv2d_1", "GradCAM signed conv2d_1", "HiResCAM conv2d_1"]
+    real, hsi = [1, 0, -0.2, largest, 0.4], [1, 0, 0.5, 0.5, 0.4]
+    values = np.array([hsi, real])[:, None, None] + [[[0]], [[0.01]], [[0.02]]]  # (data, seed, state, method)
+    coords = {"data": ["HSI-Drive", "real colour: x"], "state": ["trained"], "method": names}
+    found = xr.Dataset({"explained": (("data", "seed", "state", "method"), values)}, coords)
+    assert judged("gradcam_explained_without_spectra", planted(second=found)) == verdict
+    with pytest.raises(NotTestable, match="no real colour images"):
+        judged("gradcam_explained_without_spectra", planted(second=found.isel(data=[0])))
+
+
+def test_a_study_without_a_record_is_no_evidence_and_a_damaged_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsiutils.paper.evidence.RESULTS", tmp_path)
+    with pytest.raises(NotTestable, match="no record of the study 'second' yet; `hsiutils study second` makes it"):
+        planted()["second"]
+    (tmp_path / "second.nc").touch()
+    with pytest.raises(ValueError, match=r"second\.nc: no record"):
+        planted()["second"]
 
 
 def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not():

@@ -22,7 +22,8 @@ from hsiutils.paper.claims import (
     read_claims,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
-from hsiutils.paper.record import FILE, MANIFEST, RESULTS, agreement, judged, keep, recorded, score
+from hsiutils.paper.record import FILE, MANIFEST, agreement, judged, keep, recorded, score
+from hsiutils.paper.results import RESULTS
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,9 @@ def test_verdicts_that_agree_are_counted():
     kept = verdicts(REPRODUCED, REPRODUCED, NOT_REPRODUCED, REPRODUCED, EQUIVALENT)
     identity = [dataclasses.replace(one, claim=next(c for c in read_claims() if c.kind == "identity")) for one in here]
     found = agreement(here + identity, kept + identity)
-    assert found.startswith("Of 4 tests that both could make (identities apart), 2 have the same verdict, 1 are")
+    assert found.startswith(
+        "Of 4 tests that both could make (identities and studies apart), 2 have the same verdict, 1 are"
+    )
     assert found.endswith("and 1 have verdicts that differ.")
     assert score(verdicts(PROVED, REPRODUCED, PROVED)) == "2 proved, 1 reproduced"
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.plots.base import PALETTE
-from hsiutils.plots.charts import bands, dots, frontier, lines, matrices, matrix, shares
+from hsiutils.plots.charts import against, bands, dots, frontier, lines, matrices, matrix, shares
 
 
 def model(element):
@@ -106,3 +106,12 @@ def test_parts_of_a_bar_follow_one_another_and_have_their_counts():
     written = [one.dframe() for one in chart if isinstance(one, hv.Labels)]
     assert sorted(pd.concat(written)["count"]) == ["1", "2", "3"]  # none of what has none
     hv.renderer("bokeh").get_plot(chart)
+
+
+def test_clouds_of_points_stand_against_the_line_of_equals():
+    chart = against({"a": ([1.0, 5.0], [0.0, 2.0]), "b": ([3.0], [9.0])}, "logit", "sum")
+    assert [part.label for part in chart.traverse(lambda e: e, [hv.Scatter])] == ["a", "b"]
+    (line,) = chart.traverse(lambda e: e, [hv.Curve])
+    assert line.array().tolist() == [[1, 1], [5, 5]]
+    plot = model(chart)
+    assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("logit", "sum")

@@ -18,7 +18,7 @@ import xarray as xr
 
 from hsiutils.paper import store
 from hsiutils.paper.cluster import side_by_side
-from hsiutils.paper.record import RESULTS, in_words, provenance, read_manifest, write
+from hsiutils.paper.results import RESULTS, in_words, provenance, read_manifest, write
 from hsiutils.paper.run import Run, workers
 from hsiutils.paper.study import measured, read
 
