@@ -50,12 +50,16 @@ def audited_scenes(run: "Run", count: int = SCENES) -> list[str]:
     return spaced(run.data.names("test"), count, centred=True)
 
 
-def residuals(run: "Run", variant: str, seed: int, scene: str, methods: Sequence[str] | None = None) -> xr.Dataset:
+def residuals(
+    run: "Run", variant: str, seed: int, scene: str, methods: Sequence[str] | None = None, *, trained: bool = True
+) -> xr.Dataset:
     """Audit of one network on one scene, with the map of zeros as its last method, which any claim must tell apart.
 
-    Variables of `hsiutils.attribution.audit.audit`, of these methods or all, without its axis image.
+    Of these methods, or all; and of the network as it is, or as its training found it. Variables of
+    `hsiutils.attribution.audit.audit`, without its axis image.
     """
-    return with_zeros(_of_scene(run, "audit", _audited, variant, seed, scene, patch=PATCH, methods=methods))
+    options = {"patch": PATCH, "methods": methods, "trained": trained}
+    return with_zeros(_of_scene(run, "audit", _audited, variant, seed, scene, **options))
 
 
 def with_zeros(found: xr.Dataset) -> xr.Dataset:
@@ -167,8 +171,9 @@ def _of_scene(
     return study(run, kind, build, (variant, seed), [scene], **settings).isel(scene=0, drop=True)
 
 
-def _audited(subject: Subject, patch: int, methods: Sequence[str] | None) -> xr.Dataset:
-    return subject.by_scene(lambda image, *_: audit(subject.model, image, methods, patch=patch).isel(image=0))
+def _audited(subject: Subject, patch: int, methods: Sequence[str] | None, trained: bool) -> xr.Dataset:
+    model = (subject if trained else subject.untrained()).model
+    return subject.by_scene(lambda image, *_: audit(model, image, methods, patch=patch).isel(image=0))
 
 
 def _randomised(subject: Subject, methods: Sequence[str]) -> xr.Dataset:

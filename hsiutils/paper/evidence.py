@@ -73,10 +73,8 @@ def _gathered(run: "Run", kind: str) -> xr.Dataset | str:
 
 
 def _record(study: Study) -> xr.Dataset | str:
-    """A ValueError if there is one, and it is damaged."""
-    if not (RESULTS / study.file).exists():
-        return f"no record of the study {study.name!r} yet; `hsiutils study {study.name}` makes it"
-    return study.recorded(RESULTS)[0]
+    found, words = study.shown(RESULTS)
+    return words if found is None else found
 
 
 def require(wanted: Collection[str], has: Collection[str]) -> None:

@@ -166,8 +166,8 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     """The ledger of a run beside that of the record."""
     kept = recorded(folder)
     here = evaluate_claims(Evidence.of(run))
-    sizes = sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
-    said = f"This run ({sizes}): {score(here)}."
+    own = sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
+    said = f"This run ({own}): {score(here)}."
     if kept is None:
         return Ledger(here, None, (said, _NONE))
     record = evaluate_claims(kept.evidence)

@@ -237,7 +237,10 @@ class Run:
     @cached_property
     def data(self) -> Source:
         """The data set, opened once; simulated scenes are rendered first if they are not there."""
-        data = open_dataset(self._scenes.folder if self.data_root is None else self.data_root)
+        if self.data_root is None:
+            data = open_dataset(self._scenes.folder, sensor=self.simulation.chip)
+        else:
+            data = open_dataset(self.data_root)
         if not self.splits:
             return data
         given = {name: split for split, names in self.splits for name in names}

@@ -3,44 +3,53 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toyscenes import toy_scenes
 
 from hsiutils.models.files import load_model
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from toyscenes import toy_scenes
 from hsiutils.models.segmenter import Recipe
 from hsiutils.models.train import fit
 from hsiutils.models.unet import UNetConfig
 
-torch.set_num_threads(1)
-folder, devices, strategy = sys.argv[1:]
-config = UNetConfig(channels=3, classes=5, depth=2, filters=4, norm_momentum=0.2, dropout=0.0)
-recipe = Recipe(epochs=3, batch=4, learning_rate=1e-3, flip=True, dice=1.0, weight_power=(1.0, 0.5), keep="last",
-                 precision="32-true")
-fit(toy_scenes(10, 1), toy_scenes(4, 2), config, recipe, 0, Path(folder), progress=False, device="cpu",
-    devices=int(devices), strategy=strategy)
-"""
+CONFIG = UNetConfig(channels=3, classes=5, depth=2, filters=4, norm_momentum=0.2, dropout=0.0)
+RECIPE = Recipe(
+    epochs=3,
+    batch=4,
+    learning_rate=1e-3,
+    flip=True,
+    dice=1.0,
+    weight_power=(1.0, 0.5),
+    keep="last",
+    precision="32-true",
+)
+
+
+def train(folder, devices, strategy):
+    """In whatever processes there are, each with one thread."""
+    torch.set_num_threads(1)
+    options = {"progress": False, "device": "cpu", "devices": devices, "strategy": strategy}
+    fit(toy_scenes(10, 1), toy_scenes(4, 2), CONFIG, RECIPE, 0, folder, **options)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Trained by one process, and by two that torchrun starts."""
-    base = tmp_path_factory.mktemp("processes")
-    (base / "script.py").write_text(SCRIPT)
-    paths = [path for path in sys.path if path]
+    """Trained by this process, and by two that torchrun starts."""
+    base, threads = tmp_path_factory.mktemp("processes"), torch.get_num_threads()
+    train(base / "one", 1, "auto")
+    torch.set_num_threads(threads)
+    paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, launcher, options in (("one", [], ["1", "auto"]), ("two", two, ["2", "ddp"])):
-        command = [sys.executable, *launcher, str(base / "script.py"), str(base / name), *options]
-        subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)  # noqa: S603
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    (base / "script.py").write_text(
+        f"from pathlib import Path\nfrom {Path(__file__).stem} import train\ntrain(Path('{base / 'two'}'), 2, 'ddp')\n"
+    )
+    command = [sys.executable, *launcher, str(base / "script.py")]
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)  # noqa: S603
     return base / "one", base / "two"
 
 

@@ -211,7 +211,7 @@ def test_what_breaks_without_spectra_is_told_by_the_record_of_colour_images(larg
 
 def test_a_study_without_a_record_is_no_evidence_and_a_damaged_one_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("hsiutils.paper.evidence.RESULTS", tmp_path)
-    with pytest.raises(NotTestable, match="no record of the study 'second' yet; `hsiutils study second` makes it"):
+    with pytest.raises(NotTestable, match="no record of this study yet: `hsiutils study second` makes it"):
         planted()["second"]
     (tmp_path / "second.nc").touch()
     with pytest.raises(ValueError, match=r"second\.nc: no record"):

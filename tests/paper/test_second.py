@@ -41,6 +41,7 @@ def made(tiny_run, tmp_path_factory):
     folder = rgb_set(tmp_path_factory.mktemp("given"))
     profile = dataclasses.replace(tiny_run.profile, models=1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second, "_SMALL", (6, (16, 32)))
         for module in ("studies", "run"):
             patch.setattr(
                 f"hsiutils.paper.{module}.side_by_side",
@@ -71,16 +72,11 @@ def test_every_data_set_is_audited_trained_and_untrained(made, tiny_run, monkeyp
 def test_real_colour_images_come_from_the_record_where_there_is_one(tiny_run, made, monkeypatch):
     found, _ = made
     monkeypatch.setattr(second.Study, "make", lambda *_, **__: found.isel(data=[0, 1]))
-    made_by = {"date": "2026-01-01", "profile": {"name": "quick"}, "seeds": [0]}
-    monkeypatch.setattr(second.Study, "recorded", lambda *_: (found.isel(data=[2]), made_by))
-    xr.testing.assert_identical(second.beside(tiny_run)[0], found)
-
-    def missing(*_):
-        raise ValueError("no record")
-
-    monkeypatch.setattr(second.Study, "recorded", missing)
-    alone, words = second.beside(tiny_run)
-    assert (alone.sizes["data"], words) == (2, "no real colour images: no record")
+    for record, expected in ((found.isel(data=[2]), found), (None, found.isel(data=[0, 1]))):
+        monkeypatch.setattr(second.Study, "shown", lambda *_, record=record: (record, "words"))
+        shown, words = second.beside(tiny_run)
+        xr.testing.assert_identical(shown, expected)
+        assert words == "words"
 
 
 def test_the_colour_camera_sees_three_colours_and_no_infrared():

@@ -17,16 +17,15 @@ import xarray as xr
 
 from hsiutils import simulate
 from hsiutils.analysis.intervals import mean_over_seeds
-from hsiutils.attribution.audit import AUDITED, audit
+from hsiutils.attribution.audit import AUDITED
 from hsiutils.data.reduced import Reduced
 from hsiutils.data.rgb_folder import CENTRES_NM, RGBImages
 from hsiutils.data.sensor import Band, Sensor
-from hsiutils.data.source import Source, open_dataset
+from hsiutils.data.source import Source
 from hsiutils.models.metrics import scores
-from hsiutils.paper.conservativeness import ZEROS, audited_scenes, explained, in_units, residuals, subject, with_zeros
+from hsiutils.paper.conservativeness import ZEROS, audited_scenes, explained, in_units, residuals, subject
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
-from hsiutils.paper.study import Subject, study
 from hsiutils.paper.table1 import counts_of
 
 REAL = "real colour"
@@ -34,6 +33,7 @@ REAL = "real colour"
 SIMULATED = "simulated colour"
 METHODS = tuple(name for name in AUDITED if name == "linear decomposition" or ("CAM" in name and name != "XGradCAM"))
 """Class activation maps, but for XGradCAM, which sums to what HiResCAM does; and the exact decomposition."""
+STATES = ["trained", "untrained"]
 PIXELS = 120
 """Pixels whose sums are kept beside their logits."""
 _GRID_NM = np.arange(400.0, 701.0, 10.0)
@@ -63,22 +63,14 @@ ONE_OF_EACH = "bands:0,1,3"
 
 @dataclass(frozen=True)
 class ColourRun(Run):
-    """A run on colour images: those of `data_root`, or few and small scenes by the simulated camera `COLOUR`."""
-
-    @property
-    def simulation(self) -> simulate.Simulation:
-        """See `Run.simulation`; no long-pass filter."""
-        tiles = self.profile.tiles
-        return simulate.Simulation(self.seed, tiles, long_pass_nm=None, chip=COLOUR.resized(tiles))
+    """A run on colour images; those of a `data_root` are made about as small as the profile's."""
 
     @cached_property
     def data(self) -> Source:
-        """See `Run.data`; given images are made about as small as the profile's."""
-        if self.data_root is None:
-            return open_dataset(self._scenes.folder, sensor=self.simulation.sensor)
-        whole = open_dataset(self.data_root)
+        """See `Run.data`."""
+        whole = super().data
         factor = round(float(np.sqrt(np.prod(whole.sensor.tiles) / np.prod(self.profile.tiles))))
-        return Reduced.of(whole, max(factor, 1))
+        return Reduced.of(whole, factor) if factor > 1 else whole
 
 
 def _grid(run: Run) -> Sequence[Point]:
@@ -89,7 +81,8 @@ def _grid(run: Run) -> Sequence[Point]:
     else:
         own, variant, (scenes, tiles) = run.profile, subject(run), _SMALL
         few = min(own.scenes, scenes), (min(own.tiles[0], tiles[0]), min(own.tiles[1], tiles[1]))
-        small = ColourRun(replace(own, scenes=few[0], tiles=few[1]), run.seed, variants=(ONE_OF_EACH,))
+        camera = simulate.Simulation(long_pass_nm=None, chip=COLOUR)
+        small = ColourRun(replace(own, scenes=few[0], tiles=few[1]), run.seed, None, (ONE_OF_EACH,), simulated=camera)
         networks = {f"{run.data.origin} HSI-Drive, {variant}": (run, variant), SIMULATED: (small, ONE_OF_EACH)}
     return [Point(one, name, seed, {"data": data}) for data, (one, name) in networks.items() for seed in run.seeds]
 
@@ -107,18 +100,19 @@ def audited(run: Run, variant: str, seed: int) -> xr.Dataset:
     """
     (scene,) = audited_scenes(run, 1)
     # Of the run's own data all methods, as chapter 4 asks: it need not be done again.
-    trained = residuals(run, variant, seed, scene, METHODS if isinstance(run, ColourRun) else None)
-    kept = [name for name in trained["method"].values if str(name).rpartition(" ")[0] in METHODS or name == ZEROS]
-    untrained = study(run, "untrained-audit", _untrained, (variant, seed), [scene], methods=METHODS)
-    states = xr.Variable("state", ["trained", "untrained"])
-    found = xr.concat([closing(trained.sel({"method": kept})), untrained.isel(scene=0, drop=True)], states)
+    asked = METHODS if isinstance(run, ColourRun) else None
+    parts = [
+        residuals(run, variant, seed, scene, asked),
+        residuals(run, variant, seed, scene, METHODS, trained=False),
+    ]
+    found = xr.concat([closing(one.sel({"method": _own(one)})) for one in parts], xr.Variable("state", STATES))
     counts = counts_of(run, variant, seed).sel(region="all", drop=True)
     return found.assign(mean_iou=100 * scores(counts)["mean_iou"], classes=counts.sizes["truth"])
 
 
-def _untrained(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
-    model = subject.untrained().model
-    return subject.by_scene(lambda image, *_: closing(with_zeros(audit(model, image, methods).isel(image=0))))
+def _own(found: xr.Dataset) -> list[str]:
+    names = map(str, found["method"].values)
+    return [name for name in names if name.rpartition(" ")[0] in METHODS or name == ZEROS]
 
 
 def closing(found: xr.Dataset) -> xr.Dataset:
@@ -175,11 +169,10 @@ def beside(run: Run, folder: str = "") -> tuple[xr.Dataset, str]:
             raise ValueError(f"{folder}: expected colour images with labels, such as CamVid's, got {given.data.layout}")
         found, words = STUDY.make(given, progress=False), "measured in this run"
     else:
-        try:
-            found, made = STUDY.recorded()
-        except ValueError as reason:
-            return own, f"no real colour images: {reason}"
-        words = f"recorded {made['date']}, profile {made['profile']['name']}, {len(made['seeds'])} seeds"
+        recorded, words = STUDY.shown()
+        if recorded is None:
+            return own, words
+        found = recorded
     return xr.concat([own, found], "data", join="outer"), words
 
 
