@@ -15,7 +15,7 @@ from hsiutils.analysis.similarity import likeness
 from hsiutils.paper import activations, conservativeness, merits, robustness, table1
 from hsiutils.paper.merits import FEW, MANY
 from hsiutils.paper.results import RESULTS
-from hsiutils.paper.studies import Study, second
+from hsiutils.paper.studies import Study, cameras, conditions, designs, second
 from hsiutils.paper.study import over_networks
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ Figure = TypeVar("Figure")
 Gather = Callable[["Run"], xr.Dataset]
 KINDS: dict[str, Gather] = {}
 """Kinds of evidence, by name; of a run, each gives a Dataset or raises `NotTestable`."""
-STUDIES: dict[str, Study] = {study.name: study for study in (second.STUDY,)}
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (second.STUDY, designs.STUDY, conditions.STUDY, cameras.STUDY)
+}
 """Studies by name, whose committed record is evidence, too, and the same whatever the run."""
 
 

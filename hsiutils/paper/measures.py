@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds
 from hsiutils.models.metrics import scores
-from hsiutils.paper import conservativeness, merits, robustness, table1
+from hsiutils.paper import conservativeness, merits, robustness, table1, tradeoff
 from hsiutils.paper.evidence import Evidence, NotTestable, require, told
 from hsiutils.paper.merits import FEW, MANY
-from hsiutils.paper.studies import second
+from hsiutils.paper.studies import cameras, conditions, second
 
 Measure = Callable[[Evidence], Estimate]
 MEASURES: dict[str, Measure] = {}
@@ -222,6 +224,59 @@ def reliability(evidence: Evidence) -> Estimate:
     return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
 
 
+@measure
+def design_keeps_both(evidence: Evidence) -> Estimate:
+    """Least of what a design gains over PN in light and over raw bands at marks and at their edges, points.
+
+    Of the design for which this is largest. Its interval is as wide as if each design had been asked (Bonferroni).
+    """
+    found = evidence["designs"]
+    for design, name in product(found["design"].values, ("Vegetation", "Road Marks")):
+        _told_apart(found.sel(design=design), f"design {design}", name)
+    table = told(tradeoff.verdicts, found, evidence.seeds[0]).set_index("input")
+    signs = {"light": -1, "marks": 1, "edges": 1}  # what changes class less is gained
+    ends = {1: ("_low", "_high"), -1: ("_high", "_low")}
+    mean, low, high = (
+        np.min([sign * table[short + ("", *ends[sign])[place]] for short, sign in signs.items()], axis=0)
+        for place in range(3)
+    )
+    best = int(np.argmax(mean))
+    wider = stats.norm.ppf(1 - 0.025 / len(table)) / stats.norm.ppf(0.975)
+    below, above = (wider * abs(end[best] - mean[best]) for end in (low, high))
+    return Estimate(float(mean[best]), mean[best] - below, mean[best] + above, found.sizes["seed"])
+
+
+@measure
+def rich_spectra_unseen(evidence: Evidence) -> Estimate:
+    """Points of mean IoU that 25 bands lose more than 3 in a condition that no training scene showed."""
+    found = evidence["conditions"]
+    for variant in ("3", "25"):
+        own = found.sel(input=variant, trained=conditions.CONTROL).expand_dims(region=["all"])
+        _told_apart(own, f"variant {variant}", "Vegetation")
+    return _row(conditions.compared(found, evidence.seeds[0]), condition=conditions.MEAN, input="25 less 3")
+
+
+@measure
+def rich_spectra_other_camera(evidence: Evidence) -> Estimate:
+    """Points of mean IoU that 25 bands, resampled, lose through a sister camera; the one through which it is least."""
+    found = evidence["cameras"]
+    own = found.sel(input="25", camera=cameras.OWN, mapping="native").expand_dims(region=["all"])
+    _told_apart(own, "variant 25", "Vegetation")
+    losses = cameras.losses(found, evidence.seeds[0])
+    sisters = [name for name in found["camera"].values if str(name).startswith("sister")]
+    rows = [_row(losses, camera=name, mapping="resampled", input="25") for name in sisters]
+    return min(rows, key=lambda gap: gap.mean)
+
+
+def _row(table: pd.DataFrame, **where: str) -> Estimate:
+    """One row, of the mean over classes, with its interval."""
+    own = table[(table[list(where)] == pd.Series(where)).all(axis=1) & (table["class"] == conditions.MEAN)]
+    if own.empty or not np.isfinite(own["value"].iloc[0]):
+        raise NotTestable(f"the record of the study has no {', '.join(where.values())}")
+    mean, low, high = (float(own[name].iloc[0]) for name in ("value", "low", "high"))
+    return Estimate(mean, low, high, len(own))
+
+
 def _counts(evidence: Evidence, variant: str) -> xr.Dataset:
     require([variant], evidence.variants)
     return evidence["counts"].sel(variant=variant)
@@ -262,12 +317,16 @@ def _seeing(evidence: Evidence, variant: str, name: str) -> None:
     What says one class nearly everywhere, or any at random, has the same score under every input, is wrong alike at an
     edge and elsewhere, and says the same under any sun.
     """
-    counts = _counts(evidence, variant)
+    _told_apart(_counts(evidence, variant), f"variant {variant}", name)
+
+
+def _told_apart(counts: xr.Dataset, who: str, name: str) -> None:
+    """The same of any counts; `who` is for the reason."""
     found, everything = (merits.predicted_as(counts, source, name) for source in (name, None))
     more = _finite(found - everything)
     estimate = mean_over_seeds(more)
     if not (estimate.mean if np.isnan(estimate.low) else estimate.low) > _SEES:
-        raise NotTestable(f"variant {variant} calls hardly more of {name} by that name than of everything")
+        raise NotTestable(f"{who} calls hardly more of {name} by that name than of everything")
 
 
 def _finite(values: xr.DataArray, otherwise: str = "the class does not occur in the test scenes") -> xr.DataArray:

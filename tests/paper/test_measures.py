@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import planted as planted_network
 import pytest
 import xarray as xr
@@ -216,6 +217,75 @@ def test_a_study_without_a_record_is_no_evidence_and_a_damaged_one_is_named(tmp_
     (tmp_path / "second.nc").touch()
     with pytest.raises(ValueError, match=r"second\.nc: no record"):
         planted()["second"]
+
+
+def seen(found=0.9, **dims):
+    """Counts of a study, along these, whose networks find this share of each class and call the rest Road."""
+    counts = counted(np.full((1, 2, 5), found), variants=["all"]).isel(variant=0, drop=True)
+    return counts.expand_dims(dims)
+
+
+@pytest.mark.parametrize(
+    ("light", "marks", "edges", "verdict"),
+    [
+        (-3, 1, 1, REPRODUCED),  # less vegetation changes class
+        (3, 1, 1, UNDECIDED),  # more does: -3, and the interval holds -2
+        (9, 1, 1, NOT_REPRODUCED),
+        (-3, -9, 1, NOT_REPRODUCED),
+        (-3, 1, -9, NOT_REPRODUCED),
+    ],
+)
+def test_a_design_must_keep_light_and_marks_and_edges_alike(light, marks, edges, verdict, monkeypatch):
+    """The second design is hopeless, and only widens the interval."""
+    rows = {}
+    for name, good, poor in (("light", light, 30), ("marks", marks, -30), ("edges", edges, -30)):
+        values = np.array([good, poor])
+        rows |= {name: values, f"{name}_low": values - 1.5, f"{name}_high": values + 1.5}
+    table = pd.DataFrame({"input": ["PN + I", "other"], **rows})
+    monkeypatch.setattr("hsiutils.paper.measures.tradeoff.verdicts", lambda found, seed: table)
+    evidence = planted(designs=seen(design=["raw", "PN", "PN + I"]))
+    assert judged("design_keeps_both", evidence) == verdict
+    found = MEASURES["design_keeps_both"](evidence)
+    assert found.mean == min(-light, marks, edges)
+    assert found.high - found.low == pytest.approx(
+        3 * 2.2414 / 1.96, rel=1e-3
+    )  # normal quantiles of two tests, and one
+    with pytest.raises(NotTestable, match="design raw calls hardly more of Vegetation"):
+        MEASURES["design_keeps_both"](planted(designs=seen(0.01, design=["raw"])))
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(3.0, REPRODUCED), (0.5, UNDECIDED), (-3.0, NOT_REPRODUCED), (np.nan, None)]
+)
+def test_rich_spectra_are_judged_where_nothing_was_seen_and_through_other_cameras(value, verdict, monkeypatch):
+    row = {"class": "mean", "value": value, "low": value - 1, "high": value + 1}
+    lost = pd.DataFrame([{"condition": "mean", "input": "25 less 3", **row}])
+    monkeypatch.setattr("hsiutils.paper.measures.conditions.compared", lambda found, seed: lost)
+    sisters = {"sister a": 20.0, "sister b": value}
+    through = pd.DataFrame(
+        [
+            {
+                "camera": name,
+                "mapping": "resampled",
+                "input": "25",
+                **row,
+                "value": own,
+                "low": own - 1,
+                "high": own + 1,
+            }
+            for name, own in sisters.items()
+        ]
+    )
+    monkeypatch.setattr("hsiutils.paper.measures.cameras.losses", lambda found, seed: through)
+    counts = seen(input=["3", "25"])[["confusion"]].isel(region=0, drop=True)
+    taken = counts.expand_dims(camera=["its own", *sisters], mapping=["native", "resampled"])
+    evidence = planted(conditions=counts.expand_dims(trained=["control"]), cameras=taken)
+    for name in ("rich_spectra_unseen", "rich_spectra_other_camera"):
+        if verdict is not None:
+            assert judged(name, evidence) == verdict
+        else:
+            with pytest.raises(NotTestable, match="the record of the study has no"):
+                judged(name, evidence)
 
 
 def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not():
