@@ -71,13 +71,13 @@ class Profile:
         )
 
 
-VARIANTS = ("1", "3", "25", "25-PN", "PCA-1")
-"""The paper's four inputs and the one principal component that HS3-Bench found best (arXiv 2409.11205)."""
+VARIANTS = ("1", "3", "25", "25-PN")
+"""The paper's four inputs."""
 _SMOKE = Profile(
     name="smoke",
     scenes=20,
     tiles=(32, 64),
-    variants=("1", "3", "25", "25-PN"),
+    variants=VARIANTS,
     models=3,
     depth=5,
     filters=2,
@@ -94,7 +94,7 @@ _QUICK = Profile(
     filters=8,
     norm_momentum=0.1,
     recipe=Recipe(
-        epochs=28,
+        epochs=36,  # with fewer, some networks of 25-PN find no road marks at all
         batch=4,
         learning_rate=3e-3,
         schedule="one-cycle",
@@ -109,7 +109,6 @@ _QUICK = Profile(
 _RECORD = replace(
     _QUICK,
     name="record",
-    variants=VARIANTS[:4],
     models=8,
     recipe=replace(_QUICK.recipe, epochs=100, validate_every=10),
 )
