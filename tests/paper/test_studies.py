@@ -297,7 +297,7 @@ def planted(hits, classes=("Road", "Road Marks", "Other"), scenes=6):
 
 class TestMarks:
     def record(self):
-        planted_costs = {"as it is": 10, "no noise": 7.5, "co-located bands": 6.5, "neither": 5, "lens of 0.5 px": 8}
+        planted_costs = {"as it is": 10, "no noise": 7.5, "co-located bands": 6.5, "neither": 5, "lens 0.5 px": 8}
         cost = xr.DataArray([planted_costs.get(name, 12) for name in marks.CAMERAS], {"camera": list(marks.CAMERAS)})
         hits = 800 - 10 * cost * xr.DataArray([0, 1], {"variant": list(marks.INPUTS)}, ("variant",))
         counts = planted(hits)
@@ -307,11 +307,11 @@ class TestMarks:
     def test_planted_effects_of_noise_and_displacement_are_found_and_sum_to_the_cost(self):
         found = marks.costs(self.record()).set_index(["figure", "effect"])
         expected = {
-            "cost, camera as it is": 10,
-            "photons and reading": 2,
+            "camera as it is": 10,
+            "noise": 2,
             "displaced bands": 3,
             "lost intensity": 5,
-            "interaction of noise and displacement": 1,
+            "noise x displacement": 1,
             "softer lens": 4,
         }
         for figure in ("IoU", "recall"):
