@@ -345,11 +345,13 @@ def with_trainings(
     ----------
     bounds : value, low and high (...).
     variance : (...) of the figures from training to training.
-    freedom : its degrees of freedom.
+    freedom : its degrees of freedom; with none, there are no bounds.
     scenes : how many a figure is of, where not all that were drawn.
     """
 
     def one(value: float, low: float, high: float, own: float, count: float) -> tuple[float, float]:
+        if not freedom > 0:
+            return np.nan, np.nan
         half = float(stats.t.ppf(0.975, freedom) * np.sqrt(own))
         trained = Estimate(value, value - half, value + half, int(freedom) + 1, freedom)
         both = crossed(Estimate(value, low, high, int(count), max(count - 1, 1)), trained)

@@ -28,6 +28,9 @@ def test_the_plain_mosaic_has_even_bands():
     peaks = camera.responses(camera.wavelengths_nm).argmax(axis=1)
     assert peaks.tolist() == list(range(16))
     assert len(cameras.cameras()) == 4
+    facts = cameras.facts(600.0)
+    assert facts["bands"].tolist() == [25, 25, 25, 25, 16]
+    assert facts.loc[OWN, "(at most)"] == 0
 
 
 def test_the_same_streets_are_read_through_each_camera(tiny_run, monkeypatch):
@@ -78,3 +81,8 @@ def test_what_a_camera_costs_is_found(planted):
     assert {MEAN, "Road", "Sky"} == set(lost.index.get_level_values("class"))
     gained = resampling_gains(planted, seed=0).set_index(order)["value"]
     assert gained["other", "nearest", "25", "Road"] == pytest.approx(15)
+    tables = losses(planted, seed=0), resampling_gains(planted, seed=0)
+    assert "PN carries over better" in cameras.findings(*tables)[1]
+    how, pn = cameras.advice(*tables)
+    assert "in 2 of 2 cases" in how
+    assert "less is lost than without through 1 of 1 other cameras, and more through 0" in pn

@@ -67,6 +67,8 @@ def test_a_network_is_asked_about_all_scenes_that_nothing_trained_on(tiny_run):
     train = tiny_run.data.names("train")
     assert int(found["learned"].sel(condition="winter")) == sum(has(name, "winter") for name in train)
     assert int(found["learned_in_all"]) == len(train)
+    record = xr.concat([found.expand_dims(input=["3"], seed=[0])] * 2, xr.Variable("trained", [CONTROL, "winter"]))
+    assert conditions.learned(record).startswith(f"Every network learned from {len(train)} scenes; among the control's")
     test = found["confusion"].sel(scene=tiny_run.data.names("test"))
     expected = counts_of(tiny_run, "3", 0)["confusion"].sel(region="all")
     np.testing.assert_array_equal(test, expected)
@@ -77,8 +79,9 @@ def test_what_is_lost_unseen_is_found_and_elsewhere_nothing(planted):
     assert len(found) == 5 * 3 * 3
     for condition, (name, lost) in product([*CONDITIONS, MEAN], {"3": 20, "25": 10, "25-PN": 0}.items()):
         assert found.loc[(condition, name, "Road"), "value"] == pytest.approx(lost)
-    assert (found.loc["winter", "scenes"] == 8).all()
-    assert (found.loc[MEAN, "scenes"] == 16).all()
+    assert found["scenes"].groupby("condition").unique().explode().to_dict() == dict.fromkeys(CONDITIONS, 8) | {
+        MEAN: 16
+    }
     elsewhere = losses(planted, seed=0, inside=False)
     np.testing.assert_allclose(elsewhere["value"], 0, atol=1e-9)
 
@@ -97,4 +100,10 @@ def test_inputs_are_compared_by_what_they_lose(planted):
     for condition in (*CONDITIONS, MEAN):
         assert found[condition, "25 less 3", "Road"] == pytest.approx(-10)
         assert found[condition, "25-PN less 25", "Road"] == pytest.approx(-10)
+    said = conditions.findings(losses(planted, 0), compared(planted, 0), losses(planted, 0, inside=False))
+    assert sum("generalises better" in one for one in said) == 3
+    assert said[-1].startswith("On all other scenes 0 of 12 losses")
+    more = conditions.advice(losses(planted, 0), compared(planted, 0))
+    assert "2 of 3 inputs (3, 25)" in more[0]
+    assert "smaller for 25 less 3, 25-PN less 3, 25-PN less 25" in more[1]
     assert set(found.index.get_level_values("input")) == {"25 less 3", "25-PN less 3", "25-PN less 25"}

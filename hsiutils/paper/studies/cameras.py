@@ -162,37 +162,33 @@ def facts(long_pass_nm: float | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("camera").astype({"bands": int})
 
 
-def findings(found: xr.Dataset, seed: int) -> list[str]:
-    """What the record says, in a sentence a camera: of the mean over classes."""
-    lost, gained = (_means(table(found, seed)) for table in (losses, resampling_gains))
+def findings(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
+    """A sentence a camera, of the mean over classes: of `losses` and `resampling_gains`."""
+    costs, gains = _means(lost), _means(gained)
     verdicts = {1: "PN carries over worse", -1: "PN carries over better", 0: "with PN or without cannot be told apart"}
     said = []
-    for camera in found["camera"].values:
-        costs = []
-        for name in INPUTS:
-            there = [f"{lost[camera, how, name]} ({how})" for how in MAPPINGS if (camera, how, name) in lost]
-            costs.append(f"{name} loses {', '.join(there)}")
-        helps = " and ".join(f"{gained[camera, 'nearest', name]} ({name})" for name in INPUTS)
-        gap = lost[camera, "resampled", _GAP]
+    for camera in dict.fromkeys(lost["camera"]):
+        left = " and ".join(f"{name} {costs[camera, 'resampled', name]}" for name in INPUTS)
+        helps = " and ".join(f"{name} {gains[camera, 'nearest', name]}" for name in INPUTS)
+        gap = costs[camera, "resampled", _GAP]
         said.append(
-            f"{camera}, in points of mean IoU: {'; '.join(costs)}. Resampling gains {helps} over the nearest bands; "
-            f"then {verdicts[gap.sign]}: {_GAP} is {gap}."
+            f"{camera}: resampled, {left} points of mean IoU are lost; {verdicts[gap.sign]} ({_GAP}: {gap}). "
+            f"The nearest bands would lose more by: {helps}."
         )
     return said
 
 
-def advice(found: xr.Dataset, seed: int) -> list[str]:
-    """What follows for who chooses a camera: of the mean over classes, counted over the other cameras."""
-    lost, gained = (_means(table(found, seed)) for table in (losses, resampling_gains))
-    others = [camera for camera in found["camera"].values if camera != OWN]
-    pairs = [(camera, name) for camera in others for name in INPUTS]
-    helps = sum(gained[camera, "nearest", name].sign > 0 for camera, name in pairs)
-    left = {name: [lost[camera, "resampled", name].mean for camera in others] for name in INPUTS}
-    costs = " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
-    signs = [lost[camera, "resampled", _GAP].sign for camera in others]
+def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
+    """What follows for who chooses a camera, counted over the other cameras; arguments as of `findings`."""
+    costs, gains = _means(lost), _means(gained)
+    others = [camera for camera in dict.fromkeys(lost["camera"]) if camera != OWN]
+    helps = sum(gains[camera, "nearest", name].sign > 0 for camera in others for name in INPUTS)
+    left = {name: [costs[camera, "resampled", name].mean for camera in others] for name in INPUTS}
+    still = " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
+    signs = [costs[camera, "resampled", _GAP].sign for camera in others]
     return [
-        f"Resampling by both cameras' responses beats the nearest bands in {helps} of {len(pairs)} cases (a camera and "
-        f"an input); what another camera then still costs is {costs} points of mean IoU.",
+        f"Resampling by both cameras' responses beats the nearest bands in {helps} of {len(others) * len(INPUTS)} "
+        f"cases (a camera and an input); what another camera then still costs is {still} points of mean IoU.",
         f"With PN less is lost than without through {signs.count(-1)} of {len(others)} other cameras, and more through "
         f"{signs.count(1)}.",
     ]
@@ -218,7 +214,9 @@ def _lost(counts: xr.Dataset) -> xr.DataArray:
 
 def _table(found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed: int) -> pd.DataFrame:
     counts, each = found[["confusion"]], figure(found)
-    bounds = interval(counts, lambda drawn: figure(drawn).mean("seed"), seed=seed, method="percentile", pools=True)
+    bounds = interval(
+        counts, lambda drawn: figure(drawn).mean("seed"), seed=seed, resamples=400, method="percentile", pools=True
+    )
     trainings = found.sizes["seed"]
     both = with_trainings(bounds, each.var("seed", ddof=1) / trainings, trainings - 1)
     order = ["camera", "mapping", "input", "class"]

@@ -109,36 +109,38 @@ def compared(found: xr.Dataset, seed: int) -> pd.DataFrame:
     return _table(found, _gaps, seed, inside=True, inputs=2)
 
 
-def findings(found: xr.Dataset, seed: int) -> list[str]:
-    """What the record says, in sentences: of the means over conditions and classes."""
-    learned = found.sel(trained=CONTROL).isel(input=0, seed=0)
+def learned(found: xr.Dataset) -> str:
+    """How many scenes the networks of a record learned from, in a sentence."""
+    control = found.sel(trained=CONTROL).isel(input=0, seed=0)
     known = _of(found, inside=True)["condition"].values
-    of_each = ", ".join(f"{int(learned['learned'].sel(condition=one))} of {one}" for one in known)
-    said = [f"Every network learned from {int(learned['learned_in_all'])} scenes; among the control's are {of_each}."]
-    for name, lost in _means(losses(found, seed)).items():
-        said.append(f"{name}: a condition that was never seen costs {lost} points of mean IoU.")
-    verdicts = {1: "generalises worse", -1: "generalises better", 0: "cannot be told from it"}
-    for pair, gap in _means(compared(found, seed)).items():
-        one, _, other = pair.partition(" less ")
-        said.append(f"{one} against {other}: {verdicts[gap.sign]}; its loss is larger by {gap} points.")
-    null = losses(found, seed, inside=False)
-    null = null[(null["class"] == MEAN) & (null["condition"] != MEAN)]
-    apart = int(((null["low"] > 0) | (null["high"] < 0)).sum())
-    return [*said, f"On all other scenes, {apart} of {len(null)} losses can be told from zero; chance makes one in 20."]
+    of_each = ", ".join(f"{int(control['learned'].sel(condition=one))} of {one}" for one in known)
+    return f"Every network learned from {int(control['learned_in_all'])} scenes; among the control's are {of_each}."
 
 
-def advice(found: xr.Dataset, seed: int) -> list[str]:
-    """What follows for who chooses an input: of the means over conditions and classes."""
-    lost, gaps = _means(losses(found, seed)), _means(compared(found, seed))
-    costly = [name for name, own in lost.items() if own.sign > 0]
-    better, worse = ([pair for pair, gap in gaps.items() if gap.sign == sign] for sign in (-1, 1))
-    told = [f"{' and '.join(pairs)}: {word}" for pairs, word in ((better, "smaller"), (worse, "larger")) if pairs]
+def findings(lost: pd.DataFrame, gaps: pd.DataFrame, null: pd.DataFrame) -> list[str]:
+    """Sentences on the means over conditions and classes: of `losses`, `compared`, and `losses` on all other scenes."""
+    verdicts = {1: "the first generalises worse", -1: "the first generalises better", 0: "the two cannot be told apart"}
+    own = null[(null["class"] == MEAN) & (null["condition"] != MEAN)]
+    apart = int(((own["low"] > 0) | (own["high"] < 0)).sum())
     return [
-        f"A condition without training scenes costs IoU with {len(costly)} of {len(lost)} inputs"
+        *(f"{name}: a condition never seen costs {one} points of mean IoU." for name, one in _means(lost).items()),
+        *(f"{pair}: {gap} points of this loss; {verdicts[gap.sign]}." for pair, gap in _means(gaps).items()),
+        f"On all other scenes {apart} of {len(own)} losses can be told from zero; chance makes one in 20.",
+    ]
+
+
+def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
+    """What follows for who chooses an input; arguments as of `findings`."""
+    costs, pairs = _means(lost), _means(gaps)
+    costly = [name for name, own in costs.items() if own.sign > 0]
+    better, worse = ([pair for pair, gap in pairs.items() if gap.sign == sign] for sign in (-1, 1))
+    told = [f"{word} for {', '.join(which)}" for which, word in ((better, "smaller"), (worse, "larger")) if which]
+    return [
+        f"A condition without training scenes costs IoU with {len(costly)} of {len(costs)} inputs"
         + (f" ({', '.join(costly)})." if costly else "."),
-        "Which loss is larger cannot be told for any two inputs: none is the one that generalises."
-        if not told
-        else f"Losses differ between inputs: {'; '.join(told)}.",
+        f"Of two inputs (the first less the second), the loss is {'; '.join(told)}."
+        if told
+        else "Between no two inputs can the losses be told apart: none is the one that generalises.",
     ]
 
 
@@ -157,7 +159,7 @@ def _table(
     found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed: int, inside: bool, inputs: int
 ) -> pd.DataFrame:
     counts, (variance, freedom) = _pairs(found, inside), _variance(found, inside)
-    bounds = interval(counts, figure, seed=seed, method="percentile", pools=True)
+    bounds = interval(counts, figure, seed=seed, resamples=400, method="percentile", pools=True)
     scenes = counts["of"].sum("scene")
     every = xr.full_like(scenes[:1], counts.sizes["scene"]).assign_coords(condition=[MEAN])
     scenes = xr.concat([scenes, every], "condition")
