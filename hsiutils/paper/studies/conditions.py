@@ -39,6 +39,8 @@ def has(scene: str, condition: str) -> bool:
 def trainings(run: Run) -> dict[str, Run]:
     """The run with the training scenes of `CONTROL`, and with those of which each condition is left out.
 
+    Fewer scenes are seen more often: all trainings have about as many steps as one of all scenes.
+
     Raises
     ------
     ValueError
@@ -53,7 +55,9 @@ def trainings(run: Run) -> dict[str, Run]:
     if learn < 1:
         raise ValueError(f"{run.data.root}: of {len(own)} training scenes only {learn + judge} are not {scarce}")
     splits = {one: (("train", tuple(all_[:learn])), ("val", tuple(all_[learn:][:judge]))) for one, all_ in kept.items()}
-    return {one: replace(run, splits=own_splits) for one, own_splits in splits.items()}
+    recipe = run.profile.recipe
+    longer = replace(run.profile, recipe=replace(recipe, epochs=round(recipe.epochs * len(own) / learn)))
+    return {one: replace(run, profile=longer, splits=own_splits) for one, own_splits in splits.items()}
 
 
 def unseen_counts(run: Run, name: str, seed: int) -> xr.Dataset:
