@@ -98,7 +98,8 @@ def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
     for tone, places in (("white", (0, 4, 7)), ("black", (1, 2, 3, 5, 6))):
         texts = [one[:3] for one in written if one[3] in places]
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
-    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(counts.shape[1])), **options))
+    below = {"legend_position": "bottom", "legend_cols": 1, "height": 180 + _LEGEND_ROW * counts.shape[1]}
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below), **options))  # one column, for a phone
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
     return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
 
