@@ -88,8 +88,9 @@ def gaps(found: xr.Dataset, axis: str, figure: str, against: str, seed: int) -> 
             def one(drawn: xr.Dataset, of: Statistic = of) -> xr.DataArray:
                 return of(drawn).sel(figure=figure, drop=True)
 
+            sums = sums.rename({axis: "variant"})
             others = [str(value) for value in own[axis].values if value != against]
-            return {name: over_both(sums.rename({axis: "variant"}), one, seed, [name], [against]) for name in others}
+            return {name: over_both(sums.sel(variant=[name, against]), one, seed, [name], [against]) for name in others}
     raise KeyError(f"the record says nothing of {figure!r}")
 
 
