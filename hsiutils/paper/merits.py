@@ -20,7 +20,6 @@ from hsiutils.analysis.intervals import (
     crossed,
     difference,
     interval,
-    mean_over_seeds,
     weighted_sum,
 )
 
@@ -265,19 +264,32 @@ def weighted_over_both(sums: xr.Dataset, statistic: Statistic, seed: int, weight
     return crossed(seeds, Estimate.of(found, found.attrs["drawn"]))
 
 
-def with_both(sums: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+def with_both(sums: xr.Dataset, statistic: Statistic, seed: int, pooled: Sequence[str] = ()) -> xr.Dataset:
     """A figure (..., seed) of sums: its mean over seeds, value, low and high (...), over seeds and scenes together.
 
-    NaN where no network has a value.
+    Parameters
+    ----------
+    seed : of the resampling.
+    pooled : dimensions over which the variance between seeds is taken to be one: for grids of few seeds each.
+
+    Returns
+    -------
+    Dataset of value, low, high; NaN where no network has a value.
     """
     each = statistic(sums)
+    count = each.notnull().sum("seed")
+    variance, freedom = each.var("seed", ddof=1), count - 1
+    variance, freedom = variance.mean(pooled).broadcast_like(count), freedom.sum(pooled).broadcast_like(count)
+    half = xr.apply_ufunc(stats.t.ppf, 0.975, freedom.where(freedom > 0)) * np.sqrt(variance / count)
     scenes = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=True)
     value = scenes["value"]
     bounds = np.full((2, *value.shape), np.nan)
     for place in np.ndindex(value.shape):
         at = dict(zip(value.dims, place, strict=True))
         if np.isfinite(value[at]):
-            both = crossed(mean_over_seeds(each[at]), Estimate.of(scenes[at], scenes.attrs["drawn"]))
+            mean, away, free = float(value[at]), float(half[at]), float(freedom[at])
+            seeds = Estimate(mean, mean - away, mean + away, int(count[at]), free)
+            both = crossed(seeds, Estimate.of(scenes[at], scenes.attrs["drawn"]))
             bounds[(slice(None), *place)] = both.low, both.high
     return xr.Dataset({"value": value, "low": (value.dims, bounds[0]), "high": (value.dims, bounds[1])})
 
@@ -325,8 +337,11 @@ def findings(
     return table.assign(verdict=np.select([table["low"] > 0, table["high"] < 0], verdicts, "cannot be told"))[columns]
 
 
-def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> Estimate:
+def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str], pooled: bool = False) -> Estimate:
     """Mean of values (variant, seed) over some variants less that over others, with Welch's interval over seeds.
+
+    With `pooled` the variance between seeds is taken to be one for all variants of the values, none missing: for few
+    seeds each.
 
     Raises
     ------
@@ -334,4 +349,10 @@ def contrast(values: xr.DataArray, more: Sequence[str], less: Sequence[str]) -> 
         If either side has no finite value.
     """
     one, other = (values.sel(variant=list(names)).mean("variant") for names in (more, less))
-    return difference(one, other)
+    found, seeds = difference(one, other), values.sizes["seed"]
+    if not pooled or seeds < 2:
+        return found
+    variance = float(values.var("seed", ddof=1).mean()) / seeds * (1 / len(more) + 1 / len(less))
+    freedom = values.sizes["variant"] * (seeds - 1)
+    half = float(stats.t.ppf(0.975, freedom)) * np.sqrt(variance)
+    return Estimate(found.mean, found.mean - half, found.mean + half, seeds, freedom)

@@ -4,14 +4,14 @@ A figure has one interval over seeds and scenes together: other trainings on oth
 single pixels (`hsiutils.paper.designs`) is asked here of networks, by the same names and the same rule.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.intervals import Estimate, crossed
 from hsiutils.paper.designs import CHANGED, DIFFERENCE, MARKS, judged, light_figures, marks_figures
-from hsiutils.paper.merits import Statistic, over_both, with_both
+from hsiutils.paper.merits import Statistic, contrast, over_scenes, with_both
 from hsiutils.paper.robustness import edge_accuracy
 
 EDGE = "edge accuracy"
@@ -65,32 +65,41 @@ def _groups(found: xr.Dataset) -> list[tuple[xr.Dataset, Statistic]]:
     ]
 
 
-def figures(found: xr.Dataset, seed: int) -> pd.DataFrame:
+def figures(found: xr.Dataset, seed: int, pooled: Sequence[str] = ()) -> pd.DataFrame:
     """Every figure of a record of `kept`, with its interval over seeds and scenes together.
 
     Parameters
     ----------
     seed : of the resampling.
+    pooled : as of `with_both`.
 
     Returns
     -------
     A long table: the axes of the study, `figure` (of `marks_figures`, `light_figures` and `EDGE`), value, low, high.
     """
-    parts = [with_both(sums, of, seed) for sums, of in _groups(found)]
+    parts = [with_both(sums, of, seed, pooled) for sums, of in _groups(found)]
     return pd.concat([part.to_dataframe().reset_index() for part in parts], ignore_index=True).dropna(subset="value")
 
 
-def gaps(found: xr.Dataset, axis: str, figure: str, against: str, seed: int) -> dict[str, Estimate]:
-    """A figure of each place on an axis of a record less that of one of them, over seeds and scenes together."""
+def gaps(
+    found: xr.Dataset, axis: str, figure: str, against: str, seed: int, pooled: bool = False
+) -> dict[str, Estimate]:
+    """A figure of each place on an axis of a record less that of one of them, over seeds and scenes together.
+
+    With `pooled` the variance between seeds is taken to be one for all of them.
+    """
     for sums, of in _groups(found):
-        if figure in (own := of(sums))["figure"]:
+        if figure in (every := of(sums))["figure"]:
 
             def one(drawn: xr.Dataset, of: Statistic = of) -> xr.DataArray:
                 return of(drawn).sel(figure=figure, drop=True)
 
-            sums = sums.rename({axis: "variant"})
-            others = [str(value) for value in own[axis].values if value != against]
-            return {name: over_both(sums.sel(variant=[name, against]), one, seed, [name], [against]) for name in others}
+            own, sums = every.sel(figure=figure, drop=True).rename({axis: "variant"}), sums.rename({axis: "variant"})
+            gap = {}
+            for name in (str(value) for value in own["variant"].values if value != against):
+                over = over_scenes(sums.sel(variant=[name, against]), one, seed, [name], [against], pools=True)
+                gap[name] = crossed(contrast(own, [name], [against], pooled), over)
+            return gap
     raise KeyError(f"the record says nothing of {figure!r}")
 
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.paper.designs import CHANGED, MARKS
-from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, kept, verdicts
+from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, gaps, kept, verdicts
 
 CLASSES = ["Road", "Road Marks", "Vegetation"]
 
@@ -77,6 +77,21 @@ def test_what_seeds_alone_could_have_done_is_not_decided():
     table = verdicts(planted(*told, luck=8), 0).set_index("input")
     assert table.loc["twin", ["light:", "marks:", "edges:"]].tolist() == ["undecided"] * 3
     assert not table.loc["twin", "reaches"]
+
+
+def test_few_seeds_lend_each_other_their_spread():
+    """Ten designs of two seeds whose luck is 3 points: alone each interval misses or is of no use."""
+    names = [f"design {n:02}" for n in range(10)]
+    found = planted(*(dict.fromkeys(names, at) for at in (20, 60, 60)), luck=3.0).isel(seed=[0, 1])
+    own, shared = (figures(found, 0, pooled).set_index(["figure", "design"]) for pooled in ((), ("design",)))
+    width = [(table["high"] - table["low"]).loc[MARKS] for table in (own, shared)]
+    assert width[1].median() < width[0].median() / 2
+    assert width[1].max() < 1.5 * width[1].min() < width[0].max() / 5
+    rows = shared.loc[MARKS]
+    assert ((rows["low"] < 60) & (rows["high"] > 60)).sum() >= 8
+    apart = [gaps(found, "design", MARKS, names[0], 0, pooled) for pooled in (False, True)]
+    assert apart[0][names[1]].mean == apart[1][names[1]].mean
+    assert max(one.error for one in apart[1].values()) < 1.5 * min(one.error for one in apart[1].values())
 
 
 def test_kept_counts_are_those_of_the_measures():

@@ -90,14 +90,14 @@ def _grid(run: Run) -> Sequence[Point]:
 
 
 def curves(found: xr.Dataset, seed: int) -> pd.DataFrame:
-    """`figures` of the record along the number of channels.
+    """`figures` of the record along the number of channels; the variance between seeds is taken to be one for all.
 
     Returns
     -------
     With the columns `count`, of channels, and `how` they were chosen: "even", "greedy" or "components", and ", PN"
     where it came first. All bands are the end of both ways.
     """
-    table = figures(found, seed)
+    table = figures(found, seed, pooled=("channels", "normalisation"))
     told = table["channels"].str.extract(r"^(?:PCA-)?(?P<count>\d+) ?(?P<how>\w*)$")
     table = table.assign(count=told["count"].astype(float), how=told["how"].replace("", "components"))
     whole = table[table["channels"] == "all"]
@@ -108,7 +108,7 @@ def curves(found: xr.Dataset, seed: int) -> pd.DataFrame:
 
 def finding(found: xr.Dataset, seed: int) -> str:
     """What fewer channels cost without PN, and whether one component is best, in words."""
-    against = gaps(found.sel(normalisation="none", drop=True), "channels", MEAN, "all", seed)
+    against = gaps(found.sel(normalisation="none", drop=True), "channels", MEAN, "all", seed, pooled=True)
     p = dict(zip(against, holm(gap.p_value() for gap in against.values()), strict=True))
     equal = [name for name in against if p[name] >= 0.05]
     one = against["PCA-1"]
