@@ -24,7 +24,10 @@ from hsiutils.simulate import draw_names
 INPUTS = ("1", "3", "25", "25-PN")
 CONDITIONS = {"winter": "season", "sunny": "weather", "sunset": "daytime", "highway": "scene"}
 """What is left out, one of each kind, and which trait of a scene's name that is."""
-PAIRS = (("3", "1"), ("25", "1"), ("25", "3"), ("25-PN", "3"), ("25-PN", "25"))
+PAIRS = (
+    *(("3", "1"), ("25", "1"), ("25", "3"), ("25-PN", "3"), ("25-PN", "25")),
+    *((name, other) for name in INPUTS[4:] for other in ("25", "25-PN")),
+)
 """Inputs whose losses are compared: the one of more bands or with PN first."""
 CONTROL, WHOLE, MEAN = "control", "all scenes", "mean"
 _VALIDATE = 16
