@@ -14,11 +14,11 @@ import xarray as xr
 from distributed import Client, LocalCluster
 from tqdm import tqdm
 
-from hsiutils.analysis.pixels import Spectra
+from hsiutils.analysis.pixels import Spectra, scene_spectra
 from hsiutils.data import inputs
 from hsiutils.paper.designs import CHANGED
 from hsiutils.paper.designs import designs as pixel_designs
-from hsiutils.paper.exposure import spread_of
+from hsiutils.paper.exposure import exposure_spread, spread_of
 from hsiutils.paper.robustness import edge_counts
 from hsiutils.paper.studies import (
     Point,
@@ -344,8 +344,10 @@ class TestExposure:
         assert ((own["low"] < own["value"]) & (own["value"] < own["high"])).all()
         assert set(found["class"]) == {"Road", "Road Marks", "Other", "mean"}
 
-    def test_jitter_spreads_the_light_of_the_scenes(self, tiny_run):
+    def test_the_spread_is_that_of_the_scenes_of_the_point(self, tiny_run):
         points = exposure.STUDY.grid(tiny_run)
         assert [point.run.simulation.exposure_jitter for point in points[::4]] == [0, 0.6, 1.2]
-        usual = float(spread_of(tiny_run, "25", 0)["spread"])
-        assert usual < float(spread_of(points[-1].run, "25", 0)["spread"])
+        assert points[0].run == tiny_run
+        names = tiny_run.data.names("train") + tiny_run.data.names("test")
+        every = exposure_spread(scene_spectra(tiny_run.data, names, 10**6))
+        assert float(spread_of(points[0].run, "25", 0)["spread"]) == pytest.approx(every, rel=0.3)
