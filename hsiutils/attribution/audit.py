@@ -15,11 +15,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from hsiutils.attribution.cams import signed_gradcam_sums
-from hsiutils.attribution.hooks import INPUT, full_precision
+from hsiutils.attribution.hooks import INPUT, Picker, full_precision, picked
 from hsiutils.attribution.linearise import MEMORY
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.result import as_map
 from hsiutils.attribution.sums import Audited, Sums
+from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.attribution.targets import class_names
 
 _SIGNED = replace(METHODS["GradCAM"], name="GradCAM signed", sums=signed_gradcam_sums)
@@ -39,12 +40,15 @@ def audit(
     upsample: bool = False,
     patch: int = 8,
     memory: int = MEMORY,
+    output: Picker | None = None,
+    freeze: bool = False,
 ) -> xr.Dataset:
     """Residual, total minus logit, of each method at every pixel and class of a batch of images.
 
     Parameters
     ----------
-    model : any torch network that is piecewise linear, of images (n, channels, h, w) and logits (n, classes, h', w').
+    model : any torch network that is piecewise linear, of images (n, channels, h, w) and logits (n, classes, h', w'),
+        or a dict that has them under "out".
     x : (n, channels, h, w) or (channels, h, w).
     methods : names of `AUDITED`; None for all. Those whose sums are known before the head only are left out for
         another network than a `UNet`.
@@ -56,6 +60,9 @@ def audit(
     upsample : sum the maps after bilinear upsampling to the image; else over the layer's own (padded) grid.
     patch : side of occlusion's patches, pixels: it takes a forward pass a patch.
     memory : limit on working memory, bytes; the result comes on top.
+    output, freeze : as of `hsiutils.attribution.gates.Affine`, for networks that return more than logits, or have
+        smooth gates. With frozen gates no push is the derivative: methods that need it are left out, or refused where
+        they are named.
 
     Returns
     -------
@@ -63,7 +70,8 @@ def audit(
         `residual` (image, method, class, y, x) and `logit` (image, class, y, x); `region_residual` (image, method,
         class) and `region_logit` (image, class) for the region that the network gives to each class, NaN where it
         gives it none. Coordinates of method: `name` and `layer`. Select by `found.sel({"method": "CAM conv2d_21"})`:
-        xarray takes `sel(method=...)` for a way of interpolating.
+        xarray takes `sel(method=...)` for a way of interpolating. Attributes `exact`, 1 unless gates were frozen, and
+        `frozen`, their names.
 
     Raises
     ------
@@ -88,9 +96,10 @@ def audit(
     if unknown := [name for name in names if name not in AUDITED]:
         raise ValueError(f"no audit of {', '.join(unknown)}: every pixel can be asked of {', '.join(AUDITED)}")
     batch = x[None] if x.ndim == 3 else x
-    images = (Audited.of(model, image, layers, after, upsample, memory) for image in batch)
     asked = [method for name, method in AUDITED.items() if name in names]
-    return xr.concat([_one(image, asked, patch) for image in images], dim="image")
+    with picked(model, output):
+        images = (Audited.of(model, image, layers, after, upsample, memory, freeze) for image in batch)
+        return xr.concat([_one(image, asked, patch, methods is None) for image in images], dim="image")
 
 
 def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, str]]:
@@ -106,13 +115,18 @@ def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, 
         yield from ((method, last) for method in methods if method.summed == "last")
 
 
-def _one(image: Audited, methods: Sequence[Method], patch: int) -> xr.Dataset:
+def _one(image: Audited, methods: Sequence[Method], patch: int, lenient: bool) -> xr.Dataset:
+    """Audit one image; lenient is to leave out what frozen gates forbid."""
     sums: dict[tuple[str, str], Sums] = {}
     with torch.no_grad(), full_precision():
         for method, layer in _asked(image, methods):
             assert method.sums is not None  # noqa: S101
             options = {"patch": patch} if method.name == "occlusion" else {}
-            sums[method.name, layer] = method.sums(image, layer, **options)
+            try:
+                sums[method.name, layer] = method.sums(image, layer, **options)
+            except NotPiecewiseLinear:
+                if not lenient:
+                    raise
     names, layers = zip(*sums, strict=True)
     totals = torch.stack([found.pixels for found in sums.values()])
     regions = torch.stack([found.regions for found in sums.values()])
@@ -129,4 +143,4 @@ def _one(image: Audited, methods: Sequence[Method], patch: int) -> xr.Dataset:
         "region_residual": as_map(regions - region_logit, ("method", "class")),
         "region_logit": as_map(region_logit, ("class",)),
     }
-    return xr.Dataset(variables, coords)
+    return xr.Dataset(variables, coords, {"exact": int(image.at.exact), "frozen": ", ".join(image.at.frozen)})

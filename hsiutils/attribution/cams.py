@@ -18,11 +18,23 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from hsiutils.attribution.hooks import INPUT, Size, activations, frozen, full_precision, to_image
-from hsiutils.attribution.linearise import input_image
+from hsiutils.attribution.hooks import (
+    INPUT,
+    Size,
+    activations,
+    ask,
+    frozen,
+    full_precision,
+    layer_of,
+    layer_sizes,
+    logits_of,
+    padded_size,
+    to_image,
+)
+from hsiutils.attribution.linearise import input_image, usual_layers
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target
@@ -36,7 +48,7 @@ class Seen:
     Activation and gradient are (k, h', w'), of the padded size; `logit` is the value of the target.
     """
 
-    model: UNet
+    model: nn.Module
     image: Tensor
     target: Target
     layer: str
@@ -49,7 +61,7 @@ class Seen:
     def sizes(self) -> tuple[Size, Size]:
         """(rows, columns) of the image after the network's padding, and as it is."""
         _, height, width = self.image.shape
-        return self.model.config.padded((height, width)), (height, width)
+        return padded_size(self.model, (height, width)), (height, width)
 
 
 Rule = Callable[[Seen], Tensor]
@@ -58,7 +70,7 @@ Rule = Callable[[Seen], Tensor]
 
 def cam_map(
     rule: Rule,
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     target: Target,
     layer: str | None = None,
@@ -75,16 +87,23 @@ def cam_map(
 
     Parameters
     ----------
-    layer : Keras name, or "input"; None for the last convolution before the head.
+    layer : Keras name of a `UNet`, torch name of another network, or "input"; None for the last convolution before the
+        head, of another network for the last layer before the logits.
     after : take the layer after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.
     relu : set what speaks against the target to zero.
     normalise : divide by the largest absolute value; zero stays zero, signs stay.
     upsample : bilinear to the image's size; the sum grows with the ratio of the pixels.
     biases : what the method hands out beside its map, if anything.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there is no such layer, or it is called several times or puts out no (n, channels, h', w').
     """
-    name, image = layer or model.config.last, input_image(model, x)
+    image = input_image(model, x)
+    name = _layer(model, image, layer)
     with torch.enable_grad(), full_precision(), frozen(model), activations(model, [name], after, leaf=True) as layers:
-        value = target.value(model(image[None])).sum()
+        value = target.value(logits_of(model(image[None]))).sum()
         (gradient,) = torch.autograd.grad(value, layers[name])
     activation, logit = layers[name][0].detach(), float(value.detach())
     seen = Seen(model, image, target, name, after, activation, gradient[0], logit)
@@ -100,6 +119,24 @@ def cam_map(
     return Attribution(rule.__name__, seen.layer, as_map(values, ("y", "x")), seen.logit, beside)
 
 
+def _layer(model: nn.Module, image: Tensor, layer: str | None) -> str:
+    """The layer that is asked for, if a map can be taken there, or the usual one."""
+    if isinstance(model, UNet):
+        return layer or model.config.last
+    if layer == INPUT:
+        return layer
+    sizes = layer_sizes(model, image)
+    if layer is None:
+        return usual_layers(model, sizes, len(ask(model, image[None])[0]))[-1]
+    layer_of(model, layer)
+    if layer not in sizes:
+        raise ValueError(
+            f"no map at {layer!r}: the network must call it once, and it must put out one tensor (n, channels, h', "
+            f"w'), as {', '.join(sizes)}"
+        )
+    return layer
+
+
 def weighted(seen: Seen, weights: Tensor) -> Tensor:
     """Sum over the channels of weight (k,) times activation (k, h', w'): (h', w')."""
     return torch.einsum("k,kyx->yx", weights, seen.activation)
@@ -107,6 +144,7 @@ def weighted(seen: Seen, weights: Tensor) -> Tensor:
 
 def head_bias(seen: Seen) -> dict[str, float]:
     """Share of the head's bias in the target."""
+    assert isinstance(seen.model, UNet)  # noqa: S101
     bias = cast(Tensor, seen.model.head.bias).detach().cpu().double()
     return {seen.model.config.head: float(seen.target.weights.sum((1, 2)).cpu() @ bias)}
 
@@ -116,8 +154,13 @@ def cam(seen: Seen) -> Tensor:
 
     The reliable explanation that arXiv 2502.14416 proposes (activations of conv2d_21 after its ReLU, weights and bias
     of conv2d_22); after Zhou 2016. It needs no gradient, hands the bias out in `biases`, and closes. A ValueError at
-    any layer but that one.
+    any layer but that one, and for another network than a `UNet`.
     """
+    if not isinstance(seen.model, UNet):
+        raise ValueError(
+            "CAM reads the weights of a 1 x 1 head, which is known of a UNet alone: take HiResCAM at the last layer "
+            "before the logits, which sums to the logit less the biases behind it, or the linear decomposition"
+        )
     last = seen.model.config.last
     if seen.layer != last or not seen.after:
         raise ValueError(

@@ -16,9 +16,9 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 
-from hsiutils.attribution.hooks import ask, to_image
+from hsiutils.attribution.hooks import ask, padded_size, to_image
 from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.perturbation import BATCH, band_occlusion
 from hsiutils.attribution.result import Attribution
@@ -115,7 +115,7 @@ def rank_correlations(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def insertion_deletion(
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     target: Target,
     attribution: Attribution,
@@ -161,7 +161,7 @@ def insertion_deletion(
 
 
 def band_ablation(
-    model: UNet, x: Tensor, target: Target, claimed: Attribution, *, reference: ArrayLike | Tensor = 0.0
+    model: nn.Module, x: Tensor, target: Target, claimed: Attribution, *, reference: ArrayLike | Tensor = 0.0
 ) -> xr.Dataset:
     """What a method says of each band, summed over space, against what happens when the band is replaced.
 
@@ -184,7 +184,7 @@ def band_ablation(
     return xr.Dataset(cast(Mapping[Any, Any], variables))
 
 
-def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[np.float64]:
+def pixel_map(model: nn.Module, attribution: Attribution, image: Tensor) -> NDArray[np.float64]:
     """A map as one number a pixel of the image, (h, w): bands summed, coarser grids upsampled, padding cropped."""
     if not {"y", "x"} <= set(attribution.map.dims):
         raise ValueError(f"{attribution.method}: a map in space is needed, got dims {attribution.map.dims}")
@@ -195,13 +195,13 @@ def pixel_map(model: UNet, attribution: Attribution, image: Tensor) -> NDArray[n
     _, height, width = image.shape
     if values.shape == (height, width):
         return np.asarray(values)
-    rows, columns = model.config.padded((height, width))
-    if any(full % part for full, part in zip((rows, columns), values.shape, strict=True)):
+    rows, columns = padded_size(model, (height, width))
+    if isinstance(model, UNet) and any(full % part for full, part in zip((rows, columns), values.shape, strict=True)):
         raise ValueError(f"{attribution.method}: a map of {values.shape} is of no layer of an image {(height, width)}")
     whole = to_image(torch.as_tensor(values)[None, None], (rows, columns), (height, width))
     return np.asarray(whole[0, 0].numpy())
 
 
-def _values(model: UNet, target: Target, images: list[Tensor]) -> NDArray[np.float64]:
+def _values(model: nn.Module, target: Target, images: list[Tensor]) -> NDArray[np.float64]:
     batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate([target.value(ask(model, batch)).double().cpu().numpy() for batch in batches])

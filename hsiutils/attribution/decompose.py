@@ -10,8 +10,8 @@ an average pixel says nothing. Along the path from r to x (Integrated Gradients,
 the nodes of a Gauss-Legendre rule and averaged: approximate, because the gates switch along the path.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from hsiutils.attribution.gates import Affine
-from hsiutils.attribution.hooks import INPUT
+from hsiutils.attribution.hooks import INPUT, Picker, picked
 from hsiutils.attribution.linearise import MEMORY, Output, Parts, bias_names, linearise, pushed
 from hsiutils.attribution.result import REFERENCE, Attribution, Decomposition, as_map, closed, dtype_name
 from hsiutils.attribution.sums import Audited, Sums
@@ -42,7 +42,7 @@ def decompose(
     classes: Sequence[int | str] | None = None,
     over: ArrayLike | None = None,
     memory: int = MEMORY,
-    output: Callable[[Any], Tensor] | None = None,
+    output: Picker | None = None,
     freeze: bool = False,
 ) -> Decomposition:
     """Contributions of parts of the input, and of the biases, to every logit of one image.
@@ -102,11 +102,8 @@ def decompose(
     if biases not in ("sum", "layers"):
         raise ValueError(f'biases must be "sum" or "layers", got {biases!r}')
 
-    def affine(model: nn.Module, x: Tensor, exact: bool = False) -> Affine:
-        return linearise(model, x, exact, output=output, freeze=freeze)
-
     def exact(model: nn.Module, x: Tensor) -> Decomposition:
-        at = affine(model, x, exact=True)
+        at = linearise(model, x, exact=True, freeze=freeze)
         silent = isinstance(reference, int | float) and reference == 0
         start = None if silent else reference_image(reference, at.image)
         parts, kept = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
@@ -123,18 +120,19 @@ def decompose(
         return _result(at, kept, contribution, bias)
 
     def path(nodes: int) -> Decomposition:
-        at = affine(model, x)
+        at = linearise(model, x, freeze=freeze)
         start = reference_image(reference, at.image)
         parts, kept = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
         away, total = at.image - start, np.zeros(())
         for node, weight in gauss_legendre(nodes):
-            along = affine(model, start + node * away)
+            along = linearise(model, start + node * away, freeze=freeze)
             total = total + weight * pushed(along, parts, away, kept, memory)
-        bias = kept.named(kept.keep(affine(model, start).logits[None]), {"layer": [REFERENCE]})
+        bias = kept.named(kept.keep(linearise(model, start, freeze=freeze).logits[None]), {"layer": [REFERENCE]})
         contribution = kept.named(total.astype(dtype_name(at.image.dtype)), parts.coords)
         return _result(at, kept, contribution, bias, nodes)
 
-    return closed(exact, model, x) if nodes is None else path(nodes)
+    with picked(model, output):
+        return closed(exact, model, x) if nodes is None else path(nodes)
 
 
 def _cut(by: By) -> tuple[bool, ArrayLike | None]:
@@ -154,20 +152,21 @@ def _result(
     return Decomposition(contribution, bias, logit, computed, dtype_name(at.gated), nodes, at.frozen)
 
 
-def linear_decomposition(model: nn.Module, x: Tensor, target: Target) -> Attribution:
+def linear_decomposition(model: nn.Module, x: Tensor, target: Target, *, freeze: bool = False) -> Attribution:
     """The exact decomposition of one target, in space: which band of which pixel, by a single reverse pass.
 
     Summed over pixels it is the target's weighting of `decompose` by band; likewise for any region.
 
-    The map (band, y, x) is input times gradient of the folded network; biases by layer. It closes.
+    The map (band, y, x) is input times gradient of the folded network; biases by layer. It closes. `freeze` as of
+    `decompose`.
     """
 
     def reverse(model: nn.Module, x: Tensor) -> Attribution:
-        at = linearise(model, x, exact=True)
+        at = linearise(model, x, exact=True, freeze=freeze)
         value, pulled = float(target.value(at.logits[None])), at.pull(target.weights)
         parts = {name: pulled.biases[module] for module, name in bias_names(at).items()}
-        gradient = pulled.gradient
-        return Attribution("linear decomposition", INPUT, as_map(gradient * at.image, ("band", "y", "x")), value, parts)
+        values = as_map(pulled.gradient * at.image, ("band", "y", "x"))
+        return Attribution("linear decomposition", INPUT, values, value, parts, at.frozen)
 
     return closed(reverse, model, x)
 

@@ -105,13 +105,9 @@ class Affine:
         self._tape = tape = Tape(RULES)
         twice = exact is not False and dtype != torch.float64
         recorded = model if not twice else exact if isinstance(exact, nn.Module) else copy.deepcopy(model).double()
-        with ExitStack() as stack:
-            for name, module in recorded.named_modules():
-                for handle in tape.listen(name, module):
-                    stack.callback(handle.remove)
+        with self.listening(recorded):
             self.logits = self._run(recorded, self.image[None].to(torch.float64 if twice else dtype))[0]
-        tape.recording = False
-        self.frozen = tuple(dict.fromkeys(tape.frozen))
+        self._recorded()
         if self.frozen and not freeze:
             raise NotPiecewiseLinear(
                 f"the network is not piecewise linear, because of {', '.join(self.frozen)}: it has no exact "
@@ -123,10 +119,31 @@ class Affine:
             with torch.no_grad(), full_precision(), frozen(model):
                 tape.kept = tree_map(lambda kept: kept.to(dtype) if floating(kept) else kept, tape.kept)
                 self.logits = self._pick(model(self.image[None]))[0]
+        self.gated = torch.float64 if twice else dtype
+
+    def _recorded(self) -> None:
+        """End the recording, and say what it met."""
+        tape = self._tape
+        tape.recording = False
+        self.frozen = tuple(dict.fromkeys(tape.frozen))
         self.layers = {name: shape for name, shape in tape.shapes.items() if tape.calls[name] == 1}
         self.biased = tuple(dict.fromkeys(tape.sites))
-        self.gated = torch.float64 if twice else dtype
-        self.footprint = tape.peak * dtype.itemsize
+        self.footprint = tape.peak * self.image.dtype.itemsize
+
+    def __repr__(self) -> str:
+        """Sizes, and what was frozen."""
+        held = f" (held: {', '.join(self.frozen)})" if self.frozen else ""
+        sizes = f"{tuple(self.image.shape)} -> {tuple(self.logits.shape)}"
+        return f"Affine({type(self.model).__name__}, {sizes}, {self.gated}, exact={self.exact}{held})"
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Let the recording know which module is at work."""
+        with ExitStack() as stack:
+            for name, module in model.named_modules():
+                for handle in self._tape.listen(name, module):
+                    stack.callback(handle.remove)
+            yield
 
     @property
     def exact(self) -> bool:
@@ -147,7 +164,7 @@ class Affine:
         pay = max(1 if self.image.dtype == torch.float64 else 4, _CACHE // self.footprint)
         return min(memory // self.footprint, pay if self.image.device.type == "cpu" else memory)
 
-    def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True) -> Tensor:
+    def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True, *, consumer: str | None = None) -> Tensor:
         """What tangents (n, channels, h, w) do to every logit: (n, classes, h', w').
 
         They enter at the image, or at the output of a layer in the layer's size; (n, channels, 1, 1) is the same value
@@ -157,23 +174,51 @@ class Affine:
         ----------
         layer : torch module name, or Keras name for a `UNet`; "input" for the image.
         after : of a Keras name, after its normalisation and ReLU.
+        consumer : one of `consumers`: only this operation sees the tangents, such as the one that joins a skip
+            connection, and no other that reads the layer's output.
 
         Raises
         ------
         KeyError, ValueError
-            If there is no such layer, or no tangent can enter there (see `layers`).
+            If there is no such layer or consumer, or no tangent can enter there (see `layers`).
         """
-        module, shape = None, tuple(self.image.shape)
-        if layer != INPUT:
-            module = layer_of(self.model, layer, after)
-            name = next(name for name, each in self.model.named_modules() if each is module)
-            if name not in self.layers:
-                raise ValueError(
-                    f"no tangent can enter at {layer!r}, which was called {self._tape.calls[name]} times: it must be "
-                    f"once, and put out one tensor (n, channels, h', w'), as {', '.join(self.layers)}"
-                )
-            shape = self.layers[name]
-        return self._run(self.model, tangents.expand(-1, *shape), module)
+        if layer == INPUT and consumer is None:
+            return self._run(self.model, tangents.expand(-1, *self.image.shape))
+        module, name = self._entrance(layer, after)
+        door = None
+        if consumer is not None:
+            steps = self._consumers(name)
+            if consumer not in steps:
+                raise KeyError(f"nothing called {consumer!r} reads {layer!r}, but {', '.join(steps) or 'nothing'}")
+            door = steps[consumer]
+        return self._run(self.model, tangents.expand(-1, *self.layers[name]), module, door=door)
+
+    def consumers(self, layer: str, after: bool = True) -> tuple[str, ...]:
+        """The operations that read a layer's output, such as "cat in decoder.0", in the order of computation.
+
+        `layer` and `after` as of `push`.
+        """
+        return tuple(self._consumers(self._entrance(layer, after)[1]))
+
+    def _consumers(self, name: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for number, step in enumerate(self._tape.steps):
+            if self._tape.made[name] in step.reads:
+                label = f"{step.name} in {step.where}"
+                again = sum(each.split(" (")[0] == label for each in found)
+                found[f"{label} ({again + 1})" if again else label] = number
+        return found
+
+    def _entrance(self, layer: str, after: bool) -> tuple[nn.Module, str]:
+        """The module at whose output tangents enter, and its name."""
+        module = layer_of(self.model, layer, after)
+        name = next(name for name, each in self.model.named_modules() if each is module)
+        if name not in self.layers:
+            raise ValueError(
+                f"no tangent can enter at {layer!r}, which was called {self._tape.calls[name]} times: it must be "
+                f"once, and put out one tensor (n, channels, h', w'), as {', '.join(self.layers)}"
+            )
+        return module, name
 
     def bias(self, layer: str | None = None) -> Tensor:
         """What all biases together, or those of one module of `biased`, do to every logit: (classes, h', w')."""
@@ -182,15 +227,17 @@ class Affine:
         sites = frozenset(number for number, name in enumerate(self._tape.sites) if layer in (None, name))
         return self._run(self.model, None, wanted=sites)[0]
 
-    def pull(self, weights: Tensor) -> Pulled:
+    def pull(self, weights: Tensor, guided: bool = False) -> Pulled:
         """The adjoint of `push`: what the sum of weights (classes, h', w') times logits owes to the image and biases.
 
-        One reverse pass. (gradient * image).sum() and the biases' shares add up to the weighted logits.
+        One reverse pass. (gradient * image).sum() and the biases' shares add up to the weighted logits, unless it is
+        guided: then every ReLU, module or function, also stops what is negative on the way back (Springenberg 2015).
         """
         with torch.enable_grad(), full_precision():
             leaf = self.image.clone().requires_grad_()
             factors = self.image.new_ones(len(self._tape.sites)).requires_grad_()
-            value = (self._run(self.model, leaf[None], factors=factors)[0] * weights.to(self.image)).sum()
+            logits = self._run(self.model, leaf[None], factors=factors, guided=guided)[0]
+            value = (logits * weights.to(self.image)).sum()
             gradient, shares = torch.autograd.grad(value, (leaf, factors), allow_unused=True, materialize_grads=True)
         biases = dict.fromkeys(self.biased, 0.0)
         for name, share in zip(self._tape.sites, shares.tolist(), strict=True):
@@ -214,14 +261,16 @@ class Affine:
         entrance: nn.Module | None = None,
         wanted: frozenset[int] = frozenset(),
         factors: Tensor | None = None,
+        guided: bool = False,
+        door: int | None = None,
         skip: bool = True,
     ) -> Tensor:
         """One pass of the image, or of tangents that enter as the image does or at the output of a module.
 
-        None are zeros; `skip` passes over operations on zeros.
+        None are zeros; `skip` passes over operations on zeros; with a door they enter at one reader of the output.
         """
         tape, count = self._tape, 1 if value is None else len(value)
-        tape.start(count, wanted, factors)
+        tape.start(count, wanted, factors, guided, door)
         with ExitStack() as stack:
             if factors is None:
                 stack.enter_context(torch.no_grad())
@@ -233,8 +282,14 @@ class Affine:
             else:
                 start = Flow(value.clone(), tape)  # the network may write into it
             if entrance is not None:
-                handle = entrance.register_forward_hook(lambda _, __, out: Flow(out.value + value, tape))
-                stack.callback(handle.remove)
+
+                def enter(_: nn.Module, __: Any, out: Flow) -> Flow:
+                    if door is None:
+                        return Flow(out.value + value, tape)
+                    out.waiting = value
+                    return out
+
+                stack.callback(entrance.register_forward_hook(enter).remove)
             with torch.no_grad():  # autograd sees the operations inside the rules
                 logits = self._pick(model(start))
         if not isinstance(logits, Flow):
@@ -243,9 +298,11 @@ class Affine:
                 "the logits before that (pick them by output=, or leave the layer out)",
                 tuple(tape.frozen),
             )
-        if tape.recording and (logits.ndim != 4 or len(logits) != 1):
-            raise ValueError(f"the logits must be (1, classes, h, w), got {tuple(logits.shape)}: pick them by output=")
-        if not tape.recording and logits.shape != (count, *self.logits.shape):
+        if tape.recording and (logits.ndim != 4 or len(logits) != count):
+            raise ValueError(
+                f"the logits must be ({count}, classes, h, w), got {tuple(logits.shape)}: pick them by output="
+            )
+        if not tape.recording and logits.shape != (count, *self.logits.shape[-3:]):
             raise RuntimeError(f"{count} tangents came out of the network as {tuple(logits.shape)}")
         tape.finish()
         return logits.value

@@ -18,6 +18,10 @@ from hsiutils.models.unet import UNet
 
 INPUT = "input"
 """Name of the network's input where a layer is asked for."""
+Size = tuple[int, int]
+"""(rows, columns)."""
+Picker = Callable[[Any], Tensor]
+"""Picks the logits out of what a network returns."""
 
 
 @contextmanager
@@ -30,7 +34,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     asks = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        model.eval()
+        for module, _ in modes:  # what torch.export gives back refuses .eval()
+            module.training = False
         for parameter, _ in asks:
             parameter.requires_grad_(False)
         yield
@@ -60,7 +65,7 @@ def activations(
 
     def keep(name: str, value: Tensor) -> Tensor:
         seen[name] = value.detach().requires_grad_() if leaf else value
-        return seen[name]
+        return seen[name].clone()  # the network may write on it
 
     with ExitStack() as stack:
         for name in names:
@@ -79,6 +84,28 @@ def layer_of(model: nn.Module, name: str, after: bool = True) -> nn.Module:
     if not name or name not in modules:
         raise KeyError(f"no layer {name!r} in the network; it has {', '.join(each for each in modules if each)}")
     return modules[name]
+
+
+def layer_sizes(model: nn.Module, image: Tensor) -> dict[str, tuple[int, ...]]:
+    """Torch name -> (channels, h', w') of each module's output at an image (channels, h, w), in order of computation.
+
+    Of modules that put out one tensor and are called once: at others a layer says nothing.
+    """
+    sizes: dict[str, list[tuple[int, ...]]] = {}
+
+    def leave(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        sizes.setdefault(name, []).append(tuple(out.shape[1:]) if isinstance(out, Tensor) else ())
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(partial(leave, name)).remove)
+        ask(model, image[None])
+    return {name: each[0] for name, each in sizes.items() if len(each) == 1 and len(each[0]) == 3}
+
+
+def padded_size(model: nn.Module, image: Size) -> Size:
+    """(rows, columns) of an image inside a network: a `UNet` pads it."""
+    return model.config.padded(image) if isinstance(model, UNet) else image
 
 
 @contextmanager
@@ -129,14 +156,29 @@ def logits_of(out: Any) -> Tensor:
     return cast(Tensor, out["out"] if isinstance(out, Mapping) and "out" in out else out)
 
 
+@contextmanager
+def picked(model: nn.Module, output: Picker | None = None) -> Iterator[None]:
+    """Let the network return its logits inside the block, by `output` or, if that is None, by `logits_of`.
+
+    Copies that are made inside return them, too. A ValueError if `output` is given for a `UNet`.
+    """
+    if isinstance(model, UNet):
+        if output is not None:
+            raise ValueError("output= picks logits out of what another network returns, a UNet returns them: leave it")
+        yield
+        return
+    pick = output or logits_of
+    handle = model.register_forward_hook(lambda _, __, out: pick(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def ask(model: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, classes, h, w) of images (n, channels, h, w), in evaluation, in full precision and off any graph."""
     with torch.no_grad(), full_precision(), frozen(model):
         return logits_of(model(images))
-
-
-Size = tuple[int, int]
-"""(rows, columns)."""
 
 
 def to_image(values: Tensor, padded: Size, image: Size) -> Tensor:

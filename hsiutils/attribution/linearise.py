@@ -5,7 +5,7 @@ the affine map that a network is at one image (`hsiutils.attribution.gates`), of
 `Parts` cuts an input into what is pushed, `Output` says which logits are kept.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,21 +26,14 @@ MEMORY = 1 << 30
 precision (0.3 GB each). Results come on top."""
 
 
-def linearise(
-    model: nn.Module,
-    x: Tensor,
-    exact: bool = False,
-    *,
-    output: Callable[[Any], Tensor] | None = None,
-    freeze: bool = False,
-) -> Affine:
+def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool = False) -> Affine:
     """The affine map that a network, in evaluation, is at one image, (channels, h, w) or (1, channels, h, w).
 
     Arguments and errors are those of `Affine`. A `UNet` is folded first, so that a bias is all that a layer adds.
     """
     image = input_image(model, x)
     if not isinstance(model, UNet):
-        return Affine(model, image, output=output, freeze=freeze, exact=exact)
+        return Affine(model, image, freeze=freeze, exact=exact)
     precise = model.unhooked().double().folded() if exact else False
     return Affine(model.folded().requires_grad_(False), image, exact=precise, freeze=freeze)
 
@@ -54,19 +47,19 @@ def bias_names(at: Affine) -> dict[str, str]:
     return {module: name for module, name in names.items() if module in at.biased}
 
 
-def usual_layers(at: Affine) -> list[str]:
-    """Layers to look at where none are named.
+def usual_layers(model: nn.Module, layers: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
+    """Layers to look at where none are named; `layers` has their sizes (channels, h', w') in order of computation.
 
     Of a `UNet` the second convolution, which the first skip connection carries, the base and the last convolution
     before the head, each once; of another network the last layer on the smallest grid of more than a pixel, and the
     last before the logits.
     """
-    if isinstance(at.model, UNet):
-        config = at.model.config
+    if isinstance(model, UNet):
+        config = model.config
         return list(dict.fromkeys([config.blocks[0][1], config.base, config.last]))
-    leaves = {name for name, module in at.model.named_modules() if name and not any(module.children())}
-    sizes = {name: height * width for name, (_, height, width) in at.layers.items() if name in leaves}
-    inner = [name for name in sizes if at.layers[name][0] != len(at.logits) and sizes[name] > 1]
+    leaves = {name for name, module in model.named_modules() if name and not any(module.children())}
+    sizes = {name: height * width for name, (_, height, width) in layers.items() if name in leaves}
+    inner = [name for name in sizes if layers[name][0] != classes and sizes[name] > 1]
     if not inner:
         return [INPUT]
     smallest = min(sizes[name] for name in inner)

@@ -11,14 +11,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.attribution import cams, decompose, gradients, perturbation
-from hsiutils.attribution.hooks import INPUT
+from hsiutils.attribution.hooks import INPUT, Picker, picked
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.sums import Sums
 from hsiutils.attribution.targets import Target
-from hsiutils.models.unet import UNet
 
 Passes = Literal["backward", "layer", "input"]
 Place = Literal["input", "head", "layers", "inner", "last"]
@@ -53,11 +52,21 @@ class Method:
     sums: Callable[..., Sums] | None = None
     summed: Place = "input"
 
-    def __call__(self, model: UNet, x: Tensor, target: Target, layer: str | None = None, **options: Any) -> Attribution:
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Target,
+        layer: str | None = None,
+        *,
+        output: Picker | None = None,
+        **options: Any,
+    ) -> Attribution:
         """Attribute one target of one image; see `attribute`."""
         if not self.layered and layer not in (None, INPUT):
             raise ValueError(f"{self.name} attributes to the input, got layer {layer!r}: leave the layer out")
-        found = self.map(model, x, target, *([layer] if self.layered else []), **options)
+        with picked(model, output):
+            found = self.map(model, x, target, *([layer] if self.layered else []), **options)
         return replace(found, method=self.name)
 
 
@@ -94,24 +103,38 @@ METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method
 
 
 def attribute(
-    name: str, model: UNet, x: Tensor, target: Target, layer: str | None = None, **options: Any
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    output: Picker | None = None,
+    **options: Any,
 ) -> Attribution:
     """Explain one target of one image by a method.
 
     Parameters
     ----------
     name : one of `METHODS`.
+    model : any torch network of images (n, channels, h, w) and logits (n, classes, h', w'), or of a dict that has them
+        under "out"; it is asked in evaluation. CAM and LRP know a `UNet` alone.
     x : (channels, h, w) or (1, channels, h, w).
     target : see `hsiutils.attribution.targets`.
-    layer : Keras name, or "input", for methods that take any; None for the method's own.
-    **options : of the method's function, e.g. `nodes` of Integrated Gradients, `relu` of GradCAM (`cams.cam_map`).
+    layer : Keras name of a `UNet`, torch name of another network, or "input", for methods that take any; None for the
+        method's own.
+    output : picks the logits out of what the network returns, where it returns something else.
+    **options : of the method's function, e.g. `nodes` of Integrated Gradients, `relu` of GradCAM (`cams.cam_map`), and
+        `freeze` of those that hold gates (the linear decomposition, Guided BackProp, Guided GradCAM).
 
     Raises
     ------
     KeyError
         If there is no such method or layer.
+    NotPiecewiseLinear
+        If the method holds gates and the network has smooth ones; the message names them.
     ValueError
-        If x, the target or an option does not fit.
+        If x, the target, the layer or an option does not fit, or the method is not for this network.
 
     Examples
     --------

@@ -17,7 +17,6 @@ from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.result import Attribution, as_map
 from hsiutils.attribution.sums import Audited, Sums
 from hsiutils.attribution.targets import Target, reference_image
-from hsiutils.models.unet import UNet
 
 BATCH = 16
 """Changed copies that go through the network together."""
@@ -49,7 +48,7 @@ def ablationcam(seen: Seen) -> Tensor:
 
 
 def occlusion(
-    model: UNet, x: Tensor, target: Target, *, patch: int = 8, reference: ArrayLike | Tensor = 0.0
+    model: nn.Module, x: Tensor, target: Target, *, patch: int = 8, reference: ArrayLike | Tensor = 0.0
 ) -> Attribution:
     """Occlusion by patches (Zeiler and Fergus 2014): how much y falls when all bands of a patch are replaced.
 
@@ -71,7 +70,7 @@ def patches(height: int, width: int, patch: int) -> Tensor:
     return torch.arange(height)[:, None] // patch * columns + torch.arange(width) // patch
 
 
-def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
+def band_occlusion(model: nn.Module, x: Tensor, target: Target, *, reference: ArrayLike | Tensor = 0.0) -> Attribution:
     """How much y falls when one band of the whole image is replaced: map (band,); `reference` as in `occlusion`."""
     labels = torch.arange(x.shape[-3])[:, None, None].expand(x.shape[-3:])
     falls, value = _falls(model, x, target, labels, reference)
@@ -79,7 +78,7 @@ def band_occlusion(model: UNet, x: Tensor, target: Target, *, reference: ArrayLi
 
 
 def _falls(
-    model: UNet, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
+    model: nn.Module, x: Tensor, target: Target, labels: Tensor, reference: ArrayLike | Tensor
 ) -> tuple[Tensor, float]:
     """At every element (channels, h, w), how much y falls when all elements of its label are replaced; and y."""
     explained, image = Explained(model, target), input_image(model, x)

@@ -32,11 +32,12 @@ class Attribution:
 
     Attributes
     ----------
-    method, layer : what was computed and where; layer is a Keras name, or "input".
+    method, layer : what was computed and where; layer is a Keras name, a torch name of another network, or "input".
     map : signed contributions, dims (y, x), (band, y, x) or (channel, y, x), on the layer's own grid unless the method
         was asked to upsample. Its dtype is the network's.
     logit : value of the target.
     biases : contribution of each layer's bias, for methods that speak of biases; they count in the total.
+    frozen : smooth gates of the network that the method held at the image's value, as of `Decomposition`.
 
     Examples
     --------
@@ -51,10 +52,20 @@ class Attribution:
     map: xr.DataArray
     logit: float
     biases: Mapping[str, float] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         tolerance_of(self.map.dtype)
         object.__setattr__(self, "biases", MappingProxyType(dict(self.biases)))
+
+    def __repr__(self) -> str:
+        """What was computed, whether it closes, and what was frozen."""
+        return f"Attribution({self.method} at {self.layer}, {_shown(self.map)}, {_verdict(self)})"
+
+    @property
+    def exact(self) -> bool:
+        """Whether no smooth gate was frozen: with one, the parts are not what the derivative makes of the input's."""
+        return not self.frozen
 
     @property
     def total(self) -> float:
@@ -115,6 +126,10 @@ class Decomposition:
     gated: str
     nodes: int | None = None
     frozen: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Which parts there are, whether they sum to the logits, and what was frozen."""
+        return f"Decomposition({_shown(self.contribution)}, {_verdict(self)})"
 
     @property
     def exact(self) -> bool:
@@ -202,6 +217,16 @@ def closure_scale(logit: ArrayLike, parts: ArrayLike) -> NDArray[np.float64]:
     """
     size = np.linalg.norm(np.asarray(parts, dtype=np.float64), axis=0)
     return np.asarray(np.maximum(np.abs(logit), size))
+
+
+def _shown(values: xr.DataArray) -> str:
+    return " x ".join(f"{size} {dim}" for dim, size in values.sizes.items())
+
+
+def _verdict(found: "Attribution | Decomposition") -> str:
+    """Whether a result closes, and what was frozen, in a few words."""
+    held = f" (held: {', '.join(found.frozen)})" if found.frozen else ""
+    return f"closes={found.closes}, exact={found.exact}{held}"
 
 
 Found = TypeVar("Found", Attribution, Decomposition)

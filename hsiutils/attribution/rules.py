@@ -16,8 +16,8 @@ from hsiutils.attribution.tape import Flow, Given, Held, Rule, Tape, differentia
 
 def _linear(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Linear in the first argument, the only one that may depend on the image."""
-    _only_first(tape, func, given)
-    out = _call(func, given)
+    only_first(tape, func, given)
+    out = outcome(func, given)
     if not all(map(floating, out if isinstance(out, tuple | list) else (out,))):
         raise refused(func, tape, "makes whole numbers of what depends on the image")
     return out
@@ -40,8 +40,8 @@ def _product(tape: Tape, name: str, func: Any, given: Given) -> Any:
         tape.hold(name)
         given[gate] = _kept(tape, name, lambda: given[gate].value, given[gate])
         if len(depend) == 1:
-            return Held(_call(func, given))
-    return _call(func, given)
+            return Held(outcome(func, given))
+    return outcome(func, given)
 
 
 def _sum(tape: Tape, name: str, func: Any, given: Given) -> Any:
@@ -87,26 +87,29 @@ def _padded(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Piecewise linear in every number: torch's own slope, and the offset that a clamp or a threshold leaves."""
-    _only_first(tape, func, {key: value for key, value in given.items() if key != "noise"})
+    only_first(tape, func, {key: value for key, value in given.items() if key != "noise"})
     key, x = next((key, value.value) for key, value in given.items())
 
     def make() -> tuple[Tensor, Tensor | None]:
         with differentiable():
             leaf = x.detach().clone().requires_grad_()
-            value = _call(func, given | {key: leaf})
+            value = outcome(func, given | {key: leaf})
             (slope,) = torch.autograd.grad(value.sum(), leaf)
             offset = value.detach() - slope * leaf.detach()
         return slope, offset if offset.any() else None
 
     slope, offset = tape.keep(make)
     offset = None if offset is None else tape.bias(offset)
-    return x * slope if offset is None else x * slope + offset
+    y = x * slope if offset is None else x * slope + offset
+    if tape.guided and name == "relu":
+        y.register_hook(lambda slope: slope.clamp_min(0))
+    return y
 
 
 def _largest(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Pooling, and the largest or smallest along an axis: the image's choice is taken from every tangent."""
     x = given["self"].value
-    index = tape.keep(lambda: _call(func, given)[1])
+    index = tape.keep(lambda: outcome(func, given)[1])
     if name in ("max", "min"):
         dim = given["dim"] % x.ndim
         picks = index if given["keepdim"] else index.unsqueeze(dim)
@@ -142,10 +145,10 @@ def _normalised(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _gated(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """A number times a smooth gate of it, which is held: a chord from the origin and no slope."""
-    _only_first(tape, func, given)
+    only_first(tape, func, given)
     tape.hold(name)
     x = given["self"].value
-    return x * tape.keep(lambda: torch.where(x == 0, 0, _call(func, given) / x))
+    return x * tape.keep(lambda: torch.where(x == 0, 0, outcome(func, given) / x))
 
 
 def _held(tape: Tape, name: str, func: Any, given: Given) -> Any:
@@ -156,14 +159,14 @@ def _held(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _step(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Constant but for jumps, such as a comparison."""
-    return Held(_kept(tape, name, lambda: _call(func, given), next(flows_of(given.values()))))
+    return Held(_kept(tape, name, lambda: outcome(func, given), next(flows_of(given.values()))))
 
 
 def _filled(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Of the image only its shape is used: zeros, which later may be written on, or another constant."""
     if "ones" in name or "full" in name:
-        return Held(_call(func, given))
-    return _call(func, given).zero_()
+        return Held(outcome(func, given))
+    return outcome(func, given).zero_()
 
 
 _OF: dict[Rule, str] = {
@@ -203,7 +206,8 @@ def _bare(value: Any) -> Any:
     return [_bare(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _call(func: Any, given: Given) -> Any:
+def outcome(func: Any, given: Given) -> Any:
+    """What the operation itself gives."""
     return func(**{name: _bare(value) for name, value in given.items()})
 
 
@@ -213,7 +217,8 @@ def _kept(tape: Tape, name: str, make: Callable[[], Tensor], flow: Flow) -> Tens
     return cast(Tensor, kept.expand(len(flow), *kept.shape[1:]) if kept.ndim and len(kept) == 1 else kept)
 
 
-def _only_first(tape: Tape, func: Any, given: Given) -> None:
+def only_first(tape: Tape, func: Any, given: Given) -> None:
+    """Refuse an operation that depends on the image by another argument than its first."""
     first, *others = given.values()
     if not isinstance(first, Flow) or next(flows_of(others), None) is not None:
         raise refused(func, tape, "depends on the image by another argument than its first")

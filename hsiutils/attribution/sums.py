@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from hsiutils.attribution.gates import Affine
-from hsiutils.attribution.hooks import INPUT, activations, ask, upsampling_weights
+from hsiutils.attribution.hooks import INPUT, activations, ask, padded_size, upsampling_weights
 from hsiutils.attribution.linearise import input_image, linearise, usual_layers
+from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.models.unet import UNet
 
 
@@ -47,12 +48,19 @@ class Audited:
 
     @classmethod
     def of(
-        cls, model: nn.Module, x: Tensor, layers: Sequence[str] | None, after: bool, upsample: bool, memory: int
+        cls,
+        model: nn.Module,
+        x: Tensor,
+        layers: Sequence[str] | None,
+        after: bool,
+        upsample: bool,
+        memory: int,
+        freeze: bool = False,
     ) -> "Audited":
         """Look once at an image (channels, h, w); arguments as of `hsiutils.attribution.audit.audit`."""
         image = input_image(model, x)
-        at = linearise(model, image)
-        layers = usual_layers(at) if layers is None else layers
+        at = linearise(model, image, freeze=freeze)
+        layers = usual_layers(model, at.layers, len(at.logits)) if layers is None else layers
         with activations(model, layers, after) as seen:
             logits = ask(model, image[None])[0]
         inside = {name: value[0] for name, value in seen.items()}
@@ -81,7 +89,7 @@ class Audited:
     def padded(self) -> tuple[int, int]:
         """(rows, columns) of the image inside the network."""
         _, height, width = self.image.shape
-        return self.model.config.padded((height, width)) if isinstance(self.model, UNet) else (height, width)
+        return padded_size(self.model, (height, width))
 
     @property
     def last(self) -> str | None:
@@ -89,7 +97,16 @@ class Audited:
         return self.model.config.last if isinstance(self.model, UNet) else None
 
     def push(self, tangents: Tensor, layer: str) -> Tensor:
-        """What tangents of a layer's tensor, as it was asked for, do to every logit."""
+        """The derivative of every logit along tangents of a layer's tensor, as it was asked for, or of the image.
+
+        NotPiecewiseLinear if gates are frozen: then no push is the derivative.
+        """
+        if not self.at.exact:
+            raise NotPiecewiseLinear(
+                f"the sums of this method's maps need the network's derivative, which is not known with frozen gates "
+                f"({', '.join(self.at.frozen)}): ask `attribute` for the map of one target",
+                self.at.frozen,
+            )
         return self.at.push(tangents, layer, self.after)
 
     def folded(self, layer: str) -> Tensor:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +51,9 @@ class Step(NamedTuple):
     form: type | None
     """Of several results."""
     shared: bool
+    reads: tuple[int, ...]
+    """`Flow.number` of what it read."""
+    where: str
 
 
 class Tape:
@@ -63,13 +67,27 @@ class Tape:
         self.frozen: list[str] = []
         self.calls: Counter[str] = Counter()
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.made: dict[str, int] = {}  # module -> `Flow.number` of its output
+        self.numbers = count()
         self.inside = [""]
         self.live = self.peak = 0
         self.start(1, frozenset(), None)
 
-    def start(self, count: int, wanted: frozenset[int], factors: Tensor | None) -> None:
-        """Begin a pass of some tangents with the biases at sites, or with all times factors that ask for a gradient."""
-        self.count, self.wanted, self.factors = count, wanted, factors
+    def start(
+        self,
+        count: int,
+        wanted: frozenset[int],
+        factors: Tensor | None,
+        guided: bool = False,
+        door: int | None = None,
+    ) -> None:
+        """Begin a pass of some tangents with the biases at sites, or with all times factors that ask for a gradient.
+
+        Guided: on the way back every ReLU also stops what is negative. Door: the step at which tangents enter that wait
+        at a tensor which it reads.
+        """
+        self.door = door
+        self.count, self.wanted, self.factors, self.guided = count, wanted, factors, guided
         self.at = self.taken = self.passed = 0
 
     def finish(self) -> None:
@@ -98,7 +116,7 @@ class Tape:
             self.inside.pop()
             self.calls[name] += 1
             if isinstance(out, Flow) and out.ndim == 4:
-                self.shapes[name] = tuple(out.shape[1:])
+                self.shapes[name], self.made[name] = tuple(out.shape[1:]), out.number
 
         yield module.register_forward_pre_hook(lambda _, __: self.inside.append(name))
         yield module.register_forward_hook(leave)
@@ -158,6 +176,10 @@ class Flow(Tensor):
     """Whether another one shows the same memory."""
     void: bool
     """Whether it is zero everywhere, and therefore has no memory."""
+    number: int
+    """Of this value in the pass under way; another one after a write."""
+    waiting: Tensor | None
+    """Tangents that are added where one step reads it, the tape's door."""
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
@@ -167,6 +189,7 @@ class Flow(Tensor):
             cls, value.shape, strides=strides or value.stride(), dtype=value.dtype, device=value.device
         )
         flow.value, flow.tape, flow.shared, flow.void = value, tape, False, strides is not None
+        flow.number, flow.waiting = next(tape.numbers), None
         if tape.recording:
             tape.watch(value)
         return flow
@@ -186,7 +209,10 @@ class Flow(Tensor):
             raise refused(func, tape, "has no rule")
         if writes and not isinstance(args[0], Flow):
             raise refused(pure, tape, "writes what depends on the image into a constant")
-        step = None if tape.recording else tape.step(name)
+        step, reads = None if tape.recording else tape.step(name), tuple(flow.number for flow in flows)
+        if step and tape.at - 1 == tape.door:
+            given = {key: _entered(value) for key, value in given.items()}
+            flows = list(flows_of(given.values()))
         if step and tape.skip(step, flows):
             return _skipped(step, flows, writes)
         # Below autograd, where this method is called, nothing is recorded: a reverse pass must come in from above.
@@ -201,14 +227,15 @@ class Flow(Tensor):
                 for leaf in results
             ]
             shared = any(isinstance(leaf, Flow) and leaf.shared for leaf in results)
-            tape.steps.append(Step(name, len(tape.kept), len(tape.sites), shown, form, shared))
+            counts = len(tape.kept), len(tape.sites)
+            tape.steps.append(Step(name, *counts, shown, form, shared, reads, tape.where))
         return form(results) if form else results[0]
 
     def _write(self, out: Tensor) -> "Flow":
         """Take another value, seen in every view of this one."""
         if self.void and self.shared:
             raise RuntimeError("a view of zeros cannot be written on")
-        self.void = False
+        self.void, self.number, self.waiting = False, next(self.tape.numbers), None
         if self.shared or out.stride() != self.value.stride():
             self.value.copy_(out)
         else:
@@ -221,6 +248,13 @@ class Held:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def _entered(value: Any) -> Any:
+    """Arguments with the tangents that wait at them."""
+    if isinstance(value, Flow) and value.waiting is not None:
+        return Flow(value.value + value.waiting, value.tape)
+    return [_entered(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _wrapped(leaf: Any, tape: Tape, flows: list[Flow]) -> Any:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from hsiutils.attribution.hooks import ask, full_precision
+from hsiutils.attribution.hooks import Picker, ask, full_precision, picked
 from hsiutils.models.unet import UNet
 
 
@@ -72,21 +72,34 @@ class Target:
         return (logits * self.weights.to(logits)).flatten(1).sum(1)  # (n, classes h w) -> (n,)
 
 
-def pixel(model: nn.Module, x: Tensor, class_name: str | int, row: int, col: int) -> Target:
+def pixel(
+    model: nn.Module,
+    x: Tensor,
+    class_name: str | int,
+    row: int,
+    col: int,
+    *,
+    names: Sequence[str] | None = None,
+    output: Picker | None = None,
+) -> Target:
     """The logit of one class at one pixel.
 
     Parameters
     ----------
-    model : a `UNet` names its classes by `config.class_names`, another network has "class 0", "class 1", ...
+    model : maps (n, channels, h, w) to logits (n, classes, h', w'), or to a dict that has them under "out".
     x : (channels, h, w) or (1, channels, h, w).
     class_name : name, or channel of the logits.
+    row, col : of the logits, whose grid may be another than the image's.
+    names : of the classes, one a channel. None for a `UNet`'s own, `config.class_names`, and for "class 0", "class 1",
+        ... of another network.
+    output : picks the logits out of what the network returns, where it returns something else.
 
     Raises
     ------
     ValueError
         If there is no such class.
     IndexError
-        If the pixel is outside the image; negative indices are.
+        If the pixel is outside the logits; negative indices are.
 
     Examples
     --------
@@ -97,22 +110,32 @@ def pixel(model: nn.Module, x: Tensor, class_name: str | int, row: int, col: int
     >>> target.name, target.shape
     ('Sky at (2, 5)', (2, 6, 8))
     """
-    names, shape = _grid(model, x)
+    names, shape = _grid(model, x, names, output)
     index = class_number(names, class_name)
     if not (0 <= row < shape[1] and 0 <= col < shape[2]):
-        raise IndexError(f"pixel ({row}, {col}) is outside the image of {shape[1]} rows and {shape[2]} columns")
+        raise IndexError(f"pixel ({row}, {col}) is outside the logits of {shape[1]} rows and {shape[2]} columns")
     values = torch.zeros(shape, dtype=torch.float64)
     values[index, row, col] = 1
     return Target(values, f"{names[index]} at ({row}, {col})")
 
 
-def region(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor, mean: bool = False) -> Target:
+def region(
+    model: nn.Module,
+    x: Tensor,
+    class_name: str | int,
+    mask: ArrayLike | Tensor,
+    mean: bool = False,
+    *,
+    names: Sequence[str] | None = None,
+    output: Picker | None = None,
+) -> Target:
     """The sum, or the mean, of the logit of one class over a mask.
 
     Parameters
     ----------
-    mask : (h, w) boolean, of torch or numpy.
+    mask : boolean, of torch or numpy, in the size of the logits.
     mean : divide by the number of pixels.
+    names, output : as of `pixel`.
 
     Raises
     ------
@@ -128,13 +151,13 @@ def region(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike |
     >>> hu.region(model, x, 1, labels == 2, mean=True).name
     'class 1, mean of 12 pixels'
     """
-    names, shape = _grid(model, x)
+    names, shape = _grid(model, x, names, output)
     index = class_number(names, class_name)
     name = names[index]
     chosen = mask.detach().cpu() if isinstance(mask, Tensor) else torch.as_tensor(np.asarray(mask))
     if chosen.dtype != torch.bool or tuple(chosen.shape) != shape[1:]:
         raise ValueError(
-            f"the mask must hold booleans and have the image's shape {shape[1:]}, got {chosen.dtype} "
+            f"the mask must hold booleans and have the logits' shape {shape[1:]}, got {chosen.dtype} "
             f"{tuple(chosen.shape)}: compare labels with a class to make one, e.g. labels == 2"
         )
     pixels = int(chosen.sum())
@@ -145,7 +168,15 @@ def region(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike |
     return Target(values, f"{name}, {'mean' if mean else 'sum'} of {pixels} pixels")
 
 
-def margin(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike | Tensor) -> Target:
+def margin(
+    model: nn.Module,
+    x: Tensor,
+    class_name: str | int,
+    mask: ArrayLike | Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    output: Picker | None = None,
+) -> Target:
     """The margin of a class, its logit less the mean of the others, averaged over a mask.
 
     A number added to all logits of a pixel changes no prediction and no loss; a margin does not see it. Arguments and
@@ -159,7 +190,7 @@ def margin(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike |
     >>> hu.margin(model, x, 0, torch.ones(2, 2, dtype=torch.bool)).weights[:, 0, 0]
     tensor([ 0.2500, -0.1250, -0.1250], dtype=torch.float64)
     """
-    own = region(model, x, class_name, mask, mean=True)
+    own = region(model, x, class_name, mask, mean=True, names=names, output=output)
     others = own.shape[0] - 1
     if not others:
         raise ValueError("a margin needs at least two classes, got 1")
@@ -167,7 +198,15 @@ def margin(model: nn.Module, x: Tensor, class_name: str | int, mask: ArrayLike |
     return Target(own.weights * (1 + 1 / others) - area / others, f"margin of {own.name}")
 
 
-def class_map(model: nn.Module, x: Tensor, class_name: str | int, mean: bool = False) -> Target:
+def class_map(
+    model: nn.Module,
+    x: Tensor,
+    class_name: str | int,
+    mean: bool = False,
+    *,
+    names: Sequence[str] | None = None,
+    output: Picker | None = None,
+) -> Target:
     """The logit of a class over the pixels that the network gives to it: the authors' region of interest.
 
     The mask is taken at this image's logits once and for all. Arguments are those of `region`; a ValueError if there is
@@ -181,24 +220,36 @@ def class_map(model: nn.Module, x: Tensor, class_name: str | int, mean: bool = F
     >>> hu.class_map(model, torch.zeros(3, 2, 4), 0).name  # all logits are equal, and the first class wins
     'class 0, sum of 8 pixels predicted so'
     """
-    logits = ask(model, one_image(x, "x")[None])[0]
-    index = class_number(class_names(model, len(logits)), class_name)
-    target = region(model, x, index, logits.argmax(0) == index, mean)
+    with picked(model, output):
+        logits = ask(model, one_image(x, "x")[None])[0]
+    index = class_number(class_names(model, len(logits), names), class_name)
+    target = region(model, x, index, logits.argmax(0) == index, mean, names=names, output=output)
     return Target(target.weights, f"{target.name} predicted so")
 
 
-def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
-    """What a `UNet` calls its classes, and "class 0", "class 1", ... of another network."""
-    return model.config.names if isinstance(model, UNet) else tuple(f"class {number}" for number in range(count))
+def class_names(model: nn.Module, count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names as given, or what a `UNet` calls its classes, or "class 0", "class 1", ... of another network."""
+    if names is None:
+        return model.config.names if isinstance(model, UNet) else tuple(f"class {number}" for number in range(count))
+    if isinstance(names, str) or len(names) != count:
+        raise ValueError(f"names must be one a class, {count} of them, got {names!r}")
+    return tuple(names)
 
 
-def _grid(model: nn.Module, x: Tensor) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _grid(
+    model: nn.Module, x: Tensor, names: Sequence[str] | None, output: Picker | None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names of the classes, and (classes, h, w) of the logits, for which another network than a `UNet` is asked."""
     image = one_image(x, "x")
-    if isinstance(model, UNet):
-        return model.config.names, (model.config.classes, *image.shape[1:])
-    logits = ask(model, image[None])[0]
-    return class_names(model, len(logits)), tuple(logits.shape)
+    with picked(model, output):
+        if isinstance(model, UNet):
+            return class_names(model, model.config.classes, names), (model.config.classes, *image.shape[1:])
+        shape = tuple(ask(model, image[None]).shape[1:])
+    if len(shape) != 3:
+        raise ValueError(
+            f"the logits must be (n, classes, h, w), got (n, {', '.join(map(str, shape))}): pick by output="
+        )
+    return class_names(model, shape[0], names), shape
 
 
 def class_number(names: Sequence[str], class_name: str | int) -> int:
