@@ -210,8 +210,8 @@ def lrp(
         raise ValueError(f'LRP rule must be "epsilon", "gamma" or "alpha1beta0", got {rule!r}')
     if not isinstance(model, UNet):
         raise ValueError(
-            "LRP needs a rule for every layer, and has them for a UNet alone: take gradient x input, which LRP epsilon is "
-            "on a network of ReLUs (Ancona 2018), or the linear decomposition"
+            "LRP needs a rule for every layer, and has them for a UNet alone: take gradient x input, which LRP epsilon "
+            "is on a network of ReLUs (Ancona 2018), or the linear decomposition"
         )
 
     def propagate(explained: Explained, x: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def test_a_smooth_network_is_explained_by_what_needs_no_gates_and_marked_where_t
     target = class_map(model, X, 1, mean=True)
     for name in METHODS:
         if name in NEEDS_GATES:
-            with pytest.raises(NotPiecewiseLinear, match="because of sigmoid in 2.fc.3: .* freeze=True"):
+            with pytest.raises(NotPiecewiseLinear, match=r"because of sigmoid in 2.fc.3: .* freeze=True"):
                 attribute(name, model, X, target)
             found = attribute(name, model, X, target, freeze=True)
             assert "exact=False (held: sigmoid in 2.fc.3)" in repr(found)
