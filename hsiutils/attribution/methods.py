@@ -148,4 +148,4 @@ def attribute(
     """
     if name not in METHODS:
         raise KeyError(f"no method {name!r}; there are {', '.join(METHODS)}")
-    return METHODS[name](model, x, target, layer, **options)
+    return METHODS[name](model, x, target, layer, output=output, **options)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import enable_reentrant_dispatch
 
 
-class NotPiecewiseLinear(TypeError):
+class NotPiecewiseLinear(ValueError):
     """A network has no exact affine map; `operations` names what is in the way, as "sigmoid in encoder.gate"."""
 
     def __init__(self, message: str, operations: tuple[str, ...]) -> None:
