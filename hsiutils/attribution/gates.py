@@ -281,12 +281,12 @@ class Affine:
                 start = Flow(zeros, tape, self.image[None].stride()) if skip else Flow(zeros.clone(), tape)
             else:
                 start = Flow(value.clone(), tape)  # the network may write into it
-            if entrance is not None:
+            if entrance is not None and value is not None:
 
-                def enter(_: nn.Module, __: Any, out: Flow) -> Flow:
+                def enter(_: nn.Module, __: Any, out: Flow, tangents: Tensor = value) -> Flow:
                     if door is None:
-                        return Flow(out.value + value, tape)
-                    out.waiting = value
+                        return Flow(out.value + tangents, tape)
+                    out.waiting = tangents
                     return out
 
                 stack.callback(entrance.register_forward_hook(enter).remove)

@@ -72,21 +72,21 @@ def _larger(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Max-pooling: a window's winner in the image or in the reference, whichever is larger, takes the whole change."""
     only_first(tape, func, given)
     x = given["self"].value
-    values, index = outcome(func, given) if tape.recording else (None, None)
 
     def make() -> tuple[Tensor, Tensor]:
-        start, end = x.flatten(2)  # (2, k, hw)
-        low, high = values.flatten(2)  # (2, k, h'w')
-        picks = torch.where(high >= low, index[1].flatten(1), index[0].flatten(1))
-        run = end.gather(1, picks) - start.gather(1, picks)
+        values, index = outcome(func, given)
+        (start, end), (low, high) = x.flatten(2), values  # (2, k, hw), (2, k, h', w')
+        picks = torch.where(high >= low, index[1], index[0])
+        run = (end - start).gather(1, picks.flatten(1)).view(picks.shape)
         return picks, torch.where(run.abs() < _NEAR, 1, (high - low) / run)
 
-    grid = tape.keep(lambda: tuple(values.shape[2:]))
     picks, slope = tape.keep(make)
     if tape.recording:
-        return values, Held(None)
-    chosen = x.flatten(2).gather(2, picks.expand(len(x), *picks.shape)) * slope
-    return chosen.reshape(*x.shape[:2], *grid), Held(None)
+        return outcome(func, given)[0], Held(None)
+    # (n, k, hw), of which (k, h'w') are chosen -> (n, k, h', w')
+    return x.flatten(2).gather(2, picks.flatten(1).expand(len(x), -1, -1)).view(len(x), *picks.shape) * slope, Held(
+        None
+    )
 
 
 _WITHOUT = (
