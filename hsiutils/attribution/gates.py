@@ -42,7 +42,8 @@ class Affine:
     """The affine map that a network is at one image, in evaluation: logits = push(image) + bias().
 
     At a tie (a ReLU's input of exactly zero, equal numbers in a pooling window) torch's own derivative decides. The
-    network must not change afterwards: its weights are read again at each pass.
+    network must not change afterwards: its weights are read again at each pass. If its kernels are in
+    `torch.channels_last`, images and tangents are, too: on a processor that saves a third of a pass in float32.
 
     Parameters
     ----------
@@ -103,6 +104,7 @@ class Affine:
         self.model, self.image = model, image.detach()
         self._pick = output or logits_of
         self._tape = tape = Tape(RULES)
+        self._layout = _layout_of(model)
         twice = exact is not False and dtype != torch.float64
         recorded = model if not twice else exact if isinstance(exact, nn.Module) else copy.deepcopy(model).double()
         with self.listening(recorded):
@@ -153,15 +155,16 @@ class Affine:
     def tangents_within(self, memory: int) -> int:
         """How many tangents one pass should carry so that it works within `memory` bytes; a ValueError if not even one.
 
-        On a processor no more than pay: one in float64, whose convolutions take a batch image by image, else four, or
-        as many as its cache holds.
+        On a processor no more than pay: one in float64, whose convolutions take a batch image by image, else four, with
+        channels last a dozen, or as many as its cache holds.
         """
         if memory < self.footprint:
             raise ValueError(
                 f"one tangent of this network needs {self.footprint} bytes, {memory} are left for it: raise the memory "
                 "limit"
             )
-        pay = max(1 if self.image.dtype == torch.float64 else 4, _CACHE // self.footprint)
+        few = 13 if self._layout == torch.channels_last else 4
+        pay = max(1 if self.image.dtype == torch.float64 else few, _CACHE // self.footprint)
         return min(memory // self.footprint, pay if self.image.device.type == "cpu" else memory)
 
     def push(self, tangents: Tensor, layer: str = INPUT, after: bool = True, *, consumer: str | None = None) -> Tensor:
@@ -278,10 +281,12 @@ class Affine:
                 stack.enter_context(context)
             if value is None or entrance is not None:
                 zeros = self.image.new_zeros(()).expand(count, *self.image.shape)
-                start = Flow(zeros, tape, self.image[None].stride()) if skip else Flow(zeros.clone(), tape)
+                shown = self.image[None].contiguous(memory_format=self._layout).stride()
+                start = Flow(zeros, tape, shown) if skip else Flow(zeros.clone(memory_format=self._layout), tape)
             else:
-                start = Flow(value.clone(), tape)  # the network may write into it
+                start = Flow(value.clone(memory_format=self._layout), tape)  # the network may write into it
             if entrance is not None and value is not None:
+                value = value.contiguous(memory_format=self._layout)
 
                 def enter(_: nn.Module, __: Any, out: Flow, tangents: Tensor = value) -> Flow:
                     if door is None:
@@ -306,6 +311,13 @@ class Affine:
             raise RuntimeError(f"{count} tangents came out of the network as {tuple(logits.shape)}")
         tape.finish()
         return logits.value
+
+
+def _layout_of(model: nn.Module) -> torch.memory_format:
+    """Channels last where the kernels are: what such a network gets its images in, too."""
+    kernels = [each for each in model.parameters() if each.ndim == 4 and not each.is_contiguous()]
+    last = any(each.is_contiguous(memory_format=torch.channels_last) for each in kernels)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextmanager

@@ -5,6 +5,7 @@ the affine map that a network is at one image (`hsiutils.attribution.gates`), of
 `Parts` cuts an input into what is pushed, `Output` says which logits are kept.
 """
 
+import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,22 @@ precision (0.3 GB each). Results come on top."""
 def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool = False) -> Affine:
     """The affine map that a network, in evaluation, is at one image, (channels, h, w) or (1, channels, h, w).
 
-    Arguments and errors are those of `Affine`. A `UNet` is folded first, so that a bias is all that a layer adds.
+    Arguments and errors are those of `Affine`. A `UNet` is folded first, so that a bias is all that a layer adds, and
+    put into the layout in which a processor is fastest.
     """
     image = input_image(model, x)
     if not isinstance(model, UNet):
         return Affine(model, image, freeze=freeze, exact=exact)
-    precise = model.unhooked().double().folded() if exact else False
-    return Affine(model.folded().requires_grad_(False), image, exact=precise, freeze=freeze)
+    single = image.dtype == torch.float32
+    precise = model.unhooked().eval().requires_grad_(False)
+    with torch.inference_mode(False):  # what is made in inference mode knows no gradient
+        precise = precise.double() if exact else precise
+        for block in precise.blocks():
+            block.fold()
+        folded = copy.deepcopy(precise).float() if exact and single else precise
+    if single and image.device.type == "cpu":
+        folded = folded.to(memory_format=torch.channels_last)
+    return Affine(folded, image, exact=exact and precise, freeze=freeze)
 
 
 def bias_names(at: Affine) -> dict[str, str]:

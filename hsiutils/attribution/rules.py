@@ -91,6 +91,8 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
     key, x = next((key, value.value) for key, value in given.items())
 
     def make() -> tuple[Tensor, Tensor | None]:
+        if name == "relu":
+            return (x > 0).to(x), None
         with differentiable():
             leaf = x.detach().clone().requires_grad_()
             value = outcome(func, given | {key: leaf})
@@ -116,6 +118,11 @@ def _largest(tape: Tape, name: str, func: Any, given: Given) -> Any:
         chosen = x.gather(dim, picks.expand(len(x), *picks.shape[1:]) if dim else picks)
         return chosen if given["keepdim"] else chosen.squeeze(dim), Held(index)
     index = index.expand(len(x), *index.shape[1:])
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        # (n, k, h, w) -> (n, hw, k), of which (n, h'w', k) are chosen -> (n, k, h', w')
+        pixels, picks = (each.permute(0, 2, 3, 1).flatten(1, 2) for each in (x, index))
+        rows, columns = index.shape[2:]
+        return pixels.gather(1, picks).unflatten(1, (rows, columns)).permute(0, 3, 1, 2), Held(index)
     # (n, k, h, w) -> (n, k, hw), of which (n, k, h'w') are chosen -> (n, k, h', w')
     return x.flatten(2).gather(2, index.flatten(2)).reshape(index.shape), Held(index)
 
