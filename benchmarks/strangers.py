@@ -78,14 +78,12 @@ def closure(model: nn.Module, x: Tensor) -> dict[str, float]:
 
 
 def agreement(model: nn.Module, x: Tensor, places: list[tuple[int, int, int]]) -> float:
-    """GradCAM's audited sums against its map of each logit, the largest difference over the largest sum."""
-    found = audit(model, x, ["GradCAM"])
-    layer = str(found["layer"].values[-1])
-    sums = (found["residual"].sel({"method": f"GradCAM {layer}"}) + found["logit"])[0]
-    maps = [attribute("GradCAM", model, x, pixel(model, x, *place), layer, relu=True).total for place in places]
-    return float(np.abs([float(sums[place]) - each for place, each in zip(places, maps, strict=True)]).max()) / max(
-        map(abs, maps)
-    )
+    """GradCAM's audited sums before the logits against its map of each logit: largest difference over largest sum."""
+    maps = [attribute("GradCAM", model, x, pixel(model, x, *place), relu=True) for place in places]
+    found = audit(model, x, ["GradCAM"], [maps[0].layer])
+    sums = (found["residual"] + found["logit"])[0, 0]
+    missed = [abs(float(sums[place]) - one.total) for place, one in zip(places, maps, strict=True)]
+    return max(missed) / max(abs(one.total) for one in maps)
 
 
 def cost(model: nn.Module, x: Tensor, repeats: int) -> dict[str, float]:

@@ -43,8 +43,8 @@ def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool 
         for block in precise.blocks():
             block.fold()
         folded = copy.deepcopy(precise).float() if exact and single else precise
-    if single and image.device.type == "cpu":
-        folded = folded.to(memory_format=torch.channels_last)
+        if single and image.device.type == "cpu":
+            folded = folded.to(memory_format=torch.channels_last)
     return Affine(folded, image, exact=exact and precise, freeze=freeze)
 
 
