@@ -36,7 +36,7 @@ Scheduler = Annotated[
         help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
     ),
 ]
-_PATHS = ("data_root", "weights")
+_PATHS = ("data_root", "weights", "camvid", "spectra")
 """Parameters of chapters that name a file or folder."""
 
 

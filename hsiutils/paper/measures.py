@@ -181,30 +181,30 @@ def gradcam_explained_deeper(evidence: Evidence) -> Estimate:
     Of the layers from which HiResCAM reads something: where it finds nothing, every map is empty.
     """
     found = evidence["explained"]
-    return _deeper(found["explained"].median("class").mean("scene"), found.attrs["last"])
+    return mean_over_seeds(_deeper(found["explained"].median("class").mean("scene"), found.attrs["last"]))
 
 
 @measure
 def gradcam_explained_without_spectra(evidence: Evidence) -> Estimate:
-    """The same on real colour images, by the record of the study."""
+    """The same on real colour images, by the record of the study; below zero counted as zero."""
     found = evidence["second"]["explained"].sel(state="trained", drop=True)
     real = [name for name in found["data"].values if str(name).startswith(second.REAL)]
     if not real:
         raise NotTestable("the record of the study has no real colour images")
     methods = [str(name) for name in found["method"].values]
     last = next(name for name in methods if name.startswith("CAM ")).removeprefix("CAM ")
-    return _deeper(found.sel(data=real[0], drop=True), last)
+    return mean_over_seeds(_deeper(found.sel(data=real[0], drop=True), last).clip(min=0))
 
 
-def _deeper(found: xr.DataArray, last: str) -> Estimate:
-    """Of (method, seed)."""
+def _deeper(found: xr.DataArray, last: str) -> xr.DataArray:
+    """Largest of GradCAM's R2 (method, seed) before the last layer, of the layers that are read: (seed)."""
     parts = []
     for name in (str(value) for value in found["method"].values if str(value).startswith("GradCAM")):
         layer = name.rpartition(" ")[2]
         if layer != last:
             read = abs(found.sel({"method": f"HiResCAM {layer}"}, drop=True)) > _READ
             parts.append(found.sel({"method": name}, drop=True).where(read))
-    return mean_over_seeds(_finite(xr.concat(parts, "method").max("method"), _ALIKE))
+    return _finite(xr.concat(parts, "method").max("method"), _ALIKE)
 
 
 def _kept(method: str) -> Measure:

@@ -203,6 +203,9 @@ def test_what_breaks_without_spectra_is_told_by_the_record_of_colour_images(larg
     names = ["CAM conv2d_9", "GradCAM conv2d_9", "GradCAM conv2d_1", "GradCAM signed conv2d_1", "HiResCAM conv2d_1"]
     real, hsi = [1, 0, -0.2, largest, 0.4], [1, 0, 0.5, 0.5, 0.4]
     values = np.array([hsi, real])[:, None, None] + [[[0]], [[0.01]], [[0.02]]]  # (data, seed, state, method)
+    values[1, 0, 0, 3] -= 9 * (
+        largest < 0.5
+    )  # far below nothing, in one network: that is not far from another's nothing
     coords = {"data": ["HSI-Drive", "real colour: x"], "state": ["trained"], "method": names}
     found = xr.Dataset({"explained": (("data", "seed", "state", "method"), values)}, coords)
     assert judged("gradcam_explained_without_spectra", planted(second=found)) == verdict
