@@ -41,7 +41,7 @@ def made(tiny_run, tmp_path_factory):
     folder = rgb_set(tmp_path_factory.mktemp("given"))
     profile = dataclasses.replace(tiny_run.profile, models=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(second, "_SMALL", (6, (16, 32)))
+        patch.setattr(second, "_SMALL", (5, (16, 32)))
         for module in ("studies", "run"):
             patch.setattr(
                 f"hsiutils.paper.{module}.side_by_side",

@@ -40,7 +40,7 @@ _GRID_NM = np.arange(400.0, 701.0, 10.0)
 _WIDTH_NM, _PEAK = 90.0, 0.4
 """Full width at half maximum of a colour filter, and electrons per photon at its middle; both nominal."""
 _SMALL = (40, (48, 96))
-"""Scenes, and their size, that are simulated for the colour camera: what is shown needs no more."""
+"""Scenes, at most half the profile's, and their size, that are simulated for the colour camera: it needs no more."""
 
 
 def _colour_band(index: int, centre_nm: float) -> Band:
@@ -80,7 +80,7 @@ def _grid(run: Run) -> Sequence[Point]:
         networks: dict[str, tuple[Run, str]] = {f"{REAL}: {run.data_root.name}": (given, "all")}
     else:
         own, variant, (scenes, tiles) = run.profile, subject(run), _SMALL
-        few = min(own.scenes, scenes), (min(own.tiles[0], tiles[0]), min(own.tiles[1], tiles[1]))
+        few = min(own.scenes // 2, scenes), (min(own.tiles[0], tiles[0]), min(own.tiles[1], tiles[1]))
         camera = simulate.Simulation(long_pass_nm=None, chip=COLOUR)
         small = ColourRun(replace(own, scenes=few[0], tiles=few[1]), run.seed, None, (ONE_OF_EACH,), simulated=camera)
         networks = {f"{run.data.origin} HSI-Drive, {variant}": (run, variant), SIMULATED: (small, ONE_OF_EACH)}
