@@ -5,7 +5,7 @@ around. What it is worth is told by three figures: IoU of the road marks, mean I
 passes between sun and shade changes its class.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,12 +233,13 @@ def figures(found: Mapping[str, xr.DataArray], seed: int, against: str | None = 
     def less(table: xr.DataArray) -> xr.DataArray:
         return table if against is None else table.drop_sel(input=against) - table.sel(input=against, drop=True)
 
+    def drawn_of(told: Callable[[xr.DataArray], xr.DataArray]) -> Callable[[xr.Dataset], xr.DataArray]:
+        return lambda drawn: less(told(drawn["value"]))
+
     of = [("designs", marks_figures), ("relit", light_figures)]
     parts = [
-        interval(
-            found[name], lambda drawn, one=one: less(one(drawn["value"])), seed=seed, method="percentile", pools=True
-        )
-        for name, one in of
+        interval(found[name], drawn_of(told), seed=seed, method="percentile", pools=True)
+        for name, told in of
         if name in found
     ]
     return xr.concat(parts, "figure")

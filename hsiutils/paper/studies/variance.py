@@ -40,8 +40,8 @@ def _grid(run: Run) -> Sequence[Point]:
                 own = replace(run, profile=replace(run.profile, recipe=recipe))
                 points.append(Point(own, name, start, {"input": name, "setting": DEFAULT, "order": order}))
         for setting, changed in settings(run.profile).items():
-            at = {"input": name, "setting": setting, "order": run.seed}
-            points.append(Point(replace(run, profile=changed), name, run.seed, at))
+            own = replace(run, profile=changed)
+            points.append(Point(own, name, run.seed, {"input": name, "setting": setting, "order": run.seed}))
     return points
 
 
