@@ -300,7 +300,7 @@ def weighted_sum(samples: Sequence[ArrayLike], weights: Sequence[float]) -> Esti
     Examples
     --------
     >>> print(weighted_sum([[5, 6, 7], [1, 2, 3], [2, 2, 2]], [1, -0.5, -0.5]))
-    4 [1.5, 6.5]
+    4 [1.92, 6.08]
     """
     finite = [_finite(values) for values in samples]
     mean = float(sum(weight * values.mean() for weight, values in zip(weights, finite, strict=True)))

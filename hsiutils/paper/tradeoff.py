@@ -124,20 +124,25 @@ def verdicts(found: xr.Dataset, seed: int) -> pd.DataFrame:
     return judged(pd.DataFrame(rows, columns=DIFFERENCE))
 
 
-def finding(table: pd.DataFrame, what: str = "design") -> str:
-    """What `verdicts` say of designs, or `what` else they are, in words."""
-    best = table[table["reaches"]].sort_values("marks", ascending=False)
-    if best.empty:
-        failed = {
-            short: ", ".join(table.loc[table[f"{short}:"] == "worse", "input"]) or "none"
-            for short in ("light", "marks", "edges")
-        }
-        told = "; ".join(f"in {short}: {names}" for short, names in failed.items())
-        return f"networks: no {what} reaches the aim outside the noise (worse {told})"
-    first = best.iloc[0]
-    ends = {"relit vegetation": first["light_high"], "marks": -first["marks_low"], "edges": -first["edges_low"]}
-    lost = ", ".join(f"{end:.1f} points of {what}" for what, end in ends.items() if end > 0)
-    return (
-        f"networks: {', '.join(best['input'])} reach{'es' * (len(best) == 1)} the aim; {first['input']} has the best "
-        f"marks, and what the noise may still hide of a loss is {lost or 'nothing'}"
-    )
+def finding(found: xr.Dataset, table: pd.DataFrame, seed: int, what: str = "design") -> list[str]:
+    """What `verdicts` say of designs, or `what` else they are, in sentences; the others as of `verdicts`."""
+    bought, paid = (gaps(found, "design", figure, "raw", seed)["PN"] for figure in (CHANGED, MARKS))
+    reach = ", ".join(table.loc[table["reaches"], "input"])
+    said = [
+        f"networks, PN less raw bands: vegetation that changes class {bought} points, IoU of marks {paid} points",
+        f"the aim is reached by {reach}" if reach else f"no {what} reaches the aim outside the noise",
+    ]
+    asked = ("light", "marks", "edges")
+    fair = table[~(table[[f"{short}:" for short in asked]] == "worse").any(axis=1)].sort_values("marks")
+    if fair.empty:
+        return [*said, f"every {what} is told worse in something"]
+    best = fair.iloc[-1]
+    ends = {"relit vegetation": best["light_high"], "marks": -best["marks_low"], "edges": -best["edges_low"]}
+    lost = ", ".join(f"{end:.1f} points of {name}" for name, end in ends.items() if end > 0)
+    regained = gaps(found, "design", MARKS, "PN", seed)[best["input"]]
+    return [
+        *said,
+        f"told worse in nothing: {', '.join(fair['input'])}",
+        f"of these {best['input']} has the best marks, {regained} points of IoU more than PN; noise may still hide a "
+        f"loss of {lost or 'nothing'}",
+    ]

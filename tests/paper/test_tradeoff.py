@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.paper.designs import CHANGED, MARKS
-from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, gaps, kept, verdicts
+from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, finding, gaps, kept, verdicts
 
 CLASSES = ["Road", "Road Marks", "Vegetation"]
 
@@ -69,6 +69,13 @@ def test_verdicts_find_the_planted_design_and_none_that_fails_at_one_thing():
     assert table.loc["good", ["light:", "marks:", "edges:"]].tolist() == ["undecided", "better", "undecided"]
     assert table.loc["frail", "light:"] == table.loc["blunt", "edges:"] == table.loc["dull", "marks:"] == "worse"
     assert set(table["classifier"]) == {NETWORK}
+    said = finding(planted(*told), table.reset_index(), 0)
+    assert said[1:3] == ["the aim is reached by good", "told worse in nothing: good"]
+    assert said[3].startswith("of these good has the best marks, ")
+    assert finding(planted(*told), table.drop(index="good").reset_index(), 0)[1:] == [
+        "no design reaches the aim outside the noise",
+        "every design is told worse in something",
+    ]
     assert table.loc["good", "marks"] == pytest.approx(20, abs=3)
 
 

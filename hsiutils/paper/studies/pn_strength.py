@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
 import xarray as xr
 
-from hsiutils.paper import tradeoff
 from hsiutils.paper.designs import STRENGTHS
 from hsiutils.paper.robustness import edge_counts, relit_changes
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.table1 import counts_of
+from hsiutils.paper.tradeoff import kept
 
 
 def _grid(run: Run) -> Sequence[Point]:
@@ -22,11 +21,11 @@ def _grid(run: Run) -> Sequence[Point]:
     ]
 
 
-def verdicts(found: xr.Dataset, seed: int) -> pd.DataFrame:
-    """`hsiutils.paper.tradeoff.verdicts` of the strengths between none, which is raw, and full, which is PN."""
+def as_designs(found: xr.Dataset) -> xr.Dataset:
+    """The record as `hsiutils.paper.tradeoff.verdicts` takes it: no strength is raw, and full strength is PN."""
     names = {0.0: "raw", 1.0: "PN"}
     strengths = [names.get(value, f"alpha = {value:g}") for value in found["strength"].values.tolist()]
-    return tradeoff.verdicts(found.rename(strength="design").assign_coords(design=strengths), seed)
+    return found.rename(strength="design").assign_coords(design=strengths)
 
 
 STUDY = Study(
@@ -34,5 +33,5 @@ STUDY = Study(
     about="PN of strengths from none to full: robustness to light against road marks",
     grid=_grid,
     measures=(relit_changes, edge_counts, counts_of),
-    reduce=tradeoff.kept,
+    reduce=kept,
 )
