@@ -127,7 +127,7 @@ def verdicts(found: xr.Dataset, seed: int) -> pd.DataFrame:
 def finding(found: xr.Dataset, table: pd.DataFrame, seed: int, what: str = "design") -> list[str]:
     """What `verdicts` say of designs, or `what` else they are, in sentences; the others as of `verdicts`."""
     bought, paid = (gaps(found, "design", figure, "raw", seed)["PN"] for figure in (CHANGED, MARKS))
-    reach = ", ".join(table.loc[table["reaches"], "input"])
+    reach = "; ".join(table.loc[table["reaches"], "input"])
     said = [
         f"networks, PN less raw bands: vegetation that changes class {bought} points, IoU of marks {paid} points",
         f"the aim is reached by {reach}" if reach else f"no {what} reaches the aim outside the noise",
@@ -142,7 +142,7 @@ def finding(found: xr.Dataset, table: pd.DataFrame, seed: int, what: str = "desi
     regained = gaps(found, "design", MARKS, "PN", seed)[best["input"]]
     return [
         *said,
-        f"told worse in nothing: {', '.join(fair['input'])}",
+        f"told worse in nothing: {'; '.join(fair['input'])}",
         f"of these {best['input']} has the best marks, {regained} points of IoU more than PN; noise may still hide a "
         f"loss of {lost or 'nothing'}",
     ]

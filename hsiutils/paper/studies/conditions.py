@@ -21,7 +21,7 @@ from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.table1 import counts_of
 from hsiutils.simulate import draw_names
 
-INPUTS = ("1", "3", "25", "25-PN")
+INPUTS: tuple[str, ...] = ("1", "3", "25", "25-PN")
 CONDITIONS = {"winter": "season", "sunny": "weather", "sunset": "daytime", "highway": "scene"}
 """What is left out, one of each kind, and which trait of a scene's name that is."""
 PAIRS = (
