@@ -44,7 +44,7 @@ def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool 
             block.fold()
         folded = copy.deepcopy(precise).float() if exact and single else precise
         if single and image.device.type == "cpu":
-            folded = folded.to(memory_format=torch.channels_last)
+            folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Affine(folded, image, exact=exact and precise, freeze=freeze)
 
 
