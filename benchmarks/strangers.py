@@ -77,7 +77,7 @@ def closure(model: nn.Module, x: Tensor) -> dict[str, float]:
     }
 
 
-def agreement(model: nn.Module, x: Tensor, places: list[tuple[int, int, int]]) -> float:
+def agreement(model: nn.Module, x: Tensor, places: list[tuple[int, ...]]) -> float:
     """GradCAM's audited sums before the logits against its map of each logit: largest difference over largest sum."""
     maps = [attribute("GradCAM", model, x, pixel(model, x, *place), relu=True) for place in places]
     found = audit(model, x, ["GradCAM"], [maps[0].layer])
