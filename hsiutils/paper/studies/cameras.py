@@ -170,10 +170,12 @@ def findings(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
     for camera in dict.fromkeys(lost["camera"]):
         left = " and ".join(f"{name} {costs[camera, 'resampled', name]}" for name in INPUTS)
         helps = " and ".join(f"{name} {gains[camera, 'nearest', name]}" for name in INPUTS)
-        gap = costs[camera, "resampled", _GAP]
+        gap, own = costs[camera, "resampled", _GAP], lost[(lost["camera"] == camera) & (lost["input"] == INPUTS[-1])]
+        worst = own[own["mapping"] == "resampled"].set_index("class")["value"]
         said.append(
             f"{camera}: resampled, {left} points of mean IoU are lost; {verdicts[gap.sign]} ({_GAP}: {gap}). "
-            f"The nearest bands would lose more by: {helps}."
+            f"The nearest bands would lose more by: {helps}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
+            f"{worst.max():.1f} points."
         )
     return said
 
