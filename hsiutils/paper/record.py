@@ -44,8 +44,8 @@ _FINDINGS = {
     "vegetation-rises": "25 bands with PN in the place of 3 bands: vegetation gains {measured} points of IoU",
     "pn-robust-to-illumination": "As the sun is turned over the same street, {measured} points more of the vegetation "
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
-    "rich-spectra-other-camera": "Through a sister camera, its bands resampled, 25 bands lose {measured} points of mean "
-    "IoU or more",
+    "rich-spectra-other-camera": "Through a sister camera, its bands resampled, 25 bands lose {measured} points of "
+    "mean IoU or more",
 }
 """What the first page says first, in words, of these claims."""
 _NONE = "There is no record here: `hsiutils record` makes one, in some hours."
