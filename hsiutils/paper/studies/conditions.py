@@ -59,7 +59,9 @@ def trainings(run: Run) -> dict[str, Run]:
         raise ValueError(f"{run.data.root}: of {len(own)} training scenes only {learn + judge} are not {scarce}")
     splits = {one: (("train", tuple(all_[:learn])), ("val", tuple(all_[learn:][:judge]))) for one, all_ in kept.items()}
     recipe = run.profile.recipe
-    longer = replace(run.profile, recipe=replace(recipe, epochs=round(recipe.epochs * len(own) / learn)))
+    every = recipe.validate_every  # the last epoch is judged
+    epochs = every * round(recipe.epochs * len(own) / learn / every)
+    longer = replace(run.profile, recipe=replace(recipe, epochs=epochs))
     return {one: replace(run, profile=longer, splits=own_splits) for one, own_splits in splits.items()}
 
 
