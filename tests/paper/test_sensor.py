@@ -152,10 +152,10 @@ def test_measured_materials_have_metamers_and_modelled_canopies_wider_ones():
 @pytest.fixture(scope="module")
 def likenesses(tmp_path_factory):
     """The table of the simulator as it is, behind too sharp a lens, and under light that hardly varies."""
-    names, wrong = draw_names(12), {"own": {}, "lens": {"blur_px": 0.3}, "light": {"light_spread": 1.0}}
+    names, wrong = draw_names(8), {"own": {}, "lens": {"blur_px": 0.3}, "light": {"light_spread": 1.0}}
     tables = {}
     for key, settings in wrong.items():
-        data = simulate_dataset(tmp_path_factory.mktemp(key), 12, tiles=(48, 96), workers=1, progress=False, **settings)
+        data = simulate_dataset(tmp_path_factory.mktemp(key), 8, tiles=(48, 96), workers=1, progress=False, **settings)
         tables[key] = likeness(data, names).set_index("figure")
     return tables
 
