@@ -238,10 +238,11 @@ RIGHT = {
     "layer": [None],
     "seed": [0],
     "spectra": [None],
+    "camvid": [None],
 }
 """Of these, what a parameter takes: None where empty text says the same, and the first seed."""
-NAMES = ("class_name", "scene", "layer", "models", "spectra")
-"""Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra."""
+NAMES = ("class_name", "scene", "layer", "models", "spectra", "camvid")
+"""Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra or images."""
 
 
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)

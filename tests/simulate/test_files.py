@@ -147,9 +147,10 @@ def test_an_ideal_camera_takes_the_same_streets_and_has_no_raw_frames(made: Path
     settings, usual = (read_settings(root)["simulation"] for root in (tmp_path, made))
     assert settings == {**usual, "noise": False, "displaced": False}
     assert not {"noise", "displaced", "chip"} & usual.keys(), "as data sets that were made before there was a choice"
-    ours, theirs = (open_dataset(root).cube(name).values for root in (tmp_path, made))
-    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9
-    assert not np.array_equal(ours, theirs)
+    ours, theirs = (open_dataset(root).cube(name).values.ravel() for root in (tmp_path, made))
+    other = open_dataset(made).cube(NAMES[1]).values.ravel()
+    # Of so few tiles each is large, and its bands see places far apart.
+    assert 1 > np.corrcoef(ours, theirs)[0, 1] > 0.8 > 0.6 > np.corrcoef(ours, other)[0, 1]
 
 
 def test_exposure_can_be_compensated(made: Path, tmp_path: Path) -> None:

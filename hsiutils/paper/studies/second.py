@@ -162,11 +162,11 @@ def beside(run: Run, folder: str = "") -> tuple[xr.Dataset, str]:
     ValueError
         If the folder holds another kind of data.
     """
+    given = replace(run, data_root=Path(folder).expanduser().resolve()) if folder else None
+    if given and not isinstance(given.data, RGBImages):
+        raise ValueError(f"{folder}: expected colour images with labels, such as CamVid's, got {given.data.layout}")
     own = STUDY.make(run, progress=False)
-    if folder:
-        given = replace(run, data_root=Path(folder).expanduser().resolve())
-        if not isinstance(given.data, RGBImages):
-            raise ValueError(f"{folder}: expected colour images with labels, such as CamVid's, got {given.data.layout}")
+    if given:
         found, words = STUDY.make(given, progress=False), "measured in this run"
     else:
         recorded, words = STUDY.shown()
