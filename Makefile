@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(BIN)/python -m hsiutils
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup book test lint clean
+.PHONY: help setup book test lint style types units clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
@@ -36,15 +36,22 @@ book: $(READY)
 test: PROFILE ?= smoke
 # Tests and chapters run side by side, one a core: more threads would only wait for one another.
 test: export OMP_NUM_THREADS = 1
-test: lint
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
+test: style
+	@$(MAKE) --no-print-directory -j2 types units
 	@$(RUN) validate $(OPTIONS)
 
-lint: $(READY)
+lint: style types
+
+style: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+types: $(READY)
+	@$(BIN)/mypy
+
+units: $(READY)
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
 
 clean:
 	rm -rf $(VENV) _build data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
