@@ -72,7 +72,8 @@ def test_every_data_set_is_audited_trained_and_untrained(made, tiny_run, monkeyp
 def test_real_colour_images_come_from_the_record_where_there_is_one(tiny_run, made, monkeypatch):
     found, _ = made
     monkeypatch.setattr(second.Study, "make", lambda *_, **__: found.isel(data=[0, 1]))
-    for record, expected in ((found.isel(data=[2]), found), (None, found.isel(data=[0, 1]))):
+    real = found.isel(data=[2])
+    for record, expected in ((real, real), (None, found.isel(data=[0, 1]))):
         monkeypatch.setattr(second.Study, "shown", lambda *_, record=record: (record, "words"))
         shown, words = second.beside(tiny_run)
         xr.testing.assert_identical(shown, expected)

@@ -151,29 +151,26 @@ STUDY = Study(
 
 
 def beside(run: Run, folder: str = "") -> tuple[xr.Dataset, str]:
-    """The study on the run's own data and, beside it, on real colour images; and in words where these come from.
+    """The study of real colour images, and in words where it comes from.
 
     Parameters
     ----------
-    folder : of colour images with labels, such as CamVid's; empty for the committed record, where there is one.
+    folder : of colour images with labels, such as CamVid's, which are measured beside the run's own data; empty for the
+        committed record, or where there is none, for the run's own data and a simulated colour camera's.
 
     Raises
     ------
     ValueError
         If the folder holds another kind of data.
     """
-    given = replace(run, data_root=Path(folder).expanduser().resolve()) if folder else None
-    if given and not isinstance(given.data, RGBImages):
-        raise ValueError(f"{folder}: expected colour images with labels, such as CamVid's, got {given.data.layout}")
-    own = STUDY.make(run, progress=False)
-    if given:
-        found, words = STUDY.make(given, progress=False), "measured in this run"
-    else:
+    if not folder:
         recorded, words = STUDY.shown()
-        if recorded is None:
-            return own, words
-        found = recorded
-    return xr.concat([own, found], "data", join="outer"), words
+        return (STUDY.make(run, progress=False), words) if recorded is None else (recorded, words)
+    given = replace(run, data_root=Path(folder).expanduser().resolve())
+    if not isinstance(given.data, RGBImages):
+        raise ValueError(f"{folder}: expected colour images with labels, such as CamVid's, got {given.data.layout}")
+    both = [STUDY.make(one, progress=False) for one in (run, given)]
+    return xr.concat(both, "data", join="outer"), "measured in this run"
 
 
 def comparison(found: xr.Dataset) -> pd.DataFrame:
