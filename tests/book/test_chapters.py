@@ -122,6 +122,12 @@ def test_a_chapter_imports_from_four_rooms_at_most_and_every_figure_has_a_captio
     assert len({figure["name"] for figure in figures}) == len(figures)
 
 
+def test_figures_of_all_chapters_have_names_of_their_own():
+    cells = [cell for path in BOOK for cell in nbformat.read(path, as_version=4).cells]
+    names = [cell.metadata["mystnb"]["figure"]["name"] for cell in cells if "mystnb" in cell.metadata]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_a_checkout_is_where_the_package_is_or_where_one_stands(project, tmp_path, monkeypatch):
     assert (book.project() / "_toc.yml").is_file()
     monkeypatch.setattr(book, "_SOURCE", tmp_path)  # as installed
