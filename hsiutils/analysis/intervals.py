@@ -337,7 +337,10 @@ def crossed(one: Estimate, other: Estimate) -> Estimate:
 
 
 def with_trainings(
-    bounds: xr.Dataset, variance: xr.DataArray, freedom: float, scenes: xr.DataArray | float | None = None
+    bounds: xr.Dataset,
+    variance: xr.DataArray,
+    freedom: xr.DataArray | float,
+    scenes: xr.DataArray | float | None = None,
 ) -> xr.Dataset:
     """Figures of `interval`, over scenes, with intervals over scenes and trainings together, as of `crossed`.
 
@@ -345,20 +348,20 @@ def with_trainings(
     ----------
     bounds : value, low and high (...).
     variance : (...) of the figures from training to training.
-    freedom : its degrees of freedom; with none, there are no bounds.
+    freedom : its degrees of freedom, one for all or (...); with none, there are no bounds.
     scenes : how many a figure is of, where not all that were drawn.
     """
 
-    def one(value: float, low: float, high: float, own: float, count: float) -> tuple[float, float]:
-        if not freedom > 0:
+    def one(value: float, low: float, high: float, own: float, free: float, count: float) -> tuple[float, float]:
+        if not (free > 0 and np.isfinite(value)):
             return np.nan, np.nan
-        half = float(stats.t.ppf(0.975, freedom) * np.sqrt(own))
-        trained = Estimate(value, value - half, value + half, int(freedom) + 1, freedom)
+        half = float(stats.t.ppf(0.975, free) * np.sqrt(own))
+        trained = Estimate(value, value - half, value + half, int(free) + 1, free)
         both = crossed(Estimate(value, low, high, int(count), max(count - 1, 1)), trained)
         return both.low, both.high
 
     count = xr.DataArray(bounds.attrs["drawn"] if scenes is None else scenes)
-    parts = [bounds["value"], bounds["low"], bounds["high"], variance, count]
+    parts = [bounds["value"], bounds["low"], bounds["high"], variance, xr.DataArray(freedom), count]
     low, high = xr.apply_ufunc(one, *parts, output_core_dims=[[], []], vectorize=True)
     return xr.Dataset({"value": bounds["value"], "low": low, "high": high}, attrs=bounds.attrs)
 

@@ -21,6 +21,7 @@ from hsiutils.analysis.intervals import (
     difference,
     interval,
     weighted_sum,
+    with_trainings,
 )
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
@@ -280,18 +281,8 @@ def with_both(sums: xr.Dataset, statistic: Statistic, seed: int, pooled: Sequenc
     count = each.notnull().sum("seed")
     variance, freedom = each.var("seed", ddof=1), count - 1
     variance, freedom = variance.mean(pooled).broadcast_like(count), freedom.sum(pooled).broadcast_like(count)
-    half = xr.apply_ufunc(stats.t.ppf, 0.975, freedom.where(freedom > 0)) * np.sqrt(variance / count)
     scenes = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=True)
-    value = scenes["value"]
-    bounds = np.full((2, *value.shape), np.nan)
-    for place in np.ndindex(value.shape):
-        at = dict(zip(value.dims, place, strict=True))
-        if np.isfinite(value[at]):
-            mean, away, free = float(value[at]), float(half[at]), float(freedom[at])
-            seeds = Estimate(mean, mean - away, mean + away, int(count[at]), free)
-            both = crossed(seeds, Estimate.of(scenes[at], scenes.attrs["drawn"]))
-            bounds[(slice(None), *place)] = both.low, both.high
-    return xr.Dataset({"value": value, "low": (value.dims, bounds[0]), "high": (value.dims, bounds[1])})
+    return with_trainings(scenes, variance / count, freedom)
 
 
 def over_scenes(

@@ -15,13 +15,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.intervals import Estimate, interval, with_trainings
+from hsiutils.analysis.intervals import Estimate
 from hsiutils.data.cube import mapped
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_map, bands_from_table, sister_cameras
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.models.metrics import confusion, iou, predict
 from hsiutils.models.unet import UNet
+from hsiutils.paper.merits import with_both
 from hsiutils.paper.run import Run, centres_behind, simulated
 from hsiutils.paper.studies import Point, Study
 
@@ -215,14 +216,8 @@ def _lost(counts: xr.Dataset) -> xr.DataArray:
 
 
 def _table(found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed: int) -> pd.DataFrame:
-    counts, each = found[["confusion"]], figure(found)
-    bounds = interval(
-        counts, lambda drawn: figure(drawn).mean("seed"), seed=seed, resamples=400, method="percentile", pools=True
-    )
-    trainings = found.sizes["seed"]
-    both = with_trainings(bounds, each.var("seed", ddof=1) / trainings, trainings - 1)
     order = ["camera", "mapping", "input", "class"]
-    return both.to_dataframe(order).reset_index().dropna(subset="value")
+    return with_both(found[["confusion"]], figure, seed).to_dataframe(order).reset_index().dropna(subset="value")
 
 
 STUDY = Study(
