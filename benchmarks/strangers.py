@@ -11,8 +11,6 @@ repository, in the environment of `benchmarks.training` (benchmarks/README.md):
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -25,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import declare_operators
+from benchmarks.training import circumstances, declare_operators
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import ask
@@ -139,12 +137,7 @@ def main(arguments: list[str] | None = None, builders: dict[str, Callable[[], nn
             }
             print(name, found[name], flush=True)
     record = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {
-            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
-            "threads": 1,
-            "load_average": round(os.getloadavg()[0], 1),
-        },
+        **circumstances(),
         "versions": {
             name: version(name)
             for name in ("torch", "torchvision", "segmentation-models-pytorch")

@@ -228,6 +228,18 @@ def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
     }
 
 
+def circumstances() -> dict[str, Any]:
+    """Day and machine of a record of one thread."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
+            "threads": 1,
+            "load_average": round(os.getloadavg()[0], 1),
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON record to write")
@@ -248,12 +260,7 @@ def main() -> None:
             archive.extractall(release, filter="data")
         found = compare(Path(release), given.rounds, given.peer)
     record = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {
-            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
-            "threads": 1,
-            "load_average": round(os.getloadavg()[0], 1),
-        },
+        **circumstances(),
         "versions": {"torch": torch.__version__}
         | ({"segmentation-models-pytorch": version("segmentation-models-pytorch")} if given.peer else {}),
         "network": {"channels": CHANNELS, "filters": FILTERS, "image": list(SIZE)},
