@@ -82,7 +82,9 @@ def test_what_a_camera_costs_is_found(planted):
     gained = resampling_gains(planted, seed=0).set_index(order)["value"]
     assert gained["other", "nearest", "25", "Road"] == pytest.approx(15)
     tables = losses(planted, seed=0), resampling_gains(planted, seed=0)
-    told = cameras.findings(*tables)[1]
+    own, told = cameras.findings(tables[0])
+    assert own.startswith("Resampled to itself, its own camera costs")
+    assert own.endswith("points of mean IoU.")
     assert "PN carries over better" in told
     assert told.endswith("25-PN loses most of Road, 5.0 points.")
     how, pn = cameras.advice(*tables)

@@ -163,26 +163,27 @@ def facts(long_pass_nm: float | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("camera").astype({"bands": int})
 
 
-def findings(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
-    """A sentence a camera, of the mean over classes: of `losses` and `resampling_gains`."""
-    costs, gains = _means(lost), _means(gained)
+def findings(lost: pd.DataFrame) -> list[str]:
+    """A sentence a camera, of the mean over classes, bands resampled: of `losses`. Its own camera is the null."""
+    costs = _means(lost)
     verdicts = {1: "PN carries over worse", -1: "PN carries over better", 0: "with PN or without cannot be told apart"}
     said = []
     for camera in dict.fromkeys(lost["camera"]):
-        left = " and ".join(f"{name} {costs[camera, 'resampled', name]}" for name in INPUTS)
-        helps = " and ".join(f"{name} {gains[camera, 'nearest', name]}" for name in INPUTS)
+        left = " and ".join(f"{costs[camera, 'resampled', name]} with {name}" for name in INPUTS)
+        if camera == OWN:
+            said.append(f"Resampled to itself, its own camera costs {left} points of mean IoU.")
+            continue
         gap, own = costs[camera, "resampled", _GAP], lost[(lost["camera"] == camera) & (lost["input"] == INPUTS[-1])]
         worst = own[own["mapping"] == "resampled"].set_index("class")["value"]
         said.append(
-            f"{camera}: resampled, {left} points of mean IoU are lost; {verdicts[gap.sign]} ({_GAP}: {gap}). "
-            f"The nearest bands would lose more by: {helps}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
+            f"{camera} costs {left}: {verdicts[gap.sign]}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
             f"{worst.max():.1f} points."
         )
     return said
 
 
 def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
-    """What follows for who chooses a camera, counted over the other cameras; arguments as of `findings`."""
+    """What follows for who chooses a camera, counted over the other cameras: of `losses` and `resampling_gains`."""
     costs, gains = _means(lost), _means(gained)
     others = [camera for camera in dict.fromkeys(lost["camera"]) if camera != OWN]
     helps = sum(gains[camera, "nearest", name].sign > 0 for camera in others for name in INPUTS)
