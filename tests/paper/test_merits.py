@@ -208,3 +208,13 @@ def test_pooled_resamples_give_the_intervals_of_scenes_put_together(networks):
     np.testing.assert_allclose(pooled[["mean", "least", "most"]], plain[["mean", "least", "most"]])
     np.testing.assert_allclose(pooled[["low", "high"]], plain[["low", "high"]], rtol=0.05)
     assert (pooled["low"] < pooled["high"]).all()
+
+
+def test_scenes_that_agree_leave_the_interval_over_trainings():
+    seeds = np.array([[1.0, 2.0, 4.0], [3.0, 3.5, np.nan]])  # of the second input there are two
+    sums = xr.DataArray(seeds, {"input": ["a", "b"], "seed": [0, 1, 2]}, ("input", "seed")).expand_dims(scene=9)
+    found = results.with_both(xr.Dataset({"x": sums}), lambda drawn: drawn["x"].mean("scene"), seed=0)
+    for name, own in zip("ab", ([1.0, 2.0, 4.0], [3.0, 3.5]), strict=True):
+        half = stats.t.ppf(0.975, len(own) - 1) * stats.sem(own)
+        at = found.sel(input=name)
+        np.testing.assert_allclose([at["low"], at["high"]], [np.mean(own) - half, np.mean(own) + half], rtol=1e-6)
