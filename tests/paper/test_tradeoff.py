@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.paper.designs import CHANGED, MARKS
+from hsiutils.paper.studies import confirm
 from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, finding, gaps, kept, verdicts
 
 CLASSES = ["Road", "Road Marks", "Vegetation"]
@@ -109,3 +110,33 @@ def test_kept_counts_are_those_of_the_measures():
     for name in ("confusion", "edges", "relit"):
         xr.testing.assert_equal(found[name].transpose(*one[name].dims), one[name])
     assert set(kept({"counts_of": counts})) == {"confusion"}
+
+
+KEPT = {
+    "good": ((5, 60, 70), ["kept", "kept", "kept"]),
+    "frail": ((40, 60, 70), ["kept", "kept", "lost"]),  # relit vegetation changes as with raw bands
+    "dull": ((5, 30, 70), ["lost", "kept", "kept"]),
+    "blunt": ((5, 60, 50), ["kept", "lost", "kept"]),
+    "half": ((5, 45, 70), ["undecided", "kept", "kept"]),  # at the margin, half of what PN loses
+}
+
+
+def test_a_design_keeps_what_it_loses_less_than_half_of():
+    own = [{**known, **{name: one[place] for name, (one, _) in KEPT.items()}} for place, known in enumerate(BEST)]
+    table = confirm.answers(planted(*own), planted(*BEST), 0)
+    assert (table["lost_low"] <= table["lost"]).all()
+    assert (table["lost"] <= table["lost_high"]).all()
+    for name, (_, expected) in KEPT.items():
+        one = table[table["design"] == name]
+        assert one["figure"].tolist() == [MARKS, EDGE, CHANGED]
+        assert one["verdict"].tolist() == expected
+        assert one["margin"].tolist() == pytest.approx([15, 10, 17.5], abs=1)
+        said = confirm.finding(one)
+        assert (" keeps what " in said) == (name == "good")
+        assert said.count(" lost (") == expected.count("lost")
+
+
+def test_nothing_is_kept_where_the_record_that_chose_saw_no_difference_and_luck_is_large():
+    even = [dict.fromkeys(("raw", "PN"), 50)] * 3
+    found = planted(*[own | {"new": 50} for own in even], luck=6)
+    assert confirm.answers(found, planted(*even), 0)["verdict"].tolist() == ["undecided"] * 3
