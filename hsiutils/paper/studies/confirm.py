@@ -46,7 +46,8 @@ def answers(found: xr.Dataset, chosen: xr.Dataset, seed: int) -> pd.DataFrame:
         A row a design and each of road marks, their edges and relit vegetation: `design`; `figure`; `against`, the
         input that is good at it; `margin`, half of what the other loses to it in `chosen`, zero where it loses nothing;
         `lost`, `lost_low`, `lost_high`, what the design loses in `found` (points, with the 95 % interval over trainings
-        and scenes); `p`, one-sided, of a loss as large as the margin, after Holm; `verdict`, "kept", "lost" or "undecided".
+        and scenes); `p`, one-sided, of a loss as large as the margin, after Holm; `verdict`, "kept", "lost" or
+        "undecided".
     """
     rows = []
     for figure, (good, bad, sign) in _KEPT.items():
