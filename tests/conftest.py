@@ -8,6 +8,7 @@ import pytest
 
 from hsiutils.models.segmenter import Recipe
 from hsiutils.paper.run import Profile, Run
+from hsiutils.simulate import frame
 
 TINY = Profile(
     name="tiny",
@@ -20,6 +21,22 @@ TINY = Profile(
     norm_momentum=0.1,
     recipe=Recipe(epochs=2, batch=2),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _streets_are_kept() -> Iterator[None]:
+    """Many tests photograph the same few streets: what rays meet there is found out once by each process."""
+    known, follow = {}, frame.build_surfaces
+
+    def build(conditions, seed, shape, sun, *others):
+        key = conditions, seed, shape, sun.tobytes(), others
+        if key not in known:
+            known[key] = follow(conditions, seed, shape, sun, *others)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frame, "build_surfaces", build)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -82,8 +82,9 @@ def test_a_folded_network_has_no_gain(model):
     agree_at(random_logits(3), model.folded(), X, ["conv2d_1"], after=False)
 
 
-@pytest.mark.parametrize("upsample", [False, True])
-def test_every_method_and_layer_against_its_own_maps_of_single_logits_and_regions(model, upsample):
+@pytest.mark.parametrize(("make", "upsample"), [(shaken, True), (trained, False)])
+def test_every_method_and_layer_against_its_own_maps_of_single_logits_and_regions(make, upsample):
+    model = make()
     found = audit(model, X, upsample=upsample).isel(image=0)
     winners = model(X[None])[0].argmax(0)
     targets = {place: pixel(PLAIN, X, *place) for place in random_logits(2, seed=2)}

@@ -83,7 +83,7 @@ CALLS = {"audit": lambda model, x, _: audit(model, x), "decompose": lambda model
 
 
 @pytest.mark.parametrize("name", [*METHODS, *CALLS])
-@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_nothing_is_left_behind(name, error, monkeypatch):
     def stop(*_):
         raise error("in the middle")

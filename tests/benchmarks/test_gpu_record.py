@@ -11,7 +11,7 @@ from hsiutils.paper.benchmarks import gpu_networks
 def record(tmp_path_factory):
     """The whole script on a processor, as small as it gets."""
     base = tmp_path_factory.mktemp("gpu")
-    small = "--scenes 10 --tiles 16 32 --filters 2 --epochs 1 --variants 1 25-PN --seeds 1 --audited 1 --workers 1"
+    small = "--scenes 5 --tiles 16 32 --filters 2 --epochs 1 --variants 1 25-PN --seeds 1 --audited 1 --workers 1"
     main(["--out", str(base / "out"), "--work", str(base / "work"), "--device", "cpu", *small.split()])
     return base / "out"
 

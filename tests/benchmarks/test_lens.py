@@ -5,7 +5,7 @@ from benchmarks.lens import main
 from hsiutils.paper.benchmarks import lens_table
 from hsiutils.paper.run import profile
 
-TINY = replace(profile("smoke"), name="tiny", scenes=10, tiles=(16, 32), depth=2)
+TINY = replace(profile("smoke"), name="tiny", scenes=5, tiles=(16, 32), depth=2)
 
 
 def test_every_lens_and_input_gets_a_row_of_the_chapter(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from tiny_book import outputs, rewrite, write_book
 
@@ -60,13 +61,13 @@ def test_kernels_share_the_cores(monkeypatch):
 
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):
     front, plot = chapters(write_book(tmp_path / "project"))
-    build.renew_outputs(front, tiny_run)
-    assert outputs(front) == []  # only checked cells keep one
-    rewrite(plot, "print(factor * 3)", tags=[build.CHECKED])
-    build.renew_outputs(plot, tiny_run)
-    assert outputs(plot) == ["6\n"]
-    assert build.validate(tiny_run, [plot]) == 0
+    rewrite(plot, "print(factor * 3)", "print(factor * 5)", tags=[build.CHECKED])
     rewrite(front, "1 / 0")
-    plot.write_text(plot.read_text().replace("factor * 3", "factor * 4"))  # and the output stays
+    notebook = nbformat.read(plot, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print('not checked')"))
+    nbformat.write(notebook, plot)
+    build.renew_outputs(plot, tiny_run)
+    assert outputs(plot) == ["6\n", "10\n"]  # only checked cells keep one
+    plot.write_text(plot.read_text().replace("factor * 5", "factor * 4"))  # and the output stays
     assert build.validate(tiny_run, [front, plot]) == 1
-    assert "2 failed" in capfd.readouterr().out
+    assert "2 failed, 4 passed" in capfd.readouterr().out

@@ -305,7 +305,7 @@ def test_no_damage_crashes_the_reader_or_goes_unnamed(tmp_path: Path) -> None:
     folder, rng = tmp_path / "damaged", np.random.default_rng(0)
     folder.mkdir()
     for name, (content, header) in seeds(tmp_path).items():
-        for number, one in enumerate(damaged(content, header, rng, 150)):
+        for number, one in enumerate(damaged(content, header, rng, 75)):
             write(folder / f"{number:04d}_{name}", one)
     for at in range(128, 192):  # every byte of the level-5 tags, one at a time
         for value in (0x80, 0xFF):

@@ -84,7 +84,7 @@ def test_a_study_that_is_interrupted_and_taken_up_equals_one_that_is_not(tiny_ru
         expected = weights(tiny_run)
     shutil.copytree(store_root / "data", tmp_path / "data", ignore=shutil.ignore_patterns("*.partial", "*.lock"))
     monkeypatch.setenv("HSIUTILS_STORE", str(tmp_path))
-    monkeypatch.setattr("hsiutils.paper.studies.workers", lambda: 2)
+    monkeypatch.setattr("hsiutils.paper.studies.workers", lambda: 1)
     update = tqdm.update
 
     def interrupted(bar, share):

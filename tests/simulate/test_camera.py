@@ -24,20 +24,6 @@ def electrons(frame: np.ndarray) -> np.ndarray:
     return (active(frame) - CAMERA.dark_dn) / CAMERA.dn_per_electron
 
 
-def test_photon_transfer_curve() -> None:
-    """Variance against mean is a line: its slope is the gain, its foot the read noise (and the converter's step)."""
-    levels = np.array([0, 500, 1500, 3000, 6000, 9000])
-    frames = [active(expose(flat(e), 1.0, CAMERA, np.random.default_rng(e)).frame) for e in levels]
-    means, variances = np.array([f.mean() for f in frames]), np.array([f.var() for f in frames])
-    slope, _ = np.polyfit(means, variances, 1)
-    assert slope == pytest.approx(CAMERA.dn_per_electron, rel=0.05)
-    dark_electrons = CAMERA.dark_current_e + CAMERA.read_noise_e**2
-    assert variances[0] == pytest.approx(CAMERA.dn_per_electron**2 * dark_electrons + 1 / 12, rel=0.06)
-    np.testing.assert_allclose(
-        means, CAMERA.dark_dn + CAMERA.dn_per_electron * (levels + CAMERA.dark_current_e), rtol=5e-3
-    )
-
-
 def test_noise_is_independent_from_pixel_to_pixel() -> None:
     residual = active(expose(flat(4000), 1.0, CAMERA, np.random.default_rng(0)).frame)
     residual -= residual.mean()

@@ -120,20 +120,6 @@ def test_rays_along_the_faces_of_a_box_hit_inside_and_miss_outside(x: int) -> No
         assert meet(UNIT_BOX, start, (0, 1, 0))[0] == pytest.approx(distance)
 
 
-def test_the_top_rectangle_of_a_frustum_is_narrower() -> None:
-    roof = frustum(Pose(0, 0), (-2, 2, -2, 2), 0, (-1, 1, -1, 1), 2)
-    assert meet(roof, (0, -10, 1), (0, 1, 0)) == (pytest.approx(8.5), REAR)
-    normal = roof.normals(np.zeros((3, 1), np.float32), np.array([REAR], np.uint8))[:, 0]
-    np.testing.assert_allclose(normal, np.array([0, -2, 1]) / np.sqrt(5), atol=1e-6)
-
-
-def test_ellipsoid_is_met_at_its_radius_along_each_axis() -> None:
-    assert meet(BALL, (0, 0, 1), (0, 1, 0))[0] == pytest.approx(8.0)
-    assert meet(BALL, (-5, 10, 1), (1, 0, 0))[0] == pytest.approx(4.0)
-    assert meet(BALL, (0, 10, 5), (0, 0, -2))[0] == pytest.approx(1.75)
-    assert np.isinf(meet(BALL, (1.001, 0, 1), (0, 1, 0))[0])
-
-
 def test_cylinder_has_a_mantle_and_two_caps() -> None:
     assert meet(POST, (0, 0, 1), (0, 1, 0)) == (pytest.approx(9.5), geometry.SIDE)
     assert meet(POST, (0.2, 10, 8), (0, 0, -1)) == (pytest.approx(5.0), geometry.FAR_CAP)
