@@ -13,7 +13,8 @@ The commonest tasks, from a data set to an explanation that is held against the 
     d = hu.decompose(model, x, by=labels, reference=mean)
     r = hu.audit(model, x)
 
-`decompose` and `audit` take any torch network of convolutions, ReLUs and poolings, not ours alone. Names are imported
+`decompose` and `audit` take any torch network of convolutions, ReLUs and poolings, not ours alone; `open_network` reads
+one from a file, and unpickles nothing. Names are imported
 on first use; `import hsiutils` alone needs no torch.
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hsiutils.data.source import open_dataset
     from hsiutils.models.files import load_model
     from hsiutils.models.metrics import evaluate, predict, scores
+    from hsiutils.models.strangers import open_network
     from hsiutils.models.train import train
     from hsiutils.models.unet import UNet, UNetConfig
     from hsiutils.simulate.files import simulate_dataset
@@ -62,6 +64,7 @@ __all__ = [
     "load_model",
     "margin",
     "open_dataset",
+    "open_network",
     "pixel",
     "pn",
     "predict",
@@ -87,6 +90,7 @@ _ROOMS = {
     "data.source": ("open_dataset",),
     "models.files": ("load_model",),
     "models.metrics": ("evaluate", "predict", "scores"),
+    "models.strangers": ("open_network",),
     "models.train": ("train",),
     "models.unet": ("UNet", "UNetConfig"),
     "simulate.files": ("simulate_dataset",),

@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SMALL, X, image, shaken, trained
-from strangers import DeepLab, Gate, Says, SmpUNet, around, settled
+from strangers import DeepLab, Says, SmpUNet, around, settled
 from torch.func import jacrev
 
 from hsiutils.attribution.decompose import decompose, linear_decomposition, margins
@@ -15,6 +15,7 @@ from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.result import TOLERANCE
 from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.attribution.targets import class_map, pixel, region
+from hsiutils.models.examples import Gate
 from hsiutils.models.unet import UNet, UNetConfig
 
 SPECTRUM = np.array([0.5, -0.2, 0.1, 0.3])

@@ -3,13 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Live, X, hooks, random_like, state
-from strangers import Attention, DeepLab, Gate, Residual, Says, SmpUNet, around, settled
+from strangers import Attention, DeepLab, Says, SmpUNet, around, settled
 from torch import nn
 from torch.nn import functional
 
 from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import layer_of
 from hsiutils.attribution.tape import NotPiecewiseLinear
+from hsiutils.models.examples import Gate, Residual
 
 IMAGE = torch.randn(3, 12, 15, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 RELU = nn.ReLU(inplace=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from networks import hooks, shaken, state
-from strangers import Attention, DeepLab, Gate, Says, SmpUNet, around, settled
+from strangers import Attention, DeepLab, Says, SmpUNet, around, settled
 from torch import nn
 from torch.nn import functional
 
@@ -15,6 +15,7 @@ from hsiutils.attribution.hooks import INPUT, ask, logits_of
 from hsiutils.attribution.methods import METHODS, attribute
 from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.attribution.targets import class_map, margin, pixel, region
+from hsiutils.models.examples import Gate
 
 X = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 OURS = ("CAM", "LRP epsilon", "LRP gamma")

@@ -4,24 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-
-class Residual(nn.Module):
-    """A block of torchvision's ResNet: one ReLU module used twice, in place."""
-
-    def __init__(self, inputs, outputs, stride=1, dilation=1):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, dilation, dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x):
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += self.downsample(x)
-        return self.relu(out)
+from hsiutils.models.examples import Residual
 
 
 def backbone(channels, width=4):
@@ -71,18 +54,6 @@ class SmpUNet(nn.Module):
         skip = self.down1(x)
         x = functional.interpolate(self.down2(skip), scale_factor=2.0, mode="nearest")
         return self.head(self.up(torch.cat([x[:, :, : skip.shape[2], : skip.shape[3]], skip], dim=1)))
-
-
-class Gate(nn.Module):
-    """Squeeze and excitation, written as everybody does."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.fc = nn.Sequential(nn.Linear(channels, 2), nn.ReLU(), nn.Linear(2, channels), nn.Sigmoid())
-
-    def forward(self, x):
-        n, k = x.shape[:2]
-        return x * self.fc(x.mean((2, 3)).view(n, k)).view(n, k, 1, 1)
 
 
 class Attention(nn.Module):
