@@ -36,8 +36,8 @@ Scheduler = Annotated[
         help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
     ),
 ]
-_PATHS = ("data_root", "weights", "camvid", "spectra")
-"""Parameters of chapters that name a file or folder."""
+_PATHS = ("data_root", "weights", "camvid", "spectra", "image", "model")
+"""Parameters of chapters that name a file or folder; `model` may also name a function, package.module:function."""
 
 
 @app.command()
@@ -89,7 +89,8 @@ def chapter(
         parameters[key] = int(value) if isinstance(defaults.get(key), int) and value.isdecimal() else value
         if value == "None":  # as papermill reads it
             parameters[key] = None
-        elif key in _PATHS and value:  # the chapter runs in its own folder, and not in the one that was meant
+        elif key in _PATHS and value and not (key == "model" and ":" in value):
+            # The chapter runs in its own folder, and not in the one that was meant.
             parameters[key] = str(Path(value).expanduser().resolve())
     run_chapter(notebook, output, parameters)
     say(f"Written: {output}")

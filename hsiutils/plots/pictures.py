@@ -7,6 +7,7 @@ import holoviews as hv
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from skimage.transform import resize
 
 from hsiutils.data.classes import Classes
 from hsiutils.plots.base import DIVERGING, SEQUENTIAL
@@ -47,6 +48,18 @@ def colourise(
     rgb = np.asarray(mpl.colormaps[cmap](unit)[..., :3] * 255).round().astype(np.uint8)
     rgb[~finite] = 128
     return rgb
+
+
+def tinted(image: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture (rows, columns, 3) of this size of an image (channels, h, w) in any units.
+
+    The first three channels are red, green and blue; of one or two, and of more than four, grey shows their mean.
+    """
+    values = np.asarray(image, dtype=float)
+    values = values[:3] if len(values) in (3, 4) else values.mean(0, keepdims=True).repeat(3, 0)
+    low, high = np.percentile(values, (1, 99))
+    unit = np.clip((values.transpose(1, 2, 0) - low) / ((high - low) or 1.0), 0, 1)  # (3, h, w) -> (h, w, 3)
+    return np.asarray((resize(unit, size) * 255).round().astype(np.uint8))  # type: ignore[no-untyped-call]
 
 
 def signed(values: ArrayLike, limit: float | None = None) -> NDArray[np.uint8]:
