@@ -1,9 +1,11 @@
 """The same streets through another camera, read by networks that know HSI-Drive's only.
 
-The test scenes are rendered again through other filters: three sister cameras', and a mosaic of 4 x 4 plain peaks. All
-else stays: lens, chip, light, materials, the optics before the chip, and the way to reflectance by a white reference,
-which each camera takes for itself. Nothing is trained. The other camera's bands are given to the network as they come
-where they are as many, by nearest centres, or resampled by both cameras' responses (`hsiutils.data.sensor.band_map`).
+The test scenes are rendered again through other filters: three sister cameras', and a mosaic of 4 x 4 plain peaks; and
+through the same filters at other places of the mosaic, where the nearest bands are the same bands, and what is lost is
+no matter of spectra. All else stays: lens, chip, light, materials, the optics before the chip, and the way to
+reflectance by a white reference, which each camera takes for itself. Nothing is trained. The other camera's bands are
+given to the network as they come where they are as many, by nearest centres, or resampled by both cameras' responses
+(`hsiutils.data.sensor.band_map`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +30,7 @@ from hsiutils.paper.studies import Point, Study
 
 INPUTS = ("25", "25-PN")
 MAPPINGS: tuple[Literal["native", "nearest", "resampled"], ...] = ("native", "nearest", "resampled")
-OWN, MEAN = "its own", "mean"
+OWN, MOVED, MEAN = "its own", "its filters, moved", "mean"
 _GAP = "25-PN less 25"
 
 
@@ -41,9 +43,16 @@ def mosaic_4x4(lowest_nm: float = 600.0, highest_nm: float = 975.0) -> Sensor:
     return replace(HSI_DRIVE, name="plain 4x4", mosaic=(4, 4), bands=bands, frame_shape=frame, active_origin=(0, 0))
 
 
+def moved() -> Sensor:
+    """HSI-Drive's camera with each filter at the opposite place of the mosaic."""
+    bands = [replace(band, index=place) for place, band in enumerate(HSI_DRIVE.bands[::-1])]
+    return replace(HSI_DRIVE, name="moved", bands=tuple(bands))
+
+
 def cameras() -> dict[str, Sensor]:
     """The other cameras, by what they are called here."""
-    return {f"sister {name}": camera for name, camera in sister_cameras().items()} | {"plain 4x4": mosaic_4x4()}
+    sisters = {f"sister {name}": camera for name, camera in sister_cameras().items()}
+    return {MOVED: moved(), **sisters, "plain 4x4": mosaic_4x4()}
 
 
 def camera_counts(run: Run, name: str, seed: int) -> xr.Dataset:
@@ -185,7 +194,7 @@ def findings(lost: pd.DataFrame) -> list[str]:
 def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
     """What follows for who chooses a camera, counted over the other cameras: of `losses` and `resampling_gains`."""
     costs, gains = _means(lost), _means(gained)
-    others = [camera for camera in dict.fromkeys(lost["camera"]) if camera != OWN]
+    others = [camera for camera in dict.fromkeys(lost["camera"]) if camera not in (OWN, MOVED)]
     helps = sum(gains[camera, "nearest", name].sign > 0 for camera in others for name in INPUTS)
     left = {name: [costs[camera, "resampled", name].mean for camera in others] for name in INPUTS}
     still = " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
@@ -195,6 +204,18 @@ def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
         f"cases (a camera and an input); what another camera then still costs is {still} points of mean IoU.",
         f"With PN less is lost than without through {signs.count(-1)} of {len(others)} other cameras, and more through "
         f"{signs.count(1)}.",
+        *_of_places(costs),
+    ]
+
+
+def _of_places(costs: dict[tuple[str, str, str], Estimate]) -> list[str]:
+    """What the places of the bands cost, which is no matter of spectra."""
+    told = [f"{costs[MOVED, 'nearest', name]} with {name}" for name in INPUTS if (MOVED, "nearest", name) in costs]
+    if not told:
+        return []
+    return [
+        f"The same filters at other places of the mosaic, put in order again, cost {' and '.join(told)} points of mean "
+        "IoU: no matter of spectra, but of where in a pixel each band is seen."
     ]
 
 
@@ -223,7 +244,7 @@ def _table(found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed
 
 STUDY = Study(
     file="cameras.nc",
-    about="the same streets through three sister cameras and a 4 x 4 mosaic, with networks of HSI-Drive's",
+    about="the same streets through three sister cameras, a 4 x 4 mosaic and moved filters; networks of HSI-Drive's",
     grid=_grid,
     measures=(camera_counts,),
     reduce=_reduce,
