@@ -30,7 +30,7 @@ from hsiutils import simulate
 from hsiutils.attribution.audit import audit
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.source import Source
-from hsiutils.models.segmenter import precision
+from hsiutils.models.recipe import precision
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper.run import profile
 

@@ -17,7 +17,7 @@ import torch
 
 import hsiutils as hu
 from hsiutils.data.atomic import write_atomically
-from hsiutils.models.segmenter import precision
+from hsiutils.models.recipe import precision
 from hsiutils.models.train import train_network
 from hsiutils.paper.cluster import side_by_side
 from hsiutils.paper.run import profile, workers

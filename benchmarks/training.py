@@ -55,9 +55,8 @@ def wait_for_turn() -> float:
 def time_training(recipe: dict[str, Any], dropout: float, rounds: int) -> None:
     """Print the seconds an image of `hsiutils`'s own training, all of it: validation, checkpoints, record."""
     rooms = (Path(import_module("hsiutils").__file__ or "").parent / "models").is_dir()
-    train, unet, segmenter = (
-        import_module(f"hsiutils.models.{name}" if rooms else f"hsiutils.{name}")
-        for name in ("train", "unet", "segmenter")
+    train, unet = (
+        import_module(f"hsiutils.models.{name}" if rooms else f"hsiutils.{name}") for name in ("train", "unet")
     )
     every = recipe["validate_every"]
     config = unet.UNetConfig(channels=CHANNELS, classes=CLASSES, filters=FILTERS, norm_momentum=0.1, dropout=dropout)
@@ -71,7 +70,7 @@ def time_training(recipe: dict[str, Any], dropout: float, rounds: int) -> None:
             if done < total:
                 began = wait_for_turn()
 
-    made = segmenter.Recipe(**{**recipe, "epochs": every * (rounds + 1)})
+    made = train.Recipe(**{**recipe, "epochs": every * (rounds + 1)})
     with tempfile.TemporaryDirectory() as folder:
         train.fit(scenes(SCENES), scenes(JUDGED), config, made, 0, Path(folder), progress=tell, device="cpu")
 
@@ -185,7 +184,7 @@ class Contestant:
 
 def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
     """Times of this tree, of an unpacked release, and of the peer; here nothing is imported before it is needed."""
-    from hsiutils.models.segmenter import precision
+    from hsiutils.models.recipe import precision
     from hsiutils.models.unet import UNetConfig, flops
     from hsiutils.paper.run import profile
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsiutils.models.segmenter import Recipe
+from hsiutils.models.recipe import Recipe
 from hsiutils.paper.run import Profile, Run
 from hsiutils.simulate import frame
 

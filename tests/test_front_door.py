@@ -63,3 +63,16 @@ def test_importing_is_lazy() -> None:
     heavy = "[name for name in ('torch', 'xarray', 'numpy', 'captum', 'holoviews') if name in sys.modules]"
     assert python(f"import hsiutils, sys; dir(hsiutils); print({heavy})") == "[]\n"
     assert python("import hsiutils as hu, sys; hu.HSI_DRIVE; print('torch' in sys.modules)") == "False\n"
+
+
+def test_lightning_is_imported_only_by_who_trains() -> None:
+    """It takes as long as all else together, in every chapter."""
+    slow = ("pytorch_lightning", "torchmetrics", "hsiutils.models.segmenter")
+    found = {
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and (getattr(node, "module", None) or node.names[0].name).startswith(slow)
+    }
+    assert found == {"segmenter.py"}

@@ -26,7 +26,7 @@ from hsiutils.models.unet import UNet, UNetConfig
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-WEIGHTS, HISTORY, MANIFEST = "weights.safetensors", "history.csv", "training.json"
+WEIGHTS, HISTORY, MANIFEST, LAST = "weights.safetensors", "history.csv", "training.json", "last.ckpt"
 
 
 class Trained(NamedTuple):

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet
@@ -38,6 +37,8 @@ def confusion(predicted: ClassMap, truth: ClassMap, classes: Sequence[str], mask
             raise ValueError(
                 f"{what} has class {values.max()}: expected 0..{len(classes) - 1}, or {VOID} for void in the truth"
             )
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes a second
+
     counted = torch.from_numpy(np.where(True if mask is None else mask, truth, VOID).astype(np.int64))
     guess = torch.from_numpy(predicted.astype(np.int64))
     matrix = multiclass_confusion_matrix(guess, counted, len(classes), ignore_index=VOID)

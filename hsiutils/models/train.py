@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,20 +26,12 @@ from hsiutils.data.classes import inverse_frequency_weights
 from hsiutils.data.inputs import FittedVariant, fit_inputs
 from hsiutils.data.source import Source
 from hsiutils.models.batches import EpochSampler, Held, Scenes, examine, loader, require_batches
-from hsiutils.models.files import HISTORY, MANIFEST, WEIGHTS, load_model, read_history, read_json
-from hsiutils.models.segmenter import (
-    AUTHORS,
-    LAST,
-    Progress,
-    Recipe,
-    Record,
-    Segmenter,
-    isolated,
-    precision,
-    share_norms,
-    trainer,
-)
+from hsiutils.models.files import HISTORY, LAST, MANIFEST, WEIGHTS, load_model, read_history, read_json
+from hsiutils.models.recipe import AUTHORS, Progress, Recipe, precision
 from hsiutils.models.unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from hsiutils.models.segmenter import Record
 
 
 def train(
@@ -82,7 +74,7 @@ def train(
     Examples
     --------
     >>> import hsiutils as hu
-    >>> from hsiutils.models.segmenter import Recipe
+    >>> from hsiutils.models.recipe import Recipe
     >>> data = hu.simulate_dataset("HSI-Drive", scenes=5, tiles=(8, 16), workers=1, progress=False)
     >>> inputs, small = hu.fit_inputs("25-PN", data), hu.UNetConfig(depth=1, filters=2)
     >>> model = hu.train(data, inputs, "network", config=small, recipe=Recipe(epochs=1, batch=1), progress=False)
@@ -179,6 +171,8 @@ def fit(
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
         return read_history(folder)
+    from hsiutils.models.segmenter import Record, Segmenter, isolated, share_norms, trainer  # Lightning: seconds
+
     segmenter = Segmenter(UNet(config, torch.Generator().manual_seed(seed)), recipe, learnt.frequencies, seed)
     settings["precision"] = used
     _write_manifest(folder, {**settings, "finished": False})
@@ -227,7 +221,7 @@ def _read_manifest(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _finish(folder: Path, settings: Mapping[str, Any], record: Record, frequencies: NDArray[np.float64]) -> None:
+def _finish(folder: Path, settings: Mapping[str, Any], record: "Record", frequencies: NDArray[np.float64]) -> None:
     """Write history and manifest, the manifest last: it says that all is there."""
     history = pd.DataFrame(record.rows).astype({"epoch": int})
     write_atomically(folder / HISTORY, history.to_csv(index=False))

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from hsiutils.data.atomic import replacing, write_atomically
-from hsiutils.models.segmenter import precision
+from hsiutils.models.recipe import precision
 from hsiutils.paper import store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from hsiutils.data.inputs import variant
 from hsiutils.data.sensor import Sensor
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
-from hsiutils.models.segmenter import AUTHORS, Recipe, precision
+from hsiutils.models.recipe import AUTHORS, Recipe, precision
 from hsiutils.models.train import train_network
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store

@@ -9,7 +9,7 @@ from hsiutils.data.check import check_dataset
 from hsiutils.data.cityscapes import CITYSCAPES_CLASSES, TRAIN_ID_CLASSES, Cityscapes
 from hsiutils.data.classes import VOID
 from hsiutils.data.layouts import DatasetError
-from hsiutils.models.segmenter import Recipe
+from hsiutils.models.recipe import Recipe
 
 TRAINED = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
 """Label ids in the order of their train ids, as published."""

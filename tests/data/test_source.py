@@ -12,7 +12,7 @@ import hsiutils as hu
 from hsiutils.data.classes import VOID
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.source import fingerprint, open_dataset
-from hsiutils.models.segmenter import Recipe
+from hsiutils.models.recipe import Recipe
 
 
 class TestFingerprint:

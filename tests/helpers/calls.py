@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from toyscenes import toy_scenes
 
-from hsiutils.models.segmenter import Recipe
+from hsiutils.models.recipe import Recipe
 from hsiutils.models.train import REPORT, fit
 from hsiutils.models.unet import UNetConfig
 

@@ -13,7 +13,7 @@ import torch
 from toyscenes import toy_scenes
 
 from hsiutils.models.files import load_model
-from hsiutils.models.segmenter import Recipe
+from hsiutils.models.recipe import Recipe
 from hsiutils.models.train import fit
 from hsiutils.models.unet import UNetConfig
 

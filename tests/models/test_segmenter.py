@@ -7,8 +7,8 @@ from toyscenes import toy_scenes
 from hsiutils.data.classes import CLASSES, FREQUENCIES, VOID, inverse_frequency_weights
 from hsiutils.data.cube import to_unit_range
 from hsiutils.models.batches import EpochSampler, examine, loader, require_batches
+from hsiutils.models.recipe import Recipe, precision
 from hsiutils.models.segmenter import (
-    Recipe,
     Segmenter,
     brighten,
     dice_loss,
@@ -16,7 +16,6 @@ from hsiutils.models.segmenter import (
     loss_weights,
     mirror,
     overlaps,
-    precision,
 )
 from hsiutils.models.unet import UNet, UNetConfig
 

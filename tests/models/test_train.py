@@ -15,7 +15,8 @@ from hsiutils.data.source import open_dataset
 from hsiutils.models.batches import examine
 from hsiutils.models.files import load_model, load_trained, read_history
 from hsiutils.models.metrics import evaluate, weighted_iou
-from hsiutils.models.segmenter import Recipe, kernels, loss_weights
+from hsiutils.models.recipe import Recipe
+from hsiutils.models.segmenter import kernels, loss_weights
 from hsiutils.models.train import fit, train
 from hsiutils.models.unet import UNetConfig
 

@@ -14,7 +14,7 @@ from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.models.keras import write_keras
 from hsiutils.models.metrics import scores
-from hsiutils.models.segmenter import AUTHORS
+from hsiutils.models.recipe import AUTHORS
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import activations, bands, conservativeness, store
 from hsiutils.paper.evidence import Evidence, NotTestable
