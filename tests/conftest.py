@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hsiutils.models.recipe import Recipe
 from hsiutils.paper.run import Profile, Run
 from hsiutils.simulate import frame
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 TINY = Profile(
     name="tiny",

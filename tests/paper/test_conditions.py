@@ -113,3 +113,20 @@ def test_inputs_are_compared_by_what_they_lose(planted):
     assert "2 of 3 inputs (3, 25)" in more[0]
     assert "smaller for 25 less 3, 25-PN less 3, 25-PN less 25" in more[1]
     assert set(found.index.get_level_values("input")) == {"25 less 3", "25-PN less 3", "25-PN less 25"}
+
+
+def test_a_class_that_a_training_missed_counts_for_no_input(planted):
+    """25-PN finds no sky from scenes of all kinds, and some without winter: as if it did better for not seeing it."""
+    planted["confusion"].loc[{"trained": CONTROL, "input": "25-PN", "truth": "Sky"}] = 0  # what is called Sky is Road
+    assert not conditions.found_by_all(planted).sel({"input": "25-PN", "class": "Sky"})
+    assert conditions.found_by_all(planted).sum() == 5
+    lost = losses(planted, 0)
+    table = lost.set_index(["condition", "input", "class"])["value"]
+    assert np.isnan(table["winter", "25-PN", "Sky"])
+    assert table["winter", "3", "Sky"] > 5
+    for name, expected in (("3", 20), ("25", 10), ("25-PN", 0)):
+        assert table["winter", name, MEAN] == pytest.approx(table["winter", name, "Road"])
+        assert table["winter", name, "Road"] == pytest.approx(expected, abs=1e-6)
+    gaps = compared(planted, 0)
+    said = conditions.findings(lost, gaps, losses(planted, 0, inside=False))
+    assert said[-1] == "Sky is not compared: a network of 25-PN does not find it."

@@ -131,7 +131,7 @@ def test_a_design_keeps_what_it_loses_less_than_half_of():
         assert one["figure"].tolist() == [MARKS, EDGE, CHANGED]
         assert one["verdict"].tolist() == expected
         assert one["margin"].tolist() == pytest.approx([15, 10, 17.5], abs=1)
-        said = confirm.finding(one)
+        (said,) = confirm.findings(one)
         assert (" keeps what " in said) == (name == "good")
         assert said.count(" lost (") == expected.count("lost")
 

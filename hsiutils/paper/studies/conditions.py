@@ -4,10 +4,14 @@ Every network learns from equally many scenes: the first of one order of which e
 their shares (`CONTROL`), or the first of this order that are not, say, of winter. The two have most scenes in common,
 and are compared on the same scenes of winter, of which neither has seen any: what is lost is what scenes of winter are
 worth in training. On all other scenes the two should be alike.
+
+From so few scenes a training may not find a rare class at all, which is luck and no matter of conditions. So no loss is
+given for a class that one of an input's networks does not find, and means are over the classes that all find.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -30,6 +34,8 @@ PAIRS = (
 )
 """Inputs whose losses are compared: the one of more bands or with PN first."""
 CONTROL, WHOLE, MEAN = "control", "all scenes", "mean"
+_FOUND = 1.0
+"""Least IoU, percent, of a class that a network can be said to find."""
 _VALIDATE = 16
 """One in so many of the scenes validates, since those of the data set's own validation split are tested on."""
 
@@ -105,7 +111,8 @@ def losses(found: xr.Dataset, seed: int, inside: bool = True) -> pd.DataFrame:
     Returns
     -------
     Rows of condition, input and class, with `MEAN` over each of condition and class: value, low, high; scenes, how many
-    there are. The interval is over scenes (drawn again) and trainings (`_variance`) together.
+    there are. The interval is over scenes (drawn again) and trainings (`_variance`) together. Values are NaN where a
+    network of the input does not find the class, and means over classes are without it, for all inputs.
     """
     return _table(found, _loss, seed, inside, inputs=1)
 
@@ -126,6 +133,13 @@ def learned(found: xr.Dataset) -> str:
     return f"Every network learned from {int(control['learned_in_all'])} scenes; among the control's are {of_each}."
 
 
+def found_by_all(found: xr.Dataset) -> xr.DataArray:
+    """Whether all networks of an input that are compared find a class on some scenes: bool (input, class)."""
+    known = [one for one in (CONTROL, *CONDITIONS) if one in found["trained"]]
+    networks = found["confusion"].isel(seed=0, drop=True).sel(trained=known)
+    return (100 * iou(networks.sum("scene")) >= _FOUND).all("trained")
+
+
 def findings(lost: pd.DataFrame, gaps: pd.DataFrame, null: pd.DataFrame) -> list[str]:
     """Sentences on the means over conditions and classes: of `losses`, `compared`, and `losses` on all other scenes."""
     verdicts = {1: "the first generalises worse", -1: "the first generalises better", 0: "the two cannot be told apart"}
@@ -135,7 +149,17 @@ def findings(lost: pd.DataFrame, gaps: pd.DataFrame, null: pd.DataFrame) -> list
         *(f"{name}: a condition never seen costs {one} points of mean IoU." for name, one in _means(lost).items()),
         *(f"{pair}: {gap} points of this loss; {verdicts[gap.sign]}." for pair, gap in _means(gaps).items()),
         f"On all other scenes {apart} of {len(own)} losses can be told from zero; chance makes one in 20.",
+        *(
+            f"{name} is not compared: a network of {which} does not find it."
+            for name, which in _not_found(lost).items()
+        ),
     ]
+
+
+def _not_found(lost: pd.DataFrame) -> dict[str, str]:
+    """Classes that networks do not find, and of which inputs."""
+    lacking = lost[(lost["condition"] == MEAN) & lost["value"].isna()]
+    return {name: ", ".join(own["input"]) for name, own in lacking.groupby("class") if name != MEAN}
 
 
 def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
@@ -165,9 +189,10 @@ def reached(found: xr.Dataset) -> xr.DataArray:
 
 
 def _table(
-    found: xr.Dataset, figure: Callable[[xr.Dataset], xr.DataArray], seed: int, inside: bool, inputs: int
+    found: xr.Dataset, figure: Callable[..., xr.DataArray], seed: int, inside: bool, inputs: int
 ) -> pd.DataFrame:
     counts, (variance, freedom) = _pairs(found, inside), _variance(found, inside)
+    figure = partial(figure, found=found_by_all(found))
     bounds = interval(counts, figure, seed=seed, resamples=400, method="percentile", pools=True)
     scenes = counts["of"].sum("scene")
     every = xr.full_like(scenes[:1], counts.sizes["scene"]).assign_coords(condition=[MEAN])
@@ -185,9 +210,12 @@ def _variance(found: xr.Dataset, inside: bool) -> tuple[xr.DataArray, int]:
     control, and independent ones of the others.
     """
     if WHOLE not in found["trained"]:
-        return xr.full_like(_loss(_pairs(found, inside)).isel(input=0, drop=True), np.nan), 0
+        unknown = _loss(_pairs(found, inside), found_by_all(found)).isel(input=0, drop=True)
+        return xr.full_like(unknown, np.nan), 0
     trained = found["confusion"].sel(trained=WHOLE, drop=True)
-    reached = _with_mean(100 * iou((trained * _of(found, inside)).sum("scene")), "class")
+    reached = 100 * iou((trained * _of(found, inside)).sum("scene"))
+    counted = reached.where(found_by_all(found).all("input"))
+    reached = xr.concat([reached, _mean(counted, "class")], "class")
     there = reached.where(trained.notnull().any(["scene", "truth", "predicted"]))  # (condition, input, seed, class)
     one = there.var("seed", ddof=1).mean("input")
     mean = there.mean("condition").var("seed", ddof=1).mean("input") + one.mean("condition") / one.sizes["condition"]
@@ -217,21 +245,26 @@ def _pairs(found: xr.Dataset, inside: bool) -> xr.Dataset:
     return xr.Dataset({"confusion": counts, "of": of}).assign_coords(keep)
 
 
-def _loss(counts: xr.Dataset) -> xr.DataArray:
-    reached = _with_mean(100 * iou(counts["confusion"].sum("scene")), "class")
+def _loss(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
+    reached = 100 * iou(counts["confusion"].sum("scene"))
     loss = reached.sel(network=CONTROL, drop=True) - reached.sel(network="other", drop=True)
+    loss = xr.concat([loss.where(found), _mean(loss.where(found.all("input")), "class")], "class")
     return _with_mean(loss, "condition")
 
 
-def _gaps(counts: xr.Dataset) -> xr.DataArray:
-    loss = _loss(counts)
+def _gaps(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
+    loss = _loss(counts, found)
     known = [pair for pair in PAIRS if set(pair) <= set(loss["input"].values)]
     rows = [loss.sel(input=one, drop=True) - loss.sel(input=other, drop=True) for one, other in known]
     return xr.concat(rows, xr.Variable("input", [f"{one} less {other}" for one, other in known]))
 
 
 def _with_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
-    return xr.concat([values, values.mean(dim).expand_dims({dim: [MEAN]})], dim)
+    return xr.concat([values, _mean(values, dim)], dim)
+
+
+def _mean(values: xr.DataArray, dim: str) -> xr.DataArray:
+    return values.mean(dim).expand_dims({dim: [MEAN]})
 
 
 STUDY = Study(
