@@ -80,9 +80,12 @@ def fields(run: "Run", name: str, seed: int, pixels: int = FIELD_PIXELS) -> pd.D
     return found.to_dataframe().reset_index(drop=True)
 
 
-def similarity_sums(run: "Run") -> xr.Dataset:
-    """`moments` of all networks, named by `source_name`, with two nulls for the first of each variant."""
-    return study(run, "similarity", _similarity, _all(run), draw=run.seed)
+def similarity_sums(run: "Run", untrained: bool = False) -> xr.Dataset:
+    """`moments` of all networks, named by `source_name`, with two nulls for the first of each variant.
+
+    Or of the networks as their trainings found them, a null themselves, and without further ones.
+    """
+    return study(run, "similarity", _similarity, _all(run), draw=run.seed, untrained=untrained)
 
 
 def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
@@ -177,11 +180,11 @@ def _fields(subject: Subject, pixels: int, draw: int) -> xr.Dataset:
     return xr.Dataset.from_dataframe(table.astype({"theoretical": float}))
 
 
-def _similarity(subjects: Sequence[Subject], draw: int) -> xr.Dataset:
+def _similarity(subjects: Sequence[Subject], draw: int, untrained: bool) -> xr.Dataset:
     sources = {}
-    for one in subjects:
+    for one in (each.untrained() for each in subjects) if untrained else subjects:
         sources[source_name(one.variant, one.seed)] = Features(one.model, one.scenes)
-        if one.seed == draw:
+        if one.seed == draw and not untrained:
             sources[source_name(one.variant, one.seed, "moved")] = Features(one.model, one.scenes, "moved")
             if len(one.scenes) > 1:
                 name = source_name(one.variant, one.seed, "other scene")

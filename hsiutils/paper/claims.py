@@ -174,6 +174,7 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "where": one.claim.where,
             "what is measured": one.claim.measured,
             "control": one.claim.control,
+            "holds if": _rule(one.claim),
             "test": one.claim.kind,
             "about": one.claim.about,
             "correction": corrections[one.claim.kind],
@@ -195,6 +196,15 @@ def in_short(verdict: Verdict) -> str:
     """A verdict with what was measured, and the reason where it has one."""
     measured = "" if verdict.measured is None else f": {verdict.measured}"
     return f"{verdict.outcome}{measured}" + (f" ({verdict.note})" if verdict.note else "")
+
+
+def _rule(claim: Claim) -> str:
+    """What a claim expects, in words."""
+    expects = claim.expects or {}
+    if "near" in expects:
+        return f"the interval lies within {expects['within']:g} of {expects['near']:g}"
+    what = "the mean" if claim.kind == "identity" else "the interval"
+    return "".join(f"{what} lies {side} {bound:g}" for side, bound in expects.items())
 
 
 def _sign(verdict: Verdict) -> str:

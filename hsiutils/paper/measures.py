@@ -4,7 +4,7 @@ One small function a measure, found in `MEASURES` by the name that claims.yaml u
 or say one class everywhere, would pass, it is asked first whether they see the class, and `NotTestable` is raised.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 import numpy as np
@@ -35,6 +35,7 @@ def _cell(variant: str, name: str) -> Measure:
     def cell(evidence: Evidence) -> Estimate:
         if evidence.origin != "real":
             raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
+        _seeing(evidence, variant, name)
         return mean_over_seeds(_iou(evidence, variant, name))
 
     return cell
@@ -78,17 +79,25 @@ def pn_relit_road(evidence: Evidence) -> Estimate:
 
 
 def _relit_pixels(name: str) -> Measure:
-    """The same by a linear classifier of single pixels, with an interval over scenes."""
+    """The same by a linear classifier of single pixels, with an interval over scenes.
+
+    A classifier that learned from exchanged labels changes its mind as well, and is hardly ever right.
+    """
 
     def measured(evidence: Evidence) -> Estimate:
         both = evidence["relit_pixels"].sel({"class": name}, drop=True)
+        right = robustness.changed_share(both, "correct")
+        for what, share in zip(right["input"].values, right.values, strict=True):
+            if not share > _SEES:
+                of = "all bands" if what == "all" else what
+                raise NotTestable(f"single pixels: with {of} {share:.0f} % of {name} are right under both suns")
 
         def gap(drawn: xr.Dataset) -> xr.DataArray:
             share = robustness.changed_share(drawn)
             return share.sel(input="all") - share.sel(input="PN")
 
         found = interval(both, gap, seed=evidence.seeds[0], method="percentile", pools=True)
-        return Estimate.of(found, both.sizes["scene"])
+        return Estimate.of(found, found.attrs["drawn"])
 
     return measured
 
@@ -156,7 +165,7 @@ def inhomogeneity(evidence: Evidence) -> Estimate:
     for variant in (*FEW, *MANY):
         _seeing(evidence, variant, "Other")
     explained = evidence["materials"]["explained"]
-    return min((told(merits.contrast, explained, MANY, [name]) for name in FEW), key=lambda gap: gap.mean)
+    return _least_sure(told(merits.contrast, explained, MANY, [name]) for name in FEW)
 
 
 @measure
@@ -211,17 +220,21 @@ def _kept(method: str) -> Measure:
     return lambda evidence: told(conservativeness.kept, evidence["survival"].sel({"method": method}))
 
 
-for _method in ("GradCAM", "Guided BackProp", "Guided GradCAM"):
+for _method in ("GradCAM", "CAM", "Guided BackProp", "Guided GradCAM"):
     MEASURES[f"{_method.lower().replace(' ', '_')}_kept"] = _kept(_method)
 
 
 @measure
 def reliability(evidence: Evidence) -> Estimate:
-    """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks."""
-    found = evidence["readings"]["contribution"]
-    for variant, name in product(found["variant"].values, found["class"].values):
+    """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks.
+
+    Of the plain reading or of the margins' (`merits.readings`), whichever has more.
+    """
+    readings = evidence["readings"]
+    for variant, name in product(readings["variant"].values, readings["class"].values):
         _seeing(evidence, str(variant), str(name))
-    return mean_over_seeds(_finite(found.mean(["variant", "class"]), _ALIKE), correlations=True)
+    means = [_finite(one.mean(["variant", "class"]), _ALIKE) for one in readings.values()]
+    return max((mean_over_seeds(one, correlations=True) for one in means), key=lambda found: found.mean)
 
 
 @measure
@@ -233,17 +246,12 @@ def design_keeps_both(evidence: Evidence) -> Estimate:
     found = evidence["designs"]
     for design, name in product(found["design"].values, ("Vegetation", "Road Marks")):
         _told_apart(found.sel(design=design), f"design {design}", name)
-    table = told(tradeoff.verdicts, found, evidence.seeds[0]).set_index("input")
-    signs = {"light": -1, "marks": 1, "edges": 1}  # what changes class less is gained
-    ends = {1: ("_low", "_high"), -1: ("_high", "_low")}
-    mean, low, high = (
-        np.min([sign * table[short + ("", *ends[sign])[place]] for short, sign in signs.items()], axis=0)
-        for place in range(3)
-    )
-    best = int(np.argmax(mean))
-    wider = stats.norm.ppf(1 - 0.025 / len(table)) / stats.norm.ppf(0.975)
-    below, above = (wider * abs(end[best] - mean[best]) for end in (low, high))
-    return Estimate(float(mean[best]), mean[best] - below, mean[best] + above, found.sizes["seed"])
+    every = told(tradeoff.gains, found, evidence.seeds[0])
+    best = max(every.values(), key=lambda gains: min(gain.mean for gain in gains))
+    half = [stats.t.ppf(1 - 0.025 / len(every), gain.freedom) * gain.error for gain in best]
+    low, high = (np.min([gain.mean + side * wide for gain, wide in zip(best, half, strict=True)]) for side in (-1, 1))
+    least = min(best, key=lambda gain: gain.mean)
+    return Estimate(least.mean, float(low), float(high), found.sizes["seed"], least.freedom)
 
 
 @measure
@@ -253,7 +261,8 @@ def rich_spectra_unseen(evidence: Evidence) -> Estimate:
     for variant in ("3", "25"):
         own = found.sel(input=variant, trained=conditions.CONTROL).expand_dims(region=["all"])
         _told_apart(own, f"variant {variant}", "Vegetation")
-    return _row(conditions.compared(found, evidence.seeds[0]), condition=conditions.MEAN, input="25 less 3")
+    table = conditions.compared(found, evidence.seeds[0])
+    return _row(table, found.sizes["seed"], condition=conditions.MEAN, input="25 less 3")
 
 
 @measure
@@ -264,17 +273,31 @@ def rich_spectra_other_camera(evidence: Evidence) -> Estimate:
     _told_apart(own, "variant 25", "Vegetation")
     losses = cameras.losses(found, evidence.seeds[0])
     sisters = [name for name in found["camera"].values if str(name).startswith("sister")]
-    rows = [_row(losses, camera=name, mapping="resampled", input="25") for name in sisters]
-    return min(rows, key=lambda gap: gap.mean)
+    trainings = found.sizes["seed"]
+    return _least_sure(_row(losses, trainings, camera=name, mapping="resampled", input="25") for name in sisters)
 
 
-def _row(table: pd.DataFrame, **where: str) -> Estimate:
-    """One row, of the mean over classes, with its interval."""
+def _least_sure(gaps: Iterable[Estimate]) -> Estimate:
+    """Of differences that a sentence wants all above 0, the one that speaks for it least, in widths of its interval.
+
+    It lies above 0 where all do, and below where one does (intersection-union test, Berger 1982); by its mean alone a
+    small sure one could hide a large unsure one.
+    """
+
+    def for_it(gap: Estimate) -> float:
+        width = gap.high - gap.low
+        return gap.mean if np.isnan(width) else gap.mean / max(width, 1e-12)
+
+    return min(gaps, key=for_it)
+
+
+def _row(table: pd.DataFrame, trainings: int, **where: str) -> Estimate:
+    """One row, of the mean over classes, with its interval, whose freedom is that of the trainings or larger."""
     own = table[(table[list(where)] == pd.Series(where)).all(axis=1) & (table["class"] == conditions.MEAN)]
     if own.empty or not np.isfinite(own["value"].iloc[0]):
         raise NotTestable(f"the record of the study has no {', '.join(where.values())}")
     mean, low, high = (float(own[name].iloc[0]) for name in ("value", "low", "high"))
-    return Estimate(mean, low, high, len(own))
+    return Estimate(mean, low, high, trainings, max(trainings - 1, 1))
 
 
 def _counts(evidence: Evidence, variant: str) -> xr.Dataset:

@@ -44,6 +44,8 @@ _FINDINGS = {
     "vegetation-rises": "25 bands with PN in the place of 3 bands: vegetation gains {measured} points of IoU",
     "pn-robust-to-illumination": "As the sun is turned over the same street, {measured} points more of the vegetation "
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
+    "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
+    "it, agree in rank by {measured}; 0.5 would be reliable",
     "rich-spectra-other-camera": "Through a sister camera, its bands resampled, 25 bands lose {measured} points of "
     "mean IoU or more",
 }
@@ -152,6 +154,13 @@ class Ledger:
         found = {name: Counter(one.outcome for one in each) for name, each in verdicts.items() if each is not None}
         table = pd.DataFrame(found).T.reindex(columns=list(OUTCOMES)).fillna(0).astype(int)
         return table.loc[:, table.any()]
+
+    @property
+    def common(self) -> str:
+        """How often the commonest verdict of the record, or else of the run, was reached, in words."""
+        verdicts, whose = (self.here, "run") if self.record is None else (self.record, "record")
+        ((outcome, often),) = Counter(one.outcome for one in verdicts).most_common(1)
+        return f"the {whose}'s commonest, of {often} in {len(verdicts)}, is {outcome}"
 
     @property
     def findings(self) -> list[str]:

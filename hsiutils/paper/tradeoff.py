@@ -5,6 +5,7 @@ single pixels (`hsiutils.paper.designs`) is asked here of networks, by the same 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import xarray as xr
@@ -18,6 +19,8 @@ EDGE = "edge accuracy"
 """Percent of the road and marks at the edge between the two that are called so."""
 NETWORK = "network"
 """In the place of a classifier of single pixels."""
+ASKED = {"light": (CHANGED, "PN", -1), "marks": (MARKS, "raw", 1), "edges": (EDGE, "raw", 1)}
+"""What a design is asked, in short: a figure, the input that it is held against, and which sign is a gain."""
 
 
 def kept(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -116,12 +119,22 @@ def verdicts(found: xr.Dataset, seed: int) -> pd.DataFrame:
     As `hsiutils.paper.designs.verdicts`, of `NETWORK`; besides `light` and `marks` there is `edges`, `EDGE` against
     raw.
     """
-    asked = {"light": (CHANGED, "PN", -1), "marks": (MARKS, "raw", 1), "edges": (EDGE, "raw", 1)}
     rows = []
-    for short, (figure, against, good) in asked.items():
+    for short, (figure, against, good) in ASKED.items():
         for name, gap in gaps(found, "design", figure, against, seed).items():
             rows.append((NETWORK, name, short, gap.mean, gap.low, gap.high, gap.p_value(), good))
     return judged(pd.DataFrame(rows, columns=DIFFERENCE))
+
+
+def gains(found: xr.Dataset, seed: int) -> dict[str, list[Estimate]]:
+    """What every design but raw bands and PN gains in each of `ASKED`; more is better. Parameters as of `verdicts`."""
+    parts = [(gaps(found, "design", figure, against, seed), good) for figure, against, good in ASKED.values()]
+    designs = [name for name in parts[0][0] if all(name in part for part, _ in parts)]
+    return {name: [part[name] if good > 0 else _turned(part[name]) for part, good in parts] for name in designs}
+
+
+def _turned(gap: Estimate) -> Estimate:
+    return replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
 
 
 def finding(found: xr.Dataset, table: pd.DataFrame, seed: int, what: str = "design") -> list[str]:

@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import torch
 import xarray as xr
 
 from hsiutils.analysis.activations import head_table
+from hsiutils.analysis.correlation import Features, moments
 from hsiutils.analysis.similarity import source_name
 from hsiutils.models.unet import UNet
 from hsiutils.paper import activations as study
@@ -73,6 +75,11 @@ def test_an_untrained_network_is_the_one_that_training_started_from(tiny_run):
     one, other = (study.input_edges(tiny_run, "3", seed) for seed in tiny_run.seeds)
     assert one.equals(other)  # no training changes the input
     assert one.sizes["channel"] == 3
+    sums = study.similarity_sums(tiny_run, untrained=True)
+    names = [source_name(*network) for network in product(tiny_run.variants, tiny_run.seeds)]
+    assert list(dict.fromkeys(sums["source"].values)) == names  # and no shuffled ones
+    own = moments({names[1]: Features(fresh, scenes)}, names=scenes.names)
+    np.testing.assert_allclose(sums["total"][:, sums["source"] == names[1]], own["total"])
 
 
 def test_materials_are_those_inside_other_and_a_simulators_to_know(tiny_run, monkeypatch):

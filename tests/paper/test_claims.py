@@ -124,11 +124,22 @@ def test_sign_and_size_are_two_things(mean, fields, sign, size):
 def test_every_row_that_was_measured_has_all_that_a_reader_needs():
     tests = [one for one in claims.read_claims() if one.kind != "identity"]
     table = ledger_table([Verdict(one, UNDECIDED, Estimate(1, 0.5, 1.5, 3, 2), p=0.01) for one in tests])
-    for column in ("what is measured", "control", "test", "correction", "measured here", "size", "verdict"):
+    for column in ("what is measured", "control", "holds if", "test", "correction", "measured here", "size", "verdict"):
         assert (table[column] != "").all()
     assert (table["smallest effect it could see"] != "").all()
     assert (table["sign"] != "").equals(table["test"] != "value")
     assert set(table["correction"][table["test"] == "primary"]) == {"Holm, 5 tests"}
+
+
+def test_the_rule_of_a_row_can_be_read():
+    rules = [
+        ({"above": 0}, "exploratory", "the interval lies above 0"),
+        ({"below": 1e-4}, "identity", "the mean lies below 0.0001"),
+        ({"near": 93.24, "within": 2.0}, "value", "the interval lies within 2 of 93.24"),
+        (None, "exploratory", ""),
+    ]
+    rows = ledger_table([Verdict(claim(expects, kind), UNDECIDED, None) for expects, kind, _ in rules])
+    assert rows["holds if"].tolist() == [words for *_, words in rules]
 
 
 def test_the_ledger_is_sound():

@@ -6,6 +6,7 @@ import planted as planted_network
 import pytest
 import xarray as xr
 
+from hsiutils.analysis.intervals import Estimate
 from hsiutils.data.classes import CLASSES
 from hsiutils.paper import merits
 from hsiutils.paper.claims import NOT_REPRODUCED, OF_METHOD, PROVED, REPRODUCED, UNDECIDED, judge, read_claims
@@ -134,9 +135,13 @@ def test_single_pixels_are_asked_under_another_sun_too():
     changed = np.array([30, 10])[:, None, None] + np.arange(6)[:, None]  # (input, scene, class)
     sizes = {"input": ["all", "PN"], "scene": list("abcdef"), "class": ["Vegetation"]}
     dims = tuple(sizes)
-    pixels = xr.Dataset({"changed": (dims, changed), "pixels": (dims, np.full(changed.shape, 100))}, sizes)
+    counts = {"changed": changed, "correct": 90 - changed, "pixels": np.full(changed.shape, 100)}
+    pixels = xr.Dataset({name: (dims, values) for name, values in counts.items()}, sizes)
     found = MEASURES["pn_relit_pixels"](planted(relit_pixels=pixels))
     assert (found.mean, found.low, found.high, found.count) == pytest.approx((20, 20, 20, 6))
+    exchanged = pixels.assign(correct=pixels["correct"] // [[[9]], [[1]]])  # labels: hardly ever right, and changing
+    with pytest.raises(NotTestable, match="with all bands 6 % of Vegetation are right under both suns"):
+        MEASURES["pn_relit_pixels"](planted(relit_pixels=exchanged))
 
 
 def test_light_cannot_be_asked_of_real_scenes(tiny_run):
@@ -150,6 +155,9 @@ def test_light_cannot_be_asked_of_real_scenes(tiny_run):
 def test_the_papers_values_are_compared_with_real_scenes_alone():
     with pytest.raises(NotTestable, match="simulated"):
         MEASURES["marks_3"](planted(counts=SEEING))
+    blind = counted(np.tile([1, 0, 0, 0, 0], (4, 2, 1)))
+    with pytest.raises(NotTestable, match="variant 3 calls hardly more of Road Marks"):
+        MEASURES["marks_3"](planted(origin="real", counts=blind))
     found = np.full((4, 2, 5), 0.9)
     found[1, :, 1] = [0.93, 0.94]
     assert MEASURES["marks_3"](planted(origin="real", counts=counted(found))).mean == pytest.approx(93.5)
@@ -240,19 +248,21 @@ def seen(found=0.9, **dims):
 )
 def test_a_design_must_keep_light_and_marks_and_edges_alike(light, marks, edges, verdict, monkeypatch):
     """The second design is hopeless, and only widens the interval."""
-    rows = {}
-    for name, good, poor in (("light", light, 30), ("marks", marks, -30), ("edges", edges, -30)):
-        values = np.array([good, poor])
-        rows |= {name: values, f"{name}_low": values - 1.5, f"{name}_high": values + 1.5}
-    table = pd.DataFrame({"input": ["PN + I", "other"], **rows})
-    monkeypatch.setattr("hsiutils.paper.measures.tradeoff.verdicts", lambda found, seed: table)
+
+    def gains(freedom):
+        every = {"PN + I": (-light, marks, edges), "other": (-30, -30, -30)}
+        return {
+            name: [Estimate(value, value - 1.5, value + 1.5, 3, freedom) for value in own]
+            for name, own in every.items()
+        }
+
     evidence = planted(designs=seen(design=["raw", "PN", "PN + I"]))
-    assert judged("design_keeps_both", evidence) == verdict
-    found = MEASURES["design_keeps_both"](evidence)
-    assert found.mean == min(-light, marks, edges)
-    assert found.high - found.low == pytest.approx(
-        3 * 2.2414 / 1.96, rel=1e-3
-    )  # normal quantiles of two tests, and one
+    for freedom, quantiles in ((np.inf, 2.2414 / 1.96), (4.0, 3.4954 / 2.7764)):  # of two tests, and of one
+        monkeypatch.setattr("hsiutils.paper.measures.tradeoff.gains", lambda *_, freedom=freedom: gains(freedom))
+        found = MEASURES["design_keeps_both"](evidence)
+        assert (found.mean, found.freedom) == (min(-light, marks, edges), freedom)
+        assert found.high - found.low == pytest.approx(3 * quantiles, rel=1e-3)
+        assert judged("design_keeps_both", evidence) == verdict
     with pytest.raises(NotTestable, match="design raw calls hardly more of Vegetation"):
         MEASURES["design_keeps_both"](planted(designs=seen(0.01, design=["raw"])))
 
@@ -286,6 +296,10 @@ def test_rich_spectra_are_judged_where_nothing_was_seen_and_through_other_camera
     for name in ("rich_spectra_unseen", "rich_spectra_other_camera"):
         if verdict is not None:
             assert judged(name, evidence) == verdict
+            found = MEASURES[name](evidence)
+            assert (found.count, found.freedom) == (2, 1)
+            if verdict != UNDECIDED:  # few trainings, heavy tails
+                assert found.p_value() > 4 * Estimate(found.mean, found.low, found.high, 2).p_value()
         else:
             with pytest.raises(NotTestable, match="the record of the study has no"):
                 judged(name, evidence)
@@ -298,12 +312,12 @@ def test_randomisation_tells_maps_that_are_kept_from_those_that_are_not():
         """GradCAM's and Guided BackProp's, if the maps of both were kept so."""
         pairs = np.where(off, other, own) + np.array([[0, 0.02, -0.01], [0.02, 0.01, 0.03], [-0.01, 0.03, 0]])
         one = xr.DataArray(pairs, {"seed": seeds, "partner": seeds}, ("seed", "partner")).expand_dims("scene")
-        found = xr.Dataset({"redrawn": one, "trained": one}).expand_dims(method=["GradCAM", "Guided BackProp"])
-        return [judged(name, planted(survival=found)) for name in ("gradcam_kept", "guided_backprop_kept")]
+        found = xr.Dataset({"redrawn": one, "trained": one}).expand_dims(method=["GradCAM", "CAM", "Guided BackProp"])
+        return [judged(name, planted(survival=found)) for name in ("gradcam_kept", "cam_kept", "guided_backprop_kept")]
 
-    assert verdicts(own=0.05, other=0.6) == [REPRODUCED, NOT_REPRODUCED]
-    assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, OF_METHOD]
-    assert verdicts(own=0.3, other=0.3) == [UNDECIDED, UNDECIDED]  # as where no weights are read, or none were learned
+    assert verdicts(own=0.05, other=0.6) == [REPRODUCED, REPRODUCED, NOT_REPRODUCED]
+    assert verdicts(own=0.8, other=0.3) == [NOT_REPRODUCED, NOT_REPRODUCED, OF_METHOD]
+    assert verdicts(own=0.3, other=0.3) == [UNDECIDED] * 3  # as where no weights are read, or none were learned
     with pytest.raises(NotTestable, match="no finite value"):
         verdicts(own=np.nan, other=np.nan)
 
@@ -314,10 +328,11 @@ def test_a_reliable_explanation_is_told_from_exchanged_channels():
     contribution = xr.DataArray(rng.normal(size=(2, 3, 5, 8)), dims=(*NETWORK, "class", "channel"))
     for noise, verdict in ((0.3, REPRODUCED), (100, NOT_REPRODUCED)):
         lost = contribution + noise * rng.normal(size=contribution.shape)
-        found = merits.rank_correlation(contribution, lost, "channel").to_dataset(name="contribution")
-        found = found.assign_coords({"variant": ["3", "25"], "class": list(CLASSES)})
-        evidence = planted(readings=found, counts=SEEING)
-        assert judged("reliability", evidence) == verdict
+        one = merits.rank_correlation(contribution, lost, "channel")
+        one = one.assign_coords({"variant": ["3", "25"], "class": list(CLASSES)})
+        for readings in ({"contribution": one, "score": 0 * one}, {"contribution": 0 * one, "score": one}):
+            evidence = planted(readings=xr.Dataset(readings), counts=SEEING)
+            assert judged("reliability", evidence) == verdict
         estimate = MEASURES["reliability"](evidence)
         assert -1 < estimate.low < estimate.high < 1
 
@@ -329,6 +344,12 @@ def test_inhomogeneity_has_the_papers_sign():
     assert (
         judged("inhomogeneity", planted(counts=SEEING, materials=found * [[1], [8], [1]])) == UNDECIDED
     )  # above one of the two alone
+    values[:] = [
+        [0.5, 0.502],
+        [0.0, 0.6],
+        [0.8, 0.802],
+    ]  # little and surely above the one, more and not surely the other
+    assert judged("inhomogeneity", planted(counts=SEEING, materials=values.to_dataset(name="explained"))) == UNDECIDED
     with pytest.raises(NotTestable, match="no finite value"):
         MEASURES["inhomogeneity"](planted(counts=SEEING, materials=found * np.nan))
 

@@ -117,12 +117,13 @@ def test_guided_backprop_keeps_what_was_never_learned():
         target = region(models[0], image, planted.VEGETATION, truth == planted.VEGETATION, mean=True)
         last = upper_layers(models[0])[-1:]
         twins = [next(randomised_networks(m, seed=9 * number + i, layers=last))[1] for i, m in enumerate(models)]
-        asked = {name: METHODS[name] for name in ("GradCAM", "Guided BackProp", "Guided GradCAM")}
+        asked = {name: METHODS[name] for name in ("GradCAM", "CAM", "Guided BackProp", "Guided GradCAM")}
         scenes.append(conservativeness.pairs_of_maps(models, twins, image, target, asked))
     found = xr.concat(scenes, "scene").assign_coords(seed=range(5), partner=range(5))
     assert verdict("guided_backprop_kept", survival=found) == OF_METHOD
     assert verdict("guided_gradcam_kept", survival=found) == OF_METHOD
     assert verdict("gradcam_kept", survival=found) not in TOLD
+    assert verdict("cam_kept", survival=found) not in TOLD
 
 
 def test_untrained_networks_of_one_input_are_more_alike_than_of_two():
