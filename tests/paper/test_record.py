@@ -127,6 +127,8 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch)
     assert list(both.counts.index) == ["record", "this run"]
     assert (both.counts.sum(axis=1) == len(both.here)).all()
     assert both.counts.loc["record", PROVED] == 2
+    often = both.counts.loc["record"]
+    assert both.common == f"the record's commonest, of {often.max()} in {often.sum()}, is {often.idxmax()}"
     assert any(": *proved*." in one for one in both.findings)
     monkeypatch.setattr(record, "evaluate_claims", lambda evidence: both.here)
     other = {**recorded(folder).manifest, "origin": "real"}

@@ -6,7 +6,7 @@ import xarray as xr
 
 from hsiutils.paper.designs import CHANGED, MARKS
 from hsiutils.paper.studies import confirm
-from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, finding, gaps, kept, verdicts
+from hsiutils.paper.tradeoff import EDGE, NETWORK, figures, finding, gains, gaps, kept, verdicts
 
 CLASSES = ["Road", "Road Marks", "Vegetation"]
 
@@ -78,6 +78,11 @@ def test_verdicts_find_the_planted_design_and_none_that_fails_at_one_thing():
         "every design is told worse in something",
     ]
     assert table.loc["good", "marks"] == pytest.approx(20, abs=3)
+    gained = gains(planted(*told), 0)  # in light, in marks, at edges: more is better
+    assert set(gained) == set(table.index)
+    for name, expected in {"good": (0, 20, 0), "frail": (-35, 20, 0), "blunt": (0, 20, -20)}.items():
+        assert [one.mean for one in gained[name]] == pytest.approx(expected, abs=3)
+        assert all(one.low < one.mean < one.high for one in gained[name])
 
 
 def test_what_seeds_alone_could_have_done_is_not_decided():
