@@ -161,7 +161,7 @@ def vegetation_on_road(evidence: Evidence) -> Estimate:
 
 @measure
 def inhomogeneity(evidence: Evidence) -> Estimate:
-    """Variance inside Other that true materials explain, points, 25 channels with PN minus 1 or 3, the nearer one."""
+    """Variance inside Other that true materials explain, points, 25-PN minus 1 or 3, the less sure one."""
     for variant in (*FEW, *MANY):
         _seeing(evidence, variant, "Other")
     explained = evidence["materials"]["explained"]
@@ -267,7 +267,7 @@ def rich_spectra_unseen(evidence: Evidence) -> Estimate:
 
 @measure
 def rich_spectra_other_camera(evidence: Evidence) -> Estimate:
-    """Points of mean IoU that 25 bands, resampled, lose through a sister camera; the one through which it is least."""
+    """Points of mean IoU that 25 bands, resampled, lose through that sister camera of which it is least sure."""
     found = evidence["cameras"]
     own = found.sel(input="25", camera=cameras.OWN, mapping="native").expand_dims(region=["all"])
     _told_apart(own, "variant 25", "Vegetation")
