@@ -46,8 +46,8 @@ _FINDINGS = {
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
     "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
     "it, agree in rank by {measured}; 0.5 would be reliable",
-    "rich-spectra-other-camera": "Through a sister camera, its bands resampled, 25 bands lose {measured} points of "
-    "mean IoU or more",
+    "rich-spectra-other-camera": "Through sister cameras, their bands resampled, 25 bands lose mean IoU; where that is "
+    "least sure, {measured} points",
 }
 """What the first page says first, in words, of these claims."""
 _NONE = "There is no record here: `hsiutils record` makes one, in some hours."
