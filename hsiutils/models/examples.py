@@ -71,8 +71,8 @@ class FCN(nn.Module):
         return {"out": functional.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)}
 
 
-def fcn(seed: int = 0) -> FCN:
-    """A network that is piecewise linear: three channels, four classes.
+def fcn(seed: int = 35) -> FCN:
+    """A network that is piecewise linear: three channels, four classes, of which other seeds may see fewer.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def fcn(seed: int = 0) -> FCN:
     return _random(seed, gated=False)
 
 
-def squeeze(seed: int = 0) -> FCN:
+def squeeze(seed: int = 35) -> FCN:
     """The same with squeeze and excitation, which is a smooth gate: there is no exact decomposition."""
     return _random(seed, gated=True)
 

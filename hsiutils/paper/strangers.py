@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.attribution.verdicts import Case, answer, case, verdicts
@@ -57,25 +58,27 @@ def strangers(image: NDArray[np.float32], lane: Path = LANE) -> list[Stranger]:
     ]
 
 
-def compared(networks: list[Stranger]) -> tuple[pd.DataFrame, dict[str, str]]:
+def compared(networks: list[Stranger]) -> tuple[pd.DataFrame, dict[str, str], dict[str, xr.Dataset]]:
     """How far the sums of `FEW` methods are from the logits of each network, and why one is not exact, by name.
 
     Returns
     -------
-    DataFrame
+    DataFrame, dict, dict
         One row a network: `network`, `origin`, `numbers` in it, `exact` in words, and of each method the mean of
-        |sum - logit| over the mean of |logit|, at the layer before the logits; NaN where it cannot be asked.
+        |sum - logit| over the mean of |logit|, at the layer before the logits; NaN where it cannot be asked. The
+        reasons of those that are not exact, and the audits, by name.
     """
-    rows, why = [], {}
+    rows, why, audits = [], {}, {}
     for name, origin, asked in networks:
         found, reason = answer(asked, FEW, patch=40)
+        audits[name] = found
         table = verdicts(found).drop_duplicates("method", keep="last").set_index("method")["relative"]
         numbers = sum(each.numel() for each in asked.model.parameters())
         row = {"network": name, "origin": origin, "numbers": numbers, "exact": "no" if reason else "yes"}
         rows.append(row | {method: table.get(method, np.nan) for method in FEW})
         if reason:
             why[name] = reason
-    return pd.DataFrame(rows), why
+    return pd.DataFrame(rows), why, audits
 
 
 def recorded(record: Path = RECORD) -> tuple[pd.DataFrame, str]:
