@@ -99,9 +99,14 @@ def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mappi
 
 def _against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
     """A measure along scene, of the parts of a scene as in `Subject.by_scene`, the average pixel, and the settings."""
+    return subject.by_scene(partial(measure, subject.model, average=average_pixel(subject), **settings))
+
+
+def average_pixel(subject: Subject) -> NDArray[np.float64]:
+    """Mean over training scenes of what the network is given, (channels,): what contributions are read from."""
     scenes = subject.inputs(spaced(subject.data.names("train"), REFERENCE_SCENES))
     means = [scenes[index][0].double().mean((1, 2)).numpy() for index in range(len(scenes))]  # (channels) each
-    return subject.by_scene(partial(measure, subject.model, average=np.mean(means, axis=0), **settings))
+    return np.asarray(np.mean(means, axis=0))
 
 
 def feeding_of(

@@ -15,7 +15,7 @@ from hsiutils.plots.pictures import colourise, montage, paint
 
 def scene_pages(data: Source, names: Sequence[str], detail: bool = True) -> hv.HoloMap:
     """Page through scenes: pseudo-colour and labels; in detail, also per-pixel normalised, and the light if known."""
-    return pages({_caption(data, name): montage(scene_panels(data, name, detail)) for name in names}, "scene")
+    return pages({scene_caption(data, name): montage(scene_panels(data, name, detail)) for name in names}, "scene")
 
 
 def scene_panels(data: Source, name: str, detail: bool = True) -> dict[str, NDArray[np.uint8]]:
@@ -37,7 +37,7 @@ def prediction_pages(
     frames = {}
     for name in names:
         guesses = {f"predicted, {variant}": paint(maps[name], data.classes) for variant, maps in predictions.items()}
-        frames[_caption(data, name)] = montage(scene_panels(data, name, detail=False) | guesses)
+        frames[scene_caption(data, name)] = montage(scene_panels(data, name, detail=False) | guesses)
     return pages(frames, "scene")
 
 
@@ -47,6 +47,7 @@ def rgb(cube: xr.DataArray) -> NDArray[np.uint8]:
     return np.asarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8))
 
 
-def _caption(data: Source, name: str) -> str:
+def scene_caption(data: Source, name: str) -> str:
+    """A scene's name, with season, weather, daytime and kind of road where they are known."""
     known = [what for what in ("season", "weather", "daytime", "scene") if what in data.table]
     return f"{name} ({', '.join(data.table.loc[name, known])})" if known else name
