@@ -68,7 +68,7 @@
       <div class="hsi-inputs">${inputs.map(({ name }, i) => `<section aria-label="input ${name}" data-input="${i}">
         <p class="hsi-name">Input ${name}</p>
         <div class="hsi-maps"><figure><canvas role="img"></canvas><figcaption>linear reading</figcaption></figure>
-        <figure><canvas role="img"></canvas><figcaption>the network, asked again</figcaption></figure></div>
+        <figure><canvas role="img"></canvas><figcaption>network asked again</figcaption></figure></div>
         <p class="hsi-agree"></p><div class="hsi-chart"></div><div class="hsi-logits"></div>
         <details open><summary></summary><div class="hsi-regions"></div></details>
         <details open><summary></summary><div class="hsi-channels"></div></details></section>`).join("")}</div>`;
@@ -154,7 +154,7 @@
       });
       const focus = section.contains(document.activeElement) && document.activeElement.dataset.class;
       section.querySelector(".hsi-logits").innerHTML = `<table><caption>Logits at this pixel: bands + average pixel = logit. Without the bands that are off: linear reading, and the network asked again.</caption>
-        <thead><tr><th scope="col">class</th><th scope="col">bands</th><th scope="col">average pixel</th><th scope="col">logit</th><th scope="col">linear</th><th scope="col">network</th></tr></thead><tbody>${line.join("")}</tbody></table>`;
+        <thead><tr><th scope="col">class</th><th scope="col">bands</th><th scope="col">average pixel</th><th scope="col">logit</th><th scope="col">linear</th><th scope="col">asked</th></tr></thead><tbody>${line.join("")}</tbody></table>`;
       if (focus) section.querySelector(`[data-class="${focus}"]`).focus();
 
       const [regions, channels] = section.querySelectorAll("summary");

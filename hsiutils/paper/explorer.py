@@ -6,7 +6,7 @@ pixel. Beside them what the network itself says when bands are gone: asked again
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -145,7 +145,7 @@ def explored_of(
             "start": (each, at(by_band.bias.sum("layer"))),
             "regions": (("region", *each), at(regions)),
             "channels": (("channel", *each), channels.numpy()),
-            "head": ("class", model.head.bias.detach().float().numpy()),
+            "head": ("class", cast(Tensor, model.head.bias).detach().float().numpy()),
             "without": (("off", *each), without),
             "gradcam": (each, at(left)),
             "spectrum": (("band", "place"), at(x)),

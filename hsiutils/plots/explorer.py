@@ -82,7 +82,7 @@ def explorer(
     decimals = _decimals(max(float(abs(one["logit"]).max()) for one in found.values()))
     tables, inputs = [], []
     for name, one in found.items():
-        level = float(max(one["spectrum"].max(), one["average"].max(), 1e-6)) / LEVELS
+        level = max(float(one["spectrum"].max()), float(one["average"].max()), 1e-6) / LEVELS
         average = np.round(one["average"].values / level).astype(int).tolist()
         inputs.append({"name": name, "unit": one.attrs["units"], "level": level, "average": average})
         scenes = [one.isel(scene=index) for index in range(one.sizes["scene"])]
@@ -111,7 +111,7 @@ def _table(scene: xr.Dataset, step: float, level: float, classes: int) -> NDArra
     then the spectrum, the true class (`classes` where there is none), and the sun's share in percent, -1 if not known.
     """
     logit = whole(scene["logit"].values / step)
-    rows, bands = [logit], np.zeros(0)
+    rows, bands = [logit], logit[None]
     for cut, rest in CUTS.items():
         parts = scene[cut].transpose(..., "class", "place").values
         own = scene[rest].broadcast_like(scene["logit"]).transpose("class", "place").values
