@@ -184,9 +184,7 @@ def findings(found: Mapping[str, xr.Dataset], origin: str) -> list[str]:
     sentences = []
     for name, one in found.items():
         for kind, row in foretold(one).iterrows():
-            head = (
-                f"{name}, without {kind}: the network changes its class at {row.changed:.1f} % of the pixels of these "
-            )
+            head = f"{name}, without {kind}: the network changes its class at {row.changed:.1f} % of the pixels"
             right = f" {row.foretold:.0f} % of these changes, and" if row.changed else ""
             wrong = f"changes that do not come at {row.invented:.1f} % of the pixels."
             scenes = f"of these {one.sizes['scene']} {origin} scenes. The linear reading foretells"
