@@ -46,7 +46,7 @@ _FINDINGS = {
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
     "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
     "it, agree in rank by {measured}; 0.5 would be reliable",
-    "rich-spectra-other-camera": "Through sister cameras, their bands resampled, 25 bands lose mean IoU; where that is "
+    "rich-spectra-other-camera": "What 25 bands, resampled, lose of mean IoU through sister cameras is, where it is "
     "least sure, {measured} points",
 }
 """What the first page says first, in words, of these claims."""
