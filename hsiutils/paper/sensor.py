@@ -32,6 +32,8 @@ from hsiutils.simulate.materials import distinct_samples
 
 LONG_PASS_NM = Simulation().long_pass_nm
 """Edge of the filter that the book simulates; None for none."""
+_OXYGEN_NM = 750.0, 780.0
+"""About the A band of oxygen, 759 to 770 nm, in spectra that are given every 10 nm."""
 FILTER_TILES = (32, 64)
 """(rows, columns) of the scenes that are simulated with and without it."""
 
@@ -340,14 +342,27 @@ def metamers(
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """Metamers of HSI-Drive's camera among kinds of the simulator's materials, by `find_metamers`.
 
-    And the reflectance of every sample of `hsiutils.simulate.materials.distinct_samples` as the bands see it, (samples,
-    bands).
+    And every sample of `hsiutils.simulate.materials.distinct_samples`, `without_oxygen`, as the bands see it: (samples,
+    bands) of reflectance.
     """
     families, wavelength, spectra = distinct_samples(kinds)
-    seen = band_reflectance(spectra, wavelength, HSI_DRIVE, LONG_PASS_NM)
+    seen = band_reflectance(without_oxygen(spectra, wavelength), wavelength, HSI_DRIVE, LONG_PASS_NM)
     pairs = find_metamers(seen, families, HSI_DRIVE, near=near, apart=apart)
     behind = dict(zip(HSI_DRIVE.wavelengths_nm, centres_behind(LONG_PASS_NM, HSI_DRIVE), strict=True))
     return pairs.assign(worst_nm=pairs["worst_nm"].map(behind)), seen
+
+
+def without_oxygen(spectra: ArrayLike, wavelength_nm: ArrayLike) -> NDArray[np.float64]:
+    """Spectra (samples, n) with a straight line where the oxygen of the air absorbs sunlight, its A band.
+
+    A spectrometer outdoors sees next to no light there, and what it gives for the reflectance may be anything.
+    """
+    wavelength, bridged = np.asarray(wavelength_nm, dtype=float), np.array(spectra, dtype=float)
+    ends = np.abs(wavelength - np.array(_OXYGEN_NM)[:, None]).argmin(axis=1)
+    inside = slice(ends[0], ends[1] + 1)
+    share = np.linspace(0, 1, ends[1] - ends[0] + 1)
+    bridged[:, inside] = bridged[:, ends[:1]] * (1 - share) + bridged[:, ends[1:]] * share
+    return bridged
 
 
 def band_reflectance(
