@@ -15,7 +15,6 @@ from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.layouts import DatasetError
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import open_dataset
-from hsiutils.simulate import Simulation, write_dataset
 
 
 @pytest.fixture
@@ -155,16 +154,6 @@ class TestSimulated:
             damage()
             with pytest.raises(DatasetError, match=rf"nf1111_576\.h5: {message}"):
                 drive.truth(NAMES[0])
-
-
-def test_what_the_simulator_writes_is_read_unchanged(tmp_path: Path) -> None:
-    simulation = Simulation(tiles=(18, 34))
-    write_dataset(tmp_path, ["nf1122_650"], simulation, workers=1, progress=False)
-    drive = open_dataset(tmp_path)
-    assert (drive.origin, drive.layout, drive.names("train")) == ("simulated", "v2.0 MATLAB", ["nf1122_650"])
-    assert drive.sensor == simulation.sensor
-    assert len(np.unique(drive.labels("nf1122_650"))) > 2
-    assert dict(drive.truth("nf1122_650").sizes) == {"y": 18, "x": 34}
 
 
 class TestScenes:

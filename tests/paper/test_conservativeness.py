@@ -156,13 +156,14 @@ def test_the_board_has_every_method_and_comes_back_byte_for_byte_with_its_times_
     tiny_run, monkeypatch, tmp_path
 ):
     (scene,) = study.audited_scenes(tiny_run, 1)
-    files, times = [], []
+    files, times, few = [], [], ("GradCAM", "linear decomposition", "occlusion")
+    monkeypatch.setattr(study, "METHODS", {name: METHODS[name] for name in few})
     trained = tiny_run.networks([("25-PN", 0)], progress=False)
     monkeypatch.setattr(type(tiny_run), "networks", lambda *_, **__: trained)  # or another store would train its own
     for name in ("one", "two"):
         monkeypatch.setenv(store.ROOT, str(tmp_path / name))
         found = study.board(tiny_run, "25-PN", 0, scene, pixels=1)
-        assert set(found["method"].values) == set(METHODS)
+        assert tuple(found["method"].values) == few
         assert "seconds" not in found
         (manifest,) = (tmp_path / name).glob("leaderboard/*/manifest.json")
         files.append((manifest.parent / FILE).read_bytes())
