@@ -123,13 +123,14 @@ def feeds(asked: Case, by: Literal["bands", "regions"]) -> pd.DataFrame:
     # (h', w') -> (h, w), where the image has another grid than the logits
     regions = functional.interpolate(seen[None, None].double(), asked.x.shape[1:], mode="nearest")[0, 0].long()
     found = decompose(asked.model, asked.x, "bands" if by == "bands" else regions, over=seen, freeze=True)
-    part, rows = "band" if by == "bands" else "region", {}
+    several, rows = logits.shape[1] > 1, {}
+    names = list(map(str, found.logit["class"].values)) if several else ["below 0", "above 0"]
     for target in found.logit["target"].values:
-        number = int(target) if logits.shape[1] > 1 else 0
-        own = {"target": target}
-        name = str(found.logit["class"].values[number]) if logits.shape[1] > 1 else ("below 0", "above 0")[int(target)]
+        name, number, own = names[target], int(target) if several else 0, {"target": target}
         parts = found.contribution.sel(own).isel({"class": number})
-        rows[name] = {f"{part} {label}": float(parts.sel({part: label})) for label in parts[part].values}
+        codes = parts[parts.dims[0]].values
+        labels = [f"band {code}" if by == "bands" else f"region of {names[code]}" for code in codes]
+        rows[name] = dict(zip(labels, map(float, parts), strict=True))
         rows[name]["biases"] = float(found.bias.sel(own).isel({"class": number}).sum())
         rows[name]["logit"] = float(found.logit.sel(own).isel({"class": number}))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("where the network sees")
