@@ -286,8 +286,8 @@ def eigencam_sums(image: Audited, layer: str) -> Sums:
     return Sums(total.expand_as(image.logits), total.expand(len(image.logits)))
 
 
-CACHE = 1 << 20
-"""Numbers in a block of the rectified product: about what a processor keeps at hand."""
+TARGETS, PIXELS = 256, 512
+"""Sides of a block of the rectified product: what a processor keeps at hand."""
 
 
 def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
@@ -327,9 +327,13 @@ def _alphas(image: Audited, layer: str, classes: list[int], rows: slice) -> Tens
 def _rectified(image: Audited, layer: str, alpha: Tensor) -> Tensor:
     """Sums over the layer's pixels of ReLU(sum over k of alpha_k a_k), (targets,) for alpha (channels, targets)."""
     values, counts = image.seen[layer].flatten(1), image.counts(layer).flatten()
-    block = max(1, min(CACHE, image.memory // (4 * alpha.element_size())) // len(counts))
-    with full_precision():  # (block, k) @ (k, h' w') -> (block, h' w') -> (block,)
-        return torch.cat([(rows @ values).clamp_min_(0) @ counts for rows in torch.split(alpha.T, block)])
+    total, side = alpha.new_zeros(alpha.shape[1]), PIXELS if alpha.device.type == "cpu" else len(counts)
+    parts = list(zip(torch.split(values, side, 1), torch.split(counts, side), strict=True))
+    with full_precision():
+        for sums, rows in zip(torch.split(total, TARGETS), torch.split(alpha.T, TARGETS), strict=True):
+            for part, often in parts:  # (targets, k) @ (k, pixels) -> (targets, pixels) -> (targets,)
+                sums.addmv_((rows @ part).clamp_min_(0), often)
+    return total
 
 
 def _windows(image: Audited, channels: int) -> Iterator[tuple[list[int], slice]]:

@@ -11,6 +11,7 @@ the nodes of a Gauss-Legendre rule and averaged: approximate, because the gates 
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal, cast
 
 import numpy as np
@@ -124,9 +125,12 @@ def decompose(
         start = reference_image(reference, at.image)
         parts, kept = Parts.of(at.image, partition, bands), Output.of(at, classes, over)
         away, total = at.image - start, np.zeros(())
-        for node, weight in gauss_legendre(nodes):
-            along = linearise(model, start + node * away, freeze=freeze)
-            total = total + weight * pushed(along, parts, away, kept, memory)
+        rule = gauss_legendre(nodes)
+        weights = iter([weight for _, weight in rule])
+        for along in at.along((start + node * away for node, _ in rule), memory):
+            some = list(islice(weights, len(along.logits)))
+            each = (kept.keep(parts.pushed(along, away, [part] * len(some))) for part in range(len(parts)))
+            total = total + np.stack([np.tensordot(some, values, 1) for values in each])
         bias = kept.named(kept.keep(linearise(model, start, freeze=freeze).logits[None]), {"layer": [REFERENCE]})
         contribution = kept.named(total.astype(dtype_name(at.image.dtype)), parts.coords)
         return _result(at, kept, contribution, bias, nodes)

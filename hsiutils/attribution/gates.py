@@ -12,14 +12,15 @@ J is not the derivative, and the result says so.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from hsiutils.attribution.hooks import INPUT, dtype_of, frozen, full_precision, layer_of, logits_of
 from hsiutils.attribution.rules import RULES
@@ -27,6 +28,8 @@ from hsiutils.attribution.tape import Flow, NotPiecewiseLinear, Tape, floating
 
 _CACHE = 4 << 20
 """Bytes that a processor keeps at hand, about."""
+_IMAGE = 0
+"""`Flow.number` of the image in the recording."""
 
 
 class Pulled(NamedTuple):
@@ -52,7 +55,8 @@ class Affine:
     output : picks the logits out of what the network returns, where it returns something else.
     freeze : hold smooth gates at the image's value instead of refusing them.
     exact : take the gates in float64 whatever the network's dtype: single precision opens one gate in millions that
-        double precision shuts. Needs a copy of the network in double precision, which may be given.
+        double precision shuts. Needs a copy of the network in double precision. "rounded" takes the network itself for
+        it, in double precision for an image in single, and rounds it afterwards, in place.
 
     Attributes
     ----------
@@ -92,10 +96,10 @@ class Affine:
         *,
         output: Callable[[Any], Tensor] | None = None,
         freeze: bool = False,
-        exact: bool | nn.Module = False,
+        exact: bool | Literal["rounded"] = False,
     ) -> None:
         image = x[0] if x.ndim == 4 and len(x) == 1 else x
-        dtype = dtype_of(model, image)
+        dtype = image.dtype if exact == "rounded" else dtype_of(model, image)
         if image.ndim != 3 or image.dtype != dtype or dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"x must be one image, (channels, h, w) or (1, channels, h, w), in float32 or float64 as the network "
@@ -103,10 +107,10 @@ class Affine:
             )
         self.model, self.image = model, image.detach()
         self._pick = output or logits_of
-        self._tape = tape = Tape(RULES)
+        self._tape = tape = Tape(RULES, dtype)
         self._layout = _layout_of(model)
         twice = exact is not False and dtype != torch.float64
-        recorded = model if not twice else exact if isinstance(exact, nn.Module) else copy.deepcopy(model).double()
+        recorded = copy.deepcopy(model).double() if twice and exact != "rounded" else model
         with self.listening(recorded):
             self.logits = self._run(recorded, self.image[None].to(torch.float64 if twice else dtype))[0]
         self._recorded()
@@ -120,17 +124,31 @@ class Affine:
         if twice:
             with torch.no_grad(), full_precision(), frozen(model):
                 tape.kept = tree_map(lambda kept: kept.to(dtype) if floating(kept) else kept, tape.kept)
-                self.logits = self._pick(model(self.image[None]))[0]
+                if exact == "rounded":
+                    model.to(dtype)
+                    self.logits = self.logits.to(dtype)
+                else:
+                    self.logits = self._pick(model(self.image[None]))[0]
         self.gated = torch.float64 if twice else dtype
 
     def _recorded(self) -> None:
         """End the recording, and say what it met."""
         tape = self._tape
         tape.recording = False
+        tape.lasts = {number: place for place, step in enumerate(tape.steps) for number in step.reads} | tape.lasts
         self.frozen = tuple(dict.fromkeys(tape.frozen))
         self.layers = {name: shape for name, shape in tape.shapes.items() if tape.calls[name] == 1}
         self.biased = tuple(dict.fromkeys(tape.sites))
         self.footprint = tape.peak * self.image.dtype.itemsize
+        self._first = self._reader()
+
+    def _reader(self) -> str | None:
+        """Name of the convolution that alone reads the image, as it is, if there is one."""
+        steps = self._tape.steps
+        names = [step.where for step in steps if _IMAGE in step.reads]
+        first = dict(self.model.named_modules()).get(names[0]) if len(names) == 1 else None
+        plain = type(first) is nn.Conv2d and first.groups == 1 and names[0] in self.layers
+        return names[0] if plain and [step.where for step in steps].count(names[0]) == 1 else None
 
     def __repr__(self) -> str:
         """Sizes, and what was frozen."""
@@ -195,6 +213,40 @@ class Affine:
                 raise KeyError(f"nothing called {consumer!r} reads {layer!r}, but {', '.join(steps) or 'nothing'}")
             door = steps[consumer]
         return self._run(self.model, tangents.expand(-1, *self.layers[name]), module, door=door)
+
+    def push_channels(self, tangents: Tensor, channels: Sequence[int]) -> Tensor:
+        """As `push`, of tangents (n, 1, h, w) in one channel of the image each, all others being zero.
+
+        Where one plain convolution reads the image, it reads one channel for each.
+        """
+        if self._first is None:
+            wide = tangents.new_zeros((len(channels), *self.image.shape))
+            wide[range(len(channels)), list(channels)] = tangents[:, 0]
+            return self._run(self.model, wide)
+        first = dict(self.model.named_modules())[self._first]
+        assert isinstance(first, nn.Conv2d)  # noqa: S101
+        entering = tangents.new_empty((len(channels), *self.layers[self._first])).to(memory_format=self._layout)
+        with torch.no_grad(), full_precision():
+            for row, channel in enumerate(channels):  # (k, channels, ...) -> (k, 1, ...)
+                kernel = first.weight[:, channel : channel + 1].contiguous()  # a view of channels last is slow
+                entering[row] = first._conv_forward(tangents[row : row + 1], kernel, None)[0]
+        return self._run(self.model, entering, first)
+
+    def along(self, images: Iterable[Tensor], memory: int) -> Iterator["Affine"]:
+        """The maps of the same network at other images (channels, h, w), as many together as fit into `memory` bytes.
+
+        Of those at n images `logits` are (n, classes, h', w'), and a push takes n tangents, one for each.
+        """
+        kept = sum(leaf.nbytes for leaf in tree_leaves(self._tape.kept) if isinstance(leaf, Tensor))
+        most = min(self.tangents_within(memory), max(1, memory // (self.footprint + kept)))
+        waiting = iter(images)
+        while block := list(islice(waiting, most)):
+            maps = copy.copy(self)
+            maps._tape, maps.image = Tape(self._tape.rules, self._tape.dtype), block[0]
+            with maps.listening(self.model):
+                maps.logits = maps._run(self.model, torch.stack(block))
+            maps._recorded()
+            yield maps
 
     def consumers(self, layer: str, after: bool = True) -> tuple[str, ...]:
         """The operations that read a layer's output, such as "cat in decoder.0", in the order of computation.
@@ -290,7 +342,7 @@ class Affine:
 
                 def enter(_: nn.Module, __: Any, out: Flow, tangents: Tensor = value) -> Flow:
                     if door is None:
-                        return Flow(out.value + tangents, tape)
+                        return Flow(tangents.clone() if out.void else out.value + tangents, tape)
                     out.waiting = tangents
                     return out
 
@@ -310,6 +362,8 @@ class Affine:
         if not tape.recording and logits.shape != (count, *self.logits.shape[-3:]):
             raise RuntimeError(f"{count} tangents came out of the network as {tuple(logits.shape)}")
         tape.finish()
+        if tape.recording:
+            tape.lasts = {logits.number: len(tape.steps)}
         return logits.value
 
 

@@ -259,20 +259,16 @@ def gradient_sums(image: Audited, layer: str) -> Sums:
 
 def smoothgrad_sums(image: Audited, layer: str, samples: int = 16, noise: float = 0.15, seed: int = 0) -> Sums:
     """The mean over noisy copies of the same, `hsiutils.attribution.gradients.smoothgrad`'s own copies."""
-    total, ones = torch.zeros_like(image.logits), torch.ones_like(image.image)[None]
     # In single precision whatever the image is in: so captum draws them, and these must be the same.
     scale = noise * float(image.image.max() - image.image.min())
     spread = torch.full(image.image.shape, scale, device=image.image.device)
     draw = torch.Generator(image.image.device).manual_seed(seed)
-    for _ in range(samples):
-        copy = image.image + torch.normal(0, spread, generator=draw)
-        total += linearise(image.model, copy).push(ones)[0]
-    return image.linear(total / samples)
+    copies = (image.image + torch.normal(0, spread, generator=draw) for _ in range(samples))
+    return image.linear(image.averaged(copies, [1 / samples] * samples, torch.ones_like(image.image)))
 
 
 def integrated_gradients_sums(image: Audited, layer: str, nodes: int = 32) -> Sums:
     """From zero input along the straight path, with the logit of zero input, which the method hands out beside."""
-    total = ask(image.model, torch.zeros_like(image.image)[None])[0]
-    for node, weight in gauss_legendre(nodes):
-        total += weight * linearise(image.model, node * image.image).push(image.image[None])[0]
-    return image.linear(total)
+    start = ask(image.model, torch.zeros_like(image.image)[None])[0]
+    places, weights = zip(*gauss_legendre(nodes), strict=True)
+    return image.linear(start + image.averaged((place * image.image for place in places), weights, image.image))

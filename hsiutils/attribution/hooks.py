@@ -31,19 +31,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
     Each module's own mode and each parameter's own `requires_grad` come back afterwards; `.grad` is not touched,
     because a backward pass inside the block has no parameter to write to.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    asks = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [module for module in model.modules() if module.training]
+    asks = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        for module, _ in modes:  # what torch.export gives back refuses .eval()
+        for module in modes:  # what torch.export gives back refuses .eval()
             module.training = False
-        for parameter, _ in asks:
+        for parameter in asks:
             parameter.requires_grad_(False)
         yield
     finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, ask in asks:
-            parameter.requires_grad_(ask)
+        for module in modes:
+            module.training = True
+        for parameter in asks:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ the affine map that a network is at one image (`hsiutils.attribution.gates`), of
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,15 +38,16 @@ def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool 
     if not isinstance(model, UNet):
         return Affine(model, image, freeze=freeze, exact=exact)
     single = image.dtype == torch.float32
-    precise = model.unhooked().eval().requires_grad_(False)
+    # As by `UNet.unhooked`, but without the other tables of hooks: to copy them all takes longer than the weights.
+    tables = [each for module in model.modules() for key, each in vars(module).items() if key.endswith("hooks")]
     with torch.inference_mode(False):  # what is made in inference mode knows no gradient
-        precise = precise.double() if exact else precise
-        for block in precise.blocks():
+        twin = copy.deepcopy(model, {id(each): OrderedDict() for each in tables}).eval().requires_grad_(False)
+        twin = twin.double() if exact else twin
+        for block in twin.blocks():
             block.fold()
-        folded = copy.deepcopy(precise).float() if exact and single else precise
         if single and image.device.type == "cpu":
-            folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Affine(folded, image, exact=exact and precise, freeze=freeze)
+            twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Affine(twin, image, exact="rounded" if exact and single else False, freeze=freeze)
 
 
 def bias_names(at: Affine) -> dict[str, str]:
@@ -125,15 +127,16 @@ class Parts:
     def __len__(self) -> int:
         return int(np.prod([len(labels) for labels in self.coords.values()]))
 
-    def cut(self, image: Tensor, numbers: range) -> Tensor:
-        """Some of the parts, counted with the last axis fastest: (len(numbers), channels, h, w)."""
-        regions = len(self.coords.get("region", (0,)))
-        cut = image.new_zeros((len(numbers), *image.shape))
-        for row, number in enumerate(numbers):
-            band, region = divmod(number, regions)
-            chosen = slice(band, band + 1) if "band" in self.coords else slice(None)
-            cut[row, chosen] = image[chosen] * (self.codes == region)
-        return cut
+    def pushed(self, at: Affine, image: Tensor, numbers: Sequence[int]) -> Tensor:
+        """What some of the parts, counted with the last axis fastest, do to every logit: (n, all classes, h, w).
+
+        `at` is one map, or as many as there are numbers.
+        """
+        bands, regions = np.divmod(numbers, len(self.coords.get("region", (0,))))
+        masks = self.codes == torch.as_tensor(regions, device=image.device)[:, None, None]  # (n, h, w)
+        if "band" in self.coords:
+            return at.push_channels((image[bands.tolist()] * masks)[:, None], bands.tolist())
+        return at.push(image * masks[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +180,8 @@ class Output:
 
 def pushed(at: Affine, parts: Parts, image: Tensor, output: Output, memory: int) -> NDArray[Any]:
     """J v for every part v of an image (channels, h, w), pushed in blocks within `memory` bytes: (parts, *kept)."""
-    block = at.tangents_within(memory)
-    blocks = (range(start, min(start + block, len(parts))) for start in range(0, len(parts), block))
-    return np.concatenate([output.keep(at.push(parts.cut(image, numbers))) for numbers in blocks])
+    blocks = np.array_split(range(len(parts)), -(-len(parts) // at.tangents_within(memory)))
+    return np.concatenate([output.keep(parts.pushed(at, image, numbers.tolist())) for numbers in blocks])
 
 
 def region_codes(partition: ArrayLike | Tensor, image: Tensor, what: str) -> tuple[NDArray[Any], Tensor]:

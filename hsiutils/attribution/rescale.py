@@ -34,7 +34,7 @@ class Chords(Affine):
 
     def __init__(self, model: nn.Module, reference: Tensor, image: Tensor) -> None:
         self.model, self.image, self._pick, self.gated = model, image, logits_of, image.dtype
-        self._tape, self._layout = Tape(_RULES), torch.contiguous_format
+        self._tape, self._layout = Tape(_RULES, image.dtype), torch.contiguous_format
         why = "DeepLIFT's rescale rule knows functions of single numbers and max-pooling alone"
         instead = (
             "take Integrated Gradients from the same reference, or explain a tensor before it (pick it by output=)"

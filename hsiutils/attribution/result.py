@@ -139,19 +139,17 @@ class Decomposition:
     @cached_property
     def residual(self) -> xr.DataArray:
         """Sum of all parts minus the logit, (class, y, x), added up in float64."""
-        return self.logit.copy(data=self._parts.sum(axis=0) - self.logit.values)
+        return self.logit.copy(data=self._sums[0] - self.logit.values)
 
     @cached_property
     def relative(self) -> xr.DataArray:
         """Size of the residual over `closure_scale`, (class, y, x): `TOLERANCE` is its limit."""
-        scale = closure_scale(self.logit.values, self._parts)
-        return abs(self.residual) / np.maximum(scale, np.finfo(np.float64).tiny)
+        return abs(self.residual) / np.maximum(self._sums[1], np.finfo(np.float64).tiny)
 
     @property
     def tolerance(self) -> xr.DataArray:
         """Largest absolute residual that rounding in the logits' dtype excuses, (class, y, x)."""
-        scale = closure_scale(self.logit.values, self._parts)
-        return self.logit.copy(data=tolerance_of(self.logit.dtype) * scale)
+        return self.logit.copy(data=tolerance_of(self.logit.dtype) * self._sums[1])
 
     @property
     def closes(self) -> bool:
@@ -178,14 +176,17 @@ class Decomposition:
         return replace(self, **arrays)
 
     @cached_property
-    def _parts(self) -> NDArray[np.float64]:
-        """Every part of the input, then the biases, in float64: (parts, *logit)."""
-        dims = self.logit.dims
-        axes = [dim for dim in self.contribution.dims if dim not in dims]
-        inputs = self.contribution.astype(np.float64).transpose(*axes, *dims).values
-        biases = self.bias.astype(np.float64).transpose("layer", *dims).values
-        # (band, region, *logit) -> (band region, *logit)
-        return np.concatenate([inputs.reshape(-1, *self.logit.shape), biases])
+    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sum of all parts and `closure_scale`, each (*logit), in float64: copies of all parts would cost a pass."""
+        dims, shape = self.logit.dims, self.logit.shape
+        total, squares = np.zeros(shape), np.zeros(shape)
+        for parts in (self.contribution, self.bias):
+            # (band, region, *logit) -> (band region, *logit)
+            for part in parts.transpose(..., *dims).values.reshape(-1, *shape):
+                wide = part.astype(np.float64)
+                total += wide
+                squares += np.square(wide, out=wide)
+        return total, closure_scale(self.logit.values, np.sqrt(squares)[None])
 
 
 REFERENCE = "reference"

@@ -88,11 +88,12 @@ def _padded(tape: Tape, name: str, func: Any, given: Given) -> Any:
 def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Piecewise linear in every number: torch's own slope, and the offset that a clamp or a threshold leaves."""
     only_first(tape, func, {key: value for key, value in given.items() if key != "noise"})
-    key, x = next((key, value.value) for key, value in given.items())
+    key, flow = next(iter(given.items()))
+    x = flow.value
 
     def make() -> tuple[Tensor, Tensor | None]:
         if name == "relu":
-            return (x > 0).to(x), None
+            return (x > 0).to(tape.dtype), None
         with differentiable():
             leaf = x.detach().clone().requires_grad_()
             value = outcome(func, given | {key: leaf})
@@ -101,8 +102,10 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
         return slope, offset if offset.any() else None
 
     slope, offset = tape.keep(make)
+    if tape.recording and name == "relu":
+        return outcome(func, given)
     offset = None if offset is None else tape.bias(offset)
-    y = x * slope if offset is None else x * slope + offset
+    y = tape.scaled(flow, slope) if offset is None else x * slope + offset
     if tape.guided and name == "relu":
         y.register_hook(lambda slope: slope.clamp_min(0))
     return y
@@ -110,8 +113,10 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _largest(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Pooling, and the largest or smallest along an axis: the image's choice is taken from every tangent."""
-    x = given["self"].value
-    index = tape.keep(lambda: outcome(func, given)[1])
+    x, made = given["self"].value, outcome(func, given) if tape.recording else None
+    index = tape.keep(lambda: made[1])
+    if made is not None:
+        return made[0], Held(index)
     if name in ("max", "min"):
         dim = given["dim"] % x.ndim
         picks = index if given["keepdim"] else index.unsqueeze(dim)

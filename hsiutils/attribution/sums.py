@@ -5,7 +5,7 @@ a closed form that needs one pass, a pass a channel, or a pass a changed copy of
 function (Audited, layer, **options) -> `Sums` beside the method's map, named in `hsiutils.attribution.methods.Method`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -101,13 +101,25 @@ class Audited:
 
         NotPiecewiseLinear if gates are frozen: then no push is the derivative.
         """
+        self._require_exact()
+        return self.at.push(tangents, layer, self.after)
+
+    def averaged(self, images: Iterable[Tensor], weights: Iterable[float], tangent: Tensor) -> Tensor:
+        """The same along one tangent of the input at other images, times their weights and summed: (classes, h, w)."""
+        self._require_exact()
+        total, each = torch.zeros_like(self.logits), iter(weights)
+        for at in self.at.along(images, self.memory):
+            slopes = at.push(tangent.expand(len(at.logits), -1, -1, -1))
+            total += sum(weight * slope for slope, weight in zip(slopes, each, strict=False))
+        return total
+
+    def _require_exact(self) -> None:
         if not self.at.exact:
             raise NotPiecewiseLinear(
                 f"the sums of this method's maps need the network's derivative, which is not known with frozen gates "
                 f"({', '.join(self.at.frozen)}): ask `attribute` for the map of one target",
                 self.at.frozen,
             )
-        return self.at.push(tangents, layer, self.after)
 
     def folded(self, layer: str) -> Tensor:
         """A layer's activation (channels, h', w') in the folded network."""

@@ -59,8 +59,9 @@ class Step(NamedTuple):
 class Tape:
     """What the image did at each nonlinear operation, and which biases the pass under way lets through."""
 
-    def __init__(self, rules: "Mapping[str, Rule]") -> None:
+    def __init__(self, rules: "Mapping[str, Rule]", dtype: torch.dtype) -> None:
         self.rules, self.recording = rules, True
+        self.dtype = dtype  # of the tangents
         self.steps: list[Step] = []
         self.kept: list[Any] = []
         self.sites: list[str] = []  # module of each bias, in the order of computation
@@ -69,6 +70,7 @@ class Tape:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.made: dict[str, int] = {}  # module -> `Flow.number` of its output
         self.numbers = count()
+        self.lasts: dict[int, int] = {}  # `Flow.number` -> the last step that reads it
         self.inside = [""]
         self.live = self.peak = 0
         self.start(1, frozenset(), None)
@@ -151,6 +153,15 @@ class Tape:
         if taken is None:
             return value.new_zeros(()).expand(value.shape) if isinstance(value, Tensor) else 0
         return taken
+
+    def scaled(self, flow: "Flow", factor: Tensor) -> Tensor:
+        """What the step under way reads first, times a constant; in its own memory if nobody reads it afterwards."""
+        x, place = flow.value, self.at - 1
+        alone = not (self.recording or flow.shared or flow.void) and self.factors is None
+        if not alone or self.lasts[self.steps[place].reads[0]] != place:
+            return x * factor
+        flow.value = x.new_empty(0)  # whoever reads it against the recording is told
+        return x.mul_(factor)
 
     def hold(self, name: str) -> None:
         """Note a smooth gate."""
@@ -236,7 +247,7 @@ class Flow(Tensor):
         if self.void and self.shared:
             raise RuntimeError("a view of zeros cannot be written on")
         self.void, self.number, self.waiting = False, next(self.tape.numbers), None
-        if self.shared or out.stride() != self.value.stride():
+        if self.shared or (self.value.numel() and out.stride() != self.value.stride()):
             self.value.copy_(out)
         else:
             self.value = out

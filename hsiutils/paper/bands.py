@@ -22,7 +22,7 @@ from hsiutils.analysis.activations import spaced
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.attribution.gradients import integrated_gradients
 from hsiutils.attribution.hooks import ask
-from hsiutils.attribution.linearise import linearise
+from hsiutils.attribution.linearise import MEMORY, linearise
 from hsiutils.attribution.result import Decomposition
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
@@ -184,10 +184,12 @@ def without_band_of(
     """
     masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
     origins = {"zero": torch.zeros(len(x), dtype=x.dtype), "average": torch.as_tensor(average, dtype=x.dtype)}
-    at, own, asked = linearise(model, x, exact=True), ask(model, x[None]), {}
+    at, asked = linearise(model, x, exact=True), {}
+    own, removed = at.logits[None], torch.eye(len(x), dtype=torch.bool)[:, :, None, None]
     for origin, start in origins.items():
-        lacking = [torch.cat([x[:band], start[band].expand_as(x[:1]), x[band + 1 :]]) for band in range(len(x))]
-        asked[origin] = torch.cat([ask(model, image[None]) for image in lacking])  # (band, class, h, w)
+        blocks = torch.split(removed, at.tangents_within(MEMORY))  # (n, band, 1, 1) -> (n, class, h, w)
+        lacking = (torch.where(bands, start[:, None, None], x) for bands in blocks)
+        asked[origin] = torch.cat([ask(at.model, images) for images in lacking])
     unknown = np.full((len(origins), len(x)), np.nan)
     parts, lost = [], []
     for mask in masks.values():
