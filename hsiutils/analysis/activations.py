@@ -9,7 +9,7 @@ with a_k the activations that it reads: the paper's explanation (arXiv 2502.1441
 gradient or approximation.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from hsiutils.attribution.hooks import activations, frozen, full_precision
 from hsiutils.data.classes import VOID
@@ -129,6 +130,16 @@ def observe(model: UNet, image: Tensor, layers: Iterable[str], after: bool = Tru
     return maps, logits[0].cpu().numpy()
 
 
+def finest(model: UNet, image: Tensor) -> Maps:
+    """What the finest skip connection of a network carries, (filters, h, w), computed alone; see `observe`."""
+    height, width = image.shape[1:]
+    rows, columns = model.config.padded((height, width))
+    with frozen(model), full_precision(), torch.no_grad():
+        x = model.entrance(image[None].to(next(model.parameters()).device))
+        x = next(model.blocks())(functional.pad(x, (0, columns - width, 0, rows - height)))
+    return np.ascontiguousarray(x[0, :, :height, :width].cpu().numpy())
+
+
 def activation_maps(
     model: UNet,
     images: Tensor,
@@ -165,6 +176,18 @@ def cell_centre(index: ArrayLike, level: int) -> NDArray[np.float64]:
     return np.asarray((np.asarray(index, dtype=float) + 0.5) * 2**level - 0.5)
 
 
+Parts = dict[str, tuple[tuple[str, ...], NDArray[np.float64]]]
+"""Dimensions and values of variables of one scene, of which a Dataset of many is made at once."""
+
+
+def stacked(scenes: Sequence[Parts], coords: Mapping[str, ArrayLike]) -> xr.Dataset:
+    """The variables of scenes, named by the coordinate scene, along scene."""
+    return xr.Dataset(
+        {key: (("scene", *dims), np.stack([one[key][1] for one in scenes])) for key, (dims, _) in scenes[0].items()},
+        coords,
+    )
+
+
 def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[str]) -> xr.Dataset:
     """Sums of activations and of their squares over each region of a scene.
 
@@ -172,17 +195,21 @@ def region_sums(maps: Maps, truth: NDArray[np.integer[Any]], regions: Sequence[s
     the indices: the classes, or any other partition. Dataset of pixels (region), total and square (region, channel),
     float64.
     """
+    coords = {"region": list(regions), "channel": np.arange(len(maps))}
+    return xr.Dataset(region_parts(maps, truth, len(regions)), coords)
+
+
+def region_parts(maps: Maps, truth: NDArray[np.integer[Any]], regions: int) -> Parts:
+    """The variables of `region_sums` by their names."""
     known = truth != VOID
     values = maps[:, known].astype(np.float64)  # (channel, h, w) -> (channel, labelled pixel)
-    member = np.eye(len(regions))[truth[known]]  # (labelled pixel, region), 1 where the pixel belongs to it
-    return xr.Dataset(
-        {
-            "pixels": ("region", member.sum(axis=0)),
-            "total": (("channel", "region"), values @ member),
-            "square": (("channel", "region"), values**2 @ member),
-        },
-        coords={"region": list(regions), "channel": np.arange(len(maps))},
-    ).transpose("region", "channel")
+    member = np.eye(regions)[truth[known]]  # (labelled pixel, region), 1 where the pixel belongs to it
+    each = ("region", "channel")
+    return {
+        "pixels": (each[:1], member.sum(axis=0)),
+        "total": (each, (values @ member).T),
+        "square": (each, (values**2 @ member).T),
+    }
 
 
 def head_table(model: UNet) -> xr.Dataset:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hsiutils.analysis.activations import ROUNDING, LabelledScenes, Scene, each_scene, head_table, observe
 from hsiutils.attribution.decompose import margins
 from hsiutils.data.classes import VOID
-from hsiutils.models.metrics import confusion, iou
+from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNet
 
 
@@ -132,7 +132,9 @@ def _silence_each(model: UNet, scene: Scene, head: xr.Dataset, level: NDArray[np
 
     without = (before - weight[channel][:, None] * (values - level[channel]) for channel, values in enumerate(inputs))
     guesses = (logit.argmax(axis=0) for logit in chain([before], without))
-    intact, *silenced = (confusion(guess, truth, classes).values for guess in guesses)
+    count = len(classes)  # every pair of true and predicted class has a number
+    pairs = (np.bincount(count * truth + guess, minlength=count**2) for guess in guesses)
+    intact, *silenced = (found.reshape(count, count) for found in pairs)
     pair = ("truth", "predicted")
     return xr.Dataset(
         {"intact": (pair, intact), "silenced": (("channel", *pair), np.stack(silenced))},

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 
-from hsiutils.analysis.activations import ROUNDING
+from hsiutils.analysis.activations import ROUNDING, Parts
 from hsiutils.data.classes import VOID
 
 Labels = NDArray[np.integer[Any]]
@@ -151,6 +151,17 @@ def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     distance is the middle of bins one pixel wide, negative inside the class; the border lies at 0. A ValueError if the
     maps have not the size of the labels.
     """
+    return xr.Dataset(border_parts(maps, probes), border_coords(probes, range(len(maps))))
+
+
+def border_coords(probes: Mapping[str, Probe], channels: ArrayLike) -> dict[str, Any]:
+    """Coordinates of `border_sums` of channels of these names."""
+    reach = next(iter(probes.values())).reach
+    return {"class": list(probes), "channel": np.asarray(channels), "distance": np.arange(2 * reach) - reach + 0.5}
+
+
+def border_parts(maps: Maps, probes: Mapping[str, Probe]) -> Parts:
+    """The variables of `border_sums` by their names."""
     for probe in probes.values():
         if probe.shape != maps.shape[1:]:
             raise ValueError(f"maps (channels, h, w) and labels (h, w) differ in size: {maps.shape}, {probe.shape}")
@@ -161,25 +172,22 @@ def border_sums(maps: Maps, probes: Mapping[str, Probe]) -> xr.Dataset:
     # (channels, h, w) -> (channels, pixels): sums along pixels that lie together in memory, so that rounding stays what
     # it is for one channel alone.
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    sums: dict[str, Any] = {
+    sums: Parts = {
         name: (("class", *dims), np.stack([one[name][1] for one in at_borders]))
         for name, (dims, _) in at_borders[0].items()
     }
-    sums["pixels"] = float(flat.shape[1])
-    sums |= {"total": ("channel", flat.sum(axis=1)), "square": ("channel", (flat**2).sum(axis=1))}
-    reach = next(iter(probes.values())).reach
-    distance = np.arange(2 * reach) - reach + 0.5
-    return xr.Dataset(sums, {"class": list(probes), "channel": np.arange(len(maps)), "distance": distance})
+    sums["pixels"] = ((), np.asarray(float(flat.shape[1])))
+    return sums | {"total": (("channel",), flat.sum(axis=1)), "square": (("channel",), (flat**2).sum(axis=1))}
 
 
-def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> dict[str, Any]:
+def _class_sums(values: NDArray[np.float64], lengths: NDArray[np.float64], probe: Probe) -> Parts:
     """Dimensions and sums at the borders of one class, of maps and of their slopes (pixels, channels)."""
     each = ("channel", "distance")
     return {  # (distance, n) x (n, channels) -> (distance, channels) -> (channels, distance)
         "count": (each[1:], probe.member.sum(axis=1)),
         "slope": (each, (probe.member @ lengths[probe.places]).T),
         "noise": (each, (probe.member @ (probe.along @ values) ** 2).T),
-        "border": ((), float(probe.across.shape[0])),
+        "border": ((), np.asarray(float(probe.across.shape[0]))),
         "contrast": (each[:1], ((probe.across @ values) ** 2).sum(axis=0)),
     }
 

@@ -10,7 +10,7 @@ are to a class's margin, its logit less the mean of the others', by region and a
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,9 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from hsiutils.analysis.activations import LabelledScenes, Scene, each_scene, head_table, region_sums
-from hsiutils.analysis.edges import REACH, Labels, Probe, border_probes, border_sums
+from hsiutils.analysis.activations import (
+    LabelledScenes,
+    Parts,
+    Scene,
+    each_scene,
+    head_table,
+    name_each,
+    region_parts,
+    stacked,
+)
+from hsiutils.analysis.edges import REACH, Labels, Probe, border_coords, border_parts, border_probes
 from hsiutils.attribution.hooks import activations, frozen, full_precision
+from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, UpBlock
 
 PARTS = ("upsampled", "skip", "bias")
@@ -62,9 +72,10 @@ def survey(
         raise ValueError("networks must have a skip connection to be told apart from the rest, got one of depth 0")
     regions = classes.pop()
     watched = [(model, head_table(model), LastBlock(model)) for model, _ in networks]
-    sums: list[dict[str, list[xr.Dataset]]] = [{} for _ in networks]
-    streams = {id(scenes): each_scene(scenes, names, len(regions)) for _, scenes in networks}
-    for _ in range(counts.pop()):
+    sums: list[dict[str, list[Parts]]] = [{} for _ in networks]
+    labels = name_each(counts.pop(), names)
+    streams = {id(scenes): each_scene(scenes, labels, len(regions)) for _, scenes in networks}
+    for _ in labels:
         given = {key: next(stream) for key, stream in streams.items()}
         first = next(iter(given.values()))
         probes = border_probes(first.truth, regions, reach)
@@ -74,7 +85,7 @@ def survey(
                 raise ValueError(f"scene {scene.name}: networks are given different labels")
             for kind, part in _look(*network, scene, probes).items():
                 kept.setdefault(kind, []).append(part)
-    found = [{kind: xr.concat(parts, dim="scene") for kind, parts in kept.items()} for kept in sums]
+    found = [_datasets(kept, labels, regions, probes) for kept in sums]
     for (model, head, _), kinds in zip(watched, found, strict=True):
         kinds["head"] = kinds["head"].merge(head).assign_attrs(layer=model.config.last, after=True)
         kinds["edges"] = kinds["edges"].assign_attrs(layer=model.config.skips[0], after=True)
@@ -120,9 +131,24 @@ class LastBlock:
         return np.asarray(logits.cpu().numpy())
 
 
+def _datasets(
+    kept: Mapping[str, list[Parts]], names: Sequence[str], regions: Sequence[str], probes: Mapping[str, Probe]
+) -> dict[str, xr.Dataset]:
+    """Sums by kind along scene: made of many scenes at once, for a Dataset each would take longer than its sums."""
+    halves = {"region": list(regions), "part": list(PARTS), "class": list(regions)}
+    channels = {kind: np.arange(kept[kind][0]["total"][1].shape[-1]) for kind in ("head", "edges")}
+    coords: dict[str, dict[str, Any]] = {
+        "head": {"region": list(regions), "channel": channels["head"]},
+        "edges": border_coords(probes, channels["edges"]),
+        "skip": halves,
+        "skip_edges": border_coords(probes, ["upsampled", "skip", "margin"]),
+    }
+    return {kind: stacked(parts, {**coords[kind], "scene": list(names)}) for kind, parts in kept.items()}
+
+
 def _look(
     model: UNet, head: xr.Dataset, block: LastBlock, scene: Scene, probes: Mapping[str, Probe]
-) -> dict[str, xr.Dataset]:
+) -> dict[str, Parts]:
     """Every sum of one scene."""
     read, finest, classes = model.config.last, model.config.skips[0], model.config.names
     layers, device = {read, finest, *block.needs}, next(model.parameters()).device
@@ -134,13 +160,16 @@ def _look(
     parts = block.split(seen)[..., :rows, :columns]
     margins = to_margins(parts)
     gap = float(np.abs(parts.astype(np.float64).sum(axis=0) - logits).max() / np.abs(logits).max())
-    found = {
-        "head": region_sums(last, scene.truth, classes).assign(gap=head_gap(head, last, logits)),
-        "edges": border_sums(first, probes),
-        "skip": skip_sums(margins, scene.truth, classes).assign(gap=gap),
-        "skip_edges": skip_border_sums(margins, probes),
+    return {
+        "head": region_parts(last, scene.truth, len(classes)) | _gap(head_gap(head, last, logits)),
+        "edges": border_parts(first, probes),
+        "skip": skip_parts(margins, scene.truth, len(classes)) | _gap(gap),
+        "skip_edges": skip_border_parts(margins, probes),
     }
-    return {kind: part.assign_coords(scene=scene.name) for kind, part in found.items()}
+
+
+def _gap(value: float) -> Parts:
+    return {"gap": ((), np.asarray(value))}
 
 
 def head_gap(head: xr.Dataset, maps: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
@@ -163,29 +192,29 @@ def to_margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(logits - others)
 
 
-def skip_sums(parts: NDArray[np.float32], truth: Labels, regions: Sequence[str]) -> xr.Dataset:
+def skip_parts(parts: NDArray[np.float32], truth: Labels, regions: int) -> Parts:
     """Sums of contributions to the margins (part, class, h, w) over each true class of a scene (h, w).
 
-    Dataset of pixels (region), total and size (region, class, part), the latter of absolute values.
+    pixels (region), total and size (region, class, part), the latter of absolute values.
     """
-    flat = parts.reshape(-1, *truth.shape)  # (part, class, h, w) -> (part x class, h, w)
-    total, size = (region_sums(maps, truth, regions) for maps in (flat, np.abs(flat)))
-    coords = {"region": list(regions), "part": list(PARTS), "class": list(regions)}
-    shape = len(regions), len(PARTS), -1  # (region, part x class) -> (region, part, class)
-    data = {
-        key: (tuple(coords), sums["total"].values.reshape(shape)) for key, sums in (("total", total), ("size", size))
-    }
-    return xr.Dataset(data, coords).assign(pixels=total["pixels"]).transpose("region", "class", "part")
+    known = truth != VOID
+    member = np.eye(regions)[truth[known]]  # (labelled pixel, region)
+    values = parts[..., known].astype(np.float64)  # (part, class, h, w) -> (part, class, labelled pixel)
+    # (part, class, region) -> (region, class, part)
+    total, size = ((one @ member).transpose(2, 1, 0) for one in (values, np.abs(values)))
+    each = ("region", "class", "part")
+    return {"total": (each, total), "size": (each, size), "pixels": (each[:1], member.sum(axis=0))}
 
 
-def skip_border_sums(parts: NDArray[np.float32], probes: Mapping[str, Probe]) -> xr.Dataset:
-    """`border_sums` of contributions to each class's margin (part, class, h, w), at that class's own borders."""
+def skip_border_parts(parts: NDArray[np.float32], probes: Mapping[str, Probe]) -> Parts:
+    """`border_parts` of contributions to each class's margin (part, class, h, w), at that class's own borders."""
     maps = np.concatenate([parts[:2], parts.sum(axis=0, keepdims=True)])  # (channel, class, h, w)
-    own = [
-        border_sums(maps[:, index], {name: probe}).assign_coords(channel=["upsampled", "skip", "margin"])
-        for index, (name, probe) in enumerate(probes.items())
-    ]
-    return xr.concat(own, dim="class", data_vars="all")
+    own = [border_parts(maps[:, index], {name: probe}) for index, (name, probe) in enumerate(probes.items())]
+    joined: Parts = {}
+    for key, (dims, _) in own[0].items():
+        join = np.concatenate if "class" in dims else np.stack
+        joined[key] = (("class", *(dim for dim in dims if dim != "class")), join([one[key][1] for one in own]))
+    return joined
 
 
 def skip_share(sums: xr.Dataset) -> xr.Dataset:

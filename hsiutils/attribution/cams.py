@@ -15,6 +15,7 @@ What the maps of all single logits sum to (`hsiutils.attribution.sums`), with J 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import cast
 
 import torch
@@ -286,8 +287,8 @@ def eigencam_sums(image: Audited, layer: str) -> Sums:
     return Sums(total.expand_as(image.logits), total.expand(len(image.logits)))
 
 
-TARGETS, PIXELS = 256, 512
-"""Sides of a block of the rectified product: what a processor keeps at hand."""
+CACHE = 1 << 17
+"""Numbers in a block of the rectified product: what a processor keeps at hand."""
 
 
 def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
@@ -327,10 +328,11 @@ def _alphas(image: Audited, layer: str, classes: list[int], rows: slice) -> Tens
 def _rectified(image: Audited, layer: str, alpha: Tensor) -> Tensor:
     """Sums over the layer's pixels of ReLU(sum over k of alpha_k a_k), (targets,) for alpha (channels, targets)."""
     values, counts = image.seen[layer].flatten(1), image.counts(layer).flatten()
-    total, side = alpha.new_zeros(alpha.shape[1]), PIXELS if alpha.device.type == "cpu" else len(counts)
+    total, targets = alpha.new_zeros(alpha.shape[1]), isqrt(CACHE // 2)
+    side = CACHE // targets if alpha.device.type == "cpu" else len(counts)
     parts = list(zip(torch.split(values, side, 1), torch.split(counts, side), strict=True))
     with full_precision():
-        for sums, rows in zip(torch.split(total, TARGETS), torch.split(alpha.T, TARGETS), strict=True):
+        for sums, rows in zip(torch.split(total, targets), torch.split(alpha.T, targets), strict=True):
             for part, often in parts:  # (targets, k) @ (k, pixels) -> (targets, pixels) -> (targets,)
                 sums.addmv_((rows @ part).clamp_min_(0), often)
     return total

@@ -53,6 +53,8 @@ class Explained(nn.Module):
         for module in self.network.modules():
             module.training = False
         self.network.requires_grad_(False)
+        if isinstance(model, UNet) and model.head.weight.is_cpu and model.head.weight.dtype == torch.float32:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third of the time less
         self.value = _Value(target)
 
     def forward(self, x: Tensor) -> Tensor:

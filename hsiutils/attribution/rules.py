@@ -113,7 +113,8 @@ def _piecewise(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _largest(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Pooling, and the largest or smallest along an axis: the image's choice is taken from every tangent."""
-    x, made = given["self"].value, outcome(func, given) if tape.recording else None
+    x = given["self"].value
+    made: Any = outcome(func, given) if tape.recording else None
     index = tape.keep(lambda: made[1])
     if made is not None:
         return made[0], Held(index)

@@ -5,15 +5,17 @@ one pass over the scenes; `hsiutils.paper.merits` makes figures of merit of them
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
 
-from hsiutils.analysis.activations import activation_maps, contributions, observe, pick, region_sums
+from hsiutils.analysis.activations import activation_maps, contributions, finest, observe, pick, region_parts, stacked
 from hsiutils.analysis.channels import knock_out
 from hsiutils.analysis.correlation import Features, moments
 from hsiutils.analysis.edges import border_probes, border_sums
@@ -21,6 +23,7 @@ from hsiutils.analysis.receptive import effective_fields
 from hsiutils.analysis.similarity import source_name
 from hsiutils.analysis.survey import survey
 from hsiutils.data.classes import VOID
+from hsiutils.data.source import Source
 from hsiutils.models.metrics import iou
 from hsiutils.models.unet import UNetConfig, layer_shapes
 from hsiutils.paper.study import Subject, neighbours, read, study, together
@@ -151,10 +154,14 @@ def _untrained(subjects: Sequence[Subject]) -> list[dict[str, xr.Dataset]]:
     fresh = [one.untrained() for one in subjects]
     for index in range(len(subjects[0].names)):
         probes = border_probes(subjects[0].scenes[index][1].numpy(), subjects[0].model.config.names)
+        given: dict[int, tuple[Tensor, xr.Dataset]] = {}  # networks of one input share images and their borders
         for one, parts in zip(fresh, kept, strict=True):
-            image, layer = one.scenes[index][0], one.model.config.blocks[0][1]
-            parts["input"].append(border_sums(image.numpy(), probes))
-            parts["edges"].append(border_sums(observe(one.model, image, [layer])[0][layer], probes))
+            if id(one.scenes) not in given:
+                image = one.scenes[index][0]
+                given[id(one.scenes)] = image, border_sums(image.numpy(), probes)
+            image, own = given[id(one.scenes)]
+            parts["input"].append(own)
+            parts["edges"].append(border_sums(finest(one.model, image), probes))
     scenes = xr.Variable("scene", subjects[0].names)
     return [{kind: xr.concat(parts, dim=scenes) for kind, parts in one.items()} for one in kept]
 
@@ -163,12 +170,21 @@ def _materials(subject: Subject, untrained: bool) -> xr.Dataset:
     model = (subject.untrained() if untrained else subject).model
     layer, other, parts = model.config.last, model.config.names.index("Other"), []
     for index, name in enumerate(subject.names):
-        known, (image, truth) = subject.data.truth(name), subject.scenes[index]
-        if known is None:
-            raise ValueError("needs to know what every pixel is made of, which only simulated scenes tell")
-        inside = np.where(truth.numpy() == other, known["material"].values, VOID).astype(int)
-        parts.append(region_sums(observe(model, image, [layer])[0][layer], inside, known.attrs["materials"]))
-    return xr.concat(parts, dim=xr.Variable("scene", subject.names))
+        image, truth = subject.scenes[index]
+        material, names = _material(subject.data, name)
+        inside = np.where(truth.numpy() == other, material, VOID)
+        parts.append(region_parts(observe(model, image, [layer])[0][layer], inside, len(names)))
+    channels = np.arange(model.config.filters)
+    return stacked(parts, {"region": list(names), "channel": channels, "scene": subject.names})
+
+
+@lru_cache(maxsize=64)
+def _material(data: Source, name: str) -> tuple[NDArray[np.int_], list[str]]:
+    """What every pixel of a scene is made of, and the names of the materials: read once for all networks."""
+    known = data.truth(name)
+    if known is None:
+        raise ValueError("needs to know what every pixel is made of, which only simulated scenes tell")
+    return known["material"].values.astype(int), list(known.attrs["materials"])
 
 
 def _knocked(subject: Subject, means: Sequence[float]) -> xr.Dataset:
