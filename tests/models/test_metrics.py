@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -39,6 +39,7 @@ def test_confusion_counts_every_pair_but_void_and_under_a_mask_only_there():
     xr.testing.assert_equal(parts, confusion(predicted, truth, CLASSES))
 
 
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_iou_agrees_with_torchmetrics(seed):
     predicted, truth = maps(seed)

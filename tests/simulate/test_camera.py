@@ -77,12 +77,6 @@ def test_weights_count_photons() -> None:
     assert camera.weights[band, at] == pytest.approx(expected, rel=1e-4)
 
 
-def test_long_pass_removes_the_green_peaks() -> None:
-    bare, filtered = Camera(HSI_DRIVE).weights, Camera(HSI_DRIVE, long_pass_nm=600).weights
-    assert filtered[:, :180].sum() < 1e-3 * bare[:, :180].sum()
-    np.testing.assert_allclose(filtered[:, 230:], bare[:, 230:], rtol=1e-3)
-
-
 @pytest.mark.parametrize("rays", [5, 7, 10])
 def test_point_spread_is_a_normalised_gaussian_of_lens_and_pixel(rays: int) -> None:
     for shares in CAMERA.point_spread((rays, rays)):
