@@ -50,7 +50,7 @@ def breakpoints(model: nn.Module, start: Tensor, end: Tensor) -> Tensor:
         found = [places]
         for some in _overlapping(places):
             found.append(_crossings(gate, some, _read(model, gate, _along(start, end, some))))
-        places = torch.cat(found).unique()
+        places = torch.unique(torch.cat(found))
         if len(places) > MOST:
             raise ValueError(
                 f"the path has more than {MOST} pieces: take a smaller network or image, or integrated_gradients, "
@@ -180,7 +180,7 @@ def _crossings(gate: nn.Module, places: Tensor, read: Tensor) -> Tensor:
         raise ValueError(f"max-pooling with padding or dilation is not known here: {gate}")
     size, stride = gate.kernel_size, gate.stride
     windows = functional.unfold(read.flatten(0, 1)[:, None], size, stride=stride)  # (n channels, size, windows)
-    windows = windows.unflatten(0, read.shape[:2]).transpose(1, 2).flatten(2)  # (n, size, channels windows)
+    windows = windows.reshape(*read.shape[:2], *windows.shape[1:]).transpose(1, 2).flatten(2)  # (n, size, lines)
     # The highest of straight lines is convex: what wins at both ends wins in between.
     won = windows.argmax(1)
     windows = windows[:, :, (won[1:] != won[:-1]).any(0)]

@@ -2,6 +2,8 @@
 
 The questions are for one class over the region that the network gives to it (`Question`), so that all methods answer
 for the same numbers. Nothing here is a benchmark of a whole data set: it is what one can check by eye and by hand.
+
+What `hsiutils.paper.studies.leaderboard` asks on many scenes is here, too: `leakage`, `robustness` and `cost`.
 """
 
 import time
@@ -11,9 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
-from hsiutils.attribution.checks import SIGNS, band_ablation, insertion_deletion, randomised_networks, similarity
+from hsiutils.attribution.checks import (
+    SIGNS,
+    band_ablation,
+    insertion_deletion,
+    pixel_map,
+    randomised_networks,
+    similarity,
+)
 from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
@@ -145,3 +158,101 @@ def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attrib
         if "band" in found.map.dims and len(x) > 2:
             answers["band_faithfulness"] = float(band_ablation(model, x, asked.region, found)["spearman"])
     return answers
+
+
+FLIPPED = "flip"
+"""Name of the change of an image that mirrors it."""
+
+
+def leakage(model: nn.Module, x: Tensor, target: Target, found: Attribution, share: float = 0.1) -> float:
+    """How much of what happens when a map's highest pixels are taken out happens elsewhere, 0..1; NaN without space.
+
+    The pixels become the image's mean spectrum. Elsewhere are the pixels of which the target weighs no logit: there the
+    logit of the class that the network sees changes by some amount, in the mean, and so does the target, which should
+    be a mean of logits. The result is the first over the sum of both. NaN also where the target is everywhere.
+    """
+    if "y" not in found.map.dims or not np.isfinite(found.map.values).all():
+        return float("nan")
+    values = pixel_map(model, found, x)
+    order = np.argsort(-values, axis=None, kind="stable")[: round(share * values.size)]
+    gone = torch.zeros(values.size, dtype=torch.bool)
+    gone[torch.as_tensor(order)] = True
+    before, after = ask(
+        model, torch.stack([x, torch.where(gone.view(values.shape).to(x.device), x.mean((1, 2), keepdim=True), x)])
+    ).double()
+    seen = before.argmax(0, keepdim=True)
+    other = (after.gather(0, seen) - before.gather(0, seen))[0][~target.weights.any(0).to(x.device)].abs().mean()
+    own = target.value((after - before)[None])[0].abs()
+    return float(other / (other + own))
+
+
+def robustness(
+    model: nn.Module, x: Tensor, target: Target, method: Attribute, changed: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Rank correlation of a method's map with that of each changed image (channels, h, w), by name.
+
+    Bands are summed where there is space; the image called `FLIPPED` is the mirrored one, whose target and map are
+    mirrored, too. A map that does not read the image is as robust as can be.
+    """
+    before = _in_space(model, x, method(model, x, target))
+    found = {}
+    for name, image in changed.items():
+        turned = name == FLIPPED
+        asked = Target(target.weights.flip(-1), target.name) if turned else target
+        after = _in_space(model, image, method(model, image, asked))
+        after = after[..., ::-1] if turned and after.ndim == 2 else after
+        found[name] = float(similarity(xr.DataArray(before), xr.DataArray(after))[SIGNS.index("signed")])
+    return found
+
+
+def _in_space(model: nn.Module, x: Tensor, found: Attribution) -> np.ndarray:
+    """A map as numbers a pixel of the image, or as it is where it has no space or holds what is no number."""
+    spatial = "y" in found.map.dims and np.isfinite(found.map.values).all()
+    return pixel_map(model, found, x) if spatial else found.map.values
+
+
+def cost(model: nn.Module, x: Tensor, call: Callable[[], object]) -> tuple[float, float]:
+    """What a call costs, in forward passes of one image: its multiplications, and the most memory that it holds.
+
+    Counted, not timed, so that every machine finds the same: multiplications of convolutions and matrix products, and
+    bytes of tensors alive at once among those that are made.
+    """
+    (one, held), (every, most) = _counted(lambda: ask(model, x[None])), _counted(call)
+    return every / one, most / held
+
+
+def _counted(call: Callable[[], object]) -> tuple[int, int]:
+    with Counted() as counted:
+        call()
+    return counted.multiplications, counted.peak
+
+
+class Counted(TorchDispatchMode):
+    """Counts what runs inside it.
+
+    Attributes
+    ----------
+    multiplications : of convolutions and matrix products, times two, as torch's counter of floating-point operations.
+    peak : bytes of tensors alive at once, at most, of those that were made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.multiplications = self.peak = 0
+        self._alive: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.multiplications += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = getattr(leaf, "value", leaf).untyped_storage()  # a Flow holds its value
+                self._alive[StorageWeakRef(storage)] = storage.nbytes()  # type: ignore[no-untyped-call]
+        self._alive = {
+            own: size
+            for own, size in self._alive.items()
+            if not own.expired()  # type: ignore[no-untyped-call]
+        }
+        self.peak = max(self.peak, sum(self._alive.values()))
+        return out

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from networks import PLAIN, Live, X, image, shaken, trained, untouched, used
+from networks import PLAIN, X, image, shaken, trained, untouched, used
 from strangers import DeepLab, SmpUNet, settled
 
 from hsiutils.attribution import cams
 from hsiutils.attribution.audit import AUDITED, audit
 from hsiutils.attribution.hooks import INPUT, activations, frozen, logits_of, to_image
+from hsiutils.attribution.leaderboard import Counted
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.sums import Audited
 from hsiutils.attribution.tape import NotPiecewiseLinear
@@ -137,7 +138,7 @@ def test_working_memory_stays_under_the_limit(less, more, memory, results):
     model, x = shaken(config, torch.float32), image(config, 48, 64, torch.float32)
     peaks = []
     for options in (less, more):
-        with Live() as live:
+        with Counted() as live:
             audit(model, x, **{"layers": ["conv2d_13"]} | options, memory=memory)
         peaks.append(live.peak)
     assert peaks[1] - peaks[0] <= memory + results * 3 * 5 * 48 * 64 * 4

@@ -2,13 +2,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Live, X, hooks, random_like, state
+from networks import X, hooks, random_like, state
 from strangers import Attention, DeepLab, Says, SmpUNet, around, settled
 from torch import nn
 from torch.nn import functional
 
 from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import layer_of
+from hsiutils.attribution.leaderboard import Counted
 from hsiutils.attribution.tape import NotPiecewiseLinear
 from hsiutils.models.examples import Gate, Residual
 
@@ -359,7 +360,7 @@ def test_the_image_is_not_written_on():
 def test_the_footprint_is_what_a_tangent_takes():
     x = torch.randn(25, 64, 96)
     affine = Affine(settled(DeepLab(25), x, torch.float32), x)
-    with Live() as live:
+    with Counted() as live:
         affine.push(x[None].expand(4, -1, -1, -1))
     assert live.peak / 4 < 1.5 * affine.footprint
     assert live.peak / 4 > affine.footprint / 3

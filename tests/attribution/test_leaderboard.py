@@ -3,11 +3,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from networks import image, shaken
+from torch import nn
 
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.leaderboard import leaderboard, pixel_maps, question, stops, upper_layers
+from hsiutils.attribution.hooks import ask
+from hsiutils.attribution.leaderboard import (
+    FLIPPED,
+    cost,
+    leaderboard,
+    leakage,
+    pixel_maps,
+    question,
+    robustness,
+    stops,
+    upper_layers,
+)
 from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.targets import region
 
 NETWORK, IMAGE = shaken(dtype=torch.float32), image(height=16, width=24, dtype=torch.float32)
 
@@ -82,3 +97,54 @@ def test_answers_tell_good_methods_from_bad():
     assert np.isnan(answers["faithfulness"][["band occlusion", "broken"]]).all()
     assert answers["band_faithfulness"]["band occlusion"] == pytest.approx(1)
     assert (answers["seconds"] > 0).all()
+
+
+def test_what_is_taken_out_far_from_the_target_leaks():
+    shallow = nn.Conv2d(4, 2, 1)
+    with torch.no_grad():
+        shallow.weight.fill_(1)
+    x = torch.zeros(4, 10, 10)
+    x[:, :5] = 1
+    mask = torch.zeros(10, 10, dtype=torch.bool)
+    mask[0] = True
+    target = region(shallow, x, 0, mask, mean=True)
+
+    def told(rows):
+        values = np.zeros((10, 10))
+        values[rows] = 1
+        return Attribution("planted", "input", xr.DataArray(values, dims=("y", "x")), 0.0)
+
+    assert leakage(shallow, x, target, told(0)) == 0
+    assert leakage(shallow, x, target, told(7)) == 1
+    bands = Attribution("planted", "input", xr.DataArray(np.ones(4), dims=("band",)), 0.0)
+    assert np.isnan(leakage(shallow, x, target, bands))
+
+
+def test_a_map_of_the_picture_follows_the_picture_and_one_of_noise_does_not():
+    target = question(NETWORK, IMAGE).region
+
+    def picture(model, x, target):
+        return Attribution("picture", "input", xr.DataArray(x.numpy(), dims=("band", "y", "x")), 0.0)
+
+    def noise(model, x, target):
+        drawn = np.random.default_rng(int(x.sum() * 1e6) % 2**32).normal(size=tuple(x.shape))
+        return Attribution("noise", "input", xr.DataArray(drawn, dims=("band", "y", "x")), 0.0)
+
+    images = {"brightness": 2 * IMAGE, FLIPPED: IMAGE.flip(-1)}
+    assert robustness(NETWORK, IMAGE, target, picture, images) == pytest.approx({"brightness": 1, FLIPPED: 1})
+    assert abs(robustness(NETWORK, IMAGE, target, noise, images)["brightness"]) < 0.3
+    gradient = robustness(NETWORK, IMAGE, target, METHODS["gradient"], {FLIPPED: IMAGE.flip(-1), "same": IMAGE})
+    assert gradient["same"] == pytest.approx(1)
+    assert gradient[FLIPPED] < 0.99
+
+
+def test_cost_is_counted_in_forward_passes():
+    target = question(NETWORK, IMAGE).region
+    assert cost(NETWORK, IMAGE, lambda: ask(NETWORK, IMAGE[None])) == (1, 1)
+    ten = cost(NETWORK, IMAGE, lambda: [ask(NETWORK, IMAGE[None]) for _ in range(10)])
+    assert ten[0] == 10
+    gradient = cost(NETWORK, IMAGE, lambda: METHODS["gradient"](NETWORK, IMAGE, target))
+    assert 2 < gradient[0] < 6
+    assert gradient[1] > 2
+    bands = cost(NETWORK, IMAGE, lambda: METHODS["band occlusion"](NETWORK, IMAGE, target))
+    assert 4 <= bands[0] <= 7

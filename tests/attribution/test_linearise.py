@@ -1,9 +1,10 @@
 import pytest
 import torch
-from networks import SMALL, Live, X, hooks, image, random_like, shaken
+from networks import SMALL, X, hooks, image, random_like, shaken
 from torch import nn
 
 from hsiutils.attribution.hooks import activations, ask, replaced
+from hsiutils.attribution.leaderboard import Counted
 from hsiutils.attribution.linearise import MEMORY, Output, Parts, bias_names, linearise, pushed
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -79,7 +80,7 @@ def test_working_memory_stays_under_the_limit(config):
     parts, output = Parts.of(x, torch.arange(64)[:, None].expand(64, 96) // 4, bands=False), Output.of(at, None, None)
     for tangents in (1, 3):
         tight = tangents * at.footprint
-        with Live() as live:
+        with Counted() as live:
             values = pushed(at, parts, x, output, tight)
         assert live.peak <= tight + 2 * values.nbytes
         assert live.peak >= tight / 6  # and the limit is made use of

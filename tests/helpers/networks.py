@@ -1,14 +1,10 @@
 """Small networks and images that the attribution tests share."""
 
-import weakref
-from collections import Counter
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.unet import UNet, UNetConfig
@@ -93,28 +89,3 @@ def untouched(model):
     assert hooks(model) == 0
     assert before == state(model)
     assert torch.equal(rng, torch.random.get_rng_state())
-
-
-class Live(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.held, self.bytes, self.peak = Counter(), 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                tensor = getattr(tensor, "value", tensor)  # of a Flow
-                storage = tensor.untyped_storage()
-                key, size = storage.data_ptr(), storage.nbytes()
-                self.bytes += 0 if self.held[key] else size
-                self.held[key] += 1
-                self.peak = max(self.peak, self.bytes)
-                weakref.finalize(tensor, self.drop, key, size)
-        return out
-
-    def drop(self, key, size):
-        self.held[key] -= 1
-        self.bytes -= 0 if self.held[key] else size

@@ -1,0 +1,155 @@
+"""The leaderboard with ground truth: every method asked what a physical change of many streets does to the logits.
+
+Finished networks, none trained for it; how streets are changed is `hsiutils.paper.physics`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import kendalltau
+
+from hsiutils.analysis.intervals import Estimate, interval
+from hsiutils.attribution.effects import NULLS
+from hsiutils.attribution.leaderboard import FLIPPED
+from hsiutils.paper.physics import LIGHT, MATERIAL, answers
+from hsiutils.paper.run import Run
+from hsiutils.paper.studies import Point, Study
+
+INPUTS = ("25", "25-PN")
+METRICS = {
+    "swaps": 1,
+    "unsigned": 1,
+    "light": 1,
+    "error": -1,
+    "leakage": -1,
+    "noise": 1,
+    "brightness": 1,
+    "blur": 1,
+    FLIPPED: 1,
+    "forwards": -1,
+    "memory": -1,
+}
+"""Columns of the leaderboard, and +1 where more is better."""
+_FEWEST = 6
+"""Methods that must have an answer to both of two questions, for a Kendall's tau."""
+
+
+def _grid(run: Run) -> Sequence[Point]:
+    return [Point(run, name, run.seed, {"input": name}) for name in INPUTS if name in run.variants]
+
+
+def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Along input and scene; costs, which are the same for both inputs, once."""
+    every = found["answers"].isel(seed=0, drop=True)
+    plain = {name: own.astype("float32") for name, own in every.data_vars.items()}
+    return every.assign(plain)
+
+
+def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
+    """The leaderboard of one input's network, the best foreteller of swaps first.
+
+    Parameters
+    ----------
+    found : the record.
+    name : of the input.
+    seed : of the resampling.
+
+    Returns
+    -------
+    A row a method, the nulls among them, with the columns of `METRICS`: means over scenes, but `error`, the root of the
+    sum over scenes of (foretold - true)^2 over that of true^2, of swaps: 1 for who foretells nothing. `swaps` ranks
+    effects with their signs, `unsigned` their sizes. `low` and `high` are the interval of `swaps` over scenes; "swaps
+    above" and "unsigned above" the difference to the best null, an `Estimate` over scenes.
+    """
+    own = found.sel(input=name, drop=True)
+    means = _means(own[["rank", "size", "error", "effect", "leakage", "robustness"]])
+    frame = means.merge(own[["forwards", "memory"]]).to_dataframe()[list(METRICS)]
+    for column, score in (("swaps", "rank"), ("unsigned", "size")):
+        best = frame.loc[list(NULLS), column].astype(float).idxmax()
+        values = own[score].sel(kind=MATERIAL, drop=True)
+        gaps = interval(values - values.sel({"method": best}, drop=True), _over_scenes, seed=seed, method="percentile")
+        estimates = [Estimate.of(gaps.sel({"method": method}), own.sizes["scene"]) for method in frame.index]
+        frame[f"{column} above"] = estimates
+    bounds = interval(own["rank"].sel(kind=MATERIAL, drop=True), _over_scenes, seed=seed, method="percentile")
+    for place, bound in enumerate(("low", "high")):
+        frame.insert(1 + place, bound, bounds[bound].to_series())
+    return frame.sort_values("swaps", ascending=False, na_position="last")
+
+
+def _over_scenes(drawn: xr.Dataset) -> xr.DataArray:
+    return drawn["value"].mean("scene")
+
+
+def _means(scores: xr.Dataset) -> xr.Dataset:
+    """The columns that are means over scenes, (method,)."""
+    over = scores.mean("scene")
+    missed = scores[["error", "effect"]].sel(kind=MATERIAL).sum("scene", skipna=False)
+    columns = {"swaps": over["rank"].sel(kind=MATERIAL), "unsigned": over["size"].sel(kind=MATERIAL)}
+    columns |= {"light": over["rank"].sel(kind=LIGHT)}
+    columns |= {"error": (missed["error"] / missed["effect"]) ** 0.5, "leakage": over["leakage"]}
+    columns |= {str(one): over["robustness"].sel(disturbance=one) for one in scores["disturbance"].values}
+    return xr.Dataset({key: values.reset_coords(drop=True) for key, values in columns.items()})
+
+
+def taus(table: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau between every two of `METRICS` over the methods of a `board`, each turned so that more is better.
+
+    Square; NaN where fewer than six methods have an answer to both, or all have the same. Nulls are left out.
+    """
+    kept = table.drop(index=[name for name in NULLS if name in table.index])
+    turned = kept[list(METRICS)] * pd.Series(METRICS)
+    values = [[_tau(turned[one], turned[other]) for other in METRICS] for one in METRICS]
+    return pd.DataFrame(values, list(METRICS), list(METRICS))
+
+
+def _tau(one: pd.Series, other: pd.Series) -> float:
+    known = one.notna() & other.notna()
+    return float(kendalltau(one[known], other[known]).statistic) if known.sum() >= _FEWEST else np.nan
+
+
+def findings(found: xr.Dataset, seed: int) -> list[str]:
+    """What the record says, in sentences: of every input, and of the agreement of metrics."""
+    said = []
+    for name in map(str, found["input"].values):
+        table = board(found, name, seed)
+        ours = table.drop(index=list(NULLS))
+        for column, what in (("swaps", "effects of swapped materials"), ("unsigned", "their sizes, without signs")):
+            null = table.loc[list(NULLS), column].astype(float)
+            signs = {method: ours[f"{column} above"][method].sign for method in ours.index}
+            beat, lost = ([str(method) for method in ours.index if signs[method] == sign] for sign in (1, -1))
+            said.append(
+                f"{name}, {what}: the best null ({null.idxmax()}) ranks them at {null.max():+.2f}. Above it: "
+                f"{', '.join(beat) or 'no method'}. Below it: {', '.join(lost) or 'none'}."
+            )
+        errors = ours["error"].astype(float)
+        missed = _missed(found.sel(input=name))
+        said.append(
+            f"{name}: the least error has {errors.idxmin()}, {errors.min():.2f} of the effects' size. At every logit "
+            f"the network's own affine map misses {missed[MATERIAL]:.2f} of the effects of materials, and "
+            f"{missed[LIGHT]:.2f} of those of a band's light."
+        )
+        others = taus(table).loc["swaps"].drop("swaps").dropna()
+        if len(others):
+            said.append(
+                f"{name}: Kendall's tau of the rank on swaps with the other columns is between {others.min():+.2f} "
+                f"({others.idxmin()}) and {others.max():+.2f} ({others.idxmax()})."
+            )
+    return said
+
+
+def _missed(own: xr.Dataset) -> dict[str, float]:
+    """Error of the affine map at every logit and scene, relative to the effects, by kind of change."""
+    sums = own[["logit_error", "logit_effect"]].sum("scene").groupby("of").sum()
+    share = (sums["logit_error"] / sums["logit_effect"]) ** 0.5
+    return {str(kind): float(share.sel(of=kind)) for kind in share["of"].values}
+
+
+STUDY = Study(
+    file="leaderboard.nc",
+    about="every method against the true effect of another material or a band's dimmed light, rendered, on all logits",
+    grid=_grid,
+    measures=(answers,),
+    reduce=_reduce,
+)
