@@ -165,15 +165,16 @@ def sentences(found: xr.Dataset) -> list[str]:
     caveat = f" They are no derivatives: {held} was held at its value for this image." if held else ""
     said = []
     for row in rows.itertuples():
+        method = f"the {row.method}" if row.method.startswith(("gradient", "linear")) else row.method
         at = "" if row.layer == INPUT else f" at layer {row.layer}"
         if row.adds_up:
             said.append(
-                f"The contributions of {row.method}{at} sum to every logit ({where}; largest residual "
+                f"The contributions of {method}{at} sum to every logit ({where}; largest residual "
                 f"{row.largest:.1e}, mean |logit| {size:.2g}; {tool}).{caveat}"
             )
         else:
             said.append(
-                f"The contributions of {row.method}{at} do not sum to the logit they explain: over {where} the sum "
+                f"The contributions of {method}{at} do not sum to the logit they explain: over {where} the sum "
                 f"misses it by {row.mean:.2g} on average and {row.largest:.2g} at most, where |logit| is {size:.2g} on "
                 f"average ({tool})."
             )
