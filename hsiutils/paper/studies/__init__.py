@@ -111,7 +111,9 @@ class Study:
     def keep(self, run: Run, folder: Path = RESULTS, progress: bool = True) -> xr.Dataset:
         """`make`, and write the record and its manifest, NAME.json, to a folder."""
         found = self.make(run, progress)
-        write({"found": found}, {"study": self.name, "about": self.about, **provenance(run)}, folder / self.file)
+        runs = {point.run for point in self.grid(run)}
+        own = provenance(runs.pop() if len(runs) == 1 else run)  # whose seeds may be others
+        write({"found": found}, {"study": self.name, "about": self.about, **own}, folder / self.file)
         return found
 
     def recorded(self, folder: Path = RESULTS) -> tuple[xr.Dataset, dict[str, Any]]:
