@@ -4,18 +4,24 @@ Parameter randomisation (Adebayo 2018, arXiv 1810.03292): a map that stays as it
 explains the picture, not the network. Maps are compared by Spearman's rank correlation (NaN where one is the same
 everywhere), with their signs and of their absolute values: 1 is the same map.
 
+After 2018 the order of the layers, noise in the maps and the measure of likeness were found to bias that test: from
+the head down, what lies below is kept, and carries the picture. Hedstroem et al. (arXiv 2401.06465, 2405.02383) redraw
+from the bottom up, compare maps averaged over noisy copies (sMPRT, `smoothed`), or compare no maps at all but ask
+whether a map grows more complex when all is redrawn (eMPRT, `complexity`).
+
 Faithfulness: insertion and deletion of pixels, and replacement of bands, judge what a change of the input does, not
 whether contributions sum to the logit. The reference that takes the place of what is removed is an argument.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import entropy, rankdata
 from torch import Tensor, nn
 
 from hsiutils.attribution.hooks import ask, padded_size, to_image
@@ -25,7 +31,7 @@ from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, reference_image
 from hsiutils.models.unet import UNet, layer_shapes
 
-Mode = Literal["cascading", "independent"]
+Mode = Literal["cascading", "independent", "bottom-up"]
 SIGNS: tuple[str, ...] = ("signed", "absolute")
 """The two readings of a map that are compared."""
 
@@ -46,7 +52,8 @@ def parameter_randomisation(
     Parameters
     ----------
     methods : name -> (model, x, target, layer) -> Attribution, e.g. from `hsiutils.attribution.methods.METHODS`.
-    mode : "cascading" redraws a layer together with all those above it, "independent" each layer alone.
+    mode : "cascading" redraws a layer together with all those above it, "bottom-up" with all those below it,
+        "independent" each layer alone.
     layer : handed to the methods.
     layers : Keras names of the layers to stop at; None for all. Cascading redraws those in between too.
     seed : of the new weights.
@@ -69,15 +76,15 @@ def parameter_randomisation(
 def randomised_networks(
     model: UNet, mode: Mode = "cascading", seed: int = 0, layers: Sequence[str] | None = None
 ) -> Iterator[tuple[str, UNet]]:
-    """Copies of a network with layers as they were before training, from the head down; the model stays as it is.
+    """Copies of a network with layers as they were before training, in the order of the mode; the model stays as it is.
 
     A layer is a convolution and, where it has one, its batch normalisation: weights drawn anew, statistics unlearned.
 
-    Yields the Keras name of the lowest layer redrawn, and the network, in evaluation mode. A ValueError if there is no
+    Yields the Keras name of the last layer redrawn, and the network, in evaluation mode. A ValueError if there is no
     such mode or layer.
     """
-    if mode not in ("cascading", "independent"):
-        raise ValueError(f'mode must be "cascading" or "independent", got {mode!r}')
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, got {mode!r}")
     order = [shape.name for shape in reversed(layer_shapes(model.config))]
     chosen = order if layers is None else list(layers)
     if missing := [name for name in chosen if name not in order]:
@@ -85,15 +92,41 @@ def randomised_networks(
     # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
     (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
     fresh = UNet(model.config, torch.Generator().manual_seed(int(stream)))
+    if mode == "bottom-up":
+        order.reverse()
     for place, name in enumerate(order):
         if name in chosen:
             twin = model.unhooked().eval()
-            for lower in order[: place + 1] if mode == "cascading" else [name]:
+            for lower in [name] if mode == "independent" else order[: place + 1]:
                 old, new = twin.units()[lower], fresh.units()[lower]
                 old.conv.load_state_dict(new.conv.state_dict())
                 if old.norm is not None and new.norm is not None:  # it was not folded in
                     old.norm.load_state_dict(new.norm.state_dict())
             yield name, twin
+
+
+def smoothed(
+    method: Callable[..., Attribution], copies: int = 8, noise: float = 0.1, seed: int = 0
+) -> Callable[..., Attribution]:
+    """A method whose map is the mean over noisy copies of the input, as sMPRT compares: its noise averages out.
+
+    `noise` is a standard deviation as a share of the input's range; every call draws the same copies from `seed`.
+    """
+
+    def mean(model: nn.Module, x: Tensor, target: Target, layer: str | None = None) -> Attribution:
+        draw = torch.Generator().manual_seed(seed)
+        spread = noise * float(x.max() - x.min())
+        noisy = [x + spread * torch.randn(x.shape, generator=draw).to(x) for _ in range(copies)]
+        found = [method(model, copy, target, layer) for copy in noisy]
+        return replace(found[0], map=xr.concat([one.map for one in found], "copy").mean("copy"))
+
+    return mean
+
+
+def complexity(values: ArrayLike, bins: int = 100) -> float:
+    """Entropy, in nats, of the histogram of a map's values, as eMPRT measures; 0 if it is the same everywhere."""
+    counts, _ = np.histogram(np.asarray(values, dtype=np.float64), bins=bins)
+    return float(entropy(counts))
 
 
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:

@@ -22,13 +22,12 @@ from hsiutils.analysis.activations import spaced
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.attribution.gradients import integrated_gradients
 from hsiutils.attribution.hooks import ask
-from hsiutils.attribution.linearise import MEMORY, linearise
-from hsiutils.attribution.result import Decomposition
+from hsiutils.attribution.linearise import bias_names, linearise
+from hsiutils.attribution.result import TOLERANCE, Decomposition, closure_scale, dtype_name
 from hsiutils.attribution.targets import margin
 from hsiutils.data.classes import CLASSES, VOID
 from hsiutils.data.inputs import variant
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper.merits import rank_correlation
 from hsiutils.paper.study import Subject, study
 
 if TYPE_CHECKING:
@@ -37,36 +36,31 @@ if TYPE_CHECKING:
 SCENES = 8
 """Test scenes on which regions feed each other, bands are taken away and spectra are exchanged, by default."""
 BAND_SCENES = 3
-"""Test scenes that are cut by band and by layer, by default: one pass a band and layer."""
+"""Test scenes that are cut by band and by layer, by default."""
 REFERENCE_SCENES = 16
 """Training scenes whose mean spectrum is the average pixel."""
 SOURCES = (*CLASSES, "Unlabelled")
-LIGHTS = ("sunlit", "shadowed")
+LIT, LIGHTS = "Vegetation", ("sunlit", "shadowed")
+"""The class that is asked about in sun and in shadow."""
 EXCHANGED = ("Vegetation", "Road")
 SPECTRA = ("own", "own mean", "the other's mean")
 AVERAGE, BIASES = "average pixel", "biases"
-NODES = 32
+NODES = 16
 """Of the spectra's path, by default."""
-LADDER = (4, 16, 64)
+LADDER = (2, 8, 32)
 """Nodes at which completeness is asked, by default: each step four times the last."""
 
 
 def feeding(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
     """What the pixels of every class add to the logits over every class: `feeding_of` along scene."""
-    build, scenes = partial(_against_average, measure=feeding_of), spaced(run.data.names("test"), most)
+    build, scenes = partial(against_average, measure=feeding_of), spaced(run.data.names("test"), most)
     return study(run, "feeding", build, (name, seed), scenes)
 
 
 def spectra(run: "Run", name: str, seed: int, most: int = BAND_SCENES) -> xr.Dataset:
-    """What every band and every layer's bias adds to the logits over every class: `spectra_of` along scene."""
-    build, scenes = partial(_against_average, measure=spectra_of), spaced(run.data.names("test"), most)
+    """What every band and every layer's bias adds to the margin over every class: `spectra_of` along scene."""
+    build, scenes = partial(against_average, measure=spectra_of), spaced(run.data.names("test"), most)
     return study(run, "spectra", build, (name, seed), scenes)
-
-
-def without_band(run: "Run", name: str, seed: int, class_name: str = "Vegetation", most: int = SCENES) -> xr.Dataset:
-    """What every band adds to a class's margin, and what the margin loses without it: `without_band_of` along scene."""
-    build, scenes = partial(_against_average, measure=without_band_of), spaced(run.data.names("test"), most)
-    return study(run, "without-band", build, (name, seed), scenes, class_name=class_name)
 
 
 def swapped(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
@@ -74,16 +68,19 @@ def swapped(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset:
     return study(run, "swapped", _swapped, (name, seed), spaced(run.data.names("test"), most))
 
 
-def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.DataArray:
-    """What every band adds to a class's margin at every pixel, by the first network: (band, y, x) float32."""
-    build = partial(_against_average, measure=_band_maps_of)
-    found = study(run, "band-maps", build, (name, run.seed), [scene], target=target)
-    return found["contribution"].isel(scene=0, drop=True)
+def band_maps(run: "Run", name: str, scene: str, target: str) -> xr.Dataset:
+    """What every band adds to a class's margin at every pixel, by the first network.
+
+    `contribution` (band, y, x) float32; `relative`, the largest closure residual over every pixel and class of the
+    decomposition by band, and `checked`, their number.
+    """
+    build = partial(against_average, measure=_band_maps_of)
+    return study(run, "band-maps", build, (name, run.seed), [scene], target=target).isel(scene=0, drop=True)
 
 
-def walked(run: "Run", name: str, class_name: str, most: int, nodes: int = NODES) -> xr.Dataset:
+def walked(run: "Run", name: str, class_name: str, most: int = 1, nodes: int = NODES) -> xr.Dataset:
     """Path spectra of the run's first network of a variant, over some test scenes: `walked_of` along scene."""
-    build, scenes = partial(_against_average, measure=walked_of), spaced(run.data.names("test"), most)
+    build, scenes = partial(against_average, measure=walked_of), spaced(run.data.names("test"), most)
     return study(run, "path", build, (name, run.seed), scenes, class_name=class_name, nodes=nodes)
 
 
@@ -92,12 +89,12 @@ def completeness(run: "Run", name: str, ladder: Sequence[int] = LADDER) -> Mappi
 
     The largest error at any pixel and class, relative to the largest change of any logit.
     """
-    build, scenes = partial(_against_average, measure=_completeness_of), spaced(run.data.names("test"), 1)
+    build, scenes = partial(against_average, measure=_completeness_of), spaced(run.data.names("test"), 1)
     found = study(run, "completeness", build, (name, run.seed), scenes, ladder=list(ladder))
     return dict(zip(ladder, found["completeness"].isel(scene=0).values.tolist(), strict=True))
 
 
-def _against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
+def against_average(subject: Subject, measure: Callable[..., xr.Dataset], **settings: Any) -> xr.Dataset:
     """A measure along scene, of the parts of a scene as in `Subject.by_scene`, the average pixel, and the settings."""
     return subject.by_scene(partial(measure, subject.model, average=average_pixel(subject), **settings))
 
@@ -142,69 +139,46 @@ def feeding_of(
 def spectra_of(
     model: UNet, x: Tensor, truth: NDArray[Any], light: NDArray[Any] | None, average: NDArray[np.float64]
 ) -> xr.Dataset:
-    """Decompose one scene by band, from zero and from the average pixel, and by layer; parameters as of `feeding_of`.
+    """What every band and every layer's bias adds to the mean margin that a class has over its own pixels, exactly.
+
+    One reverse pass a target; parameters as of `feeding_of`. Targets are the classes, and `LIT` in sun and in shadow.
 
     Returns
     -------
     Dataset
-        `contribution` (origin, band, target, class), origins "zero" and "average"; `layers` (layer, target, class),
-        every layer's bias; `logit`, `pixels`, `relative`, `checked` as in `feeding_of`.
+        `contribution` (origin, band, target), origins "zero" and "average"; `layers` (layer, target), every layer's
+        bias; `margin` (target), which bands from zero and layers sum to; NaN where a target has no pixels. `pixels`
+        (target); `relative`, the largest residual, and `checked`, the number of sums.
     """
-    plain = decompose(model, x, biases="layers")
-    by_origin = {"zero": plain.contribution, "average": decompose(model, x, reference=average).contribution}
-    places = target_masks(truth, light)
-    origins = [_means(part, places) for part in by_origin.values()]
-    return xr.Dataset(
-        {
-            "contribution": xr.concat(origins, dim=xr.Variable("origin", list(by_origin))),
-            "layers": _means(plain.bias, places),
-            "logit": _means(plain.logit, places),
-        }
-    ).assign(pixels=_pixels(places), **_closure(plain))
-
-
-def without_band_of(
-    model: UNet,
-    x: Tensor,
-    truth: NDArray[Any],
-    light: NDArray[Any] | None,
-    average: NDArray[np.float64],
-    class_name: str,
-) -> xr.Dataset:
-    """Each band's part in a class's mean margin over its own pixels, and what is lost when the network lacks the band.
-
-    Parameters as of `feeding_of`.
-
-    Returns
-    -------
-    Dataset
-        `part` (origin, band, target), exact, read from the origins "zero" and "average"; `lost` (origin, band, target),
-        the margin less that of the network asked again with the band set to the origin everywhere; `pixels` (target);
-        all for the class's pixels, all, in sun and in shadow, NaN where there are none.
-    """
-    masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
-    origins = {"zero": torch.zeros(len(x), dtype=x.dtype), "average": torch.as_tensor(average, dtype=x.dtype)}
-    at, asked = linearise(model, x, exact=True), {}
-    own, removed = at.logits[None], torch.eye(len(x), dtype=torch.bool)[:, :, None, None]
-    for origin, start in origins.items():
-        blocks = torch.split(removed, at.tangents_within(MEMORY))  # (n, band, 1, 1) -> (n, class, h, w)
-        lacking = (torch.where(bands, start[:, None, None], x) for bands in blocks)
-        asked[origin] = torch.cat([ask(at.model, images) for images in lacking])
-    unknown = np.full((len(origins), len(x)), np.nan)
-    parts, lost = [], []
-    for mask in masks.values():
+    masks, at = _own_masks(truth, light), linearise(model, x, exact=True)
+    names = bias_names(at)
+    start = torch.as_tensor(average, dtype=at.image.dtype)[:, None, None]
+    away = {"zero": at.image.double(), "average": (at.image - start).double()}
+    unknown = [np.full((2, len(x)), np.nan), np.full(len(names), np.nan), np.nan]
+    rows, residuals = [], []
+    for key, mask in masks.items():
         if not mask.any():
-            parts.append(unknown)
-            lost.append(unknown)
+            rows.append(unknown)
             continue
-        target = margin(model, x, class_name, mask)
-        slope, whole = at.pull(target.weights).gradient, target.value(own)  # (band, h, w), (1,)
-        away = [at.image - start[:, None, None].to(at.image) for start in origins.values()]
-        parts.append(np.stack([(slope * distance).sum((1, 2)).numpy() for distance in away]))
-        lost.append(np.stack([(whole - target.value(logits)).numpy() for logits in asked.values()]))
-    dims, coords = ("target", "origin", "band"), {"target": list(masks), "origin": list(origins)}
-    found = xr.Dataset({"part": (dims, np.stack(parts)), "lost": (dims, np.stack(lost))}, coords)
-    return found.assign(pixels=_pixels(masks))
+        target = margin(model, x, key.partition(",")[0], mask)
+        pulled, value = at.pull(target.weights), float(target.value(at.logits[None].double()))
+        bands = np.stack([(pulled.gradient * distance).sum((1, 2)).numpy() for distance in away.values()])
+        layers = np.array([pulled.biases[module] for module in names])
+        parts = np.concatenate([bands[0], layers])
+        residuals.append(abs(parts.sum() - value) / max(float(closure_scale(value, parts)), np.finfo(float).tiny))
+        rows.append([bands, layers, value])
+    if x.dtype != torch.float64 and max(residuals, default=0) > TOLERANCE[np.dtype(dtype_name(x.dtype))]:
+        return spectra_of(model.unhooked().double(), x.double(), truth, light, average)  # as a decomposition would
+    bands, layers, values = (np.stack(part) for part in zip(*rows, strict=True))
+    found = xr.Dataset(
+        {
+            "contribution": (("target", "origin", "band"), bands),
+            "layers": (("target", "layer"), layers),
+            "margin": ("target", values),
+        },
+        {"target": list(masks), "origin": list(away), "layer": list(names.values())},
+    )
+    return found.assign(pixels=_pixels(masks), relative=max(residuals, default=np.nan), checked=len(residuals))
 
 
 def swapped_of(
@@ -263,6 +237,19 @@ def target_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, N
     return {f"{name}{tail}": (truth == i) & mask for tail, mask in shine.items() for i, name in enumerate(CLASSES)}
 
 
+def _own_masks(truth: NDArray[Any], light: NDArray[Any] | None) -> dict[str, NDArray[np.bool_]]:
+    """Of `target_masks` every class, and `LIT` in sun and in shadow."""
+    masks = target_masks(truth, light)
+    return {key: masks[key] for key in (*CLASSES, *(f"{LIT}, {light}" for light in LIGHTS))}
+
+
+def band_correlation(run: "Run", name: str) -> NDArray[np.float64]:
+    """Correlation of a variant's channels over pixels of `REFERENCE_SCENES` training scenes: (channels, channels)."""
+    scenes = run.inputs(name, spaced(run.data.names("train"), REFERENCE_SCENES))
+    pixels = [scenes[index][0][:, ::2, ::2].flatten(1).numpy() for index in range(len(scenes))]
+    return np.asarray(np.corrcoef(np.concatenate(pixels, axis=1), dtype=np.float64))
+
+
 def wavelengths(run: "Run", name: str) -> NDArray[np.float64]:
     """Where the bands of a variant's channels see most, nm, in their order (`Run.centres_nm`)."""
     chosen, centres = variant(name), run.centres_nm
@@ -289,20 +276,6 @@ def fed_to(found: xr.Dataset, target: str = "Road", targets: Sequence[str] = CLA
     return share.transpose(..., "source", "target")
 
 
-def foretold(found: xr.Dataset) -> xr.DataArray:
-    """Rank correlation over the bands of their parts, and of what the margin loses without them: (reading, target).
-
-    Of `without_band`. A band that is taken away holds the average pixel's value; the last reading sets it to zero.
-    """
-    parts, lost = pooled(found, "part"), pooled(found, "lost")
-    pairs = {"average": ("average", "average"), "zero": ("zero", "average"), "zero, set to zero": ("zero", "zero")}
-    rows = [
-        rank_correlation(parts.sel(origin=one, drop=True), lost.sel(origin=other, drop=True), "band")
-        for one, other in pairs.values()
-    ]
-    return xr.concat(rows, dim=xr.Variable("reading", list(pairs)))
-
-
 def with_other_spectrum(found: xr.Dataset, place: str) -> xr.Dataset:
     """What one class's pixels are taken for with their own spectra, their mean and the other class's, of `swapped`.
 
@@ -313,20 +286,14 @@ def with_other_spectrum(found: xr.Dataset, place: str) -> xr.Dataset:
     return xr.Dataset({"predicted": 100 * own["predicted"] / pixels, "margin": own["margin"] / pixels})
 
 
-def own_margin(values: xr.DataArray, targets: Sequence[str] = CLASSES) -> xr.DataArray:
-    """Of (..., target, class), the margin of each target's own class: (..., target)."""
-    margin = margins(values)
-    own = [margin.sel({"target": name, "class": name.partition(",")[0]}, drop=True) for name in targets]
-    return xr.concat(own, dim=xr.Variable("target", list(targets)))
-
-
 def layer_shares(found: xr.Dataset) -> xr.DataArray:
     """Where the bias speaks: each layer's share of all that is added to the own margins, by size: (layer, target).
 
     Contributions are taken from zero input, so that bands (together, as layer "input") and biases are on one footing.
     """
-    layers = own_margin(pooled(found, "layers"))
-    bands = own_margin(pooled(found).sel(origin="zero", drop=True)).sum("band", skipna=False)
+    own = found.sel(target=list(CLASSES))
+    layers = pooled(own, "layers")
+    bands = pooled(own).sel(origin="zero", drop=True).sum("band", skipna=False)
     parts = abs(xr.concat([bands.expand_dims(layer=["input"]), layers], dim="layer"))
     return parts / parts.sum("layer", skipna=False)
 
@@ -368,9 +335,10 @@ def _closure(found: Decomposition) -> dict[str, Any]:
 
 
 def _band_maps_of(model: UNet, x: Tensor, *_: object, average: NDArray[np.float64], target: str) -> xr.Dataset:
-    """`contribution` (band, y, x) of every band to a class's margin in one scene, float32."""
-    parts = margins(decompose(model, x, reference=average).contribution).sel({"class": target}, drop=True)
-    return parts.astype(np.float32).to_dataset(name="contribution")
+    """As `band_maps`, of one scene."""
+    found = decompose(model, x, reference=average)
+    parts = margins(found.contribution).sel({"class": target}, drop=True)
+    return parts.astype(np.float32).to_dataset(name="contribution").assign(**_closure(found))
 
 
 def _completeness_of(
@@ -396,10 +364,12 @@ def walked_of(
     Returns
     -------
     Dataset
-        `contribution` (band, target) for the class's pixels, all, in sun and in shadow, NaN where there are none;
-        `pixels` (target); `residual` (target), the sum over bands less the margin's change from the reference.
+        `contribution` (band, target) for the class's pixels in sun and in shadow, or all where nobody knows the light;
+        NaN where there are none; `pixels` (target); `residual` (target), the sum over bands less the margin's change
+        from the reference.
     """
-    masks = {key: mask for key, mask in target_masks(truth, light).items() if key.partition(",")[0] == class_name}
+    every, lit = target_masks(truth, light), [f"{class_name}, {name}" for name in LIGHTS]
+    masks = {key: every[key] for key in ([class_name] if light is None else lit)}
     found = [_spectrum(model, x, mask, average, class_name, nodes) for mask in masks.values()]
     bands, residuals = zip(*found, strict=True)
     kept = {"contribution": (("target", "band"), np.stack(bands)), "residual": ("target", list(residuals))}

@@ -20,7 +20,8 @@ from hsiutils.analysis.intervals import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.checks import parameter_randomisation, randomised_networks, rank_correlations
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
-from hsiutils.attribution.methods import METHODS, Method
+from hsiutils.attribution.methods import METHODS
+from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, region
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet
@@ -36,6 +37,8 @@ SCENES = 1
 """Test scenes that are audited for each seed. Every pixel and class of a scene counts, and the spread is over seeds."""
 REDRAWN_SCENES, QUESTIONS = 4, 2
 """Test scenes on which maps are compared with those of other weights, drawn for each; and classes asked about there."""
+RANKED = 50_000
+"""Values of a map that are ranked, about."""
 PATCH = 16
 """Side of occlusion's patches, pixels: with smaller ones it costs more than all other methods together."""
 
@@ -206,19 +209,31 @@ def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset
 
 
 def pairs_of_maps(
-    models: Sequence[UNet], redrawn: Sequence[UNet], x: Tensor, target: Target, methods: Mapping[str, Method]
+    models: Sequence[UNet],
+    redrawn: Sequence[UNet],
+    x: Tensor,
+    target: Target,
+    methods: Mapping[str, Callable[..., Attribution]],
 ) -> xr.Dataset:
     """Rank correlations (method, seed, partner) of maps with those of partners, `redrawn` and `trained`.
 
-    Places at which all maps of a method are zero, as outside the region before the head, say nothing and are left out.
+    Large maps are thinned (`_thinned`), since sorting is what costs. Places at which all maps of a method
+    are zero, as outside the region before the head, say nothing and are left out.
     """
     every, found = len(models), []
     for method in methods.values():
-        maps = np.stack([method(network, x, target).map.values.ravel() for network in (*models, *redrawn)])
+        found_by = (method(network, x, target).map.values for network in (*models, *redrawn))
+        maps = np.stack([_thinned(values).ravel() for values in found_by])
         found.append(rank_correlations(maps[:, maps.any(0)])[:every])  # (seed, partner and partner redrawn)
     values, dims = np.stack(found), ("method", "seed", "partner")
     parts = {"trained": (dims, values[:, :, :every]), "redrawn": (dims, values[:, :, every:])}
     return xr.Dataset(parts, {"method": list(methods)})
+
+
+def _thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """A map (..., y, x) without so many rows and columns that about `RANKED` values are left."""
+    step = max(round((values.size / RANKED) ** 0.5), 1)
+    return values[..., ::step, ::step]
 
 
 def _ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:

@@ -6,11 +6,13 @@ from networks import PLAIN, SMALL, image, shaken, trained, untouched, used
 
 from hsiutils.attribution.checks import (
     band_ablation,
+    complexity,
     insertion_deletion,
     parameter_randomisation,
     pixel_map,
     randomised_networks,
     similarity,
+    smoothed,
 )
 from hsiutils.attribution.gradients import gradient_x_input, integrated_gradients
 from hsiutils.attribution.methods import METHODS
@@ -61,6 +63,8 @@ def test_cascading_redraws_everything_above_and_independent_one_layer():
         assert list(cascading) == ORDER
         for place, name in enumerate(ORDER):
             assert redrawn(model, cascading[name]) == set(ORDER[: place + 1])
+        for name, twin in randomised_networks(model, "bottom-up", layers=["conv2d_5", "conv2d_10"]):
+            assert redrawn(model, twin) == set(ORDER[ORDER.index(name) :])
         for name, twin in randomised_networks(model, "independent", layers=["conv2d_3", "conv2d_9"]):
             assert redrawn(model, twin) == {name}
             assert not twin.training
@@ -94,6 +98,31 @@ def test_a_map_that_only_looks_at_the_image_survives_everything():
 
     found = parameter_randomisation(shaken(), EVEN, WHOLE, {"edges": edges}, layers=["conv2d_10", "conv2d"])
     assert (found["spearman"] > 1 - 1e-12).all()
+
+
+def test_noise_averages_out_of_smoothed_maps_and_the_mean_stays():
+    rng = np.random.default_rng(0)
+
+    def noisy(model, x, target, layer=None):
+        values = x.numpy() + rng.normal(size=x.shape)
+        return Attribution("noisy", "input", xr.DataArray(values, dims=("band", "y", "x")), 0.0)
+
+    alone, mean = noisy(PLAIN, EVEN, WHOLE), smoothed(noisy, copies=50, noise=0.0)(PLAIN, EVEN, WHOLE)
+    spread = [(one.map - EVEN.numpy()).std() for one in (alone, mean)]
+    assert spread[1] < 0.2 * spread[0]
+    gradient = smoothed(METHODS["gradient x input"], copies=2, noise=0.1, seed=3)
+    model = shaken()
+    first, again = (gradient(model, EVEN, WHOLE).map for _ in range(2))
+    xr.testing.assert_identical(first, again)
+    assert similarity(first, gradient_x_input(model, EVEN, WHOLE).map)[0] < 1
+
+
+def test_complexity_is_the_entropy_of_a_maps_values():
+    assert complexity(np.zeros(100)) == 0
+    assert complexity(np.arange(10_000)) == pytest.approx(np.log(100))
+    rare = np.zeros(1000)
+    rare[:10] = 1
+    assert 0 < complexity(rare) < 0.1 < complexity(np.random.default_rng(0).normal(size=1000))
 
 
 def drawn(shape, dims, seed=0):

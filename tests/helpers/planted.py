@@ -106,3 +106,21 @@ class Counted(list):
     def __getitem__(self, index):
         self.reads += 1
         return super().__getitem__(index)
+
+
+def spectral_network(weights):
+    """A network of one convolution: Road's logit is the weighted sum of the bands, the others' are zero."""
+    model = UNet(UNetConfig(channels=len(weights), depth=1, filters=len(weights), class_names=CLASSES)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        first, last = model.encoder[0], model.decoder[0].block
+        for block in (first, last):
+            for norm in (block.norm1, block.norm2):
+                norm.weight.fill_(float(np.sqrt(1 + norm.eps)))
+        for band in range(len(weights)):
+            for conv in (first.conv1, first.conv2, last.conv2):
+                conv.weight[band, band, 1, 1] = 1
+            last.conv1.weight[band, len(weights) + band, 1, 1] = 1
+        model.head.weight[0, :, 0, 0] = torch.as_tensor(weights)
+    return model

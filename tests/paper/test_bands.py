@@ -3,6 +3,7 @@ import pytest
 import torch
 import xarray as xr
 from networks import image
+from planted import spectral_network
 
 from hsiutils.attribution.decompose import decompose, margins
 from hsiutils.data.classes import CLASSES, VOID
@@ -54,11 +55,18 @@ def test_light_splits_the_targets_where_it_is_known():
     assert [dark[key].sum() for key in keys] == [16, 0, 0]
 
 
-def test_bands_and_layers_sum_to_the_logit(network, x):
+def test_bands_and_layers_sum_to_the_margin(network, x):
     found = bands.spectra_of(network, x, TRUTH, LIGHT, AVERAGE)
     zero = found["contribution"].sel(origin="zero").sum("band") + found["layers"].sum("layer")
-    np.testing.assert_allclose(zero.sel(target="Sky"), found["logit"].sel(target="Sky"), rtol=1e-9)
-    assert list(found["origin"].values) == ["zero", "average"]
+    np.testing.assert_allclose(zero.sel(target="Sky"), found["margin"].sel(target="Sky"), rtol=1e-9)
+    assert float(found["relative"]) < 1e-10
+    assert int(found["checked"]) == 5  # three classes, and vegetation in sun and in shadow
+    assert np.isnan(found["margin"].sel(target="Other"))
+    for origin, reference in (("zero", 0), ("average", AVERAGE)):  # backward mode meets forward mode
+        every = margins(decompose(network, x, reference=reference).contribution).sel({"class": "Vegetation"})
+        for place, mask in {"Vegetation": TRUTH == 2, "Vegetation, sunlit": (TRUTH == 2) & (LIGHT >= 0.5)}.items():
+            own = found["contribution"].sel(origin=origin, target=place)
+            np.testing.assert_allclose(own, every.values[:, mask].mean(1), rtol=1e-9)
 
 
 def feeds(vegetation, road, scenes=1):
@@ -80,24 +88,6 @@ def test_what_a_class_feeds_itself_keeps_its_sign_and_ignores_scale_and_what_all
         xr.testing.assert_allclose(bands.fed_to(found.assign(changed)), expected)
 
 
-def spectral_network(weights):
-    """A network of one convolution: Road's logit is the weighted sum of the bands, the others' are zero."""
-    model = UNet(UNetConfig(channels=len(weights), depth=1, filters=len(weights), class_names=CLASSES)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        first, last = model.encoder[0], model.decoder[0].block
-        for block in (first, last):
-            for norm in (block.norm1, block.norm2):
-                norm.weight.fill_(float(np.sqrt(1 + norm.eps)))
-        for band in range(len(weights)):
-            for conv in (first.conv1, first.conv2, last.conv2):
-                conv.weight[band, band, 1, 1] = 1
-            last.conv1.weight[band, len(weights) + band, 1, 1] = 1
-        model.head.weight[0, :, 0, 0] = torch.as_tensor(weights)
-    return model
-
-
 def test_a_spectrum_is_followed_and_texture_is_not():
     truth = np.repeat([[0, 0, 2, 2, VOID]], 4, axis=0)
     spectra = np.array([[2.0, 1, 0, 0, 0], [0, 0, 2, 1, 0]])  # (band, column): road is bright in one, vegetation not
@@ -117,34 +107,6 @@ def test_a_spectrum_is_followed_and_texture_is_not():
     assert np.isnan(bands.with_other_spectrum(alone.expand_dims("scene"), "Road")["predicted"]).all()
 
 
-def test_parts_from_the_average_pixel_foretell_a_missing_band_and_those_from_zero_do_not():
-    image = torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None].expand(4, 8, 8).contiguous()
-    average, truth = np.array([0.9, 1.7, 2.4, 2.2]), np.full((8, 8), 2)
-    found = bands.without_band_of(spectral_network([4.0, 3.0, 2.0, 1.0]), image, truth, None, average, "Road")
-    assert np.isnan(found["part"]).all()  # no road in this scene
-    found = bands.without_band_of(
-        spectral_network([4.0, 3.0, 2.0, 1.0]), image, np.zeros((8, 8)), None, average, "Road"
-    )
-    whole = found.sel(target="Road")
-    for key in ("part", "lost"):  # this network is linear, so that both are weight times distance
-        np.testing.assert_allclose(whole[key].sel(origin="average"), [0.4, 0.9, 1.2, 1.8], rtol=1e-5)
-        np.testing.assert_allclose(whole[key].sel(origin="zero"), [4, 6, 6, 4], rtol=1e-5)
-    told = bands.foretold(found.expand_dims("scene")).sel(target="Road")
-    assert told.values == pytest.approx([1, 0, 1])  # average, zero, and zero asked at zero
-
-
-def test_parts_are_those_of_the_decomposition(network, x):
-    found = bands.without_band_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation")
-    both = bands.spectra_of(network, x, TRUTH, LIGHT, AVERAGE)["contribution"]
-    for place in ("Vegetation", "Vegetation, shadowed"):
-        np.testing.assert_allclose(found["part"].sel(target=place), bands.own_margin(both, [place]).sel(target=place))
-    lacking = x.clone()
-    lacking[1] = AVERAGE[1]
-    before, after = (margins(decompose(network, image).logit).sel({"class": "Vegetation"}) for image in (x, lacking))
-    lost = float((before - after).values[TRUTH == 2].mean())
-    assert float(found["lost"].sel(target="Vegetation", origin="average")[1]) == pytest.approx(lost)
-
-
 def test_scenes_weigh_by_their_pixels_and_empty_ones_not_at_all():
     found = feeds(1, 1, scenes=2)
     found["contribution"].values[0], found["contribution"].values[1] = 1, 4
@@ -153,13 +115,6 @@ def test_scenes_weigh_by_their_pixels_and_empty_ones_not_at_all():
     mean = bands.pooled(found).isel(source=0, drop=True).isel({"class": 0}, drop=True)
     np.testing.assert_allclose(mean.sel(target=["Road", "Vegetation"]), [3, 1])
     assert np.isnan(mean.sel(target="Sky"))
-
-
-def test_own_margin_takes_each_targets_own_class():
-    values = xr.DataArray(np.eye(5), dims=("target", "class"), coords={"target": list(CLASSES), "class": list(CLASSES)})
-    np.testing.assert_allclose(bands.own_margin(values), 1)
-    lit = values.assign_coords(target=[f"{name}, sunlit" for name in CLASSES])
-    np.testing.assert_allclose(bands.own_margin(lit, ["Sky, sunlit"]), [1])
 
 
 def test_shares_of_the_layers_are_shares(network, x):
@@ -187,20 +142,21 @@ def test_studies_of_a_run_are_kept_and_close(tiny_run):
     found = over_networks(tiny_run, bands.feeding, tiny_run.variants, most=2)
     assert dict(found.sizes) | {"variant": 2, "seed": 2, "scene": 2, "source": 8} == dict(found.sizes)
     assert float(found["relative"].max()) < 1e-4
-    lacking = bands.without_band(tiny_run, "25-PN", 0, most=2)
-    assert lacking["part"].sizes["band"] == 25
     swaps = over_networks(tiny_run, bands.swapped, ["3"], most=2)
     assert (swaps["predicted"] <= swaps["pixels"]).all()
     first = bands.spectra(tiny_run, "25-PN", 0, most=1)
     assert first.sizes["band"] == 25
     assert first.identical(bands.spectra(tiny_run, "25-PN", 0, most=1))
     scene = tiny_run.data.names("test")[0]
-    maps = bands.band_maps(tiny_run, "25-PN", scene, "Vegetation")
+    found = bands.band_maps(tiny_run, "25-PN", scene, "Vegetation")
+    maps = found["contribution"]
     assert maps.shape == (25, 16, 32)
+    assert float(found["relative"]) < 1e-4
+    correlation = bands.band_correlation(tiny_run, "25-PN")
+    np.testing.assert_allclose(np.diag(correlation), 1)
     inside = bands.target_masks(tiny_run.inputs("25-PN", [scene])[0][1].numpy(), None)["Vegetation"]
     if inside.any():
-        average = first["contribution"].sel(origin="average").isel(scene=0)
-        mean = bands.own_margin(average, ["Vegetation"]).isel(target=0)
+        mean = first["contribution"].sel(origin="average", target="Vegetation").isel(scene=0)
         np.testing.assert_allclose(maps.values[:, inside].mean(1), mean, rtol=1e-3, atol=1e-5)
 
 
@@ -218,19 +174,19 @@ def test_the_spectra_are_the_means_of_the_path_of_every_logit(network, x):
     found = bands.walked_of(network, x, TRUTH, LIGHT, AVERAGE, "Vegetation", nodes=6)
     every = decompose(network, x, reference=AVERAGE, nodes=6)
     own = margins(every.contribution).sel({"class": "Vegetation"})
-    assert list(found["target"].values) == ["Vegetation", "Vegetation, sunlit", "Vegetation, shadowed"]
-    for key, mask in {"Vegetation": TRUTH == 2, "Vegetation, sunlit": (TRUTH == 2) & (LIGHT >= 0.5)}.items():
-        expected = own.values[:, mask].mean(1)
-        np.testing.assert_allclose(found["contribution"].sel(target=key), expected, rtol=1e-5, atol=1e-9)
-        assert int(found["pixels"].sel(target=key)) == mask.sum()
+    assert list(found["target"].values) == ["Vegetation, sunlit", "Vegetation, shadowed"]
+    sunny = (TRUTH == 2) & (LIGHT >= 0.5)
+    mean = found.sel(target="Vegetation, sunlit")
+    np.testing.assert_allclose(mean["contribution"], own.values[:, sunny].mean(1), rtol=1e-5, atol=1e-9)
+    assert int(mean["pixels"]) == sunny.sum()
     residual = margins(every.residual).sel({"class": "Vegetation"}).values
-    assert float(found["residual"].sel(target="Vegetation")) == pytest.approx(residual[TRUTH == 2].mean(), rel=1e-4)
+    assert float(mean["residual"]) == pytest.approx(residual[sunny].mean(), rel=1e-4)
 
 
 def test_places_without_pixels_are_unknown(network, x):
     found = bands.walked_of(network, x, TRUTH, None, AVERAGE, "Vegetation", nodes=1)
-    assert np.isfinite(found["contribution"].sel(target="Vegetation")).all()
-    assert np.isnan(found["contribution"].sel(target="Vegetation, sunlit")).all()
+    assert list(found["target"].values) == ["Vegetation"]  # nobody knows the light
+    assert np.isfinite(found["contribution"]).all()
     assert np.isnan(bands.walked_of(network, x, TRUTH, None, AVERAGE, "Other", nodes=1)["contribution"]).all()
 
 

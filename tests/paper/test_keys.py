@@ -18,14 +18,25 @@ from hsiutils.book.chapters import chapters
 from hsiutils.data.layouts import DatasetError
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
-from hsiutils.paper import activations, bands, conservativeness, designs, robustness, spectra, store, table1
+from hsiutils.paper import (
+    activations,
+    bands,
+    conservativeness,
+    designs,
+    foretold,
+    robustness,
+    sanity,
+    spectra,
+    store,
+    table1,
+)
 from hsiutils.paper import run as runs
 
 PLOTTING = ("bokeh", "holoviews", "panel", "matplotlib")
 CHAPTER_5 = {"survey", "untrained", "materials", "knock-out", "fields", "similarity"}
 CHAPTER_6 = {"designs"}
-CHAPTER_7 = {"feeding", "spectra", "without-band", "swapped", "band-maps", "path", "completeness"}
-CHAPTER_4 = {"audit", "randomisation", "survival", "leaderboard"}
+CHAPTER_7 = {"feeding", "spectra", "foretold", "swapped", "band-maps", "path", "completeness"}
+CHAPTER_4 = {"audit", "randomisation", "survival", "leaderboard", "sanity", "walls"}
 CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
 NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_6 | CHAPTER_7
 
@@ -66,7 +77,8 @@ def asked(tiny_run, tmp_path_factory):
         for measure in (activations.head_sums, activations.input_edges, activations.material_sums, activations.fields):
             _try(measure, real, *network)
         _try(robustness.edge_counts, real, *network)
-        for measure in (bands.feeding, bands.spectra, bands.without_band, bands.swapped, table1.counts_of):
+        of_bands = (bands.feeding, bands.spectra, foretold.foretold, bands.swapped)
+        for measure in (*of_bands, sanity.revisited, sanity.walls, table1.counts_of):
             _try(measure, real, *network)
         with pytest.MonkeyPatch.context() as sums:
             sums.setattr(activations, "head_sums", lambda *_: planted.sums(planted.planted(), planted.scenes(2)))

@@ -1,0 +1,204 @@
+"""What completeness does not buy, in chapter 4: the sanity checks after 2018, and walls.
+
+Hedstroem et al. (arXiv 2401.06465, 2405.02383) found that the order of the layers, noise and the measure of likeness
+decide what parameter randomisation says. Here half of a network is redrawn from the head down or from the bottom up,
+maps are compared as they are or averaged over noisy copies, and each against its own null: the map of another network
+that was redrawn as well. And it is asked whether maps grow more complex when all is redrawn. Walls are of
+`hsiutils.attribution.walls`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hsiutils.analysis.intervals import Estimate, fisher, jackknife, mean_over_seeds
+from hsiutils.attribution.checks import Mode, complexity, randomised_networks, smoothed
+from hsiutils.attribution.leaderboard import upper_layers
+from hsiutils.attribution.methods import METHODS, Method
+from hsiutils.attribution.result import Attribution
+from hsiutils.attribution.targets import region
+from hsiutils.attribution.walls import behind
+from hsiutils.data.classes import VOID
+from hsiutils.models.unet import UNet, layer_shapes
+from hsiutils.paper.conservativeness import RANDOMISED, audited_scenes, pairs_of_maps
+from hsiutils.paper.study import Subject, study
+
+if TYPE_CHECKING:
+    from hsiutils.paper.run import Run
+
+SCENES = 4
+"""Test scenes of the record."""
+COPIES = 3
+"""Noisy copies of the image that smoothed maps are averaged over."""
+CHECKS: Mapping[str, tuple[Mode, bool]] = {
+    "head down": ("cascading", False),
+    "bottom up": ("bottom-up", False),
+    "bottom up, smoothed": ("bottom-up", True),
+}
+"""Which half is redrawn, from which end, and whether maps are averaged over noisy copies."""
+COMPLEXITY = "complexity"
+WALLED = (
+    *("linear decomposition", "gradient x input", "DeepLIFT", "Guided BackProp"),
+    *(name for name, method in METHODS.items() if method.layered and not name.startswith(("Seg", "Guided"))),
+)
+"""Methods that are asked what is behind a wall: some of the input, and every class activation map."""
+
+
+def revisited(run: "Run", variant: str, seed: int, most: int = SCENES) -> xr.Dataset:
+    """All checks of the networks of a variant together; `seed` counts for nothing, they are of all seeds.
+
+    Returns
+    -------
+    Dataset
+        `redrawn` and `trained` (scene, check, method, network, partner), as of `conservativeness.survival`;
+        `complexity` (scene, state, method, network) of maps of trained networks and of the same redrawn throughout.
+    """
+    networks = [(variant, own) for own in run.seeds]
+    return study(run, "sanity", _revisited, networks, audited_scenes(run, most), methods=RANDOMISED)
+
+
+def _revisited(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset:
+    models, scenes = [one.model for one in subjects], count()
+    build = partial(_of_scene, models, {name: METHODS[name] for name in methods}, scenes=scenes)
+    return subjects[0].by_scene(build)
+
+
+def _of_scene(
+    models: Sequence[UNet],
+    methods: Mapping[str, Method],
+    image: Tensor,
+    truth: NDArray[Any],
+    *_: Any,
+    scenes: "count[int]",
+) -> xr.Dataset:
+    """All checks of one scene: of the mean logit of the class that it shows most of, on its true pixels."""
+    number, known = next(scenes), truth[truth != VOID]
+    most = int(np.bincount(known.astype(int)).argmax())
+    target = region(models[0], image, most, truth == most, mean=True)
+    ends: dict[Mode, str] = {"cascading": upper_layers(models[0])[-1], "bottom-up": models[0].config.base}
+    parts = []
+    for mode, smooth in CHECKS.values():
+        redrawn = redrawn_by(models, mode, ends[mode], number)
+        asked: Mapping[str, Callable[..., Attribution]] = methods
+        if smooth:
+            asked = {name: smoothed(method, COPIES, seed=number) for name, method in methods.items()}
+        parts.append(pairs_of_maps(models, redrawn, image, target, asked))
+    found = xr.concat(parts, xr.Variable("check", list(CHECKS))).rename(seed="network")
+    throughout = redrawn_by(models, "cascading", layer_shapes(models[0].config)[0].name, number)
+    values = [
+        [[complexity(method(one, image, target).map) for one in state] for method in methods.values()]
+        for state in (models, throughout)
+    ]
+    coords = {"state": ["trained", "redrawn"]}
+    return found.assign_coords(coords).assign({COMPLEXITY: (("state", "method", "network"), np.asarray(values))})
+
+
+def walls(run: "Run", variant: str, seed: int, most: int = 1) -> xr.Dataset:
+    """`hsiutils.attribution.walls.behind` along scene, with a wall in front of the right third of the image."""
+    return study(run, "walls", _walled, (variant, seed), audited_scenes(run, most), methods=WALLED)
+
+
+def _walled(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
+    model, asked = subject.model, {name: METHODS[name] for name in methods}
+    layers = list(dict.fromkeys([model.config.base, model.config.last]))
+
+    def one(image: Tensor, *_: Any) -> xr.Dataset:
+        height, width = image.shape[1:]
+        seen = np.tile(np.arange(width) < 2 * width // 3, (height, 1))
+        return behind(model, image, seen, asked, layers)
+
+    return subject.by_scene(one)
+
+
+def redrawn_by(models: Sequence[UNet], mode: Mode, last: str, draw: int) -> list[UNet]:
+    """Each network with its layers redrawn in the order of the mode, to the last; weights of its own in every draw."""
+    seeds = [int(np.random.SeedSequence([place, draw]).generate_state(1)[0]) for place in range(len(models))]
+    pairs = zip(models, seeds, strict=True)
+    return [next(randomised_networks(model, mode, seed, [last]))[1] for model, seed in pairs]
+
+
+def left(found: xr.Dataset, check: str, method: str) -> Estimate:
+    """How much more a map is like its own network's redrawn one than like another's, -1 to 1: what is left of it.
+
+    A difference of Fisher's z, brought back by tanh, with the interval of the jackknife over networks. At 0 nothing of
+    the network is left in the map; above 0 the map is made of what was not redrawn. ValueError where nothing is known.
+    """
+    z = fisher(found["redrawn"].sel({"check": check, "method": method}, drop=True)).mean("scene")
+    z = z.transpose("network", "partner").values
+
+    def gap(chosen: Sequence[int]) -> float:
+        here = z[np.ix_(list(chosen), list(chosen))]
+        own = np.eye(len(here), dtype=bool)
+        return float(here[own].mean() - here[~own].mean())
+
+    return jackknife(gap, len(z), correlations=True)
+
+
+def rise(found: xr.Dataset, method: str) -> Estimate:
+    """Relative rise of a map's complexity when all is redrawn (eMPRT), mean over networks, with Student's interval."""
+    values = found[COMPLEXITY].sel({"method": method}, drop=True)
+    before, after = values.sel(state="trained", drop=True), values.sel(state="redrawn", drop=True)
+    return mean_over_seeds(((after - before) / before.where(before > 0)).mean("scene"))
+
+
+def sanity_table(found: xr.Dataset) -> pd.DataFrame:
+    """One row a method: what is `left` by each check, and the `rise` of complexity, in words."""
+    rows = {}
+    for method in map(str, found["method"].values):
+        words = {f"left, {check}": _told(left, found, check, method) for check in found["check"].values}
+        rows[method] = words | {"rise of complexity": _told(rise, found, method)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+GUIDED = ("Guided BackProp", "Guided GradCAM")
+
+
+def finding(found: xr.Dataset, methods: Sequence[str] = (*GUIDED, "GradCAM")) -> list[str]:
+    """Which checks say that something of the network is left in a method's map, in a sentence a method."""
+    said = []
+    for method in methods:
+        signs = {str(check): left(found, check, method).sign for check in found["check"].values}
+        kept = [check for check, sign in signs.items() if sign > 0]
+        rest = [check for check in signs if check not in kept]
+        grown = rise(found, method).sign
+        words = {
+            1: "it gets more complex",
+            0: "its complexity stays within the noise",
+            -1: "it gets simpler",
+        }
+        parts = [f"something of the network is left by: {', '.join(kept)}"] if kept else []
+        parts += [f"nothing outside the noise by: {', '.join(rest)}"] if rest else []
+        said.append(f"{method}: {'; '.join(parts)}; redrawn throughout, {words[grown]}")
+    return said
+
+
+def sentence(found: xr.Dataset) -> str:
+    """Whether the paper's sentence survives: guided maps stay what they were, GradCAM's do not."""
+    holds = {
+        str(check): all(left(found, check, method).sign > 0 for method in GUIDED)
+        and left(found, check, "GradCAM").sign <= 0
+        for check in found["check"].values
+    }
+    parts = [
+        f"{word} by: {', '.join(checks)}"
+        for word, checks in {
+            "holds": [check for check, true in holds.items() if true],
+            "is not told, or does not hold,": [check for check, true in holds.items() if not true],
+        }.items()
+        if checks
+    ]
+    return f"the paper's sentence, that GradCAM's map changes and the guided maps do not, {'; '.join(parts)}"
+
+
+def _told(figure: Any, *values: Any) -> str:
+    try:
+        return str(figure(*values))
+    except ValueError:
+        return "undefined"

@@ -1,0 +1,78 @@
+from types import SimpleNamespace
+
+import numpy as np
+import planted
+import pytest
+import torch
+import xarray as xr
+
+from hsiutils.attribution.methods import METHODS
+from hsiutils.paper import sanity
+from hsiutils.paper.studies import sanity as record
+
+NETWORKS = 3
+
+
+def encoder(model, x, target, layer=None):
+    """Reads the bottom only."""
+    with torch.no_grad():
+        return SimpleNamespace(map=xr.DataArray(model.encoder[0].conv1(x[None])[0].numpy()))
+
+
+def edges(model, x, target, layer=None):
+    """Reads no weights."""
+    return SimpleNamespace(map=xr.DataArray(np.diff(x.numpy(), axis=2)))
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Networks of random weights: each is another, so that own and other redrawn maps can be told apart."""
+    models = [planted.trained_like(seed) for seed in range(NETWORKS)]
+    methods = {"encoder": encoder, "edges": edges, "GradCAM": METHODS["GradCAM"]}
+    methods |= dict.fromkeys(sanity.GUIDED, encoder)  # planted for what they are said to be
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sanity, "smoothed", lambda method, copies, seed: method)
+        parts = [
+            sanity._of_scene(models, methods, image, truth.numpy(), None, scenes=iter([number]))
+            for number, (image, truth) in enumerate(planted.scenes(3))
+        ]
+    return xr.concat(parts, "scene")
+
+
+def test_a_map_of_the_encoder_is_left_from_the_head_down_and_gone_from_the_bottom_up(found):
+    assert sanity.left(found, "head down", "encoder").low > 0.5
+    assert sanity.left(found, "bottom up", "encoder").low < 0.1
+    top = found["redrawn"].sel({"method": "encoder", "check": "head down"}).transpose("network", "partner", ...)
+    np.testing.assert_allclose(top.values[range(3), range(3)], 1)
+
+
+def test_a_map_that_reads_no_weights_has_nothing_of_a_network(found):
+    for check in sanity.CHECKS:
+        assert sanity.left(found, check, "edges").mean == pytest.approx(0, abs=1e-6)
+    assert sanity.rise(found, "edges").mean == 0
+
+
+def test_sentences_and_table_follow_the_signs(found):
+    (sentence,) = sanity.finding(found, ["encoder"])
+    assert sentence.startswith("encoder: something of the network is left by: head down")
+    sentence = sanity.sentence(found)
+    assert "holds by: head down; is not told, or does not hold, by: bottom up, bottom up, smoothed" in sentence
+    table = sanity.sanity_table(found)
+    assert list(table.columns) == [*(f"left, {check}" for check in sanity.CHECKS), "rise of complexity"]
+    lost = found.assign(redrawn=found["redrawn"] * np.nan)
+    assert (sanity.sanity_table(lost)["left, bottom up"] == "undefined").all()
+
+
+def test_checks_and_walls_of_a_run_are_kept(tiny_run, monkeypatch):
+    monkeypatch.setattr(sanity, "RANDOMISED", ("GradCAM", "Guided BackProp"))
+    found = sanity.revisited(tiny_run, "25-PN", 0, most=1)
+    assert dict(found.sizes) == {"scene": 1, "check": 3, "method": 2, "network": 2, "partner": 2, "state": 2}
+    assert (found["complexity"] > 0).any()
+    (point,) = record.STUDY.grid(tiny_run)
+    assert (point.variant, point.seed) == ("25-PN", 0)
+    reduced = record.STUDY.reduce({"revisited": found.expand_dims(input=["25-PN"], seed=[0])})
+    assert reduced["redrawn"].dims == ("scene", "check", "method", "network", "partner")
+    monkeypatch.setattr(sanity, "WALLED", ("linear decomposition", "GradCAM"))
+    walled = sanity.walls(tiny_run, "25-PN", 0, most=1).isel(scene=0)
+    assert float(walled["share"].isel(map=0)) == 0
+    assert 0.3 < float(walled["area"]) < 0.4
