@@ -14,7 +14,6 @@ from scipy import stats
 
 from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds
 from hsiutils.analysis.similarity import beyond_seeds
-from hsiutils.models.metrics import scores
 from hsiutils.paper import conservativeness, merits, robustness, table1, tradeoff
 from hsiutils.paper.evidence import Evidence, NotTestable, require, told
 from hsiutils.paper.merits import FEW, MANY
@@ -36,7 +35,9 @@ def _cell(variant: str, name: str) -> Measure:
         if evidence.origin != "real":
             raise NotTestable("the paper's value belongs to the real HSI-Drive; these scenes are simulated")
         _seeing(evidence, variant, name)
-        return mean_over_seeds(_iou(evidence, variant, name))
+        counts = _counts(evidence, variant)[["confusion"]]
+        found = merits.with_both(counts, table1.iou_of(name), evidence.seeds[0])
+        return _estimate(found, counts.sizes["seed"])
 
     return cell
 
@@ -292,23 +293,22 @@ def _least_sure(gaps: Iterable[Estimate]) -> Estimate:
 
 
 def _row(table: pd.DataFrame, trainings: int, **where: str) -> Estimate:
-    """One row, of the mean over classes, with its interval, whose freedom is that of the trainings or larger."""
+    """One row, of the mean over classes, with its interval."""
     own = table[(table[list(where)] == pd.Series(where)).all(axis=1) & (table["class"] == conditions.MEAN)]
     if own.empty or not np.isfinite(own["value"].iloc[0]):
         raise NotTestable(f"the record of the study has no {', '.join(where.values())}")
-    mean, low, high = (float(own[name].iloc[0]) for name in ("value", "low", "high"))
+    return _estimate(own.iloc[0], trainings)
+
+
+def _estimate(found: xr.Dataset | pd.Series, trainings: int) -> Estimate:
+    """Of value, low and high over trainings and scenes; its freedom is that of the trainings or larger."""
+    mean, low, high = (float(found[name]) for name in ("value", "low", "high"))
     return Estimate(mean, low, high, trainings, max(trainings - 1, 1))
 
 
 def _counts(evidence: Evidence, variant: str) -> xr.Dataset:
     require([variant], evidence.variants)
     return evidence["counts"].sel(variant=variant)
-
-
-def _iou(evidence: Evidence, variant: str, name: str) -> xr.DataArray:
-    """IoU of a class, percent (seed)."""
-    counts = _counts(evidence, variant).sel(region="all", drop=True)
-    return _finite(scores(counts)["iou"].sel({"class": name}) * 100)
 
 
 def _gained(evidence: Evidence, name: str, more: str, less: str) -> Estimate:

@@ -161,6 +161,11 @@ def test_the_papers_values_are_compared_with_real_scenes_alone():
     found = np.full((4, 2, 5), 0.9)
     found[1, :, 1] = [0.93, 0.94]
     assert MEASURES["marks_3"](planted(origin="real", counts=counted(found))).mean == pytest.approx(93.5)
+    found[1, :, 1] = 0.93
+    alike = xr.concat([counted(found)] * 6, "scene")
+    apart = xr.concat([counted(found + shift) for shift in (-0.06, 0.06) * 3], "scene")
+    assert judged("marks_3", planted(origin="real", counts=alike)) == REPRODUCED
+    assert judged("marks_3", planted(origin="real", counts=apart)) == UNDECIDED  # other streets may give another value
 
 
 def test_scores_are_given_or_a_reason(tiny_run):
