@@ -89,6 +89,7 @@ def test_materials_are_those_inside_other_and_a_simulators_to_know(tiny_run, mon
     assert sums["pixels"].sum("region").values.tolist() == [int((truth == other).sum()) for truth in truths]
     assert not sums.equals(study.material_sums(tiny_run, "3", 0, untrained=True))
     monkeypatch.setattr(type(tiny_run.data), "truth", lambda *_: None)
+    study._material.cache_clear()
     with pytest.raises(ValueError, match="only simulated scenes tell"):
         study.material_sums(tiny_run, "25-PN", 1)
 
