@@ -7,7 +7,8 @@
 
   // Differences along place, zigzag, byte after byte, deflated, in base64: see `packed`.
   async function unpack(text, places) {
-    const bytes = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
+    const letters = atob(text.trim()), bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const raw = new Uint8Array(await new Response(stream).arrayBuffer());
     const n = raw.length / 4, out = new Int32Array(n);
