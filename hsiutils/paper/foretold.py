@@ -222,7 +222,7 @@ def finding(told: xr.Dataset) -> list[str]:
         signs = np.sign(frame["low"]).where(np.sign(frame["low"]) == np.sign(frame["high"]), 0)
         words = {
             1: f"the map explains more than {other}",
-            -1: f"{other} explains more than the map",
+            -1: f"the map explains less than {other}",
             0: f"not told apart from {other}",
         }
         parts = []
@@ -230,7 +230,10 @@ def finding(told: xr.Dataset) -> list[str]:
             own = frame[signs == sign]
             cells = [f"{cut} by {reference}" for cut, reference in zip(own["cut"], own["reference"], strict=True)]
             counts = pd.Series(cells, dtype=str).value_counts(sort=False)
-            names = ", ".join(f"{cell} ({count} of {told.sizes['variant']} inputs)" for cell, count in counts.items())
+            every = told.sizes["variant"]
+            names = ", ".join(
+                f"{cell} ({n} of {every} inputs)" if every > 1 else str(cell) for cell, n in counts.items()
+            )
             parts += [f"{text}: {names}"] if names else []
         said.append("; ".join(parts))
     return said
