@@ -23,7 +23,9 @@ from hsiutils.paper import (
     bands,
     conservativeness,
     designs,
+    explorer,
     foretold,
+    physics,
     robustness,
     sanity,
     spectra,
@@ -38,7 +40,8 @@ CHAPTER_6 = {"designs"}
 CHAPTER_7 = {"feeding", "spectra", "foretold", "swapped", "band-maps", "path", "completeness"}
 CHAPTER_4 = {"audit", "randomisation", "survival", "leaderboard", "sanity", "walls"}
 CHAPTER_3 = {"counts", "edges", "relit", "pixels"}
-NETWORKS = {"model", "published"} | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_6 | CHAPTER_7
+EXPLORER = {"explorer"}
+NETWORKS = {"model", "published"} | EXPLORER | CHAPTER_3 | CHAPTER_4 | CHAPTER_5 | CHAPTER_6 | CHAPTER_7
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,8 @@ def asked(tiny_run, tmp_path_factory):
         for measure in (conservativeness.residuals, conservativeness.randomisation, conservativeness.board):
             _try(measure, real, *network, scene)
         _try(conservativeness.survival, real, "25-PN", [scene])
+        _try(explorer.explored, real, "25-PN")
+        _try(physics.answers, tiny_run, *network)  # of simulated scenes alone
         _try(activations.similarity_sums, real)
         _try(bands.band_maps, real, "25-PN", scene, "Road")
         _try(bands.walked, real, "25-PN", "Road", 1)
@@ -152,11 +157,16 @@ def test_networks_on_real_data_know_neither_simulator_nor_pictures(asked, edited
         assert not edited(path.relative_to(store.PACKAGE)) & NETWORKS
     for kind in NETWORKS:
         assert not set(asked[kind]()["environment"]) & set(PLOTTING)
-    assert edited("simulate/objects.py") == {"data", "ledger", *(kind for kind in asked if kind.startswith("chapter"))}
+    of_chapters = {kind for kind in asked if kind.startswith("chapter")}
+    assert edited("simulate/objects.py") == {"data", "physics", "ledger"} | of_chapters
 
 
 def test_measuring_code_measures_its_own_chapter_anew(edited):
-    for name, kinds in (("conservativeness", CHAPTER_4), ("activations", CHAPTER_5), ("bands", CHAPTER_7)):
+    for name, kinds in (
+        ("conservativeness", CHAPTER_4 | EXPLORER),
+        ("activations", CHAPTER_5),
+        ("bands", CHAPTER_7 | EXPLORER),
+    ):
         assert edited(f"paper/{name}.py") & NETWORKS == kinds
     assert edited("models/train.py") & NETWORKS == {"model"}
     assert edited("paper/published.py") & NETWORKS == {"published"}
@@ -175,11 +185,11 @@ def test_data_files_count_where_they_are_read(edited):
     [
         ("bokeh", {"site"}),
         ("jupyter-book", {"site"}),
-        ("pvlib", {"data"}),
+        ("pvlib", {"data", "physics"}),
         ("scikit-image", set()),
-        ("captum", CHAPTER_4 | CHAPTER_7),
+        ("captum", CHAPTER_4 | CHAPTER_7 | EXPLORER | {"physics"}),
         ("pytorch-lightning", {"model"}),
-        ("xarray", NETWORKS | {"data"}),
+        ("xarray", NETWORKS | {"data", "physics"}),
         ("holoviews", set()),
         ("dask", set()),
     ],
