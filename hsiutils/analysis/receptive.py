@@ -81,7 +81,7 @@ def _field(activation: Tensor, level: int, image: Tensor, place: tuple[int, int]
     """Diameters of the field of the cell (of channels, h', w') that an image pixel lies in: one backward pass."""
     row, column = (index >> level for index in place)
     (gradient,) = torch.autograd.grad(activation[0, :, row, column].sum(), image, retain_graph=True)
-    size = gradient[0].double().square().sum(0).sqrt().cpu().numpy()  # (1, channels, h, w) -> (h, w)
+    size = gradient[0].square().sum(0).sqrt().cpu().double().numpy()  # (1, channels, h, w) -> (h, w)
     if not size.max() > 0:
         return {"diameter": np.nan, "area_diameter": np.nan}
     held = np.argwhere(size >= threshold * size.max())
