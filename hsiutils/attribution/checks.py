@@ -34,6 +34,8 @@ from hsiutils.models.unet import UNet, layer_shapes
 Mode = Literal["cascading", "independent", "bottom-up"]
 SIGNS: tuple[str, ...] = ("signed", "absolute")
 """The two readings of a map that are compared."""
+RANKED = 50_000
+"""Values of a large map that are ranked, about: sorting all would take longer than the map itself."""
 
 
 def parameter_randomisation(
@@ -132,9 +134,11 @@ def complexity(values: ArrayLike, bins: int = 100) -> float:
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
     """Spearman's rank correlation of two maps of the same shape, by `SIGNS` (2,).
 
-    What is zero in both is left out, as most is where maps end at one region.
+    What is zero in both is left out, as most is where maps end at one region; of more than `RANKED` values every so
+    many are taken.
     """
     seen = np.stack([one.values, other.values])[:, (one.values != 0) | (other.values != 0)]
+    seen = seen[:, :: max(seen.shape[1] // RANKED, 1)]
     return np.array([rank_correlations(pair)[0, 1] for pair in (seen, abs(seen))])
 
 

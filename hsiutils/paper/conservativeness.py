@@ -18,7 +18,7 @@ from torch import Tensor
 from hsiutils.analysis.activations import spaced
 from hsiutils.analysis.intervals import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.checks import parameter_randomisation, randomised_networks, rank_correlations
+from hsiutils.attribution.checks import RANKED, parameter_randomisation, randomised_networks, rank_correlations
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
@@ -37,8 +37,6 @@ SCENES = 1
 """Test scenes that are audited for each seed. Every pixel and class of a scene counts, and the spread is over seeds."""
 REDRAWN_SCENES, QUESTIONS = 4, 2
 """Test scenes on which maps are compared with those of other weights, drawn for each; and classes asked about there."""
-RANKED = 50_000
-"""Values of a map that are ranked, about."""
 PATCH = 16
 """Side of occlusion's patches, pixels: with smaller ones it costs more than all other methods together."""
 
