@@ -11,6 +11,7 @@ from hsiutils.attribution.leaderboard import FLIPPED
 from hsiutils.attribution.methods import METHODS
 from hsiutils.paper import physics
 from hsiutils.paper.physics import LIGHT, MATERIAL, SWAPS, Street, Swap, answers, changes, disturbed
+from hsiutils.paper.quadrature import path_errors
 from hsiutils.paper.studies import leaderboard
 from hsiutils.simulate.camera import tile_mean
 
@@ -76,9 +77,10 @@ def test_every_method_answers_for_every_street(tiny_run, monkeypatch):
     few = {name: METHODS[name] for name in ("gradient x input", "GradCAM", "band occlusion")}
     monkeypatch.setattr(physics, "METHODS", few)
     monkeypatch.setattr(physics, "SWAPS", (ROAD, *SWAPS[4:8]))
+    monkeypatch.setattr(physics, "SCENES", 1)
     found = answers(tiny_run, "25-PN", 0)
     assert found["method"].values.tolist() == [*few, *NULLS]
-    assert dict(found.sizes) | {"scene": 2, "kind": 2, "disturbance": 4, "change": 30} == dict(found.sizes)
+    assert dict(found.sizes) | {"scene": 1, "kind": 2, "disturbance": 4, "change": 30} == dict(found.sizes)
     assert float(abs(found["rank"]).max()) <= 1
     assert (found["effect"] > 0).all()
     assert found["robustness"].sel({"method": "size of the change"}).isnull().all()  # the same everywhere
@@ -153,3 +155,10 @@ class TestLeaderboard:
         assert [(point.variant, point.seed) for point in points] == [("25-PN", 0)]
         reduced = leaderboard._reduce({"answers": xr.Dataset({"rank": ("seed", [0.5])})})
         assert reduced["rank"].dtype == np.float32
+
+
+def test_the_quadrature_of_a_small_network_is_measured(tiny_run):
+    table = path_errors(tiny_run, "3", (2, 64))
+    assert table["nodes"].tolist() == [2, 64]
+    assert 0 < table["parts"][1] < table["parts"][0]
+    assert table.attrs["pieces"] > 10
