@@ -9,7 +9,15 @@ from tiny_book import outputs, rewrite, write_book
 
 from hsiutils import book
 from hsiutils.book import chapters as module
-from hsiutils.book.chapters import chapters, find_chapter, page_of, parameter_defaults, run_chapter, settings
+from hsiutils.book.chapters import (
+    chapters,
+    find_chapter,
+    page_of,
+    parameter_defaults,
+    parse_list,
+    run_chapter,
+    settings,
+)
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper.run import Run, profile
@@ -245,23 +253,25 @@ RIGHT = {
     "seed": [0],
     "spectra": [None],
     "camvid": [None],
+    "image": [None],
+    "layers": [None, 0, -1, ["nonsense"]],
 }
 """Of these, what a parameter takes: None where empty text says the same, and the first seed."""
-NAMES = ("class_name", "scene", "layer", "models", "spectra", "camvid")
+NAMES = ("class_name", "scene", "layer", "models", "spectra", "camvid", "model", "image", "layers")
 """Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra or images."""
 
 
 @pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
 def test_a_wrong_value_of_any_parameter_of_any_chapter_is_named_at_once(path, monkeypatch):
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    (cell,) = [cell for cell in cells if "run = settings(" in cell]
-    start = cell[: cell.index("\n", cell.index("run = settings("))]  # and nothing of what comes after it
+    (cell,) = [cell for cell in cells if "settings(profile=" in cell]
+    start = cell[: cell.index("\n", cell.index("settings(profile="))]  # and nothing of what comes after it
     defaults = parameter_defaults(path)
     for name in defaults:
         for value in WRONG:
             kernel = SimpleNamespace(user_ns={"In": ["", cells[0], f"# Parameters\n{name} = {value!r}"]})
             monkeypatch.setattr(module, "get_ipython", lambda kernel=kernel: kernel)
-            namespace = {**defaults, name: value, "settings": settings}
+            namespace = {**defaults, name: value, "settings": settings, "parse_list": parse_list}
             if value in RIGHT.get(name, []) or (name in NAMES and isinstance(value, str)):
                 exec(start, namespace)  # noqa: S102 (our own chapter)
                 continue
