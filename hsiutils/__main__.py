@@ -36,7 +36,7 @@ Scheduler = Annotated[
         help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
     ),
 ]
-_PATHS = ("data_root", "weights", "camvid", "spectra", "image", "model")
+_PATHS = ("data_root", "weights", "camvid", "spectra", "image", "lane", "model")
 """Parameters of chapters that name a file or folder; `model` may also name a function, package.module:function."""
 
 

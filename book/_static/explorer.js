@@ -3,6 +3,7 @@
   "use strict";
   const sum = (list) => list.reduce((a, b) => a + b, 0);
   const range = (n) => Array.from({ length: n }, (_, i) => i);
+  const esc = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
   const argmax = (list) => list.reduce((best, v, i) => (v > list[best] ? i : best), 0);
 
   // Differences along place, zigzag, byte after byte, deflated, in base64: see `packed`.
@@ -59,15 +60,15 @@
     const ends = (set) => { const list = set.map(nm); return `${Math.min(...list)}–${Math.max(...list)}`; };
     const button = (label, bands, text) => `<button type="button" aria-pressed="false" data-bands="${bands}" aria-label="${label}">${text}</button>`;
     root.innerHTML = `
-      <div class="hsi-scene"><label>Scene <select>${meta.scenes.map(({ name }, i) => `<option value="${i}">${name}</option>`).join("")}</select></label>
+      <div class="hsi-scene"><label>Scene <select>${meta.scenes.map(({ name }, i) => `<option value="${i}">${esc(name)}</option>`).join("")}</select></label>
       <canvas tabindex="0" role="application" aria-label="Scene: tap a pixel, or move with the arrow keys"></canvas>
       <p class="hsi-said" aria-live="polite"></p></div>
       <fieldset><legend>Switch bands off: to the average pixel’s value, everywhere in the scene</legend>
       <p class="hsi-bands">${order.map((b) => button(`band at ${nm(b)} nm off`, b, nm(b))).join("")}</p>
       <p class="hsi-bands">${ranges.map((set) => button(`all bands of ${ends(set)} nm off`, set, `${ends(set)} nm`)).join("")}
       <button type="button" class="hsi-on">all on</button></p></fieldset>
-      <div class="hsi-inputs">${inputs.map(({ name }, i) => `<section aria-label="input ${name}" data-input="${i}">
-        <p class="hsi-name">Input ${name}</p>
+      <div class="hsi-inputs">${inputs.map(({ name }, i) => `<section aria-label="input ${esc(name)}" data-input="${i}">
+        <p class="hsi-name">Input ${esc(name)}</p>
         <div class="hsi-maps"><figure><canvas role="img"></canvas><figcaption>linear reading</figcaption></figure>
         <figure><canvas role="img"></canvas><figcaption>network asked again</figcaption></figure></div>
         <p class="hsi-agree"></p><div class="hsi-chart"></div><div class="hsi-logits"></div>
@@ -151,7 +152,7 @@
       const line = classes.map((name, c) => {
         const after = network(t, p, c, set);
         const cells = [fmt(sum(bands(c))), fmt(t.band(p, c, rest)), fmt(t.logit(p, c)), fmt(linear(t, p, c)), after === undefined ? "?" : fmt(after)];
-        return `<tr${c === shown ? ' class="hsi-shown"' : ""}><th scope="row"><button type="button" aria-pressed="${c === shown}" data-class="${c}"><i style="background:${meta.colours[c]}"></i>${name}</button></th>${cells.map((v) => `<td>${v}</td>`).join("")}</tr>`;
+        return `<tr${c === shown ? ' class="hsi-shown"' : ""}><th scope="row"><button type="button" aria-pressed="${c === shown}" data-class="${c}"><i style="background:${meta.colours[c]}"></i>${esc(name)}</button></th>${cells.map((v) => `<td>${v}</td>`).join("")}</tr>`;
       });
       const focus = section.contains(document.activeElement) && document.activeElement.dataset.class;
       section.querySelector(".hsi-logits").innerHTML = `<table><caption>Logits at this pixel: bands + average pixel = logit. Without the bands that are off: linear reading, and the network asked again.</caption>
@@ -170,7 +171,7 @@
     function bars(names, part, p, c, logit) {
       const values = names.map((_, i) => part(p, c, i)), most = Math.max(1, ...values.map(Math.abs));
       const bar = (v) => `<i class="${v < 0 ? "hsi-against" : "hsi-for"}" style="left:${v < 0 ? 50 + (50 * v) / most : 50}%;width:${(50 * Math.abs(v)) / most}%"></i>`;
-      return `<ul>${names.map((name, i) => `<li><span>${name}</span><span class="hsi-bar">${bar(values[i])}</span><span>${fmt(values[i])}</span></li>`).join("")}
+      return `<ul>${names.map((name, i) => `<li><span>${esc(name)}</span><span class="hsi-bar">${bar(values[i])}</span><span>${fmt(values[i])}</span></li>`).join("")}
         <li class="hsi-sum"><span>sum: logit ${fmt(logit)}</span><span></span><span>${fmt(sum(values))}</span></li></ul>`;
     }
 
@@ -184,16 +185,16 @@
       const most = Math.max(1, ...parts.map(Math.abs)), y = (v) => 202 - (60 * v) / most;
       const path = (of) => order.map((b, i) => `${i ? "L" : "M"}${x(wavelengths[b]).toFixed(1)} ${level(of(b)).toFixed(1)}`).join("");
       const text = (tx, ty, words, anchor = "end") => `<text x="${tx}" y="${ty}" text-anchor="${anchor}">${words}</text>`;
-      const tell = (b) => `<title>${nm(b)} nm: ${(value(b) * input.level).toPrecision(3)}, ${fmt(parts[b])} to ${classes[c]}${state.off.has(b) ? ", off" : ""}</title>`;
+      const tell = (b) => `<title>${nm(b)} nm: ${(value(b) * input.level).toPrecision(3)}, ${fmt(parts[b])} to ${esc(classes[c])}${state.off.has(b) ? ", off" : ""}</title>`;
       const dots = order.map((b) => `<circle cx="${x(wavelengths[b])}" cy="${level(value(b))}" r="3" class="${state.off.has(b) ? "hsi-off" : ""}">${tell(b)}</circle>`);
       const sticks = order.map((b) => `<rect x="${x(wavelengths[b]) - 2}" width="4" y="${Math.min(y(0), y(parts[b]))}" height="${Math.max(0.5, Math.abs(y(0) - y(parts[b])))}" class="${state.off.has(b) ? "hsi-off" : parts[b] < 0 ? "hsi-against" : "hsi-for"}">${tell(b)}</rect>`);
       const ticks = range(20).map((i) => 100 * i).filter((v) => v > low && v < high);
       const largest = order.reduce((a, b) => (Math.abs(parts[b]) > Math.abs(parts[a]) ? b : a), order[0]);
-      box.innerHTML = `<svg width="${wide}" height="304" role="img" aria-label="Spectrum of the pixel and of the average pixel, and what each band adds to ${classes[c]}; most: ${fmt(parts[largest])} at ${nm(largest)} nm">
-        ${text(0, 10, `${input.unit}; dashed: average pixel`, "start")}${text(38, 26, (top * input.level).toPrecision(2))}${text(38, 116, "0")}
+      box.innerHTML = `<svg width="${wide}" height="304" role="img" aria-label="Spectrum of the pixel and of the average pixel, and what each band adds to ${esc(classes[c])}; most: ${fmt(parts[largest])} at ${nm(largest)} nm">
+        ${text(0, 10, `${esc(input.unit)}; dashed: average pixel`, "start")}${text(38, 26, (top * input.level).toPrecision(2))}${text(38, 116, "0")}
         <path class="hsi-axis" d="M42 12V112H${wide - 8}M42 142V262M42 202H${wide - 8}"/>
         <path class="hsi-mean" d="${path((b) => input.average[b])}"/><path class="hsi-line" d="${path(value)}"/>${dots.join("")}
-        ${text(0, 134, `each band’s part of the logit of ${classes[c]}`, "start")}${text(38, 146, fmt(most))}${text(38, 206, "0")}${text(38, 266, fmt(-most))}${sticks.join("")}
+        ${text(0, 134, `each band’s part of the logit of ${esc(classes[c])}`, "start")}${text(38, 146, fmt(most))}${text(38, 206, "0")}${text(38, 266, fmt(-most))}${sticks.join("")}
         ${ticks.map((v) => `<path class="hsi-axis" d="M${x(v)} 262v5"/>${text(x(v), 282, v, "middle")}`).join("")}${text(wide / 2, 300, "where the band sees most (nm)", "middle")}</svg>`;
     }
 
@@ -235,7 +236,8 @@
     select.addEventListener("change", () => { state.scene = Number(select.value); draw(); });
     let width = 0;
     new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; draw(); } }).observe(root);
-    unpack(data.textContent, places).then((numbers) => { tables = readers(meta, numbers, places); draw(); });
+    unpack(data.textContent, places).then((numbers) => { tables = readers(meta, numbers, places); draw(); })
+      .catch(() => { root.textContent = "This browser cannot unpack the explorer's numbers."; });
   }
 
   const all = () => document.querySelectorAll(".hsi-explorer").forEach(start);

@@ -100,8 +100,9 @@ def agreement(said: NDArray[np.float64], true: NDArray[np.float64]) -> float:
 def nulls(other: Tensor, seed: int) -> dict[str, Attribute]:
     """Maps that know nothing of what they are asked, by `NULLS`.
 
-    Noise, per unit of the input, drawn anew for every class; the same number everywhere, which foretells by the size of
-    a change alone; the image's edges; and the gradient for the same target in another image, `other` (channels, h, w).
+    Noise, per unit of the input, drawn anew for every class; the same number everywhere, which foretells by how
+    much brighter the image gets; the image's edges; and the gradient for the same target in another image, `other`
+    (channels, h, w).
     """
 
     def noise(model: nn.Module, x: Tensor, target: Target) -> Attribution:

@@ -48,13 +48,14 @@ class Explained(nn.Module):
 
     def __init__(self, model: nn.Module, target: Target) -> None:
         super().__init__()
-        with torch.inference_mode(False):
+        with torch.inference_mode(False):  # a tensor made in it knows no gradient
             self.network = model.folded() if isinstance(model, UNet) else copy.deepcopy(model)
+            if isinstance(model, UNet) and model.head.weight.is_cpu and model.head.weight.dtype == torch.float32:
+                # a third of the time less
+                self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in self.network.modules():
             module.training = False
         self.network.requires_grad_(False)
-        if isinstance(model, UNet) and model.head.weight.is_cpu and model.head.weight.dtype == torch.float32:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third of the time less
         self.value = _Value(target)
 
     def forward(self, x: Tensor) -> Tensor:

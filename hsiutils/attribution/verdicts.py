@@ -5,6 +5,7 @@
 parts of the image make the logits.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,6 +34,8 @@ class Case(NamedTuple):
     """(channels, h, w)."""
     layers: list[str] | None
     """To audit; None for the usual ones."""
+    output: Picker | None = None
+    """Picks the logits out of what the network returns."""
 
 
 def case(
@@ -65,9 +68,9 @@ def case(
     x = open_image(image) if isinstance(image, str | Path) else torch.as_tensor(np.array(image))
     if x.ndim != 3:
         raise ValueError(f"the image must be (channels, h, w), got {tuple(x.shape)}")
-    network, x = network.double(), x.double()
+    network, x = copy.deepcopy(network).double(), x.double()
     wanted = getattr(network, "input_shape", (None, None, None))
-    if any(size not in (None, own) for size, own in zip(wanted, x.shape, strict=True)):
+    if len(wanted) == x.ndim and any(size not in (None, own) for size, own in zip(wanted, x.shape, strict=True)):
         sizes = ", ".join("any" if size is None else str(size) for size in wanted)
         raise ValueError(f"the network takes images ({sizes}), got {tuple(x.shape)}: crop or resize the image")
     with picked(network, output):
@@ -88,7 +91,7 @@ def case(
                 raise ValueError(
                     f"no map at layer {name!r}: it must be called once and return one tensor, as {', '.join(found)}"
                 )
-    return Case(network, x, list(layers) or None)
+    return Case(network, x, list(layers) or None, output)
 
 
 def answer(asked: Case, methods: Sequence[str] | None = None, patch: int = 8) -> tuple[xr.Dataset, str]:
@@ -103,9 +106,10 @@ def answer(asked: Case, methods: Sequence[str] | None = None, patch: int = 8) ->
         If an operation has no rule, so that nothing can be held.
     """
     try:
-        return audit(asked.model, asked.x, methods, asked.layers, patch=patch), ""
+        return audit(asked.model, asked.x, methods, asked.layers, patch=patch, output=asked.output), ""
     except NotPiecewiseLinear as error:
-        return audit(asked.model, asked.x, None, asked.layers, patch=patch, freeze=True), str(error)
+        held = audit(asked.model, asked.x, None, asked.layers, patch=patch, output=asked.output, freeze=True)
+        return held, str(error)
 
 
 def feeds(asked: Case, by: Literal["bands", "regions"]) -> pd.DataFrame:
@@ -118,11 +122,13 @@ def feeds(asked: Case, by: Literal["bands", "regions"]) -> pd.DataFrame:
     DataFrame
         One row a class that the network sees; a column a band or region, then the biases, and `logit`, their sum.
     """
-    logits = ask(asked.model, asked.x[None])
+    with picked(asked.model, asked.output):
+        logits = ask(asked.model, asked.x[None])
     seen = logits[0].argmax(0) if logits.shape[1] > 1 else (logits[0, 0] > 0).long()
     # (h', w') -> (h, w), where the image has another grid than the logits
     regions = functional.interpolate(seen[None, None].double(), asked.x.shape[1:], mode="nearest")[0, 0].long()
-    found = decompose(asked.model, asked.x, "bands" if by == "bands" else regions, over=seen, freeze=True)
+    parts_of = "bands" if by == "bands" else regions
+    found = decompose(asked.model, asked.x, parts_of, over=seen, output=asked.output, freeze=True)
     several, rows = logits.shape[1] > 1, {}
     names = list(map(str, found.logit["class"].values)) if several else ["below 0", "above 0"]
     for target in found.logit["target"].values:

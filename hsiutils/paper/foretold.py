@@ -236,4 +236,5 @@ def finding(told: xr.Dataset) -> list[str]:
             )
             parts += [f"{text}: {names}"] if names else []
         said.append("; ".join(parts))
-    return said
+    of = told["variant"].values.tolist()
+    return [f"{of[0]}: {one}" for one in said] if len(of) == 1 else said

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
+from hsiutils.analysis.intervals import Estimate
 from hsiutils.paper.claims import (
     NOT_MEASURED,
     NOT_TESTABLE,
@@ -50,6 +51,7 @@ _FINDINGS = {
     "least sure, {measured} points",
 }
 """What the first page says first, in words, of these claims."""
+_ROUNDING = 1e-6
 _NONE = "There is no record here: `hsiutils record` makes one, in some hours."
 
 
@@ -167,10 +169,15 @@ class Ledger:
         """What the first page says first, of the record or else of the run."""
         verdicts = {one.claim.id: one for one in self.record or self.here}
         return [
-            f"{words.format(measured=verdicts[name].measured)}: *{verdicts[name].outcome}*."
+            f"{words.format(measured=_shown(measured))}: *{verdicts[name].outcome}*."
             for name, words in _FINDINGS.items()
-            if verdicts[name].measured is not None
+            if (measured := verdicts[name].measured) is not None
         ]
+
+
+def _shown(measured: Estimate) -> str:
+    """A figure for the first page, which has no use for how far rounding is from zero."""
+    return f"less than {_ROUNDING:g}" if abs(measured.mean) < _ROUNDING else str(measured)
 
 
 def judged(run: "Run", folder: Path = RESULTS) -> Ledger:

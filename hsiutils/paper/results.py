@@ -71,8 +71,8 @@ def _write(found: xr.Dataset, path: Path, kind: str) -> None:
 
 
 def _commit() -> str:
-    """Of the checkout; empty where there is none."""
-    command = ["git", "-C", str(store.PACKAGE), "rev-parse", "HEAD"]
+    """Of the checkout, with "-dirty" where files differ from it; empty where there is none."""
+    command = ["git", "-C", str(store.PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):

@@ -174,13 +174,13 @@ def finding(found: xr.Dataset, methods: Sequence[str] = (*GUIDED, "GradCAM")) ->
             -1: "it gets simpler",
         }
         parts = [f"something of the network is left by: {', '.join(kept)}"] if kept else []
-        parts += [f"nothing outside the noise by: {', '.join(rest)}"] if rest else []
+        parts += [f"not shown to be left by: {', '.join(rest)}"] if rest else []
         said.append(f"{method}: {'; '.join(parts)}; redrawn throughout, {words[grown]}")
     return said
 
 
 def sentence(found: xr.Dataset) -> str:
-    """Whether the paper's sentence survives: guided maps stay what they were, GradCAM's do not."""
+    """What of the paper's sentence is shown: guided maps stay what they were, of GradCAM's nothing is shown to stay."""
     holds = {
         str(check): all(left(found, check, method).sign > 0 for method in GUIDED)
         and left(found, check, "GradCAM").sign <= 0
@@ -189,12 +189,12 @@ def sentence(found: xr.Dataset) -> str:
     parts = [
         f"{word} by: {', '.join(checks)}"
         for word, checks in {
-            "holds": [check for check, true in holds.items() if true],
-            "is not told, or does not hold,": [check for check, true in holds.items() if not true],
+            "guided maps are kept, and GradCAM's is not shown to be,": [check for check, true in holds.items() if true],
+            "this is not shown": [check for check, true in holds.items() if not true],
         }.items()
         if checks
     ]
-    return f"the paper's sentence, that GradCAM's map changes and the guided maps do not, {'; '.join(parts)}"
+    return f"the paper's sentence, that GradCAM's map changes and the guided maps do not: {'; '.join(parts)}"
 
 
 def _told(figure: Any, *values: Any) -> str:

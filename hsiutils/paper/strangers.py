@@ -1,8 +1,8 @@
 """Networks that nobody here trained, audited: what the book's page for strangers shows.
 
 A fully convolutional network of torchvision's blocks and one with squeeze and excitation, both with weights at random;
-and a Keras network for lanes of the road, by M. Virgo (github.com/mvirgo/MLND-Capstone, MIT), where it lies beside the
-checkout, else a small Keras file of the same layers. Larger ones are in a committed record.
+and a Keras network for lanes of the road, by M. Virgo (github.com/mvirgo/MLND-Capstone, MIT), where its file is given,
+else a small Keras file of the same layers. Larger ones are in a committed record.
 """
 
 import tempfile
@@ -23,7 +23,6 @@ from hsiutils.simulate import simulate_dataset
 
 RECORD = _RESULTS / "strangers.json"
 """Written by benchmarks/strangers.py."""
-LANE = Path(__file__).resolve().parents[3] / "shared" / "data" / "lane_network" / "full_CNN_model.h5"
 FEW = ("linear decomposition", "gradient x input", "HiResCAM", "GradCAM")
 """Methods that are asked of every network: they take few passes."""
 
@@ -44,16 +43,21 @@ def road(seed: int = 0, size: tuple[int, int] = (80, 160)) -> NDArray[np.float32
     return np.asarray(picture.transpose("rgb", "y", "x").values, dtype=np.float32)
 
 
-def strangers(image: NDArray[np.float32], lane: Path = LANE) -> list[Stranger]:
-    """Three networks, each with an image (3, rows, columns), 0 to 1, in its own units."""
+def strangers(image: NDArray[np.float32], lane: str | Path = "") -> list[Stranger]:
+    """Three networks, each with an image (3, rows, columns), 0 to 1, in its own units.
+
+    Parameters
+    ----------
+    image : of 80 x 160 pixels, if the lane network is given.
+    lane : file of the lane network (full_CNN_model.h5); empty for a small Keras file of the same layers.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        there = lane.is_file()
-        keras = open_network(lane if there else write_chain(Path(folder) / "chain.h5", size=image.shape[1:]))
+        keras = open_network(lane or write_chain(Path(folder) / "chain.h5", size=image.shape[1:]))
     weights = "blocks of torchvision's FCN-ResNet, small, weights at random"
-    origin = "Keras file of M. Virgo, trained on video of real roads" if there else "Keras file, weights at random"
+    origin = "Keras file of M. Virgo, trained on video of real roads" if lane else "Keras file, weights at random"
     return [
         Stranger("FCN", weights, case(fcn(), image)),
-        Stranger("lane network" if there else "Keras chain", origin, case(keras, 255 * image if there else image)),
+        Stranger("lane network" if lane else "Keras chain", origin, case(keras, 255 * image if lane else image)),
         Stranger("squeeze and excitation", f"{weights}, one gate", case(squeeze(), image)),
     ]
 

@@ -92,6 +92,27 @@ def test_an_answer_is_exact_or_says_what_is_in_the_way():
     assert "GradCAM" not in found["name"]
 
 
+class _Two(nn.Module):
+    """Returns logits and something else, as networks with an auxiliary head do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = fcn()
+
+    def forward(self, x):
+        return x, self.network(x)
+
+
+def test_logits_are_picked_in_every_step_and_the_network_stays_as_it_is():
+    model = _Two().eval()
+    asked = case(model, X, output=lambda returned: returned[1])
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    found, why = answer(asked, ["linear decomposition"])
+    assert why == ""
+    assert verdicts(found)["adds_up"].all()
+    assert feeds(asked, "bands").equals(feeds(case(fcn(), X), "bands"))
+
+
 @pytest.mark.parametrize("by", ["bands", "regions"])
 def test_what_feeds_a_class_sums_to_its_mean_logit_where_the_network_sees_it(by):
     asked = case(fcn(), X)

@@ -254,10 +254,11 @@ RIGHT = {
     "spectra": [None],
     "camvid": [None],
     "image": [None],
+    "lane": [None],
     "layers": [None, 0, -1, ["nonsense"]],
 }
 """Of these, what a parameter takes: None where empty text says the same, and the first seed."""
-NAMES = ("class_name", "scene", "layer", "models", "spectra", "camvid", "model", "image", "layers")
+NAMES = ("class_name", "scene", "layer", "models", "spectra", "camvid", "model", "image", "layers", "lane")
 """Parameters that chapters check themselves, right after: any text may be a name, or a folder of spectra or images."""
 
 

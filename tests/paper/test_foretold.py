@@ -73,7 +73,7 @@ def test_sentences_say_where_the_map_beats_chance_and_where_questions_beat_it():
     found = xr.concat([scenes, scenes * 1.05], "seed").expand_dims(variant=["25"])
     told = foretold.estimated(found, 0)
     chance, fewer = foretold.finding(told)
-    assert chance.startswith("the map explains more than chance: bands by zero, bands by average")
+    assert chance.startswith("25: the map explains more than chance: bands by zero, bands by average")
     assert "the map explains more than fewer questions: bands by zero" in fewer
     assert "classes" not in fewer
     frame = foretold.rows(told, "rank")

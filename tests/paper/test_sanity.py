@@ -41,7 +41,9 @@ def found():
 
 def test_a_map_of_the_encoder_is_left_from_the_head_down_and_gone_from_the_bottom_up(found):
     assert sanity.left(found, "head down", "encoder").low > 0.5
-    assert sanity.left(found, "bottom up", "encoder").low < 0.1
+    gone = sanity.left(found, "bottom up", "encoder")
+    assert abs(gone.mean) < 0.3
+    assert gone.sign <= 0
     top = found["redrawn"].sel({"method": "encoder", "check": "head down"}).transpose("network", "partner", ...)
     np.testing.assert_allclose(top.values[range(3), range(3)], 1)
 
@@ -56,7 +58,9 @@ def test_sentences_and_table_follow_the_signs(found):
     (sentence,) = sanity.finding(found, ["encoder"])
     assert sentence.startswith("encoder: something of the network is left by: head down")
     sentence = sanity.sentence(found)
-    assert "holds by: head down; is not told, or does not hold, by: bottom up, bottom up, smoothed" in sentence
+    assert (
+        "GradCAM's is not shown to be, by: head down; this is not shown by: bottom up, bottom up, smoothed" in sentence
+    )
     table = sanity.sanity_table(found)
     assert list(table.columns) == [*(f"left, {check}" for check in sanity.CHECKS), "rise of complexity"]
     lost = found.assign(redrawn=found["redrawn"] * np.nan)

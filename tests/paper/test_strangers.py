@@ -20,7 +20,7 @@ def test_the_picture_of_a_road_is_three_colours_from_0_to_1(image):
 
 
 def test_three_networks_are_compared_and_the_smooth_one_says_why(tmp_path, image):
-    found = strangers(image, tmp_path / "none.h5")
+    found = strangers(image)
     assert [one.name for one in found] == ["FCN", "Keras chain", "squeeze and excitation"]
     table, why, audits = compared(found)
     assert list(audits) == [one.name for one in found]

@@ -116,6 +116,7 @@ addEventListener("DOMContentLoaded", () => {
       bars: all("section ul").map((list) => [...list.children].map((row) => row.lastElementChild.textContent)),
       gradcam: all(".hsi-channels p").map((one) => one.textContent),
       wide: document.documentElement.scrollWidth,
+      scenes: [...document.querySelector("select").options].map((one) => one.textContent),
     });
     const scene = document.querySelector(".hsi-scene canvas"), select = document.querySelector("select");
     const key = (name) => scene.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
@@ -174,6 +175,7 @@ def test_a_browser_without_a_network_shows_what_the_library_says(inputs, shown, 
             np.testing.assert_allclose(regions[:6], found["regions"].sel({"class": "Sky"}), atol=0.011)
             left = re.search(r"misses this logit by (\S+)\.", step["gradcam"][index])[1]
             assert number(left) == pytest.approx(float(found["gradcam"][3]), abs=0.0051)
+    assert told[0]["scenes"] == list(CAPTIONS.values())  # as text, whatever letters a name has
     assert "not about this choice" in told[2]["words"][1]
     assert f"column {shown.meta['columns'][0]}: labelled" in told[0]["words"][0]
     assert "in the sun" in told[3]["words"][0]
