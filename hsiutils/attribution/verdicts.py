@@ -108,6 +108,7 @@ def answer(asked: Case, methods: Sequence[str] | None = None, patch: int = 8) ->
     try:
         return audit(asked.model, asked.x, methods, asked.layers, patch=patch, output=asked.output), ""
     except NotPiecewiseLinear as error:
+        # methods that need the derivative are left out of the usual ones; named ones would be refused
         held = audit(asked.model, asked.x, None, asked.layers, patch=patch, output=asked.output, freeze=True)
         return held, str(error)
 

@@ -215,7 +215,11 @@ def rows(told: xr.Dataset, measure: str) -> pd.DataFrame:
 
 
 def finding(told: xr.Dataset) -> list[str]:
-    """What `estimated` says, in sentences: where the map beats chance, and where a few questions beat the map."""
+    """What `estimated` says, in sentences: where the map beats chance, and where a few questions beat the map.
+
+    Chance is a map whose parts are exchanged, which does worse than saying that nothing happens; a third sentence says
+    where the map explains more than that, 0.
+    """
     said = []
     for other in GAPS:
         frame = rows(told.sel(predictor=[MAP]), GAPS[other])
@@ -236,5 +240,11 @@ def finding(told: xr.Dataset) -> list[str]:
             )
             parts += [f"{text}: {names}"] if names else []
         said.append("; ".join(parts))
+    frame = rows(told.sel(predictor=[MAP]), "explained")
+    more = frame[frame["low"] > 0]
+    cells = dict.fromkeys(
+        f"{cut} by {reference}" for cut, reference in zip(more["cut"], more["reference"], strict=True)
+    )
+    said.append(f"the map explains more than that nothing happens: {', '.join(cells) or 'nowhere'}")
     of = told["variant"].values.tolist()
     return [f"{of[0]}: {one}" for one in said] if len(of) == 1 else said

@@ -72,7 +72,8 @@ def test_sentences_say_where_the_map_beats_chance_and_where_questions_beat_it():
     scenes = xr.concat(parts, "scene").drop_vars("scene", errors="ignore")
     found = xr.concat([scenes, scenes * 1.05], "seed").expand_dims(variant=["25"])
     told = foretold.estimated(found, 0)
-    chance, fewer = foretold.finding(told)
+    chance, fewer, nothing = foretold.finding(told)
+    assert "more than that nothing happens: bands by zero" in nothing
     assert chance.startswith("25: the map explains more than chance: bands by zero, bands by average")
     assert "the map explains more than fewer questions: bands by zero" in fewer
     assert "classes" not in fewer
