@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m hsiutils
+# A file at a time, in order: files of few but long tests would else come last, and one worker wait for the other.
+SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
 .PHONY: help setup book test lint style types units coverage clean
@@ -52,10 +54,10 @@ types: $(READY)
 	@$(BIN)/mypy
 
 units: $(READY)
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 coverage: $(READY)
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
 
 clean:
 	rm -rf $(VENV) _build data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
