@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import zlib
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,8 @@ addEventListener("DOMContentLoaded", () => {
     const box = scene.getBoundingClientRect();
     scene.dispatchEvent(new MouseEvent("click", { clientX: box.right - 1, clientY: box.bottom - 1, bubbles: true }));
     tell();
-    document.body.innerHTML = `<pre>${JSON.stringify(said)}</pre>`;
+    document.body.innerHTML = "<pre></pre>";
+    document.querySelector("pre").textContent = JSON.stringify(said);
   }, 20);
 });
 """
@@ -152,7 +154,7 @@ def test_a_browser_without_a_network_shows_what_the_library_says(inputs, shown, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
     assert "Uncaught" not in done.stderr
     assert not re.search(r"https?://", html)
-    told = json.loads(re.search(r"<body[^>]*><pre>(.*)</pre>", done.stdout, re.DOTALL)[1])
+    told = json.loads(unescape(re.search(r"<body[^>]*><pre>(.*)</pre>", done.stdout, re.DOTALL)[1]))
     corner, end = len(shown.meta["columns"]), -1  # of the second row the first pixel; the last of all
     for step, off, place in zip(told, ([], [2], [1, 2], [0, 1]), (corner, corner, corner, end), strict=True):
         for index, name in enumerate(inputs):
