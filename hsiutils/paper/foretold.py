@@ -242,9 +242,9 @@ def finding(told: xr.Dataset) -> list[str]:
         said.append("; ".join(parts))
     frame = rows(told.sel(predictor=[MAP]), "explained")
     more = frame[frame["low"] > 0]
-    cells = dict.fromkeys(
+    where = dict.fromkeys(
         f"{cut} by {reference}" for cut, reference in zip(more["cut"], more["reference"], strict=True)
     )
-    said.append(f"the map explains more than that nothing happens: {', '.join(cells) or 'nowhere'}")
+    said.append(f"the map explains more than that nothing happens: {', '.join(where) or 'nowhere'}")
     of = told["variant"].values.tolist()
     return [f"{of[0]}: {one}" for one in said] if len(of) == 1 else said
