@@ -12,14 +12,13 @@ RUN := $(BIN)/python -m hsiutils
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup book test lint style types units coverage clean
+.PHONY: help setup book test lint style types units clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
 	@echo "make test    set up, lint, types, tests, and every chapter under nbval"
 	@echo "make lint    style, types, import layers"
-	@echo "make coverage   the tests once more, and the lines that none of them runs"
 	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
 	@echo
 	@echo "PROFILE=smoke|quick|paper   size of everything; make book: quick, make test: smoke"
@@ -54,9 +53,6 @@ types: $(READY)
 	@$(BIN)/mypy
 
 units: $(READY)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-
-coverage: $(READY)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
 
 clean:

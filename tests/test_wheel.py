@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+BASE = ("data", "models", "attribution", "analysis", "plots")
+"""Rooms that need no extra."""
 PACKAGES = {
     "simulate": ["pvlib", "earthlib"],
     "book": ["papermill", "nbformat", "nbclient", "ipykernel", "IPython", "jupyter_book", "sphinx", "distributed"],
@@ -123,9 +125,8 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden
 """
 
 
-def test_data_and_the_commands_on_it_are_imported_without_the_extras(python) -> None:
-    """Of the rooms above, tests/test_environment.py knows that they import no extra; those of data may, when asked."""
-    paths = (ROOT / "hsiutils" / "data").rglob("*.py")
+def test_the_base_library_imports_without_the_extras(python) -> None:
+    paths = [path for room in BASE for path in (ROOT / "hsiutils" / room).rglob("*.py")]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     lines = [f"import {name.removesuffix('.__init__')}" for name in names] + ["import hsiutils.book.commands"]
     python(without("simulate", "book", "zarr") + "\n".join(lines))

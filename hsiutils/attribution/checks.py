@@ -134,12 +134,19 @@ def complexity(values: ArrayLike, bins: int = 100) -> float:
 def similarity(one: xr.DataArray, other: xr.DataArray) -> NDArray[np.float64]:
     """Spearman's rank correlation of two maps of the same shape, by `SIGNS` (2,).
 
-    What is zero in both is left out, as most is where maps end at one region; of more than `RANKED` values every so
-    many are taken.
+    Of the places that `compared` leaves.
     """
-    seen = np.stack([one.values, other.values])[:, (one.values != 0) | (other.values != 0)]
-    seen = seen[:, :: max(seen.shape[1] // RANKED, 1)]
+    seen = compared(np.stack([one.values.ravel(), other.values.ravel()]))
     return np.array([rank_correlations(pair)[0, 1] for pair in (seen, abs(seen))])
+
+
+def compared(maps: NDArray[Any]) -> NDArray[Any]:
+    """Maps (n, places) without places at which all are zero, as most are where maps end at one region.
+
+    Of more than `RANKED` places every so many are kept, since sorting is what costs.
+    """
+    seen = maps[:, maps.any(0)]
+    return seen[:, :: max(-(-seen.shape[1] // RANKED), 1)]
 
 
 def rank_correlations(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from hsiutils.data.sensor import HSI_DRIVE
+from hsiutils.paper.results import RESULTS
 from hsiutils.paper.run import centres_behind
 from hsiutils.simulate import Simulation
 from hsiutils.simulate.bench import edge_table, emva_table, on_bench, photon_transfer
 
-_RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
-RECORDS = (_RESULTS / "peers.json", _RESULTS / "peers_full_size.json")
+RECORDS = (RESULTS / "peers.json", RESULTS / "peers_full_size.json")
 """Written by benchmarks/peers.py: of the quick network, and of the paper's size."""
-EMVA_RECORD, RENDERER_RECORD = _RESULTS / "emva1288.json", _RESULTS / "mitsuba.json"
+EMVA_RECORD, RENDERER_RECORD = RESULTS / "emva1288.json", RESULTS / "mitsuba.json"
 """Written by benchmarks/camera.py and benchmarks/renderer.py."""
 COMPARISONS = ("sun and sky", "all light")
 _UNITS = {
@@ -56,13 +56,13 @@ def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
             "loop": times["peer_s_extrapolated"] / 3600,
             "ratio": times["times_faster"],
         }
-        for record in map(_read, records)
+        for record in map(read_benchmark, records)
         for layer, times in record["audit"].items()
         if isinstance(times, dict)
     )
 
 
-GPU_RECORD = _RESULTS / "gpu" / "record.json"
+GPU_RECORD = RESULTS / "gpu" / "record.json"
 """Written by benchmarks/gpu_record.py."""
 
 
@@ -87,7 +87,7 @@ def gpu_networks(record: Path = GPU_RECORD) -> tuple[pd.DataFrame, str]:
     return table, text + made
 
 
-LENS_RECORD = _RESULTS / "lens.json"
+LENS_RECORD = RESULTS / "lens.json"
 """Written by benchmarks/lens.py."""
 
 
@@ -110,7 +110,7 @@ def lens_table(record: Path = LENS_RECORD) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(rows), f"profile {found['profile']}, one seed, {found['precision']}, {found['date']}"
 
 
-STEP_RECORD = _RESULTS / "training_step.json"
+STEP_RECORD = RESULTS / "training_step.json"
 """Written by benchmarks/training.py."""
 
 
@@ -130,7 +130,7 @@ def step_times(record: Path = STEP_RECORD) -> tuple[pd.DataFrame, str]:
 
 def machine(records: Sequence[Path] = RECORDS) -> str:
     """Where and when the records were made, in words."""
-    found = [_read(path) for path in records]
+    found = [read_benchmark(path) for path in records]
     made = {f"{one['machine']['device']}, {one['machine']['threads']} thread(s), {one['date']}" for one in found}
     return "; ".join(sorted(made))
 
@@ -150,7 +150,7 @@ def camera_on_bench(seed: int = 0, levels: int = 60) -> tuple[pd.DataFrame, pd.D
     table = pd.DataFrame({"quantity": [f"{name} ({_UNITS[name]})" for name in found.index]}, found.index)
     table[["asked", "measured"]] = found[["asked", "measured"]]
     table["deviation (%)"], table["bound (%)"] = 100 * found["deviation"], 100 * found["bound"]
-    table["emva1288"] = pd.Series(_read(EMVA_RECORD, ("measured",))["measured"])
+    table["emva1288"] = pd.Series(read_benchmark(EMVA_RECORD, ("measured",))["measured"])
     signal = (curve["mean"] - curve["dark_mean"]).to_numpy()
     noise = (curve["variance"] - curve["dark_variance"]).to_numpy()
     transfer = pd.DataFrame({"measured": noise, "asked": camera.dn_per_electron * signal}, signal)
@@ -173,7 +173,7 @@ def against_renderer(record: Path = RENDERER_RECORD) -> tuple[pd.DataFrame, dict
     of both comparisons (without and with light that surfaces send to each other). And of each comparison, median and
     largest absolute relative deviation over all.
     """
-    scenes = _read(record, ("scenes",))["scenes"]
+    scenes = read_benchmark(record, ("scenes",))["scenes"]
     rows, every = [], {kind: np.array([]) for kind in COMPARISONS}
     for title, surface in ((scene["title"], surface) for scene in scenes for surface in scene["surfaces"]):
         row = {"scene": title, "surface": surface["material"], "light": surface["light"]}
@@ -187,12 +187,13 @@ def against_renderer(record: Path = RENDERER_RECORD) -> tuple[pd.DataFrame, dict
 
 def made(record: Path) -> str:
     """The tool and the date of a record, in words."""
-    found = _read(record, ("versions", "date"))
+    found = read_benchmark(record, ("versions", "date"))
     tool, version = next(iter(found["versions"].items()))
     return f"{tool} {version}, {found['date']}"
 
 
-def _read(path: Path, parts: Sequence[str] = ("network", "audit", "machine")) -> dict[str, Any]:
+def read_benchmark(path: Path, parts: Sequence[str] = ("network", "audit", "machine")) -> dict[str, Any]:
+    """The record of a benchmark, which has these parts; a ValueError if it is not there or has not."""
     try:
         record: dict[str, Any] = json.loads(path.read_text())
         for part in parts:

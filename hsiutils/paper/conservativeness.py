@@ -18,7 +18,7 @@ from torch import Tensor
 from hsiutils.analysis.activations import spaced
 from hsiutils.analysis.intervals import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
-from hsiutils.attribution.checks import RANKED, parameter_randomisation, randomised_networks, rank_correlations
+from hsiutils.attribution.checks import Mode, compared, parameter_randomisation, randomised_networks, rank_correlations
 from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
@@ -192,10 +192,8 @@ def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset
     asked = {name: METHODS[name] for name in methods}
 
     def compare(image: Tensor, truth: NDArray[Any], *_: Any) -> xr.Dataset:
-        scene, last = next(scenes), upper_layers(models[0])[-1:]
-        draws = [int(np.random.SeedSequence([seed, scene]).generate_state(1)[0]) for seed in seeds]
-        pairs = zip(models, draws, strict=True)
-        redrawn = [next(randomised_networks(model, seed=draw, layers=last))[1] for model, draw in pairs]
+        scene, last = next(scenes), upper_layers(models[0])[-1]
+        redrawn = redrawn_by(models, seeds, scene, "cascading", last)
         classes, pixels = np.unique(truth[truth != VOID], return_counts=True)
         most = classes[pixels.argsort()[::-1]][:QUESTIONS]
         targets = [region(models[0], image, int(index), truth == index, mean=True) for index in most]
@@ -204,6 +202,13 @@ def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset
         return over.map(np.tanh)
 
     return subjects[0].by_scene(compare).assign_coords(seed=seeds, partner=seeds)
+
+
+def redrawn_by(models: Sequence[UNet], seeds: Sequence[int], scene: int, mode: Mode, last: str) -> list[UNet]:
+    """Each network with its layers redrawn in the order of the mode, by its seed and the scene's number."""
+    draws = [int(np.random.SeedSequence([seed, scene]).generate_state(1)[0]) for seed in seeds]
+    pairs = zip(models, draws, strict=True)
+    return [next(randomised_networks(model, mode, draw, [last]))[1] for model, draw in pairs]
 
 
 def pairs_of_maps(
@@ -215,23 +220,16 @@ def pairs_of_maps(
 ) -> xr.Dataset:
     """Rank correlations (method, seed, partner) of maps with those of partners, `redrawn` and `trained`.
 
-    Large maps are thinned (`_thinned`), since sorting is what costs. Places at which all maps of a method
-    are zero, as outside the region before the head, say nothing and are left out.
+    Of the places that `hsiutils.attribution.checks.compared` leaves of a method's maps.
     """
     every, found = len(models), []
     for method in methods.values():
         found_by = (method(network, x, target).map.values for network in (*models, *redrawn))
-        maps = np.stack([_thinned(values).ravel() for values in found_by])
-        found.append(rank_correlations(maps[:, maps.any(0)])[:every])  # (seed, partner and partner redrawn)
+        maps = compared(np.stack([values.ravel() for values in found_by]))
+        found.append(rank_correlations(maps)[:every])  # (seed, partner and partner redrawn)
     values, dims = np.stack(found), ("method", "seed", "partner")
     parts = {"trained": (dims, values[:, :, :every]), "redrawn": (dims, values[:, :, every:])}
     return xr.Dataset(parts, {"method": list(methods)})
-
-
-def _thinned(values: NDArray[Any]) -> NDArray[Any]:
-    """A map (..., y, x) without so many rows and columns that about `RANKED` values are left."""
-    step = max(round((values.size / RANKED) ** 0.5), 1)
-    return values[..., ::step, ::step]
 
 
 def _ranked(subject: Subject, patch: int, pixels: int) -> xr.Dataset:

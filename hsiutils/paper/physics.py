@@ -210,8 +210,7 @@ def answers(run: "Run", variant: str, seed: int) -> xr.Dataset:
     ValueError
         If the scenes are real, and cannot be rendered again.
     """
-    if run.data_root is not None:
-        raise ValueError("only simulated scenes can be rendered again with another material")
+    run.require_simulated("rendered again with another material")
     scenes = spaced(run.data.names("test"), SCENES)
     return study(run, "physics", _answered, (variant, seed), scenes, simulation=run.simulation)
 

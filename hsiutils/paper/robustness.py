@@ -65,8 +65,7 @@ def pixel_relit_changes(run: "Run", what: str, per_class: int = 50) -> xr.Datase
 
 
 def _changes(run: "Run", told: dict[str, Any], maker: Callable[[], Predict]) -> xr.Dataset:
-    if run.data_root is not None:
-        raise ValueError("only simulated scenes can be rendered again under another sun")
+    run.require_simulated("rendered again under another sun")
     if not (names := sunny(run)):
         raise ValueError("the sun shines in no test scene of this run")
     turned = run.turned(names, TURN_DEG)

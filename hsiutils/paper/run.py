@@ -270,9 +270,13 @@ class Run:
 
     def simulating(self, **changes: Any) -> "Run":
         """The run on scenes with other settings of `hsiutils.simulate.Simulation`; ValueError if they are real."""
-        if self.data_root is not None:
-            raise ValueError(f"{', '.join(changes)}: only simulated scenes can be made otherwise, not {self.data_root}")
+        self.require_simulated(f"made with another {', '.join(changes)}")
         return replace(self, simulated=replace(self.simulated, **changes))
+
+    def require_simulated(self, what: str) -> None:
+        """A ValueError if the scenes are real: only simulated ones can be rendered, in words what for."""
+        if self.data_root is not None:
+            raise ValueError(f"only simulated scenes can be {what}, not {self.data_root}")
 
     def turned(self, names: Sequence[str], degrees: float) -> store.Artefact:
         """Simulated scenes of these names once more, with the sun this much further round and all else the same."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsiutils.analysis.intervals import Estimate, fisher, jackknife, mean_over_seeds
-from hsiutils.attribution.checks import Mode, complexity, randomised_networks, smoothed
+from hsiutils.attribution.checks import Mode, complexity, smoothed
 from hsiutils.attribution.leaderboard import upper_layers
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.result import Attribution
@@ -27,7 +27,7 @@ from hsiutils.attribution.targets import region
 from hsiutils.attribution.walls import behind
 from hsiutils.data.classes import VOID
 from hsiutils.models.unet import UNet, layer_shapes
-from hsiutils.paper.conservativeness import RANDOMISED, audited_scenes, pairs_of_maps
+from hsiutils.paper.conservativeness import RANDOMISED, audited_scenes, pairs_of_maps, redrawn_by
 from hsiutils.paper.study import Subject, study
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def revisited(run: "Run", variant: str, seed: int, most: int = SCENES) -> xr.Dat
 
 
 def _revisited(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset:
-    models, scenes = [one.model for one in subjects], count()
-    build = partial(_of_scene, models, {name: METHODS[name] for name in methods}, scenes=scenes)
+    models, seeds, scenes = [one.model for one in subjects], [one.seed for one in subjects], count()
+    build = partial(_of_scene, models, {name: METHODS[name] for name in methods}, seeds=seeds, scenes=scenes)
     return subjects[0].by_scene(build)
 
 
@@ -76,6 +76,7 @@ def _of_scene(
     image: Tensor,
     truth: NDArray[Any],
     *_: Any,
+    seeds: Sequence[int],
     scenes: "count[int]",
 ) -> xr.Dataset:
     """All checks of one scene: of the mean logit of the class that it shows most of, on its true pixels."""
@@ -85,13 +86,13 @@ def _of_scene(
     ends: dict[Mode, str] = {"cascading": upper_layers(models[0])[-1], "bottom-up": models[0].config.base}
     parts = []
     for mode, smooth in CHECKS.values():
-        redrawn = redrawn_by(models, mode, ends[mode], number)
+        redrawn = redrawn_by(models, seeds, number, mode, ends[mode])
         asked: Mapping[str, Callable[..., Attribution]] = methods
         if smooth:
             asked = {name: smoothed(method, COPIES, seed=number) for name, method in methods.items()}
         parts.append(pairs_of_maps(models, redrawn, image, target, asked))
     found = xr.concat(parts, xr.Variable("check", list(CHECKS))).rename(seed="network")
-    throughout = redrawn_by(models, "cascading", layer_shapes(models[0].config)[0].name, number)
+    throughout = redrawn_by(models, seeds, number, "cascading", layer_shapes(models[0].config)[0].name)
     values = [
         [[complexity(method(one, image, target).map) for one in state] for method in methods.values()]
         for state in (models, throughout)
@@ -115,13 +116,6 @@ def _walled(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
         return behind(model, image, seen, asked, layers)
 
     return subject.by_scene(one)
-
-
-def redrawn_by(models: Sequence[UNet], mode: Mode, last: str, draw: int) -> list[UNet]:
-    """Each network with its layers redrawn in the order of the mode, to the last; weights of its own in every draw."""
-    seeds = [int(np.random.SeedSequence([place, draw]).generate_state(1)[0]) for place in range(len(models))]
-    pairs = zip(models, seeds, strict=True)
-    return [next(randomised_networks(model, mode, seed, [last]))[1] for model, seed in pairs]
 
 
 def left(found: xr.Dataset, check: str, method: str) -> Estimate:

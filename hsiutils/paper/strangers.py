@@ -18,10 +18,11 @@ from hsiutils.attribution.verdicts import Case, answer, case, verdicts
 from hsiutils.data.cube import pseudocolour
 from hsiutils.models.examples import fcn, squeeze, write_chain
 from hsiutils.models.strangers import open_network
-from hsiutils.paper.benchmarks import _RESULTS, _read
+from hsiutils.paper.benchmarks import read_benchmark
+from hsiutils.paper.results import RESULTS
 from hsiutils.simulate import simulate_dataset
 
-RECORD = _RESULTS / "strangers.json"
+RECORD = RESULTS / "strangers.json"
 """Written by benchmarks/strangers.py."""
 FEW = ("linear decomposition", "gradient x input", "HiResCAM", "GradCAM")
 """Methods that are asked of every network: they take few passes."""
@@ -93,7 +94,7 @@ def recorded(record: Path = RECORD) -> tuple[pd.DataFrame, str]:
     DataFrame with one row a network: `network`, `numbers` in it, largest residual over the size of the sum in `float64`
     and `float32`, and `forwards` that one part of a decomposition costs in float32.
     """
-    found = _read(record, ("networks", "versions", "date"))
+    found = read_benchmark(record, ("networks", "versions", "date"))
     rows = [
         {
             "network": name,

@@ -52,7 +52,7 @@ def test_parts_are_sums_of_jacobian_times_input_and_of_derivative_times_bias(mod
         np.testing.assert_allclose(found.sel(layer=name), by_bias[f"{paths[key]}.bias"], rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=12)
+@settings(max_examples=25)
 @given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     depth=st.integers(1, 3),

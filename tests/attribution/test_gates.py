@@ -394,7 +394,7 @@ class Random(nn.Module):
         return functional.interpolate(self.head(seen[-1]), size=x.shape[2:], mode="bilinear")
 
 
-@settings(max_examples=15)
+@settings(max_examples=40)
 @given(
     blocks=st.lists(st.sampled_from(sorted(SAME_SIZE)), min_size=1, max_size=4),
     joins=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["cat", "add", "bare"])), min_size=4, max_size=4),

@@ -9,6 +9,7 @@ from hsiutils.data.check import check_dataset
 from hsiutils.data.cityscapes import CITYSCAPES_CLASSES, TRAIN_ID_CLASSES, Cityscapes
 from hsiutils.data.classes import VOID
 from hsiutils.data.layouts import DatasetError
+from hsiutils.models.recipe import Recipe
 
 TRAINED = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
 """Label ids in the order of their train ids, as published."""
@@ -71,3 +72,24 @@ def test_images_without_labels_are_no_data_set(root: Path) -> None:
     (root / "gtFine").rename(root / "gtCoarse")
     with pytest.raises(DatasetError, match=r"no image with a label image can be read; expected leftImg8bit/"):
         hu.open_dataset(root)
+
+
+def test_a_network_learns_what_colours_tell(tmp_path: Path) -> None:
+    """Road is grey, vegetation green, sky blue: three of nineteen classes, which the audit closes for, too."""
+    rng, ids = np.random.default_rng(0), np.array([7, 21, 23], np.uint8)
+    colours = np.array([(90, 90, 90), (40, 140, 40), (120, 160, 230)])
+    for name in (*CITYSCAPES, *(f"ulm_000000_0000{number:02d}" for number in range(14))):
+        which = rng.integers(0, 3, (4, 4)).repeat(8, axis=0).repeat(8, axis=1)
+        image = np.clip(colours[which] + rng.normal(0, 8, (*which.shape, 3)), 0, 255).astype(np.uint8)
+        write_cityscapes(tmp_path / "set", name, image, ids[which])
+    data = hu.open_dataset(tmp_path / "set")
+    inputs = hu.fit_inputs("all", data)
+    small = hu.UNetConfig(depth=1, filters=8, dropout=0.0)
+    short = Recipe(epochs=8, batch=1, learning_rate=1e-2, schedule="one-cycle", keep="last")
+    model = hu.train(data, inputs, tmp_path / "network", config=small, recipe=short, progress=False)
+    scenes = data.scenes("test", inputs)
+    counted = hu.evaluate(model, scenes)["confusion"].sum(["scene", "region"])
+    for name in ("Road", "Vegetation", "Sky"):
+        assert counted.sel(truth=name, predicted=name) > 0.9 * counted.sel(truth=name).sum()
+    found = hu.audit(model, scenes[0][0], methods=["linear decomposition", "GradCAM"])
+    assert found["class"].values.tolist() == list(CITYSCAPES_CLASSES.names)

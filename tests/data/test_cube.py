@@ -38,14 +38,14 @@ class TestMakeCube:
 
 
 class TestNormalise:
-    @settings(max_examples=20)
+    @settings(max_examples=50)
     @given(values=reflectances, factor=st.floats(0.01, 100))
     def test_full_strength_sums_to_one_and_forgets_brightness(self, values: np.ndarray, factor: float) -> None:
         normal = pn(cube_of(values))
         np.testing.assert_allclose(normal.sum("band"), np.ones((2, 3)), rtol=1e-5)
         np.testing.assert_allclose(pn(cube_of(values * np.float32(factor))), normal, rtol=1e-5)
 
-    @settings(max_examples=20)
+    @settings(max_examples=50)
     @given(values=reflectances, factor=st.floats(0.01, 100), alpha=strengths)
     def test_part_strength_keeps_that_part_of_the_brightness(
         self, values: np.ndarray, factor: float, alpha: float
@@ -53,7 +53,7 @@ class TestNormalise:
         bright = pn(cube_of(values * np.float32(factor)), alpha)
         np.testing.assert_allclose(bright, pn(cube_of(values), alpha) * factor ** (1 - alpha), rtol=1e-4)
 
-    @settings(max_examples=15)
+    @settings(max_examples=30)
     @given(values=reflectances, alpha=st.floats(0, 0.999))
     def test_strength_is_continuous(self, values: np.ndarray, alpha: float) -> None:
         cube = cube_of(values)
@@ -82,7 +82,7 @@ class TestNormalise:
         whole[:, 1, 2] = 0
         np.testing.assert_array_equal(found, whole)
 
-    @settings(max_examples=60)
+    @settings(max_examples=200)
     @given(values=arrays(np.float32, (25, 1, 1), elements=st.floats(width=32)), alpha=strengths)
     def test_is_finite_for_any_pixel_whatever(self, values: np.ndarray, alpha: float) -> None:
         assert np.isfinite(pn(cube_of(values), alpha)).all()
@@ -110,7 +110,7 @@ class TestScale:
         expected = 2 * np.clip(normal.values, 0, limits) / (limits / 0.9921875) - 1
         np.testing.assert_allclose(to_unit_range(normal, 0.0, HSI_DRIVE.clip_max), expected, atol=1e-6)
 
-    @settings(max_examples=20)
+    @settings(max_examples=50)
     @given(values=arrays(np.float32, (25, 1, 1), elements=st.floats(width=32)))
     def test_stays_in_range_for_any_value(self, values: np.ndarray) -> None:
         found = to_unit_range(cube_of(values), 0.0, HSI_DRIVE.clip_max)

@@ -114,7 +114,7 @@ def test_every_band_comes_from_its_own_place_in_the_tile(mosaic: tuple[int, int]
 slopes = st.floats(-5, 5).map(lambda slope: round(slope, 2))
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(
     gradient=st.tuples(slopes, slopes),
     offset=st.floats(200, 1000),

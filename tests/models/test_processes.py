@@ -1,7 +1,6 @@
 """Training in two processes that share every batch, against one process with the same batches."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,25 +38,18 @@ def train(folder, devices, strategy):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Trained by this process, and by two that are started with what torchrun tells them."""
+    """Trained by this process, and by two that torchrun starts."""
     base, threads = tmp_path_factory.mktemp("processes"), torch.get_num_threads()
     train(base / "one", 1, "auto")
     torch.set_num_threads(threads)
     paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "test"}
-    told |= {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    call = f"train(Path({str(base / 'two')!r}), 2, 'ddp')"
-    command = [sys.executable, "-c", f"from pathlib import Path; from {Path(__file__).stem} import train; {call}"]
-    started = [
-        subprocess.Popen(command, env=os.environ | told | {"RANK": rank, "LOCAL_RANK": rank})  # noqa: S603
-        for rank in "01"
-    ]
-    try:
-        assert [process.wait(timeout=300) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    (base / "script.py").write_text(
+        f"from pathlib import Path\nfrom {Path(__file__).stem} import train\ntrain(Path('{base / 'two'}'), 2, 'ddp')\n"
+    )
+    command = [sys.executable, *launcher, str(base / "script.py")]
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)  # noqa: S603
     return base / "one", base / "two"
 
 

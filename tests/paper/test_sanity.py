@@ -33,7 +33,7 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sanity, "smoothed", lambda method, copies, seed: method)
         parts = [
-            sanity._of_scene(models, methods, image, truth.numpy(), None, scenes=iter([number]))
+            sanity._of_scene(models, methods, image, truth.numpy(), None, seeds=range(NETWORKS), scenes=iter([number]))
             for number, (image, truth) in enumerate(planted.scenes(3))
         ]
     return xr.concat(parts, "scene")

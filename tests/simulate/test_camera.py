@@ -144,3 +144,23 @@ def test_glare_adds_each_band_s_own_mean_and_loses_no_light() -> None:
     for row, column in ((0, 0), (3, 4)):
         own, mixed = signal[row::5, column::5], veiled[row::5, column::5]
         np.testing.assert_allclose(mixed, 0.9 * own + 0.1 * own.mean(), rtol=1e-5)
+
+
+def test_photon_transfer_curve() -> None:
+    """Variance against mean is a line: its slope is the gain, its foot the read noise (and the converter's step)."""
+    levels = np.array([0, 500, 1500, 3000, 6000, 9000])
+    frames = [active(expose(flat(e), 1.0, CAMERA, np.random.default_rng(e)).frame) for e in levels]
+    means, variances = np.array([f.mean() for f in frames]), np.array([f.var() for f in frames])
+    slope, _ = np.polyfit(means, variances, 1)
+    assert slope == pytest.approx(CAMERA.dn_per_electron, rel=0.05)
+    dark_electrons = CAMERA.dark_current_e + CAMERA.read_noise_e**2
+    assert variances[0] == pytest.approx(CAMERA.dn_per_electron**2 * dark_electrons + 1 / 12, rel=0.06)
+    np.testing.assert_allclose(
+        means, CAMERA.dark_dn + CAMERA.dn_per_electron * (levels + CAMERA.dark_current_e), rtol=5e-3
+    )
+
+
+def test_long_pass_removes_the_green_peaks() -> None:
+    bare, filtered = Camera(HSI_DRIVE).weights, Camera(HSI_DRIVE, long_pass_nm=600).weights
+    assert filtered[:, :180].sum() < 1e-3 * bare[:, :180].sum()
+    np.testing.assert_allclose(filtered[:, 230:], bare[:, 230:], rtol=1e-3)

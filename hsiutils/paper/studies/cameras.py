@@ -66,8 +66,7 @@ def camera_counts(run: Run, name: str, seed: int) -> xr.Dataset:
     ValueError
         If the scenes are real, and cannot be taken again.
     """
-    if run.data_root is not None:
-        raise ValueError("only simulated scenes can be taken again through another camera")
+    run.require_simulated("taken again through another camera")
     trained, scenes = run.model(name, seed), run.data.names("test")
     if trained.variant is None:
         raise ValueError(f"the training of variant {name} kept no input")
