@@ -270,13 +270,13 @@ class Run:
 
     def simulating(self, **changes: Any) -> "Run":
         """The run on scenes with other settings of `hsiutils.simulate.Simulation`; ValueError if they are real."""
-        self.require_simulated(f"made with another {', '.join(changes)}")
+        self.require_simulated("made otherwise", f"{', '.join(changes)}: ")
         return replace(self, simulated=replace(self.simulated, **changes))
 
-    def require_simulated(self, what: str) -> None:
-        """A ValueError if the scenes are real: only simulated ones can be rendered, in words what for."""
+    def require_simulated(self, what: str, asked: str = "") -> None:
+        """A ValueError if the scenes are real: only simulated ones can be rendered, in words what for, and who asked."""
         if self.data_root is not None:
-            raise ValueError(f"only simulated scenes can be {what}, not {self.data_root}")
+            raise ValueError(f"{asked}only simulated scenes can be {what}, not {self.data_root}")
 
     def turned(self, names: Sequence[str], degrees: float) -> store.Artefact:
         """Simulated scenes of these names once more, with the sun this much further round and all else the same."""
