@@ -274,7 +274,7 @@ class Run:
         return replace(self, simulated=replace(self.simulated, **changes))
 
     def require_simulated(self, what: str, asked: str = "") -> None:
-        """A ValueError if the scenes are real: only simulated ones can be rendered, in words what for, and who asked."""
+        """A ValueError if the scenes are real, which cannot be rendered: in words what for, and who asked."""
         if self.data_root is not None:
             raise ValueError(f"{asked}only simulated scenes can be {what}, not {self.data_root}")
 

@@ -5,7 +5,9 @@ import xarray as xr
 from networks import PLAIN, SMALL, image, shaken, trained, untouched, used
 
 from hsiutils.attribution.checks import (
+    RANKED,
     band_ablation,
+    compared,
     complexity,
     insertion_deletion,
     parameter_randomisation,
@@ -253,3 +255,12 @@ def test_a_coarse_map_is_laid_over_the_padded_image_and_cropped():
 def test_what_is_wrong_is_said(call, message):
     with pytest.raises(ValueError, match=message):
         call(shaken())
+
+
+def test_of_large_maps_as_many_places_as_can_be_sorted_are_compared():
+    maps = np.zeros((2, 3 * RANKED))
+    maps[0, : RANKED + 2] = np.arange(1, RANKED + 3)
+    kept = compared(maps)
+    assert 0.4 * RANKED < kept.shape[1] <= RANKED
+    np.testing.assert_array_equal(np.diff(kept[0]), 2)  # evenly spaced, and none of the empty places
+    assert compared(maps[:, :100]).shape == (2, 100)
