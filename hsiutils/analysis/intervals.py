@@ -366,6 +366,16 @@ def with_trainings(
     return xr.Dataset({"value": bounds["value"], "low": low, "high": high}, attrs=bounds.attrs)
 
 
+def with_mean(values: xr.DataArray, dim: str = "class", of: xr.DataArray | None = None) -> xr.DataArray:
+    """Values, and after the last along `dim` their mean, called "mean"; `of` are those that it is over, by default all.
+
+    >>> float(with_mean(xr.DataArray([1.0, 3.0], {"class": ["Road", "Sky"]}, ("class",))).sel({"class": "mean"}))
+    2.0
+    """
+    mean = (values if of is None else of).mean(dim)
+    return xr.concat([values, mean.expand_dims({dim: ["mean"]})], dim)
+
+
 def holm(p_values: Iterable[float | None]) -> list[float]:
     """Holm's correction (1979) of several p-values; those that are not known count as 1.
 

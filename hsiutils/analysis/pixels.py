@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from hsiutils.analysis.intervals import interval
+from hsiutils.analysis.intervals import interval, with_mean
 from hsiutils.data.source import Source
 from hsiutils.models.metrics import iou
 
@@ -174,9 +174,7 @@ def pixel_scores(counts: xr.DataArray, seed: int, against: str | None = None) ->
     """
 
     def score(drawn: xr.Dataset) -> xr.DataArray:
-        per_class = iou(drawn["value"].sum("scene"))
-        mean = per_class.mean("class").expand_dims({"class": ["mean"]})
-        found = xr.concat([per_class, mean], "class")
+        found = with_mean(iou(drawn["value"].sum("scene")))
         return found if against is None else found.drop_sel(input=against) - found.sel(input=against, drop=True)
 
     return interval(counts, score, seed=seed, method="percentile", pools=True)

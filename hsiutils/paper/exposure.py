@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.intervals import interval
+from hsiutils.analysis.intervals import interval, with_mean
 from hsiutils.analysis.pixels import Spectra, pixel_confusion, scene_spectra
 from hsiutils.data.source import Source
 from hsiutils.models.metrics import iou
@@ -163,7 +163,7 @@ def _gain(drawn: xr.Dataset) -> xr.DataArray:
     per_class = 100 * iou(drawn["value"].sum("scene"))
     gain = per_class.sel(input="PN", drop=True) - per_class.sel(input="raw", drop=True)
     shared = [name for name in gain["class"].values if name in REAL_CLASSES]
-    return xr.concat([gain, gain.sel({"class": shared}).mean("class").expand_dims({"class": ["mean"]})], "class")
+    return with_mean(gain, of=gain.sel({"class": shared}))
 
 
 def _raw(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

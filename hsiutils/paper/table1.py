@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife
+from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife, with_mean
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import evaluate, iou
@@ -55,7 +55,7 @@ def class_iou(counts: xr.Dataset) -> xr.DataArray:
     """IoU in percent (..., class), the last "mean", of counts of scenes or of all together; a figure of `merits`."""
     confusion = counts["confusion"].sel(region="all", drop=True)
     values = 100 * iou(confusion.sum("scene") if "scene" in confusion.dims else confusion)
-    return xr.concat([values, values.mean("class").expand_dims({"class": ["mean"]})], "class")
+    return with_mean(values)
 
 
 def iou_of(name: str) -> Callable[[xr.Dataset], xr.DataArray]:

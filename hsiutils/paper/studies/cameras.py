@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.intervals import Estimate, with_mean
 from hsiutils.data.cube import mapped
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_map, bands_from_table, sister_cameras
@@ -227,8 +227,7 @@ def _means(table: pd.DataFrame) -> dict[tuple[str, str, str], Estimate]:
 
 def _iou(counts: xr.Dataset) -> xr.DataArray:
     """Percent (camera, mapping, input, seed, class)."""
-    values = 100 * iou(counts["confusion"].sum("scene"))
-    return xr.concat([values, values.mean("class").expand_dims({"class": [MEAN]})], "class")
+    return with_mean(100 * iou(counts["confusion"].sum("scene")))
 
 
 def _lost(counts: xr.Dataset) -> xr.DataArray:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, interval, with_trainings
+from hsiutils.analysis.intervals import Estimate, interval, with_mean, with_trainings
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.models.metrics import iou
 from hsiutils.paper.run import Run
@@ -185,7 +185,7 @@ def _means(table: pd.DataFrame) -> dict[str, Estimate]:
 
 def reached(found: xr.Dataset) -> xr.DataArray:
     """IoU (%) of the control and of the network without the condition: (condition, network, input, class)."""
-    return _with_mean(100 * iou(_pairs(found, inside=True)["confusion"].sum("scene")), "class")
+    return with_mean(100 * iou(_pairs(found, inside=True)["confusion"].sum("scene")))
 
 
 def _table(
@@ -215,7 +215,7 @@ def _variance(found: xr.Dataset, inside: bool) -> tuple[xr.DataArray, int]:
     trained = found["confusion"].sel(trained=WHOLE, drop=True)
     reached = 100 * iou((trained * _of(found, inside)).sum("scene"))
     counted = reached.where(found_by_all(found).all("input"))
-    reached = xr.concat([reached, _mean(counted, "class")], "class")
+    reached = with_mean(reached, of=counted)
     there = reached.where(trained.notnull().any(["scene", "truth", "predicted"]))  # (condition, input, seed, class)
     one = there.var("seed", ddof=1).mean("input")
     mean = there.mean("condition").var("seed", ddof=1).mean("input") + one.mean("condition") / one.sizes["condition"]
@@ -248,8 +248,7 @@ def _pairs(found: xr.Dataset, inside: bool) -> xr.Dataset:
 def _loss(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
     reached = 100 * iou(counts["confusion"].sum("scene"))
     loss = reached.sel(network=CONTROL, drop=True) - reached.sel(network="other", drop=True)
-    loss = xr.concat([loss.where(found), _mean(loss.where(found.all("input")), "class")], "class")
-    return _with_mean(loss, "condition")
+    return with_mean(with_mean(loss.where(found), of=loss.where(found.all("input"))), "condition")
 
 
 def _gaps(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
@@ -257,14 +256,6 @@ def _gaps(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
     known = [pair for pair in PAIRS if set(pair) <= set(loss["input"].values)]
     rows = [loss.sel(input=one, drop=True) - loss.sel(input=other, drop=True) for one, other in known]
     return xr.concat(rows, xr.Variable("input", [f"{one} less {other}" for one, other in known]))
-
-
-def _with_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
-    return xr.concat([values, _mean(values, dim)], dim)
-
-
-def _mean(values: xr.DataArray, dim: str) -> xr.DataArray:
-    return values.mean(dim).expand_dims({dim: [MEAN]})
 
 
 STUDY = Study(
