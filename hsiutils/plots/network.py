@@ -1,0 +1,51 @@
+"""A picture of an encoder-decoder network: its blocks, and what runs between them."""
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+
+from hsiutils.plots.base import CHART, colour
+
+_WIDEST, _TALLEST = 0.7, 0.5
+
+
+def u_net(blocks: pd.DataFrame) -> hv.Overlay:
+    """Draw the blocks of a U-Net, one a row in the order of computation, at the height of their level.
+
+    Wider boxes have more channels (by their logarithm). Arrows between neighbours are what is computed next, dashed
+    lines between two blocks of a level the skip connections.
+
+    Parameters
+    ----------
+    blocks : columns `level`, of which the tensor is 2**level times smaller than the image along each axis; `channels`,
+        of the output; `name`. Levels go down, and up again; a row of the level before it follows at the same height.
+
+    Examples
+    --------
+    >>> blocks = pd.DataFrame({"level": [0, 1, 0], "channels": [8, 16, 8], "name": ["down", "base", "up"]})
+    >>> len(u_net(blocks))
+    4
+    """
+    x, y = np.arange(len(blocks), dtype=float), -blocks["level"].to_numpy(dtype=float)
+    channels = blocks["channels"].to_numpy(dtype=float)
+    half = _WIDEST / 2 * np.log2(1 + channels) / np.log2(1 + channels.max())
+    axes = ["block", "level"]
+    boxes = hv.Rectangles((x - half, y - _TALLEST / 2, x + half, y + _TALLEST / 2)).opts(
+        color=colour(5), line_color=colour(0)
+    )
+    level = blocks["level"].tolist()
+    skips = [(one, level.index(level[one])) for one in range(1, len(blocks)) if level[one] < level[one - 1]]
+    across = [(x[first] + half[first], y[one], x[one] - half[one], y[one]) for one, first in skips]
+    after = [(x[i], y[i], x[i + 1], y[i + 1]) for i in range(len(blocks) - 1)]
+    words = [f"{name}\n{count:.0f}" for name, count in zip(blocks["name"], channels, strict=True)]
+    parts = [
+        hv.Segments(after, [*axes, "to block", "to level"]).opts(color=colour(4), line_width=2),
+        hv.Segments(across, [*axes, "to block", "to level"]).opts(color=colour(0), line_dash="dashed", line_width=2),
+        boxes,
+        hv.Labels((x, y + _TALLEST / 2, words), axes, "words").opts(
+            text_font_size="8pt", text_baseline="bottom", text_color="black"
+        ),
+    ]
+    bare = {"xaxis": None, "yaxis": None, "show_grid": False, "show_frame": False, "show_legend": False}
+    ends = {"xlim": (-0.8, len(blocks) - 0.2), "ylim": (y.min() - 0.5, 0.9)}
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | bare | ends)))
