@@ -171,7 +171,8 @@ def chapters(root: Path | None = None) -> list[Path]:
     root = root or project()
     try:
         toc = yaml.safe_load((root / "_toc.yml").read_text())
-        entries = [toc["root"], *(entry["file"] for entry in toc.get("chapters", []))]
+        parts = toc.get("parts", [toc])
+        entries = [toc["root"], *(entry["file"] for part in parts for entry in part.get("chapters", []))]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{root / '_toc.yml'}: expected a root, and chapters each with a file; {what}") from error

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from hsiutils.book import apparatus
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -59,6 +61,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", _copy_scripts)
     app.connect("html-page-context", _on_page)
+    apparatus.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -46,7 +46,14 @@ def test_the_first_page_leads_to_the_book_and_figures_are_numbered_captioned_and
     page = (html / "book" / "01_plot.html").read_text()
     assert "Metres against metres." in page
     assert 'aria-label="A curve that rises."' in page
-    assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1', page)
+    assert re.search(r'href="#fig-a"[^>]*>\s*<span[^>]*>Fig\. 1\.1<', page)
+
+
+def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_has_not(html):
+    front = (html / "book" / "index.html").read_text()
+    assert re.findall(r'toctree-l1"><a[^>]*>([^<]*)', front) == ["1. Plot", "A1. More"]
+    assert '<span class="eqno">(0.1)' in front
+    assert '<caption id="table-0.1"><span class="caption-number">Table 0.1 </span>Of numbers.' in front
 
 
 BAR = nbformat.v4.new_output("stream", name="stderr", text=" 50%|#####     | 1/2 [00:01<00:01]")

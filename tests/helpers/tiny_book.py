@@ -11,9 +11,19 @@ only_build_toc_files: true
 execute: {execute_notebooks: force}  # the build must override it
 sphinx:
   extra_extensions: [hsiutils.book.offline]
-  config: {suppress_warnings: ["mystnb.unknown_mime_type"]}
+  config: {suppress_warnings: ["mystnb.unknown_mime_type"], numfig_secnum_depth: 1}
 """
-TOC = "format: jb-book\nroot: book/index\nchapters:\n- file: book/01_plot\n"
+TOC = """
+format: jb-book
+root: book/index
+parts:
+- numbered: 1
+  chapters: [{file: book/01_plot}]
+- numbered: 1
+  style: alphaupper
+  chapters: [{file: book/a1_more}]
+"""
+TABLE = "<table><caption>Of numbers.</caption><tr><td>1</td></tr></table>"
 START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts import lines\nstart()"
 PLOT = "show(lines({'a': ([0, 1, factor], [0, 1, 4])}, 'x (m)', 'y (m)'), 'A curve that rises.')"
 
@@ -37,7 +47,9 @@ def write_book(root: Path, plot: str = PLOT) -> Path:
     (root / "book").mkdir(parents=True)
     (root / "_config.yml").write_text(CONFIG)
     (root / "_toc.yml").write_text(TOC)
-    front = new_notebook(cells=[new_markdown_cell("# Front\n\n$$x^2$$\n\n{doc}`01_plot`"), new_code_cell("1 + 1")])
+    (root / "book" / "a1_more.md").write_text("# More\n")
+    text = f"# Front\n\n$$x^2$$ (eq-square)\n\n{TABLE}\n\n{{doc}}`01_plot`"
+    front = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1 + 1")])
     start, figure = new_code_cell(START), new_code_cell(plot)
     start.metadata["tags"] = ["remove-output"]
     figure.metadata["mystnb"] = {"figure": {"name": "fig-a", "caption": "Metres against metres."}}
