@@ -63,8 +63,8 @@ def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
     effects with their signs, `unsigned` their sizes. `low` and `high` are the interval of `swaps` over scenes; "swaps
     above" and "unsigned above" the difference to the best null, an `Estimate` over scenes.
     """
-    own = found.sel(input=name, drop=True)
-    means = _means(own[["rank", "size", "error", "effect", "leakage", "robustness"]])
+    own, all_bounds = found.sel(input=name, drop=True), bounds(found, name, seed)
+    means = all_bounds["value"].to_dataset("measure")
     frame = means.merge(own[["forwards", "memory"]]).to_dataframe()[list(METRICS)]
     for column, score in (("swaps", "rank"), ("unsigned", "size")):
         best = frame.loc[list(NULLS), column].astype(float).idxmax()
@@ -72,10 +72,18 @@ def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
         gaps = interval(values - values.sel({"method": best}, drop=True), _over_scenes, seed=seed, method="percentile")
         estimates = [Estimate.of(gaps.sel({"method": method}), own.sizes["scene"]) for method in frame.index]
         frame[f"{column} above"] = estimates
-    bounds = interval(own["rank"].sel(kind=MATERIAL, drop=True), _over_scenes, seed=seed, method="percentile")
     for place, bound in enumerate(("low", "high")):
-        frame.insert(1 + place, bound, bounds[bound].to_series())
+        frame.insert(1 + place, bound, all_bounds[bound].sel(measure="swaps").to_series())
     return frame.sort_values("swaps", ascending=False, na_position="last")
+
+
+def bounds(found: xr.Dataset, name: str, seed: int) -> xr.Dataset:
+    """Those of `METRICS` that scenes give, of one input's network, with 95 % intervals over scenes.
+
+    Arguments as of `board`. Dataset of value, low, high (measure, method).
+    """
+    own = found.sel(input=name, drop=True)[["rank", "size", "error", "effect", "leakage", "robustness"]]
+    return interval(own, _means, seed=seed, method="percentile")
 
 
 def _over_scenes(drawn: xr.Dataset) -> xr.DataArray:
