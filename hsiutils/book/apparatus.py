@@ -1,17 +1,97 @@
-"""What a printed book has around its text: numbers of chapters, figures, equations and tables.
+"""What a printed book has around its text: numbers, provenance, and links to its repository.
 
 Chapters have the numbers of the table of contents, appendices A1, A2, ..., the first page 0. Figures, equations and
 tables go by them (Fig. 4.1), so that none has the number of one of the paper's.
 """
 
+import html
 import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
 from importlib import import_module
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import nbformat
+from nbformat.v4 import new_markdown_cell
+
+from hsiutils.paper import store
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
+
+
+_BUTTONS = ("use_issues_button", "use_repository_button", "use_edit_page_button")
+_SERVICES = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+_WORDS_A_MINUTE, _SECONDS_A_PICTURE = 200, 20
+
+
+def provenance(chapter: Path, commit: str = "") -> str:
+    """Where a run chapter comes from and how to repeat it, as HTML for the foot of its page.
+
+    Parameters
+    ----------
+    chapter : run notebook; in an artefact of the store, its manifest has parameters, time, keys and versions.
+    commit : of the code, as `checked_out` names it; empty for none.
+    """
+    made = store.load(chapter.parent)
+    manifest: Mapping[str, Any] = made.manifest if made else {"inputs": {"parameters": {}}, "environment": {}}
+    given = dict(manifest["inputs"]["parameters"])
+    data = "real scenes" if given.get("data_root") else "simulated scenes"
+    facts = [data, *(f"{name} {given[name]}" for name in ("profile", "seed") if name in given)]
+    on, took = manifest.get("made", "")[:10], manifest.get("seconds", 0)
+    known = {"run on": on and f"{on} in {took:.0f} s", "commit": commit}
+    facts += [f"{name} {value}" for name, value in known.items() if value]
+    keys = {"this page": made.key if made else "", "scenes": manifest["inputs"].get("data", "")}
+    parts = {
+        "Artefacts": ", ".join(f"{what} {key}" for what, key in keys.items() if key),
+        "Versions": ", ".join(f"{name} {version}" for name, version in manifest["environment"].items()),
+    }
+    folded = f"<pre>{html.escape(repeat_command(chapter, given))}</pre>"
+    folded += "".join(f"<p>{name}: {html.escape(words)}</p>" for name, words in parts.items() if words)
+    return (
+        f'<footer class="hsi-provenance"><p>{html.escape(", ".join(facts).capitalize())}</p>'
+        f"<details><summary>Run this page again</summary>{folded}</details></footer>"
+    )
+
+
+def repeat_command(chapter: Path, parameters: Mapping[str, Any]) -> str:
+    """The command that runs a chapter again with these parameters."""
+    words = ["hsiutils", "chapter", chapter.stem.partition("_")[0].lstrip("0"), "out.ipynb"]
+    for name, value in parameters.items():
+        known = name in ("profile", "seed", "data_root", "variants")
+        words += [f"--{name.replace('_', '-')}", str(value)] if known else ["-p", f"{name}={value}"]
+    return shlex.join(words)
+
+
+def checked_out(root: Path) -> str:
+    """The commit that is checked out in a folder, in short, and whether files were changed since; "" without git."""
+    git = shutil.which("git")
+    asked = (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    if git is None or not (root / ".git").exists():
+        return ""
+    done = [subprocess.run([git, *words], cwd=root, capture_output=True, text=True, check=False) for words in asked]  # noqa: S603
+    commit, changes = (one.stdout.strip() for one in done)
+    return f"{commit} with changes" if commit and changes else commit
+
+
+def annotate(notebook: Path, foot: str) -> None:
+    """Write into a run notebook where it comes from, at its foot; into a numbered one how long it takes to read."""
+    content = nbformat.read(notebook, as_version=4)
+    words = sum(len(cell.source.split()) for cell in content.cells if cell.cell_type == "markdown")
+    shown = [cell for cell in content.cells if "remove-output" not in cell.metadata.get("tags", [])]
+    pictures = sum(any("data" in output for output in cell.get("outputs", [])) for cell in shown)
+    minutes = max(1, round(words / _WORDS_A_MINUTE + pictures * _SECONDS_A_PICTURE / 60))
+    if re.match(r"a?\d+_", notebook.name):
+        title, line, rest = content.cells[0].source.partition("\n")
+        reading = f'<p class="hsi-reading">{minutes} minute{"s" * (minutes > 1)} to read</p>'
+        content.cells[0].source = f"{title}\n\n{reading}\n{line}{rest}"
+    content.cells.append(new_markdown_cell(foot))
+    nbformat.write(content, notebook)
 
 
 def connect(app: "Sphinx") -> None:
@@ -26,7 +106,16 @@ def connect(app: "Sphinx") -> None:
 
     collector.assign_section_numbers = assign_section_numbers
     collector._TocTreeCollectorWithStyles__to_alpha = lambda self, number: f"a{number}"  # else A, B, ...
+    app.connect("config-inited", _link_repository)
     app.connect("html-page-context", _number_tables)
+
+
+def _link_repository(app: "Sphinx", config: Any) -> None:
+    """Offer to edit, to ask and to launch where the configuration names a repository, and nothing without one."""
+    options = config.html_theme_options
+    if options.get("repository_url"):
+        options |= dict.fromkeys(_BUTTONS, True)
+        options["launch_buttons"] = {"notebook_interface": "jupyterlab"} | _SERVICES
 
 
 def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

@@ -22,6 +22,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hsiutils.book import project
+from hsiutils.book.apparatus import checked_out, provenance
 from hsiutils.book.chapters import (
     chapters,
     imported_modules,
@@ -154,8 +155,10 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     for name, path in executed.items():
         _require_readable(name, path)
     pages = _pages(executed, root)
-    inputs = {name: store.file_hash(path) for name, path in pages.items()}
-    site = store.artefact("site", partial(build_pages, pages=pages), inputs)
+    commit = checked_out(root)
+    feet = {name: provenance(path, commit) for name, path in executed.items()}
+    inputs = {"pages": {name: store.file_hash(path) for name, path in pages.items()}, "feet": feet}
+    site = store.artefact("site", partial(build_pages, pages=pages, feet=feet), inputs)
     target = target or root / "_build" / "html"
     _mirror(site, target)
     return target / "index.html"

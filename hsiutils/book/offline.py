@@ -26,11 +26,11 @@ class SiteError(RuntimeError):
     """The pages could not be built."""
 
 
-def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
+def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str]) -> None:
     """Build the site into html/ of a folder.
 
-    Of `pages`, everything that it is made of, by its place in the source tree. A SiteError has jupyter-book's last
-    lines, if it fails or warns.
+    Of `pages`, everything that it is made of, by its place in the source tree, with HTML for the feet of those that are
+    run notebooks. A SiteError has jupyter-book's last lines, if it fails or warns.
     """
     # These take a second to import, and only a site that changed needs them.
     from jupyter_book import __version__ as jupyter_book
@@ -41,6 +41,8 @@ def build_pages(folder: Path, pages: Mapping[str, Path]) -> None:
     for name, path in pages.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, source / name)
+    for name, foot in feet.items():
+        apparatus.annotate(source / name, foot)
     # The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more.
     settings = yaml.safe_load((source / "_config.yml").read_text())
     settings.setdefault("execute", {})["execute_notebooks"] = "off"

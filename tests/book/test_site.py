@@ -73,6 +73,13 @@ def test_a_captioned_cell_without_figure_or_a_progress_bar_stops_the_build(
         build_site(executed | {"book/01_plot.ipynb": tmp_path / "01_plot.ipynb"}, project, tmp_path / "html")
 
 
+def test_pages_say_where_they_come_from_and_chapters_how_long_they_are_and_no_repository_is_linked(html, executed):
+    front, plot = ((html / "book" / f"{name}.html").read_text() for name in ("index", "01_plot"))
+    assert f"this page {executed['book/01_plot.ipynb'].parent.name}" in plot
+    assert ("1 minute to read" in plot, "minute to read" in front) == (True, False)
+    assert not re.search(r"href=.https://[^/]*(mybinder|colab|github)", front + plot)
+
+
 def test_building_pages_runs_nothing_again(html, executed):
     # Every drawing of a plot has identifiers of its own: the page holds those of the run, not of a second one.
     drawn = re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", executed["book/01_plot.ipynb"].read_text())

@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 CONFIG = """
 title: Tiny
 only_build_toc_files: true
+repository: {url: ""}
 execute: {execute_notebooks: force}  # the build must override it
 sphinx:
   extra_extensions: [hsiutils.book.offline]

@@ -1,0 +1,81 @@
+"""What stands around a page's text: where it comes from, how to repeat it, where it can be edited and launched."""
+
+import shlex
+import subprocess
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from hsiutils.__main__ import app
+from hsiutils.book import apparatus, chapters
+from hsiutils.book.apparatus import checked_out, provenance, repeat_command
+from hsiutils.paper import store
+
+
+def made(folder: Path, source: Path, parameters: dict) -> None:
+    (folder / source.name).write_text("{}")
+
+
+def test_a_page_says_its_data_profile_seed_day_commit_and_keys(store_root):
+    chapter = chapters.find_chapter("4")
+    parameters = {"profile": "smoke", "seed": 3, "data_root": "/data/<HSI>"}
+    inputs = {"parameters": parameters, "data": "abcd", "made for": "this test"}
+    one = store.artefact("chapter", partial(made, source=chapter, parameters=parameters), inputs)
+    said = provenance(one.folder / chapter.name, "1234567 with changes")
+    day = one.manifest["made"][:10]
+    assert f"Real scenes, profile smoke, seed 3, run on {day} in 0 s, commit 1234567 with changes<" in said
+    assert f"this page {one.key}, scenes abcd<" in said
+    assert f"python {store.versions(())['python']}" in said
+    assert "/data/&lt;HSI&gt;" in said
+
+
+def test_of_a_notebook_from_elsewhere_only_the_command_is_known(tmp_path):
+    said = provenance(tmp_path / "a3_audit_your_network.ipynb")
+    assert "<p>Simulated scenes</p>" in said
+    assert "<pre>hsiutils chapter a3 out.ipynb</pre>" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "parameters"),
+    [("5", {"profile": "smoke", "seed": 1, "variants": ["3", "25-PN"], "class_name": "Road Marks"}), ("ledger", {})],
+)
+def test_the_command_on_a_page_runs_that_chapter_with_these_parameters(number, parameters, monkeypatch):
+    ran = {}
+    monkeypatch.setattr(chapters, "run_chapter", lambda source, out, given, **_: ran.update(given, source=source))
+    chapter = chapters.find_chapter(number)
+    result = CliRunner().invoke(app, shlex.split(repeat_command(chapter, parameters))[1:], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert ran.pop("source") == chapter
+    assert {name: ran[name] for name in parameters} == parameters
+
+
+def test_the_commit_is_named_and_changes_are_told(tmp_path):
+    assert checked_out(tmp_path) == ""
+
+    def git(*words: str) -> str:
+        own = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(own, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "--short", "HEAD")
+    assert checked_out(tmp_path) == head
+    (tmp_path / "file").write_text("2")
+    assert checked_out(tmp_path) == f"{head} with changes"
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/somebody/book"])
+def test_links_and_launch_buttons_are_there_with_a_repository_only(address):
+    config = SimpleNamespace(html_theme_options={"repository_url": address})
+    apparatus._link_repository(None, config)
+    options = config.html_theme_options
+    wanted = ["use_issues_button", "use_repository_button", "use_edit_page_button"]
+    assert [options.get(name, False) for name in wanted] == [bool(address)] * 3
+    assert {"binderhub_url", "colab_url"} & set(options.get("launch_buttons", {})) == (
+        {"binderhub_url", "colab_url"} if address else set()
+    )
