@@ -1,6 +1,6 @@
 """The pages of the book, and a Sphinx extension for them: nothing that a page needs comes from the network.
 
-MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS and Panel go only onto pages with plots.
+MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS goes only onto pages with charts.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from hsiutils.book import apparatus
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-_BOKEH = ("bokeh.min.js", "bokeh-widgets.min.js", "bokeh-tables.min.js")
+_BOKEH = "bokeh.min.js"
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
 
@@ -69,15 +69,10 @@ def setup(app: "Sphinx") -> dict[str, Any]:
 
 def _copy_scripts(app: "Sphinx") -> None:
     import bokeh
-    import panel
 
     static = Path(app.outdir) / "_static"
     bokeh_js = Path(bokeh.__file__).parent / "server" / "static" / "js"
-    panel_dist = Path(panel.__file__).parent / "dist"
-    for name in _BOKEH:
-        _copy(bokeh_js / name, static / "bokeh" / name)
-    for name in ("panel.min.js", "css", "bundled/theme"):
-        _copy(panel_dist / name, static / "panel" / name)
+    _copy(bokeh_js / _BOKEH, static / "bokeh" / _BOKEH)
     for name in _MATHJAX:
         _copy(_mathjax() / name, static / "mathjax" / name)
 
@@ -102,14 +97,8 @@ def _on_page(app: "Sphinx", pagename: str, templatename: str, context: dict[str,
     # sphinx-thebe names its network address on every page, though no page offers live code.
     # (In place: add_js_file below appends to this very list.)
     context["script_files"][:] = [file for file in context["script_files"] if "thebe" not in _text(file)]
-    if "Bokeh" not in context.get("body", ""):
-        return
-    from panel import __version__ as panel
-
-    network = f"https://cdn.holoviz.org/panel/{panel}/dist/"
-    context["body"] = context["body"].replace(network, context["pathto"]("_static/panel/", 1))
-    for name in (*(f"bokeh/{name}" for name in _BOKEH), "panel/panel.min.js"):
-        app.add_js_file(name)
+    if "Bokeh" in context.get("body", ""):
+        app.add_js_file(f"bokeh/{_BOKEH}")
 
 
 def _text(script: Any) -> str:

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.plots.base import CHART, colour, pages
-from hsiutils.plots.pictures import clip_limit, colourise, montage, signed
+from hsiutils.plots.base import CHART, Pages, colour, pages
+from hsiutils.plots.charts import legend
+from hsiutils.plots.pictures import Picture, clip_limit, colourise, montage, signed
 
 LEAST_ROWS = 24
 """Rows that a map is drawn with at least: a deep layer's few cells would vanish under their labels."""
@@ -41,7 +42,7 @@ def contribution_pages(
     weights: xr.DataArray,
     channels: Mapping[Hashable, int],
     notes: Mapping[int, str],
-) -> hv.HoloMap:
+) -> Pages:
     """Page through scenes and channels: the scene, a channel's activation, weights and contribution to one logit.
 
     Of `hsiutils.analysis.activations.contributions` and a picture (rows, columns, 3) for each scene, weights (channel,
@@ -63,21 +64,16 @@ def contribution_pages(
                 f"contribution, ±{limit:.2g}": signed(contribution, limit),
             }
             title = f"channel {channel}, contribution to {class_name}\n{notes[channel]}"
-            frames[name, rank] = montage(pictures, title=title) * _weight_labels(bars, *activation.shape)
+            frames[name, rank] = Picture(pictures, title=title, notes={"weights": _weight_notes(bars)})
     return pages(frames, "scene", "rank")
 
 
-def _weight_labels(weights: xr.DataArray, rows: int, columns: int) -> hv.Labels:
-    """Names and numbers on the bars, on the third tile of a montage in two columns."""
-    height = rows / len(weights)
-    texts = [
-        (columns * 0.98, rows - height * (index + 0.5), f"{name} {float(value):+.2f}")
-        for index, (name, value) in enumerate(zip(weights["class"].values, weights.values, strict=True))
-    ]
-    return hv.Labels(texts).opts(text_align="right", text_baseline="middle", text_font_size="8pt", text_color="black")
+def _weight_notes(weights: xr.DataArray) -> list[str]:
+    """Names and numbers to be written on the bars."""
+    return [f"{name} {float(value):+.2f}" for name, value in zip(weights["class"].values, weights.values, strict=True)]
 
 
-def layer_pages(maps: Mapping[str, xr.Dataset]) -> hv.HoloMap:
+def layer_pages(maps: Mapping[str, xr.Dataset]) -> Pages:
     """Page through scenes and channels of any layer, before and after normalisation and ReLU, (channel, y, x) each.
 
     Cells of coarse layers are drawn as squares of several pixels.
@@ -129,4 +125,4 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
         hv.Scatter((seeds[0] + 0.15, seeds[1]), x, y, label="one seed").opts(color=colour(1), size=9, alpha=0.8),
     ][: 3 if several else 2]
     ticks = {"xticks": list(enumerate(names)), "xlim": (-0.5, len(names) - 0.5)}
-    return hv.Overlay(parts).opts(hv.opts.Overlay(legend_position="bottom", legend_cols=3, **ticks, **CHART, **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(parts))), **ticks, **options))

@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from skimage.transform import downscale_local_mean
 
-from hsiutils.plots.base import CHART, colour, pages
-from hsiutils.plots.charts import lines
+from hsiutils.plots.base import CHART, Pages, colour, pages
+from hsiutils.plots.charts import legend, lines
 from hsiutils.plots.pictures import montage, signed
 
 _RESIDUAL_ROWS, _BAND_ROWS = 54, 108
@@ -19,7 +19,7 @@ _RESIDUAL_ROWS, _BAND_ROWS = 54, 108
 _X = "wavelength (nm)"
 
 
-def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Any:
+def residual_pages(shares: xr.DataArray, scene: NDArray[np.uint8]) -> Pages:
     """Page through methods: residuals (method, class, y, x) in units of the class's logit, a tile a class.
 
     The first tile is the picture of the scene (y, x, 3). Large maps are thinned.
@@ -70,7 +70,7 @@ def contribution_spectra(
     return hv.Layout(charts).cols(1).opts(shared_axes=False, toolbar=None)
 
 
-def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: int = 1) -> hv.HoloMap:
+def band_pages(maps: Mapping[str, xr.DataArray], wavelengths: ArrayLike, step: int = 1) -> Pages:
     """Page up the spectrum through maps (band, y, x), one picture a name, each with one scale for all its bands.
 
     Every `step`-th band is shown; wavelengths are in nm, in the order of the bands.
@@ -99,5 +99,5 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
     # The zero line comes first and has no names for the axes.
-    legend = {"legend_position": "bottom", "legend_cols": 2}
-    return hv.Overlay(parts).opts(title=name, xlabel=_X, ylabel=ylabel, **legend, **CHART)
+    options = CHART | legend(values.sizes["target"], columns=2)
+    return hv.Overlay(parts).opts(hv.opts.Overlay(title=name, xlabel=_X, ylabel=ylabel, **options))

@@ -2,12 +2,12 @@
 
 import html
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
+from numbers import Real
 from typing import Any
 
 import holoviews as hv
+from bokeh.embed import components
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, told apart with every common colour vision."""
@@ -16,38 +16,65 @@ DIVERGING = "RdBu_r"
 HEIGHT = 340
 """Of charts, in screen pixels; their width follows the page."""
 CHART: dict[str, Any] = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
+_TURN = """
+const controls = [...this.querySelectorAll('select, input')];
+const chosen = controls.map((one) => one.value).join('-');
+for (const page of this.querySelectorAll('[data-page]')) page.hidden = page.dataset.page !== chosen;
+for (const one of controls.filter((one) => one.dataset.values)) {
+  const said = one.dataset.values.split('|')[one.value];
+  one.setAttribute('aria-valuetext', said);
+  one.nextElementSibling.value = said;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Elements that the reader pages through by selects, and by sliders where keys are numbers; see `pages`."""
+
+    frames: Mapping[tuple[Any, ...], Any]
+    by: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        keys = [list(dict.fromkeys(column)) for column in zip(*self.frames, strict=True)]
+        shown = []
+        for number, (key, element) in enumerate(self.frames.items()):
+            place = "-".join(str(known.index(one)) for known, one in zip(keys, key, strict=True))
+            shown.append(f'<div data-page="{place}"{" hidden" if number else ""}>{drawn(element)}</div>')
+        controls = "".join(_control(name, known) for name, known in zip(self.by, keys, strict=True))
+        turn = html.escape(" ".join(_TURN.split()), quote=True)
+        return f'<div class="hsi-pages" oninput="{turn}">{"".join(shown)}<p class="hsi-controls">{controls}</p></div>'
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A holoviews element that a notebook shows as HTML, with a description for screen readers."""
+    """An element that a notebook shows as HTML, with a description for screen readers."""
 
     element: Any
     alt: str
 
     def _repr_html_(self) -> str:
-        quiet: AbstractContextManager[object] = nullcontext()
-        if find_spec("IPython") is not None:
-            from IPython.utils.capture import capture_output
-
-            # Drops the empty display that holoviews opens beside each plot of a notebook, for a live server.
-            quiet = capture_output(stdout=False, stderr=False)
-        with quiet:
-            data, _ = hv.renderer("bokeh").components(self.element, comm=False)
-        return f'<div role="figure" aria-label="{html.escape(self.alt, quote=True)}">{data["text/html"]}</div>'
+        return f'<div class="hsi-figure" role="figure" aria-label="{_quoted(self.alt)}">{drawn(self.element)}</div>'
 
 
 def start() -> None:
     """Load the plotting backend; the first thing that a chapter does."""
     hv.extension("bokeh", logo=False)
-    hv.output(widget_location="bottom")
 
 
 def show(element: Any, alt: str) -> Figure:
-    """Show an element with a description of what is to be seen, which must not be empty."""
+    """Show a holoviews element, a picture or pages of them with a description of what is seen, which is not empty."""
     if not alt.strip():
         raise ValueError("a figure needs a description (alt) for those who cannot see it")
     return Figure(element, alt)
+
+
+def drawn(element: Any) -> str:
+    """HTML of an element: its own, or a chart of bokeh's, which draws itself when the page is loaded."""
+    if hasattr(element, "_repr_html_"):
+        return str(element._repr_html_())
+    script, place = components(hv.render(element, backend="bokeh"))
+    return f"{place}{script}"
 
 
 def colour(index: int) -> str:
@@ -55,11 +82,34 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def pages(frames: Mapping[Any, Any], *by: str) -> hv.HoloMap:
+def pages(frames: Mapping[Any, Any], *by: str) -> Pages:
     """Let the reader page through elements, the first first, in a page without a server.
 
-    Elements go by their key, or by a tuple of keys, one for each slider; `by` names the sliders.
+    Elements go by their key, or by a tuple of keys, one for each control; `by` names the controls.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to show, or not an element for every combination of keys.
     """
-    columns = zip(*(key if isinstance(key, tuple) else (key,) for key in frames), strict=True)
-    dimensions = [hv.Dimension(name, values=list(dict.fromkeys(keys))) for name, keys in zip(by, columns, strict=True)]
-    return hv.HoloMap(dict(frames), kdims=dimensions, sort=False)
+    named = {key if isinstance(key, tuple) else (key,): element for key, element in frames.items()}
+    full = 1
+    for column in zip(*named, strict=True):
+        full *= len(set(column))
+    if not named or len(named) != full or any(len(key) != len(by) for key in named):
+        raise ValueError(f"pages by {', '.join(by)}: expected an element for each of their values, got {list(frames)}")
+    return Pages(named, by)
+
+
+def _control(name: str, known: list[Any]) -> str:
+    """A select, or a slider over numbers; both work by mouse, touch and keys."""
+    texts = [_quoted(str(one)) for one in known]
+    if len(known) > 2 and all(isinstance(one, Real) for one in known):
+        values = f'min="0" max="{len(known) - 1}" value="0" data-values="{"|".join(texts)}" aria-valuetext="{texts[0]}"'
+        return f'<label>{_quoted(name)} <input type="range" {values}><output>{texts[0]}</output></label>'
+    options = "".join(f'<option value="{place}">{text}</option>' for place, text in enumerate(texts))
+    return f"<label>{_quoted(name)} <select>{options}</select></label>"
+
+
+def _quoted(text: str) -> str:
+    return html.escape(text, quote=True)

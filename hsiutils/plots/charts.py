@@ -9,9 +9,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, SEQUENTIAL, colour, pages
+from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, SEQUENTIAL, Pages, colour, pages
 
 _LEGEND_COLUMNS, _LEGEND_ROW = 3, 24
+_CELL = 38
+"""Least width of a cell with a number in it, in screen pixels: on a phone the chart scrolls."""
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
 """The values along x and along y, or numbers with an index or a coordinate."""
 
@@ -32,7 +34,7 @@ def lines(
         parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=colour(index), line_width=2))
         if markers:
             parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=colour(index), size=6))
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(curves))), **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(curves))), **options))
 
 
 def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **options: Any) -> hv.Overlay:
@@ -53,7 +55,7 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
             ends = (place, rows["low"].to_numpy(), place, rows["high"].to_numpy())
             bars = hv.Segments(ends, [x, ylabel, "end", "high"])  # the axes have their labels from the first two
             parts.append(bars.opts(color=colour(index), line_width=2))
-    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(groups))), **options))
     return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
 
 
@@ -71,7 +73,7 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
         parts.append(hv.Curve((across, value), x, y, label=str(name)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter((across, value), x, y, label=str(name)).opts(color=colour(index), size=7))
     parts.append(hv.HLine(0).opts(color=colour(7), line_width=1, line_dash="dashed"))  # the axes are the first part's
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(groups))), **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(groups))), **options))
 
 
 def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
@@ -98,7 +100,7 @@ def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
     for tone, places in (("white", (0, 4, 7)), ("black", (1, 2, 3, 5, 6))):
         texts = [one[:3] for one in written if one[3] in places]
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
-    below = {"legend_position": "bottom", "legend_cols": 1, "height": 180 + _LEGEND_ROW * counts.shape[1]}
+    below = {"legend_position": "bottom", "legend_cols": 1, "height": 224 + _LEGEND_ROW * counts.shape[1]}
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below), **options))  # one column, for a phone
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
     return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
@@ -138,7 +140,7 @@ def against(points: Mapping[str, tuple[ArrayLike, ArrayLike]], x: str, y: str, *
     parts: list[Any] = [hv.Curve((ends, ends), x, y).opts(color=colour(7), line_width=1, line_dash="dashed")]
     for index, (name, pair) in enumerate(drawn.items()):
         parts.append(hv.Scatter(pair, x, y, label=str(name)).opts(color=colour(index), size=5, alpha=0.6))
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | _legend(len(points))), **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(points))), **options))
 
 
 def matrix(
@@ -172,6 +174,7 @@ def matrix(
         invert_yaxis=True,
         xrotation=30,
         responsive=True,
+        min_width=0 if digits is None else _CELL * len(columns) + 130,
         height=max(HEIGHT, 32 * len(rows) + 120),
         toolbar=None,
         **options,
@@ -185,7 +188,7 @@ def matrix(
     )
 
 
-def matrices(values: xr.DataArray, by: str, **options: Any) -> hv.HoloMap:
+def matrices(values: xr.DataArray, by: str, **options: Any) -> Pages:
     """Page through the matrices of (`by`, rows, columns); options as in `matrix`."""
     return pages({str(key): matrix(values.sel({by: key}), **options) for key in values[by].values}, by)
 
@@ -198,9 +201,9 @@ def _tones(grid: NDArray[np.float64], diverging: bool) -> NDArray[np.float64]:
     return np.asarray((values - low) / ((high - low) or 1.0) > 0.55, dtype=float)
 
 
-def _legend(count: int) -> dict[str, Any]:
-    """Below the chart, which grows with it: a phone has no room beside it."""
+def legend(count: int, columns: int = _LEGEND_COLUMNS) -> dict[str, Any]:
+    """Options of a chart with a legend of so many names below it, with room for it: a phone has none beside it."""
     if count < 2:
         return {"show_legend": False}
-    rows = -(-count // _LEGEND_COLUMNS)
-    return {"legend_position": "bottom", "legend_cols": _LEGEND_COLUMNS, "height": HEIGHT + _LEGEND_ROW * rows + 20}
+    rows = -(-count // columns)
+    return {"legend_position": "bottom", "legend_cols": columns, "height": HEIGHT + _LEGEND_ROW * rows + 44}

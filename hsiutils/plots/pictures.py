@@ -1,12 +1,15 @@
 """Pictures: class maps and maps of numbers in colour, and montages of them."""
 
+import base64
+import html
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-import holoviews as hv
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from skimage.transform import resize
 
 from hsiutils.data.classes import Classes
@@ -22,8 +25,28 @@ SAFE: Mapping[str, str] = {
 """Okabe and Ito's colours for HSI-Drive's classes, whose own red and green are not told apart by everybody."""
 CLIP = (0.1, 99.9)
 """Percentiles at which maps are cut, as in the authors' code."""
-_GAP = 4
-"""Between the tiles of a montage, in pixels of the picture."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Named pictures (rows, columns, 3) in so many columns, which a notebook shows as HTML.
+
+    Attributes
+    ----------
+    title : stands above all of them; a line break is one.
+    notes : by the name of a picture, what is written on it, one note below the other.
+    """
+
+    tiles: Mapping[str, NDArray[np.uint8]]
+    columns: int = 2
+    title: str = ""
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        tiles = "".join(_tile(name, rgb, self.notes.get(name, ())) for name, rgb in self.tiles.items())
+        title = f'<p class="hsi-title">{html.escape(self.title)}</p>' if self.title else ""
+        columns = min(self.columns, len(self.tiles))
+        return f'{title}<div class="hsi-montage" style="--hsi-columns: {columns}">{tiles}</div>'
 
 
 def paint(indices: ArrayLike, classes: Classes, palette: Mapping[str, str] = SAFE) -> NDArray[np.uint8]:
@@ -76,35 +99,17 @@ def clip_limit(values: ArrayLike) -> float:
     return float(np.abs(np.nanpercentile(np.asarray(values, dtype=float), CLIP)).max())
 
 
-def image(rgb: NDArray[np.uint8], title: str = "", labels: Sequence[tuple[float, float, str]] = ()) -> hv.Overlay:
-    """Show a picture (rows, columns, 3) as wide as the page, its proportions kept.
-
-    Labels are (column, row, text), in pixels from the upper left.
-    """
-    rows, columns = rgb.shape[:2]
-
-    def keep_proportions(plot: Any, element: Any) -> None:
-        plot.state.sizing_mode, plot.state.aspect_ratio = "scale_width", columns / rows
-
-    bare: dict[str, Any] = {"responsive": True, "min_height": 100, "xaxis": None, "yaxis": None, "toolbar": None}
-    picture = hv.RGB(rgb, bounds=(0, 0, columns, rows)).opts(
-        title=title, fontsize={"title": 9}, hooks=[keep_proportions], **bare
-    )
-    texts = hv.Labels([(x, rows - y, text) for x, y, text in labels]).opts(
-        text_align="left", text_baseline="top", text_color="white", text_font_size="9pt", background_fill_color="black"
-    )
-    return picture * texts
+def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: str = "") -> Picture:
+    """Show named pictures side by side."""
+    return Picture(dict(pictures), columns, title)
 
 
-def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: str = "") -> hv.Overlay:
-    """Show named pictures of one size side by side."""
-    tiles = list(pictures.values())
-    height, width = tiles[0].shape[:2]
-    rows = -(-len(tiles) // columns)
-    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, dtype=np.uint8)
-    labels = []
-    for index, (name, tile) in enumerate(pictures.items()):
-        top, left = index // columns * (height + _GAP), index % columns * (width + _GAP)
-        sheet[top : top + height, left : left + width] = tile
-        labels.append((left + 1, top + 1, name))
-    return image(sheet, title, labels)
+def _tile(name: str, rgb: NDArray[np.uint8], notes: Sequence[str]) -> str:
+    """A picture under its name; notes are written over it, one below the other in equal rows."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "webp", lossless=True)
+    source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    written = "".join(f"<span>{html.escape(note)}</span>" for note in notes)
+    over = f'<div class="hsi-notes">{written}</div>' if notes else ""
+    size = f'width="{rgb.shape[1]}" height="{rgb.shape[0]}"'
+    return f'<div class="hsi-tile"><p>{html.escape(name)}</p><div><img alt="" {size} src="{source}">{over}</div></div>'

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-import holoviews as hv
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from hsiutils.data.cube import pn, pseudocolour
 from hsiutils.data.source import Source
-from hsiutils.plots.base import pages
+from hsiutils.plots.base import Pages, pages
 from hsiutils.plots.pictures import colourise, montage, paint
 
 
-def scene_pages(data: Source, names: Sequence[str], detail: bool = True) -> hv.HoloMap:
+def scene_pages(data: Source, names: Sequence[str], detail: bool = True) -> Pages:
     """Page through scenes: pseudo-colour and labels; in detail, also per-pixel normalised, and the light if known."""
     return pages({scene_caption(data, name): montage(scene_panels(data, name, detail)) for name in names}, "scene")
 
@@ -32,7 +31,7 @@ def scene_panels(data: Source, name: str, detail: bool = True) -> dict[str, NDAr
 
 def prediction_pages(
     data: Source, predictions: Mapping[str, Mapping[str, NDArray[np.uint8]]], names: Sequence[str]
-) -> hv.HoloMap:
+) -> Pages:
     """Page through scenes with their labels and predictions: variant -> scene name -> (rows, columns) class indices."""
     frames = {}
     for name in names:

@@ -3,13 +3,10 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import holoviews as hv
 import numpy as np
 import pandas as pd
 import xarray as xr
-from bokeh.models.widgets.tables import NumberFormatter, ScientificFormatter, StringFormatter
 from pandas.io.formats.style import Styler
 
 _SPACE = "\u00a0"
@@ -59,7 +56,7 @@ class Cards:
     folded: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        return f'<div class="hsi-cards" role="list">{"".join(map(self._card, range(len(self.frame))))}</div>'
+        return f'<ul class="hsi-cards">{"".join(map(self._card, range(len(self.frame))))}</ul>'
 
     def _card(self, place: int) -> str:
         row = {str(name): html.escape(str(cell)) for name, cell in self.frame.iloc[place].items()}
@@ -70,7 +67,7 @@ class Cards:
         badges = "".join(f'<p class="hsi-badge {kinds[name]}"><b>{name}</b> {text}</p>' for name, text in said.items())
         more = _pairs({name: row.pop(name) for name in self.folded})
         fold = f"<details><summary>How it is measured</summary>{more}</details>" if more else ""
-        return f'<article role="listitem"><h4>{heading}</h4>{badges}{_pairs(row)}{fold}</article>'
+        return f"<li><h3>{heading}</h3>{badges}{_pairs(row)}{fold}</li>"
 
 
 def cards(
@@ -98,33 +95,17 @@ def _pairs(cells: Mapping[str, str]) -> str:
     return f"<dl>{rows}</dl>" if rows else ""
 
 
-def sortable(frame: pd.DataFrame, precision: Mapping[str, int] | None = None) -> hv.Table:
-    """Show a table, without its index, that the reader sorts by clicking on a head, in a page without a server.
+def sortable(frame: pd.DataFrame, caption: str, precision: Mapping[str, int] | None = None) -> Styler:
+    """Show a table, without its index, that the reader sorts by the heads of its columns in the book's pages.
 
     Numbers have as many decimals as `precision` says of their column, else powers of ten. An empty cell reads "-".
     """
     places = dict(precision or {})
-
-    def keep_widths(plot: Any, element: Any) -> None:
-        shown = plot.handles["table"]
-        # Fixed widths: with the autosizing of columns bokeh 3.9 draws nothing and ends with "row is not defined".
-        shown.autosize_mode, shown.sizing_mode = "none", "fixed"
-        shown.index_position = None
-        for column in shown.columns:
-            name, texts = str(column.title), [str(column.title)]  # the field is the name without spaces and signs
-            if not pd.api.types.is_numeric_dtype(frame[name]):
-                column.formatter = StringFormatter()
-                texts += map(str, frame[name])
-            elif name in places:
-                form = f"0.{'0' * places[name]}"
-                column.formatter = NumberFormatter(format=form, nan_format="-", text_align="right")
-            else:
-                column.formatter = ScientificFormatter(precision=1, nan_format="-", text_align="right")
-            column.width = 7 * max(map(len, texts)) + 16
-        shown.width = sum(column.width for column in shown.columns)
-
-    height = 27 * (len(frame) + 1) + 4
-    return hv.Table(frame, list(frame.columns), []).opts(hooks=[keep_widths], height=height, sortable=True)
+    formats = {
+        str(name): f"{{:.{places[name]}f}}" if name in places else "{:.1e}" for name in frame.select_dtypes("number")
+    }
+    styler = table(frame.reset_index(drop=True), caption, formats, missing="-")
+    return styler.set_table_attributes('class="hsi-table hsi-sortable"')
 
 
 def verdicts(findings: pd.DataFrame) -> pd.DataFrame:

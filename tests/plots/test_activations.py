@@ -26,16 +26,17 @@ def test_a_page_shows_scene_activation_weights_and_contribution(monkeypatch):
     scene = np.full((26, 39, 3), 7, dtype=np.uint8)
     note = {planted.RED_EDGE: "weight +4.00"}
     chart = plots.contribution_pages({"s": found}, {"s": scene}, "Vegetation", WEIGHTS, {1: planted.RED_EDGE}, note)
-    page = chart["s", 1]
-    tiles, numbers = page.Labels.I.data.iloc[:, 2].tolist(), page.Labels.II.data.iloc[:, 2].tolist()
+    page = chart.frames["s", 1]
+    tiles, numbers = list(page.tiles), page.notes["weights"]
     assert tiles[:3] == ["scene", "activation", "weights"]
     assert tiles[3].startswith("contribution, ±")
     assert numbers[:3] == ["Road -2.00", "Road Marks +0.00", "Vegetation +4.00"]
-    assert hv.renderer("bokeh").get_plot(page).state.title.text.endswith("Vegetation\nweight +4.00")
-    assert page.RGB.I.bounds.lbrt() == (0, 0, 2 * 39 + 4, 2 * 26 + 4)
+    assert ">Vegetation +4.00<" in page._repr_html_()
+    assert page.title.endswith("Vegetation\nweight +4.00")
+    assert {tile.shape for tile in page.tiles.values()} == {(26, 39, 3)}
     monkeypatch.setattr(plots, "PAGE_PIXELS", 26 * 39)  # many pages are thinned
     chart = plots.contribution_pages({"s": found}, {"s": scene}, "Road", WEIGHTS, {1: 0}, {0: ""})
-    assert chart["s", 1].RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 2 * 13 + 4)
+    assert chart.frames["s", 1].tiles["scene"].shape == (13, 20, 3)
 
 
 def test_pictures_of_a_page_stay_within_their_pixels():
@@ -46,9 +47,9 @@ def test_pictures_of_a_page_stay_within_their_pixels():
 
 def test_a_deep_layers_few_cells_are_drawn_large_enough():
     maps = xr.DataArray(np.arange(18.0).reshape(1, 3, 6), dims=("channel", "y", "x"), coords={"channel": [5]})
-    page = plots.layer_pages({"s": xr.Dataset({"before": maps - 9, "after": maps})})["s", 5]
-    assert page.RGB.I.bounds.lbrt()[3] >= plots.LEAST_ROWS
-    assert page.Labels.I.data.iloc[:, 2].tolist() == ["before normalisation and ReLU", "after"]
+    page = plots.layer_pages({"s": xr.Dataset({"before": maps - 9, "after": maps})}).frames["s", 5]
+    assert len(page.tiles["after"]) >= plots.LEAST_ROWS
+    assert list(page.tiles) == ["before normalisation and ReLU", "after"]
 
 
 def test_a_violin_ends_where_its_values_do():

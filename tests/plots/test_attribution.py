@@ -27,9 +27,8 @@ def test_pages_go_up_the_spectrum_on_one_scale():
     maps = np.zeros((3, 300, 8))
     maps[1], maps[0, 0, 0] = -1, 1
     found = band_pages({"25": xr.DataArray(maps, dims=("band", "y", "x"))}, WAVELENGTHS, step=2)
-    assert list(found.keys()) == [600, 800]
-    picture = found[600].traverse(lambda element: element, [hv.RGB])[0].rgb
-    red, blue = (picture.dimension_values(channel, flat=False) for channel in (2, 4))
+    assert list(found.frames) == [(600,), (800,)]
+    red, _, blue = found.frames[600,].tiles["25"].transpose(2, 0, 1)
     assert red.shape == (100, 3)  # thinned
     assert blue.mean() > red.mean()  # speaks against
 
@@ -39,15 +38,12 @@ def test_residuals_have_a_page_a_method_and_a_tile_a_class():
     shares = xr.DataArray(np.zeros((2, 1, 120, 60)), names, ("method", "class", "y", "x"))
     shares[1] = 1
     chart = residual_pages(shares, np.full((120, 60, 3), 9, dtype=np.uint8))
-    assert list(chart.keys()) == ["CAM", "GradCAM"]
-    assert chart["CAM"].Labels.I.data.iloc[:, 2].tolist() == ["scene", "Road"]
-    assert chart["CAM"].RGB.I.bounds.lbrt() == (0, 0, 2 * 20 + 4, 40)  # every third pixel
-    white, red = (
-        [chart[name].RGB.I.dimension_values(channel, flat=False)[20, 30] for channel in (2, 4)]
-        for name in ("CAM", "GradCAM")
-    )
+    assert list(chart.frames) == [("CAM",), ("GradCAM",)]
+    tiles = chart.frames["CAM",].tiles
+    assert {name: tile.shape for name, tile in tiles.items()} == dict.fromkeys(("scene", "Road"), (40, 20, 3))
+    white, red = (chart.frames[name,].tiles["Road"][20, 10] for name in ("CAM", "GradCAM"))
     assert min(white) > 240
-    assert red[0] > red[1]
+    assert red[0] > red[2]
 
 
 def test_the_cascade_goes_down_the_layers_with_a_curve_a_method():

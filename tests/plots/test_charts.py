@@ -67,7 +67,7 @@ def test_numbers_stay_readable_on_their_cells(diverging, tones):
 def test_an_array_with_coordinates_names_its_rows_and_columns():
     values = xr.DataArray(np.eye(2)[None], {"variant": ["x"], "t": ["r0", "r1"], "p": [0, 1]}, ("variant", "t", "p"))
     chart = matrices(values, "variant", **LABELS)
-    texts = chart["x"].Labels.I.data.set_index(["truth", "prediction"])["text"]
+    texts = chart.frames["x",].Labels.I.data.set_index(["truth", "prediction"])["text"]
     assert texts.to_dict() == {("r0", "0"): "1.00", ("r0", "1"): "0.00", ("r1", "0"): "0.00", ("r1", "1"): "1.00"}
     with pytest.raises(ValueError, match="needs the names of its rows and columns"):
         matrix(np.eye(2), **LABELS)

@@ -1,8 +1,12 @@
-import holoviews as hv
+import base64
+import io
+import re
+
 import numpy as np
+from PIL import Image
 
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
-from hsiutils.plots.pictures import colourise, image, montage, paint, signed
+from hsiutils.plots.pictures import colourise, montage, paint, signed
 
 
 def test_classes_are_painted_apart_and_void_is_black():
@@ -29,18 +33,12 @@ def test_colours_span_the_limits_and_show_what_is_missing():
     assert (signed(np.zeros((2, 2)))[0, 0] == picture[1]).all()
 
 
-def test_picture_keeps_its_proportions_and_stands_upright():
-    rgb = np.zeros((10, 30, 3), dtype=np.uint8)
-    rgb[0] = 255
-    chart = image(rgb, labels=[(0, 0, "top")])
-    plot = hv.renderer("bokeh").get_plot(chart).state
-    assert (plot.sizing_mode, plot.aspect_ratio) == ("scale_width", 3)
-    assert (chart.RGB.I[:, 9.5].dimension_values(2) == 255).all()  # the first row is the uppermost
-    assert (chart.RGB.I[:, 0.5].dimension_values(2) == 0).all()
-    assert chart.Labels.I.data.iloc[0, 1] == 10  # rows count from the top
-
-
-def test_montage_puts_tiles_row_by_row():
-    chart = montage({str(i): np.full((4, 6, 3), i, dtype=np.uint8) for i in range(3)})
-    assert chart.RGB.I.bounds.lbrt() == (0, 0, 16, 12)
-    assert chart.Labels.I.data.iloc[:, 2].tolist() == ["0", "1", "2"]
+def test_a_montage_shows_its_pictures_exactly_under_their_names():
+    tiles = {str(i): np.random.default_rng(i).integers(0, 256, (4, 6, 3), dtype=np.uint8) for i in range(3)}
+    page = montage(tiles, title="a < b\nc")._repr_html_()
+    assert ">a &lt; b\nc<" in page
+    assert re.findall(r"<p>(\d)</p>", page) == ["0", "1", "2"]
+    shown = re.findall(r'width="6" height="4" src="data:image/webp;base64,([^"]+)"', page)
+    for tile, source in zip(tiles.values(), shown, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")), tile)
+    assert "--hsi-columns: 1" in montage({"one": tiles["0"]})._repr_html_()

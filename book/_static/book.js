@@ -1,0 +1,89 @@
+// What pages do besides the explorer: figures in the theme's colours, tab stops where something scrolls, tables to sort,
+// and everything open and light on paper. No requests.
+(() => {
+  "use strict";
+  const all = (css, root = document) => [...root.querySelectorAll(css)];
+  const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--pst-color-${name}`).trim();
+
+  // A figure's own colours are those of white paper. In the dark, paper, ink and lines take the page's.
+  const PAPER = ["white", "#ffffff"], INK = ["black", "#000000", "#444444"], LINE = ["#e5e5e5"];
+  const own = new WeakMap();
+  function paint() {
+    const dark = document.documentElement.dataset.theme === "dark";
+    const [paper, ink, line] = ["background", "text-base", "border"].map(theme);
+    const other = (name, colour) => INK.includes(colour) ? ink : LINE.includes(colour) ? line :
+      PAPER.includes(colour) && !name.includes("text") ? paper : colour;
+    for (const doc of window.Bokeh?.documents ?? []) for (const model of doc.all_models) {
+      const names = Object.keys(model.properties).filter((name) => name.endsWith("_color"));
+      for (const name of names) {
+        const set = model[name], plain = typeof set === "string" ? set : set?.value;
+        if (typeof plain !== "string") continue;
+        if (!own.has(model)) own.set(model, {});
+        const kept = (own.get(model)[name] ??= plain), wanted = dark ? other(name, kept.toLowerCase()) : kept;
+        if (wanted !== plain) model[name] = typeof set === "string" ? wanted : { value: wanted };
+      }
+    }
+  }
+
+  // What scrolls sideways can be reached by the tab key, and fades where it goes on.
+  const WIDE = ["table", "pre", "div.math", "mjx-container", ".pst-scrollable-table-container", ".hsi-figure"]
+    .map((css) => `.bd-article ${css}`).join();
+  function stops() {
+    for (const one of all(WIDE)) {
+      const scrolls = one.scrollWidth > one.clientWidth + 1;
+      if (scrolls) one.tabIndex = 0;
+      else one.removeAttribute("tabindex");
+      one.classList.toggle("hsi-goes-on", scrolls && one.scrollLeft + one.clientWidth < one.scrollWidth - 1);
+    }
+  }
+
+  function sortable(table) {
+    all("thead th", table).forEach((head, column) => {
+      const button = document.createElement("button");
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
+        all("th", table.tHead).forEach((one) => one.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const cell = (row) => row.cells[column].textContent.trim();
+        const order = (a, b) => a === "-" ? 1 : b === "-" ? -1 : // what is missing comes last
+          (up ? 1 : -1) * (isNaN(a - b) ? a.localeCompare(b) : a - b);
+        body.append(...[...body.rows].sort((a, b) => order(cell(a), cell(b))));
+      });
+    });
+  }
+
+  let before = null;
+  function paper() {
+    before = { theme: document.documentElement.dataset.theme, folded: all("details:not([open]):not(.hide)") };
+    document.documentElement.dataset.theme = "light";
+    before.folded.forEach((one) => (one.open = true));
+    paint();
+  }
+  function screen() {
+    document.documentElement.dataset.theme = before.theme;
+    before.folded.forEach((one) => (one.open = false));
+  }
+
+  addEventListener("load", () => {
+    all("table.hsi-sortable").forEach(sortable);
+    all(WIDE).forEach((one) => one.addEventListener("scroll", stops, { passive: true }));
+    new ResizeObserver(stops).observe(document.body);
+    new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    addEventListener("beforeprint", paper);
+    addEventListener("afterprint", screen);
+    stops();
+    // Charts are drawn one after the other.
+    const places = all("[data-root-id]").length;
+    let painted = -1;
+    const wait = setInterval(() => {
+      const count = window.Bokeh?.documents.length ?? 0;
+      if (count > painted) paint();
+      painted = count;
+      if (count < places) return;
+      clearInterval(wait);
+      document.documentElement.dataset.drawn = "";
+    }, 50);
+  });
+})();
