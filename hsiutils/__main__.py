@@ -2,6 +2,7 @@
 
 import os
 import sys
+import webbrowser
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,8 +37,6 @@ Scheduler = Annotated[
         help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
     ),
 ]
-_PATHS = ("data_root", "weights", "camvid", "spectra", "image", "lane", "model")
-"""Parameters of chapters that name a file or folder; `model` may also name a function, package.module:function."""
 
 
 @app.command()
@@ -64,36 +63,61 @@ def evaluate(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "
     print_table(wide(table1(counts)).reset_index(), title, lines=True)
 
 
-@app.command()
+@app.command(epilog="Example: hsiutils chapter 5 -p class_name=Sky,Road --profile smoke --open")
 def chapter(
     name: Chapter,
-    output: Annotated[Path, typer.Argument(help="Where the run notebook goes.")],
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, for any tagged parameter.")] = None,
-    profile: Profile = "quick",
-    seed: Seed = 0,
-    data_root: DataRoot = "",
-    variants: Variants = "",
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of the pages, by default under _build/chapters; or NAME.ipynb for the run notebook alone."
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            help="NAME=VALUE of any parameter on the chapter's page; may come again. NAME=VALUE,VALUE makes a page of "
+            "each, a list stands in brackets: variants=[1,3],[25].",
+        ),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="As -p profile=..., and so on.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    data_root: Annotated[str | None, typer.Option()] = None,
+    variants: Annotated[str | None, typer.Option()] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Run one chapter with your own parameters."""
+    """Run a chapter with your own parameters and make a page of the book of it, or several and a page of contents."""
     _require_book(name)
-    from hsiutils.book.build import chapter_parameters
-    from hsiutils.book.chapters import find_chapter, parameter_defaults, run_chapter
+    from hsiutils.book import pages
+    from hsiutils.book.chapters import chapters, find_chapter, run_chapter
+    from hsiutils.book.parameters import declared, make_run, sweep
 
     notebook = find_chapter(name)
-    defaults = parameter_defaults(notebook)
-    parameters = chapter_parameters(notebook, _run(profile, seed, data_root, variants))
-    for item in parameter or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"-p {item}: expected NAME=VALUE")
-        parameters[key] = int(value) if isinstance(defaults.get(key), int) and value.isdecimal() else value
-        if value == "None":  # as papermill reads it
-            parameters[key] = None
-        elif key in _PATHS and value and not (key == "model" and ":" in value):
-            # The chapter runs in its own folder, and not in the one that was meant.
-            parameters[key] = str(Path(value).expanduser().resolve())
-    run_chapter(notebook, output, parameters)
-    say(f"Written: {output}")
+    known = declared(notebook)
+    options = {"profile": profile, "seed": seed, "data_root": data_root, "variants": variants}
+    wanted = sweep(
+        [*(f"{one}={value}" for one, value in options.items() if value is not None), *(parameter or [])], known
+    )
+    for one in wanted:
+        make_run({name: about.default for name, about in known.items()} | one, one)
+    if output is not None and output.suffix == ".ipynb":
+        if len(wanted) > 1:
+            raise ValueError(
+                f"{output} is one notebook, and {len(wanted)} are asked for: name a folder for their pages"
+            )
+        if output.is_dir():
+            raise ValueError(f"{output} is a folder: name a notebook that is none")
+        pages.require_writable(output)
+        run_chapter(notebook, output, wanted[0])
+        say(f"Written: {output}")
+        return
+    if notebook not in chapters():
+        raise ValueError(f"{notebook} is no chapter of the book, and has no page: name NAME.ipynb for the run notebook")
+    folder = (output or pages.target_of(notebook, wanted, project())).resolve()
+    page = pages.chapter_pages(notebook, wanted, folder, say)
+    say(f"The page: {page}")
+    if show and not webbrowser.open(page.as_uri()):
+        say("No browser was found to open it.")
 
 
 @app.command()

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hsiutils import __main__ as cli
-from hsiutils.book import build, chapters
+from hsiutils import book
+from hsiutils.book import build, chapters, pages
 from hsiutils.paper import studies
 
 runner = CliRunner()
@@ -63,17 +64,21 @@ def test_a_verdict_is_printed_for_every_claim_and_the_place_of_the_book(command,
     assert ("index.html" in said) == (command == "book")
 
 
-def test_chapter_passes_options_and_parameters_and_means_files_from_where_one_stands(tiny, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(chapters, "run_chapter", lambda source, _, parameters: seen.update(parameters, source=source))
+def test_a_chapter_becomes_a_notebook_or_pages_with_its_options_and_parameters(tmp_path, monkeypatch):
+    ran, built, opened = [], [], []
+    monkeypatch.setattr(chapters, "run_chapter", lambda source, out, given: ran.append((source.stem, out.name, given)))
+    monkeypatch.setattr(pages, "chapter_pages", lambda *given: built.append(given[:3]) or tmp_path / "page.html")
+    monkeypatch.setattr(cli.webbrowser, "open", lambda address: opened.append(address))
     monkeypatch.chdir(tmp_path)
-    invoke("chapter", "3", "out.ipynb", "-p", "seed=5", "-p", "variants=[3]")
-    assert seen["source"].stem == "03_training"
-    assert (seen["profile"], seen["seed"], seen["variants"]) == ("tiny", 5, "[3]")
-    invoke("chapter", "4", "out.ipynb", "-p", "weights=model.h5", "-p", "data_root=")
-    assert (seen["weights"], seen["data_root"]) == (str(tmp_path / "model.h5"), "")
-    invoke("chapter", "4", "out.ipynb", "-p", "weights=None", "-p", "data_root=2024", "-p", "variants=3")
-    assert (seen["weights"], seen["data_root"], seen["variants"]) == (None, str(tmp_path / "2024"), "3")
+    invoke("chapter", "3", "out.ipynb", "--seed", "5", "-p", "variants=[3]")
+    assert ran == [("03_training", "out.ipynb", {"seed": 5, "variants": ["3"]})]
+    assert "No browser" in invoke("chapter", "5", "folder", "-p", "class_name=Sky,Road", "--open")
+    assert opened == [(tmp_path / "page.html").as_uri()]
+    ((source, wanted, folder),) = built
+    assert (source.stem, folder) == ("05_activations", tmp_path / "folder")
+    assert wanted == [{"class_name": "Sky"}, {"class_name": "Road"}]
+    invoke("chapter", "5", "--profile", "smoke", "-p", "class_name=Sky")
+    assert built[1][2] == book.project() / "_build" / "chapters" / "05_activations-profile=smoke-class_name=Sky"
 
 
 def test_validate_exits_as_nbval_does_and_renews_a_chapter(tiny, monkeypatch):
@@ -94,11 +99,27 @@ def test_record_says_what_was_kept(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--profile", "fast"], "unknown profile 'fast'"),
+        (
+            ["train", "--profile", "fast"],
+            "parameter profile: expected text, one of smoke, quick, record, paper; got 'fast'",
+        ),
         (["chapter", "42", "out.ipynb"], "no chapter '42'"),
-        (["data", "make", "--data-root", "nowhere-at-all"], "is not a folder"),
+        (
+            ["data", "make", "--data-root", "nowhere-at-all"],
+            "expected text, a folder that is there; or empty; got 'now",
+        ),
         (["chapter", "3", "out.ipynb", "-p", "sed"], "expected NAME=VALUE"),
-        (["chapter", "3", "out.ipynb", "-p", "sed=1"], "did you mean 'seed'"),
+        (["chapter", "3", "-p", "sed=1"], "did you mean 'seed'"),
+        (["chapter", "3", "--seed", "1", "-p", "seed=1"], "parameter seed comes twice"),
+        (["chapter", "5", "-p", "class_name=sky"], "parameter class_name: expected text, one of Road, "),
+        (
+            ["chapter", "7", "--profile", "smoke", "-p", "scenes=1,999"],
+            "a whole number, 1 to 4, the test scenes; got 999",
+        ),
+        (["chapter", "5", "out.ipynb", "-p", "class_name=Sky,Road"], "one notebook, and 2 are asked for"),
+        (["chapter", "5", "/dev/null"], "/dev/null is a file: name a folder"),
+        (["chapter", "5", "/dev/null/out.ipynb"], "/dev/null"),
+        (["chapter", "5", "/etc"], "/etc holds other files"),
     ],
 )
 def test_wrong_words_are_told_in_a_line_without_traceback(words, message, monkeypatch, capsys, tmp_path):

@@ -20,3 +20,8 @@ def project() -> Path:
         "the book needs a checkout of its repository, with _toc.yml, _config.yml and book/, and there is none in "
         f"{Path.cwd()}: clone the repository and run the same command in its folder"
     )
+
+
+def number_of(notebook: Path) -> str:
+    """What the command line calls a chapter: "5", "a1" or "ledger"."""
+    return notebook.stem.partition("_")[0].lstrip("0")

@@ -5,6 +5,7 @@ tables go by them (Fig. 4.1), so that none has the number of one of the paper's.
 """
 
 import html
+import json
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
+from hsiutils.book import number_of
 from hsiutils.paper import store
 
 if TYPE_CHECKING:
@@ -30,17 +32,18 @@ _SERVICES = {"binderhub_url": "https://mybinder.org", "colab_url": "https://cola
 _WORDS_A_MINUTE, _SECONDS_A_PICTURE = 200, 20
 
 
-def provenance(chapter: Path, commit: str = "") -> str:
+def provenance(chapter: Path, commit: str = "", parameters: Mapping[str, Any] | None = None) -> str:
     """Where a run chapter comes from and how to repeat it, as HTML for the foot of its page.
 
     Parameters
     ----------
     chapter : run notebook; in an artefact of the store, its manifest has parameters, time, keys and versions.
     commit : of the code, as `checked_out` names it; empty for none.
+    parameters : that it was given; None for those of its manifest.
     """
     made = store.load(chapter.parent)
     manifest: Mapping[str, Any] = made.manifest if made else {"inputs": {"parameters": {}}, "environment": {}}
-    given = dict(manifest["inputs"]["parameters"])
+    given = dict(manifest["inputs"]["parameters"] if parameters is None else parameters)
     data = "real scenes" if given.get("data_root") else "simulated scenes"
     facts = [data, *(f"{name} {given[name]}" for name in ("profile", "seed") if name in given)]
     on, took = manifest.get("made", "")[:10], manifest.get("seconds", 0)
@@ -61,11 +64,15 @@ def provenance(chapter: Path, commit: str = "") -> str:
 
 def repeat_command(chapter: Path, parameters: Mapping[str, Any]) -> str:
     """The command that runs a chapter again with these parameters."""
-    words = ["hsiutils", "chapter", chapter.stem.partition("_")[0].lstrip("0"), "out.ipynb"]
-    for name, value in parameters.items():
-        known = name in ("profile", "seed", "data_root", "variants")
-        words += [f"--{name.replace('_', '-')}", str(value)] if known else ["-p", f"{name}={value}"]
-    return shlex.join(words)
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}={_written(value)}")]
+    return shlex.join(["hsiutils", "chapter", number_of(chapter), *given])
+
+
+def _written(value: Any) -> str:
+    """A value as `hsiutils.book.parameters.sweep` reads it: text with signs of its own in quotes."""
+    if isinstance(value, list) or (isinstance(value, str) and re.search(r"[^\w ./@+-]|^ | $", value)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def checked_out(root: Path) -> str:

@@ -26,13 +26,13 @@ from hsiutils.book.apparatus import checked_out, provenance
 from hsiutils.book.chapters import (
     chapters,
     imported_modules,
-    parameter_defaults,
     prepare_chapter,
     run_chapter,
     run_into,
     sources,
 )
 from hsiutils.book.offline import SiteError, build_pages
+from hsiutils.book.parameters import declared
 from hsiutils.data.atomic import write_atomically
 from hsiutils.paper import store
 from hsiutils.paper.record import judged
@@ -133,7 +133,7 @@ def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
         values["variants"] = list(run.variants)
     if run.weights is not None:
         values["weights"] = str(run.weights)
-    known = parameter_defaults(notebook)
+    known = declared(notebook)
     return {name: value for name, value in values.items() if name in known}
 
 
@@ -154,7 +154,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     root = root or project()
     for name, path in executed.items():
         _require_readable(name, path)
-    pages = _pages(executed, root)
+    pages = site_sources(executed, root)
     commit = checked_out(root)
     feet = {name: provenance(path, commit) for name, path in executed.items()}
     inputs = {"pages": {name: store.file_hash(path) for name, path in pages.items()}, "feet": feet}
@@ -164,7 +164,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     return target / "index.html"
 
 
-def _pages(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
+def site_sources(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
     """Everything that the site is made of, by its place in the source tree."""
     fixed = [root / "_config.yml", root / "_toc.yml", *sorted((root / "book").rglob("*"))]
     plain = {str(path.relative_to(root)): path for path in fixed if path.is_file() and path.suffix != ".ipynb"}

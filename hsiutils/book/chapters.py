@@ -5,11 +5,9 @@ in it.
 """
 
 import ast
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -25,14 +23,10 @@ from IPython import get_ipython
 from papermill.exceptions import PapermillExecutionError
 
 from hsiutils import MODULES
-from hsiutils.book import project
-from hsiutils.data.inputs import variant as parse_variant
-from hsiutils.paper.published import input_variant
+from hsiutils.book import number_of, project
+from hsiutils.book.parameters import Declared, declared, make_run, table, unknown
 from hsiutils.paper.run import Run
-from hsiutils.paper.run import profile as find_profile
 
-SETTINGS = ("profile", "seed", "data_root", "variants", "weights")
-"""Parameters of chapters that say what is run; the others choose what is shown."""
 _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
 """Times, paths and progress bars, which say nothing about the result."""
 _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
@@ -60,104 +54,29 @@ def settings(
     seed : of the simulated scenes and of the first model; further models use seed + 1, seed + 2, ...
     data_root : folder of HSI-Drive; empty or None for simulated scenes.
     variants : list of input variants, or the same written as text ('["1", "25-PN"]', which is how papermill's -p passes
-        it on); empty or None for the profile's own. Left out by chapters that do not take it, as `weights` is.
+        it on); None or empty text for the profile's own. Left out by chapters that do not take it, as `weights` is.
     weights : published Keras file to ask instead of trained networks; empty or None for those that the run trains. Its
         input is the variant named, or the paper's of as many channels (`hsiutils.paper.published.input_variant`).
-    **others : the chapter's other parameters: named here so that a misspelt one can be told from them.
+    **others : the chapter's other parameters, each checked by its name (`hsiutils.book.parameters.LEGAL`).
 
     Raises
     ------
-    ValueError
-        If papermill passed a parameter that is not named here, or a value does not fit.
-    FileNotFoundError
-        If `data_root` is no folder, or `weights` no file.
+    hsiutils.book.parameters.ParameterError
+        If papermill passed a parameter that is not named here, or a value is not legal.
     """
-    left_out = [name for name, value in {"variants": variants, "weights": weights}.items() if value is ...]
-    defaults, given = _papermill_cells()
-    known = {name: None for name in SETTINGS if name not in left_out} | {name: defaults.get(name) for name in others}
-    _check_parameters(dict.fromkeys(given) | others, known)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"parameter seed: expected a whole number from 0 to {2**32 - 1}, got {seed!r}")
-    chosen = find_profile(profile)
-    root = _path(data_root, "data_root", "folder")
-    if root is not None and not root.is_dir():
-        raise FileNotFoundError(f"parameter data_root: {root} is not a folder; leave it empty for simulated scenes")
-    names = tuple(parse_variant(name).name for name in parse_list(None if variants is ... else variants, "variants"))
-    path = _path(None if weights is ... else weights, "weights", "Keras file")
-    if path is None:
-        return Run(chosen, seed, root, names or chosen.variants)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"parameter weights: {path} is not a file; expected a Keras file (.h5, .hdf5, .weights.h5 or .keras). "
-            "Leave it empty for the networks that the run trains"
-        )
-    return Run(chosen, seed, root, (input_variant(path, names),), path)
+    values = {"profile": profile, "seed": seed, "data_root": data_root, "variants": variants, "weights": weights}
+    return make_run({name: value for name, value in values.items() if value is not ...} | others, _given())
 
 
-def _path(given: object, name: str, what: str) -> Path | None:
-    if given is None or given == "":
-        return None
-    if isinstance(given, bool) or not isinstance(given, str | Path | int):
-        raise ValueError(f"parameter {name}: expected the path of a {what} as text, got {given!r}")
-    return Path(str(given)).expanduser().resolve()  # papermill takes a folder 2024 for a number
-
-
-def _check_parameters(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise a ValueError for the first parameter that a chapter does not know, or that is of another kind.
-
-    Kinds are those of the defaults: a count, or text. Text that is empty by default may be None, which says the same.
-    The parameters that `settings` names are left to it.
-    """
-    for name, value in given.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown parameter {name!r}: {hint}This chapter takes {', '.join(known)}")
-        default = None if name in SETTINGS else known[name]
-        if isinstance(default, int) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"parameter {name}: expected a whole number from 1 on, got {value!r}")
-        if isinstance(default, str) and not isinstance(value, str) and (default or value is not None):
-            raise ValueError(
-                f"parameter {name}: expected text, got {value!r}; papermill takes what looks like a number as text "
-                f"with -r {name} VALUE"
-            )
-
-
-def parse_list(value: object, name: str) -> tuple[str, ...]:
-    """Read a list of names and whole numbers, each once, given as such or as text; empty text and None are ()."""
-    wanted, items = f'parameter {name}: expected a list such as \'["1", "25-PN"]\', got {value!r}', value
-    if isinstance(value, str):
-        try:
-            items = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(wanted) from error
-    if items is None:
-        return ()
-    if isinstance(items, str | int):
-        items = (items,)
-    if not isinstance(items, list | tuple) or any(isinstance(x, bool) or not isinstance(x, str | int) for x in items):
-        raise ValueError(wanted)
-    return tuple(dict.fromkeys(map(str, items)))
-
-
-def _papermill_cells() -> tuple[dict[str, Any], list[str]]:
-    """In a notebook that papermill prepared: its parameters with their defaults, and the names of those given."""
+def _given() -> list[str] | None:
+    """In a notebook that papermill prepared: names of the parameters that it was given."""
     shell = get_ipython()
     cells: list[str] = shell.user_ns.get("In", []) if shell else []
-    for default, given in pairwise(cells):
-        if given.startswith("# Parameters"):  # the cell that papermill inserts
-            return _assigned(default), list(_assigned(given))
-    return {}, []
-
-
-def _assigned(cell: str) -> dict[str, Any]:
-    """Names that a cell assigns, with their values where they are written out."""
-    found: dict[str, Any] = {}
-    for node in ast.parse(cell).body:
-        if isinstance(node, ast.Assign):
-            value = node.value.value if isinstance(node.value, ast.Constant) else None
-            found |= {each.id: value for each in node.targets if isinstance(each, ast.Name)}
-    return found
+    for cell in cells:
+        if cell.startswith("# Parameters"):  # the cell that papermill inserts
+            assigned = [node.targets for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            return [each.id for targets in assigned for each in targets if isinstance(each, ast.Name)]
+    return None
 
 
 def chapters(root: Path | None = None) -> list[Path]:
@@ -205,11 +124,12 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     Raises
     ------
     ValueError
-        If the chapter has no such parameter, or it is of another kind.
+        If the chapter has no such parameter.
     ChapterError
-        If a cell fails; the notebook as far as it got is kept beside the output for inspection.
+        If a cell fails, as the one that checks the values does; the notebook as far as it got is kept beside the output
+        for inspection.
     """
-    _check_parameters(parameters, parameter_defaults(source))
+    known = _require_known(source, parameters)
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
     with _own_name(output) as path:
@@ -220,6 +140,32 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
             raise ChapterError(
                 f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nAs far as it got: {unfinished}"
             ) from error
+        values = {name: one.default for name, one in known.items()} | dict(parameters)
+        run = make_run(values, parameters) if "profile" in values else None
+        _fold_parameters(path, table(known, values, run, number_of(source)))
+
+
+def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Declared]:
+    known = declared(source)
+    for name in parameters:
+        if name not in known:
+            raise unknown(name, known)
+    return known
+
+
+def _fold_parameters(path: Path, shown: str) -> None:
+    """Put a table of a chapter's parameters where a page would show the cells that set them."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        tags = cell.metadata.get("tags", [])
+        if {"parameters", "injected-parameters"} & set(tags):
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if "parameters" in tags:
+            cells.append(nbformat.v4.new_markdown_cell(shown, id="parameters"))
+    notebook.cells = cells
+    nbformat.write(notebook, path)
 
 
 def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
@@ -229,7 +175,7 @@ def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
 
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
-    _check_parameters(parameters, parameter_defaults(source))
+    _require_known(source, parameters)
     with _own_name(output) as path:
         papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", prepare_only=True)
 
@@ -249,13 +195,6 @@ def _own_name(output: Path) -> Iterator[Path]:
         path.replace(output)
     finally:
         path.unlink(missing_ok=True)
-
-
-def parameter_defaults(notebook: Path) -> dict[str, Any]:
-    """Names in the cell tagged `parameters`, with their values; None where one is not written out."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    return _assigned(tagged[0]) if tagged else {}
 
 
 def sources(notebook: Path) -> list[str]:

@@ -25,7 +25,6 @@ from hsiutils.analysis.survey import survey
 from hsiutils.data.classes import VOID
 from hsiutils.data.source import Source
 from hsiutils.models.metrics import iou
-from hsiutils.models.unet import UNetConfig, layer_shapes
 from hsiutils.paper.study import Subject, neighbours, read, study, together
 
 if TYPE_CHECKING:
@@ -93,22 +92,7 @@ def similarity_sums(run: "Run", untrained: bool = False) -> xr.Dataset:
 
 def choose_models(run: "Run", wanted: Sequence[str]) -> list[str]:
     """Variants to show: those wanted, else the paper's that the run has, else all of the run."""
-    unknown = [name for name in wanted if name not in run.variants]
-    if unknown:
-        raise ValueError(f"models {', '.join(unknown)}: this run has {', '.join(run.variants)}; add them to variants")
     return list(wanted) or [name for name in PAPER_VARIANTS if name in run.variants] or list(run.variants)
-
-
-def check_choices(run: "Run", class_name: str, scene: str, layer: str | None) -> None:
-    """Raise a ValueError for a class, scene or layer that the run lacks, before networks are trained for it."""
-    names, tests = run.data.classes.names, run.data.names("test")
-    if class_name not in names:
-        raise ValueError(f"parameter class_name: expected one of {', '.join(names)}, got {class_name!r}")
-    choose_scenes(pd.Series(0.0, index=tests), scene)
-    depth = run.profile.depth if run.weights is None else run.model(run.variants[0]).model.config.depth
-    layers = [shape.name for shape in layer_shapes(UNetConfig(depth=depth))]
-    if layer and layer not in layers:
-        raise ValueError(f"parameter layer: expected one of {', '.join(layers)}, got {layer!r}")
 
 
 def scene_scores(counts: xr.Dataset) -> pd.Series:
@@ -118,8 +102,6 @@ def scene_scores(counts: xr.Dataset) -> pd.Series:
 
 def choose_scenes(scores: pd.Series, wanted: str) -> list[str]:
     """The scene that is wanted, by name or by a rule of `pick`; then the worst and the best, by `scene_scores`."""
-    if wanted.startswith("nf") and wanted not in scores.index:
-        raise ValueError(f"scene {wanted!r} is not among the {len(scores)} test scenes, such as {scores.index[0]}")
     first = wanted if wanted in scores.index else pick(scores, wanted)
     return list(dict.fromkeys([first, pick(scores, "worst"), pick(scores, "best")]))
 

@@ -18,13 +18,13 @@ def chapter(tmp_path: Path) -> Path:
 
 
 def test_a_chapter_gets_only_the_parameters_that_it_has(chapter, tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "parameter_defaults", lambda notebook: ["profile", "seed", "data_root", "variants"])
+    monkeypatch.setattr(build, "declared", lambda notebook: ["profile", "seed", "data_root", "variants"])
     assert build.chapter_parameters(chapter, tiny_run) == {"profile": "tiny", "seed": 0}
     given = {"data_root": tmp_path, "variants": ("3",), "seed": 2, "weights": tmp_path / "model.h5"}
     other = dataclasses.replace(tiny_run, **given)
     expected = {"profile": "tiny", "seed": 2, "data_root": str(tmp_path), "variants": ["3"]}
     assert build.chapter_parameters(chapter, other) == expected
-    monkeypatch.setattr(build, "parameter_defaults", lambda notebook: ["seed", "weights"])
+    monkeypatch.setattr(build, "declared", lambda notebook: ["seed", "weights"])
     assert build.chapter_parameters(chapter, other) == {"seed": 2, "weights": str(tmp_path / "model.h5")}
 
 

@@ -106,8 +106,6 @@ def test_models_to_show(tiny_run):
     assert study.choose_models(tiny_run, []) == ["3", "25-PN"]
     assert study.choose_models(tiny_run, ["3"]) == ["3"]
     assert study.choose_models(dataclasses.replace(tiny_run, variants=("PCA-1",)), []) == ["PCA-1"]
-    with pytest.raises(ValueError, match="models 25: this run has 3, 25-PN"):
-        study.choose_models(tiny_run, ["25"])
 
 
 def test_scenes_are_chosen_by_name_or_rule():
@@ -115,8 +113,6 @@ def test_scenes_are_chosen_by_name_or_rule():
     assert study.choose_scenes(scores, "median") == ["nf1111_001", "nf1111_003", "nf1111_002"]
     assert study.choose_scenes(scores, "best") == ["nf1111_002", "nf1111_003"]
     assert study.choose_scenes(scores, "nf1111_004")[0] == "nf1111_004"
-    with pytest.raises(ValueError, match=r"nf9_9.*not among the 4"):
-        study.choose_scenes(scores, "nf9_9")
     with pytest.raises(ValueError, match="unknown rule"):
         study.choose_scenes(scores, "prettiest")
 
@@ -141,22 +137,3 @@ def test_maps_are_those_of_the_scene_and_the_layer(tiny_run):
     assert (maps["before"] < 0).any()
     with pytest.raises(KeyError, match="no layer 'conv2d_99'"):
         study.layer_maps(tiny_run, "3", 0, scene, "conv2d_99")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"class_name": "Roads"}, "parameter class_name: expected one of Road, Road Marks, .* got 'Roads'"),
-        ({"scene": "nf9_9"}, "scene 'nf9_9' is not among the 2 test scenes"),
-        ({"scene": "quantile:2"}, "unknown rule 'quantile:2'"),
-        ({"layer": "conv2d_99"}, "parameter layer: expected one of conv2d, conv2d_1, .* got 'conv2d_99'"),
-    ],
-    ids=lambda given: str(given),
-)
-def test_choices_of_the_chapter_are_checked_before_any_training(wrong, message, tiny_run, monkeypatch):
-    monkeypatch.setattr(type(tiny_run), "networks", lambda *_: pytest.fail("trained"))
-    right = {"class_name": "Road", "scene": "worst", "layer": "conv2d_1"}
-    study.check_choices(tiny_run, **right)
-    study.check_choices(tiny_run, **right | {"scene": tiny_run.data.names("test")[0], "layer": ""})
-    with pytest.raises(ValueError, match=message):
-        study.check_choices(tiny_run, **right | wrong)
