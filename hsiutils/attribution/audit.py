@@ -104,15 +104,15 @@ def audit(
 
 def _asked(image: Audited, methods: Sequence[Method]) -> Iterator[tuple[Method, str]]:
     """Each method with each layer at which its sums are known and asked for."""
-    last = image.last
-    if last:
-        yield from ((method, last) for method in methods if method.summed == "head")
+    if any(method.summed == "head" for method in methods) and image.found:
+        yield from ((method, image.last) for method in methods if method.summed == "head")
     yield from ((method, INPUT) for method in methods if method.summed == "input")
     for layer in image.seen:
         known = ("layers",) if layer == INPUT else ("layers", "inner")
         yield from ((method, layer) for method in methods if method.summed in known)
-    if image.after and last and last in image.seen:
-        yield from ((method, last) for method in methods if method.summed == "last")
+    asked = [method for method in methods if method.summed in ("last", "read")]
+    for layer in filter(image.is_last, image.seen if image.after and asked else ()):
+        yield from ((method, layer) for method in asked if method.summed == "last" or image.found)
 
 
 def _one(image: Audited, methods: Sequence[Method], patch: int, lenient: bool) -> xr.Dataset:

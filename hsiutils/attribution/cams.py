@@ -16,17 +16,17 @@ What the maps of all single logits sum to (`hsiutils.attribution.sums`), with J 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt
-from typing import cast
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hsiutils.attribution.head import head_at
 from hsiutils.attribution.hooks import (
     INPUT,
     Size,
     activations,
-    ask,
     frozen,
     full_precision,
     layer_of,
@@ -61,12 +61,16 @@ class Seen:
     @property
     def sizes(self) -> tuple[Size, Size]:
         """(rows, columns) of the image after the network's padding, and as it is."""
-        _, height, width = self.image.shape
-        return padded_size(self.model, (height, width)), (height, width)
+        return _sizes(self.model, self.image)
 
 
 Rule = Callable[[Seen], Tensor]
 """Map (h', w') of a layer."""
+
+
+def _sizes(model: nn.Module, image: Tensor) -> tuple[Size, Size]:
+    _, height, width = image.shape
+    return padded_size(model, (height, width)), (height, width)
 
 
 def cam_map(
@@ -80,7 +84,6 @@ def cam_map(
     relu: bool = False,
     normalise: bool = False,
     upsample: bool = False,
-    biases: Callable[[Seen], dict[str, float]] | None = None,
 ) -> Attribution:
     """The map of a rule, by one forward and one backward pass; rectified, upsampled, rescaled where that is asked for.
 
@@ -94,7 +97,6 @@ def cam_map(
     relu : set what speaks against the target to zero.
     normalise : divide by the largest absolute value; zero stays zero, signs stay.
     upsample : bilinear to the image's size; the sum grows with the ratio of the pixels.
-    biases : what the method hands out beside its map, if anything.
 
     Raises
     ------
@@ -110,27 +112,31 @@ def cam_map(
     seen = Seen(model, image, target, name, after, activation, gradient[0], logit)
     with full_precision():
         values = rule(seen)
+    shown = _shown(values, seen.layer, seen.sizes, relu=relu, normalise=normalise, upsample=upsample)
+    return Attribution(rule.__name__, seen.layer, shown, seen.logit)
+
+
+def _shown(
+    values: Tensor, layer: str, sizes: tuple[Size, Size], *, relu: bool, normalise: bool, upsample: bool
+) -> xr.DataArray:
+    """A map (h', w') rectified, upsampled, rescaled where that is asked for."""
     if relu:
         values = values.clamp_min(0)
-    if upsample and seen.layer != INPUT:
-        values = to_image(values[None, None], *seen.sizes)[0, 0]  # (h', w') -> (1, 1, h', w') -> (h, w)
+    if upsample and layer != INPUT:
+        values = to_image(values[None, None], *sizes)[0, 0]  # (h', w') -> (1, 1, h', w') -> (h, w)
     if normalise and values.any():
         values = values / values.abs().max()
-    beside = biases(seen) if biases else {}
-    return Attribution(rule.__name__, seen.layer, as_map(values, ("y", "x")), seen.logit, beside)
+    return as_map(values, ("y", "x"))
 
 
 def _layer(model: nn.Module, image: Tensor, layer: str | None) -> str:
     """The layer that is asked for, if a map can be taken there, or the usual one."""
-    if isinstance(model, UNet):
-        return layer or model.config.last
-    if layer == INPUT:
-        return layer
-    sizes = layer_sizes(model, image)
     if layer is None:
-        return usual_layers(model, sizes, len(ask(model, image[None])[0]))[-1]
+        return usual_layers(model, image)[-1]
+    if layer == INPUT or isinstance(model, UNet):
+        return layer
     layer_of(model, layer)
-    if layer not in sizes:
+    if layer not in (sizes := layer_sizes(model, image)):
         raise ValueError(
             f"no map at {layer!r}: the network must call it once, and it must put out one tensor (n, channels, h', "
             f"w'), as {', '.join(sizes)}"
@@ -143,36 +149,45 @@ def weighted(seen: Seen, weights: Tensor) -> Tensor:
     return torch.einsum("k,kyx->yx", weights, seen.activation)
 
 
-def head_bias(seen: Seen) -> dict[str, float]:
-    """Share of the head's bias in the target."""
-    assert isinstance(seen.model, UNet)  # noqa: S101
-    bias = cast(Tensor, seen.model.head.bias).detach().cpu().double()
-    return {seen.model.config.head: float(seen.target.weights.sum((1, 2)).cpu() @ bias)}
-
-
-def cam(seen: Seen) -> Tensor:
+def cam(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    layer: str | None = None,
+    *,
+    after: bool = True,
+    relu: bool = False,
+    normalise: bool = False,
+    upsample: bool = False,
+) -> Attribution:
     """CAM for segmentation: y_c(p) = b_c + sum_k w_ck A_k(p), summed as the target weighs the logits.
 
     The reliable explanation that arXiv 2502.14416 proposes (activations of conv2d_21 after its ReLU, weights and bias
-    of conv2d_22); after Zhou 2016. It needs no gradient, hands the bias out in `biases`, and closes. A ValueError at
-    any layer but that one, and for another network than a `UNet`.
+    of conv2d_22); after Zhou 2016. It needs no gradient, hands the bias out in `biases`, and closes. Where the logits
+    are upsampled from the head's grid, the map is on that grid, and the target's weights are brought to it.
+
+    Options are those of `cam_map`. A ValueError at any layer but the one that the head reads
+    (`hsiutils.attribution.head`).
     """
-    if not isinstance(seen.model, UNet):
+    image = input_image(model, x)
+    name = _layer(model, image, layer)
+    head = head_at(model, image, name, after)
+    if head is None:
         raise ValueError(
-            "CAM reads the weights of a 1 x 1 head, which is known of a UNet alone: take HiResCAM at the last layer "
-            "before the logits, which sums to the logit less the biases behind it, or the linear decomposition"
+            f"CAM needs the layer that a 1 x 1 convolution reads, with nothing but cropping or upsampling of the "
+            f"logits behind it; that is not {name!r} (after={after}) in this network. Name that layer if it has one; "
+            "else take HiResCAM, whose map sums to the logit less the biases behind the layer where no ReLU follows"
         )
-    last = seen.model.config.last
-    if seen.layer != last or not seen.after:
-        raise ValueError(
-            f"CAM reads the head's input, {last} after its ReLU, got {seen.layer!r} with "
-            f"after={seen.after}: take HiResCAM at other layers"
-        )
-    (rows, columns), (height, width) = seen.sizes
-    weights = functional.pad(seen.target.weights, (0, columns - width, 0, rows - height)).to(seen.activation)
+    back = head.back(target.weights)
     with full_precision():  # (classes, k), (classes, h', w') -> (k, h', w')
-        slopes = torch.einsum("ck,cyx->kyx", seen.model.head.weight.detach().flatten(1), weights)
-    return (slopes * seen.activation).sum(0)
+        slopes = torch.einsum("ck,cyx->kyx", head.weight, back.to(head.activation))
+    values = (slopes * head.activation).sum(0)
+    biases = {}
+    if head.bias is not None:
+        share = float(back.sum((1, 2)).cpu() @ head.bias.detach().cpu().to(back.dtype))
+        biases[model.config.head if isinstance(model, UNet) else head.name] = share
+    shown = _shown(values, name, _sizes(model, image), relu=relu, normalise=normalise, upsample=upsample)
+    return Attribution("CAM", name, shown, float(target.value(head.logits[None])), biases)
 
 
 def gradcam(seen: Seen) -> Tensor:
@@ -238,18 +253,10 @@ def _eigen_direction(activation: Tensor) -> Tensor:
     return -direction if direction @ activation.sum((1, 2)) < 0 else direction
 
 
-def _headed(image: Audited, weights: Tensor, values: Tensor) -> Tensor:
-    """Values (k, h', w') times the head's weights (classes, k), summed over k and cropped to the image."""
-    with full_precision():  # (classes, k), (k, h', w') -> (classes, h', w')
-        parts = torch.einsum("ck,kyx->cyx", weights, values)
-    height, width = image.logits.shape[1:]
-    return parts[:, :height, :width]
-
-
 def cam_sums(image: Audited, layer: str) -> Sums:
     """The proposal of arXiv 2502.14416: activations before the head times its weights, plus its bias."""
-    parts = _headed(image, image.head, image.folded(layer))
-    return image.linear(parts + cast(Tensor, cast(UNet, image.model).head.bias).detach()[:, None, None])
+    head = image.head
+    return image.linear(head.scores(head.activation, bias=head.bias))
 
 
 def hirescam_sums(image: Audited, layer: str) -> Sums:
@@ -267,17 +274,33 @@ def xgradcam_sums(image: Audited, layer: str) -> Sums:
 
 
 def layercam_sums(image: Audited, layer: str) -> Sums:
-    """LayerCAM before the head: positive weights only, at the pixel itself."""
-    return image.linear(_headed(image, image.head.clamp_min(0), image.seen[layer] * image.counts(layer)))
+    """LayerCAM before the head: positive weights only, at the pixels of the layer that the logit reads."""
+    head = image.head
+    return image.linear(head.scores(image.seen[layer] * image.counts(layer), head.weight.clamp_min(0)))
 
 
 def gradcam_plus_plus_sums(image: Audited, layer: str) -> Sums:
-    """GradCAM++ before the head: one map a class, whatever the pixel, as for GradCAM."""
-    weights = image.head
-    alpha = 1 / (2 + weights * image.seen[layer].sum((1, 2)))
-    with full_precision():
-        each = (alpha * weights.clamp_min(0)) @ image.masses(layer)
-    return Sums(each[:, None, None].expand_as(image.logits), each * image.masks.sum((1, 2)))
+    """GradCAM++ before the head, where the gradient of a logit at the layer is the head's weights times its reading."""
+    head, pixels = image.head, torch.zeros_like(image.logits)
+
+    def summed(reading: Tensor) -> Tensor:
+        """Sum of the map for how much each class reads a pixel of the layer, (classes, n) -> (classes, n)."""
+        slope = head.weight[..., None] * reading[:, None]  # (classes, k, 1), (classes, 1, n) -> (classes, k, n)
+        alpha = 1 / (2 + slope * image.seen[layer].sum((1, 2))[:, None])
+        with full_precision():
+            return torch.einsum("ckn,k->cn", alpha * slope.clamp_min(0), image.masses(layer))
+
+    if head.plain:  # one map a class, whatever the pixel, as for GradCAM
+        each = summed(image.logits.new_ones((len(head.weight), 1)))
+        return Sums(each[..., None].expand_as(image.logits), each[:, 0] * image.masks.sum((1, 2)))
+    grid, places = head.activation.shape[1:], pixels.flatten(1)
+    for cells in image.blocks(grid.numel()):  # of the layer, with all pixels that read them
+        ones = functional.one_hot(cells, grid.numel()).to(pixels).view(-1, 1, *grid)
+        read = head.spread(ones.expand(-1, len(pixels), -1, -1))[:, 0].flatten(1)  # (n, h w)
+        values, which = torch.unique(read[read != 0], return_inverse=True)
+        each = summed(values.expand(len(pixels), -1))
+        places.index_add_(1, read.nonzero()[:, 1], each[:, which])
+    return Sums(pixels, summed(head.back(image.masks).flatten(1)).sum(1))
 
 
 def eigencam_sums(image: Audited, layer: str) -> Sums:
@@ -299,9 +322,9 @@ def signed_gradcam_sums(image: Audited, layer: str) -> Sums:
 
 def gradcam_sums(image: Audited, layer: str) -> Sums:
     """GradCAM with its ReLU; of a region, SegGradCAM."""
-    if image.after and layer == image.last:
+    if image.after and image.is_last(layer) and image.found and image.head.plain:
         # One map a class, whatever the pixel: alpha = w / Z, and |M| times that for a region of |M| pixels.
-        weights = image.head.T / image.seen[layer][0].numel()
+        weights = image.head.weight.T / image.seen[layer][0].numel()
         each = _rectified(image, layer, weights)[:, None, None].expand_as(image.logits)
         return Sums(each, _rectified(image, layer, weights * image.masks.sum((1, 2))))
     pixels = torch.empty_like(image.logits)

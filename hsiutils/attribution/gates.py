@@ -12,7 +12,7 @@ J is not the derivative, and the result says so.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hsiutils.attribution.hooks import INPUT, dtype_of, frozen, full_precision, layer_of, logits_of
 from hsiutils.attribution.rules import RULES
-from hsiutils.attribution.tape import Flow, NotPiecewiseLinear, Tape, floating
+from hsiutils.attribution.tape import Flow, NotPiecewiseLinear, Rule, Tape, floating, listening
 
 _CACHE = 4 << 20
 """Bytes that a processor keeps at hand, about."""
@@ -57,6 +57,8 @@ class Affine:
     exact : take the gates in float64 whatever the network's dtype: single precision opens one gate in millions that
         double precision shuts. Needs a copy of the network in double precision. "rounded" takes the network itself for
         it, in double precision for an image in single, and rounds it afterwards, in place.
+    rules : operation -> how it treats what depends on the image; others than the usual ones make another map of it, as
+        that of `hsiutils.attribution.lrp`.
 
     Attributes
     ----------
@@ -97,6 +99,7 @@ class Affine:
         output: Callable[[Any], Tensor] | None = None,
         freeze: bool = False,
         exact: bool | Literal["rounded"] = False,
+        rules: Mapping[str, Rule] = RULES,
     ) -> None:
         image = x[0] if x.ndim == 4 and len(x) == 1 else x
         dtype = image.dtype if exact == "rounded" else dtype_of(model, image)
@@ -107,11 +110,11 @@ class Affine:
             )
         self.model, self.image = model, image.detach()
         self._pick = output or logits_of
-        self._tape = tape = Tape(RULES, dtype)
+        self._tape = tape = Tape(rules, dtype)
         self._layout = _layout_of(model)
         twice = exact is not False and dtype != torch.float64
         recorded = copy.deepcopy(model).double() if twice and exact != "rounded" else model
-        with self.listening(recorded):
+        with listening(recorded, tape):
             self.logits = self._run(recorded, self.image[None].to(torch.float64 if twice else dtype))[0]
         self._recorded()
         if self.frozen and not freeze:
@@ -155,15 +158,6 @@ class Affine:
         held = f" (held: {', '.join(self.frozen)})" if self.frozen else ""
         sizes = f"{tuple(self.image.shape)} -> {tuple(self.logits.shape)}"
         return f"Affine({type(self.model).__name__}, {sizes}, {self.gated}, exact={self.exact}{held})"
-
-    @contextmanager
-    def listening(self, model: nn.Module) -> Iterator[None]:
-        """Let the recording know which module is at work."""
-        with ExitStack() as stack:
-            for name, module in model.named_modules():
-                for handle in self._tape.listen(name, module):
-                    stack.callback(handle.remove)
-            yield
 
     @property
     def exact(self) -> bool:
@@ -243,10 +237,18 @@ class Affine:
         while block := list(islice(waiting, most)):
             maps = copy.copy(self)
             maps._tape, maps.image = Tape(self._tape.rules, self._tape.dtype), block[0]
-            with maps.listening(self.model):
+            with listening(self.model, maps._tape):
                 maps.logits = maps._run(self.model, torch.stack(block))
             maps._recorded()
             yield maps
+
+    def same(self, layer: str, other: str, after: bool = True) -> bool:
+        """Whether two layers put out one tensor, such as a ReLU and the dropout behind it, which passes it on.
+
+        `layer`, `other` and `after` as of `push`.
+        """
+        one, two = (INPUT if name == INPUT else self._entrance(name, after)[1] for name in (layer, other))
+        return self._tape.made.get(one, _IMAGE) == self._tape.made.get(two, _IMAGE)
 
     def consumers(self, layer: str, after: bool = True) -> tuple[str, ...]:
         """The operations that read a layer's output, such as "cat in decoder.0", in the order of computation.

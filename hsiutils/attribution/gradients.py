@@ -4,13 +4,12 @@ Maps are (band, y, x), signed. A reference, where a method has one, is an argume
 `biases`, because these methods share out the difference to it. Targets are frozen weights, so a class mask does not
 move along an integration path.
 
-captum takes an `Explained`, one number an image. Where it would hang rules on modules, it is used for LRP alone:
-captum 0.9 silently misses functions, and modules that are called twice, and hangs a module's backward rule on the
-tensor that the module reads, which a skip connection may carry, too, so that its DeepLIFT leaks by 1e-3 on a U-Net.
-Guided BackProp and DeepLIFT are reverse passes through what `hsiutils.attribution.gates` recorded, of any network
-(`hsiutils.attribution.rescale`). For LRP, which knows the layers of a `UNet` only, pooling reads a copy, and the sum
-over the target is a module with a rule of its own: captum starts from the gradient of the explained number, which is
-right for one logit only; here each logit starts with its own relevance.
+captum takes an `Explained`, one number an image. Where it would hang rules on modules, it is not used: captum 0.9
+silently misses functions, and modules that are called twice, and hangs a module's backward rule on the tensor that the
+module reads, which a skip connection may carry, too, so that its DeepLIFT leaks by 1e-3 on a U-Net. Its LRP starts from
+the gradient of the explained number, which is right for one logit only. Guided BackProp, DeepLIFT
+(`hsiutils.attribution.rescale`) and LRP (`hsiutils.attribution.lrp`) are reverse passes through what
+`hsiutils.attribution.gates` recorded, of any network.
 
 What all maps sum to (`hsiutils.attribution.sums`): a sum of gradients is the network's derivative applied to a tangent,
 one pass for all logits; an average over noisy copies, or over the nodes of a path, takes a pass a copy. Guided BackProp
@@ -20,11 +19,10 @@ and LRP send each logit back by a rule of their own: no one pass does it. DeepLI
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import cast
 
 import captum.attr as captum
 import torch
-from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, PropagationRule
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -42,8 +40,8 @@ from hsiutils.models.unet import UNet
 class Explained(nn.Module):
     """Images (n, channels, h, w) -> the target's value for each, (n,).
 
-    A copy, of a `UNet` with batch normalisation folded in (LRP has no use for it as a layer of its own), so that
-    whatever captum does to it, interrupted or not, the model is not touched.
+    A copy, of a `UNet` with batch normalisation folded in, so that whatever captum does to it, interrupted or not, the
+    model is not touched.
     """
 
     def __init__(self, model: nn.Module, target: Target) -> None:
@@ -56,47 +54,18 @@ class Explained(nn.Module):
         for module in self.network.modules():
             module.training = False
         self.network.requires_grad_(False)
-        self.value = _Value(target)
+        self.target = target
 
     def forward(self, x: Tensor) -> Tensor:
         """Value of the target, (n,)."""
-        return cast(Tensor, self.value(logits_of(self.network(x.clone()))))  # the network may write into its input
+        return self.target.value(logits_of(self.network(x.clone())))  # the network may write into its input
 
     def at(self, image: Tensor) -> float:
         """Value of the target for one image (channels, h, w)."""
         return float(ask(self, image[None]))
 
 
-class _Value(nn.Module):
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.target.value(logits)
-
-
-class _PoolOfCopy(nn.Module):
-    def __init__(self, pool: nn.Module) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.pool(x.clone()))
-
-
-def _with_modules_of_their_own(network: UNet) -> None:
-    network.pools = nn.ModuleList(_PoolOfCopy(pool) for pool in network.pools)
-    for block in network.blocks():
-        # What does nothing: LRP wants one use a module, which folding's Identity is not, and knows Dropout as a module
-        # that hands relevance on. An Identity of its own would not do: it returns the very tensor that it was given.
-        block.norm1, block.norm2, block.dropout = (nn.Dropout(0.0).eval() for _ in range(3))
-    if not network.config.entrance:
-        network.entrance = nn.Dropout(0.0).eval()
-
-
 _DIMS = ("band", "y", "x")
-LrpRule = Literal["epsilon", "gamma", "alpha1beta0"]
 
 
 def gradient(model: nn.Module, x: Tensor, target: Target) -> Attribution:
@@ -181,53 +150,6 @@ def deeplift(model: nn.Module, x: Tensor, target: Target, *, reference: ArrayLik
     before, after = target.value(chords.logits).tolist()
     values = chords.pull(target.weights).gradient * (image - start)
     return Attribution("DeepLIFT", INPUT, as_map(values, _DIMS), after, {REFERENCE: before})
-
-
-def lrp(
-    model: nn.Module,
-    x: Tensor,
-    target: Target,
-    *,
-    rule: LrpRule = "epsilon",
-    epsilon: float = 1e-9,
-    gamma: float = 0.25,
-) -> Attribution:
-    """Layer-wise relevance propagation (Bach 2015): every layer shares its relevance out among its inputs.
-
-    Max-pooling passes relevance to what it picked, and batch normalisation is folded in. With the epsilon rule and a
-    small epsilon a ReLU network gives gradient x input (Ancona 2018). Relevance that a bias takes is not handed on.
-
-    Parameters
-    ----------
-    rule : of the convolutions and transposed convolutions; the head always has the epsilon rule, and so has the first
-        layer: gamma and alpha1beta0 take what a layer reads for positive, and the input is not.
-    epsilon : added to denominators, away from zero.
-    gamma : of the gamma rule: how much positive weights are favoured.
-    """
-    rules: dict[str, Callable[[], PropagationRule]] = {
-        "epsilon": lambda: EpsilonRule(epsilon),
-        "gamma": lambda: GammaRule(gamma),
-        "alpha1beta0": Alpha1_Beta0_Rule,
-    }
-    if rule not in rules:
-        raise ValueError(f'LRP rule must be "epsilon", "gamma" or "alpha1beta0", got {rule!r}')
-    if not isinstance(model, UNet):
-        raise ValueError(
-            "LRP needs a rule for every layer, and has them for a UNet alone: take gradient x input, which LRP epsilon "
-            "is on a network of ReLUs (Ancona 2018), or the linear decomposition"
-        )
-
-    def propagate(explained: Explained, x: Tensor) -> Tensor:
-        network = explained.network
-        assert isinstance(network, UNet)  # noqa: S101
-        _with_modules_of_their_own(network)
-        ruled = set(network.keras_layers().values()) - {network.head, next(network.blocks()).conv1}
-        for module in explained.modules():  # captum lets relevance pass through ReLU and Dropout
-            if not list(module.children()) and not isinstance(module, nn.ReLU | nn.Dropout):
-                module.rule = rules[rule if module in ruled else "epsilon"]()
-        return cast(Tensor, captum.LRP(explained).attribute(x))
-
-    return _explain(f"LRP {rule}", model, x, target, propagate)
 
 
 def _explain(

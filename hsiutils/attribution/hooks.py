@@ -89,18 +89,27 @@ def layer_of(model: nn.Module, name: str, after: bool = True) -> nn.Module:
 def layer_sizes(model: nn.Module, image: Tensor) -> dict[str, tuple[int, ...]]:
     """Torch name -> (channels, h', w') of each module's output at an image (channels, h, w), in order of computation.
 
-    Of modules that put out one tensor and are called once: at others a layer says nothing.
+    Of modules that put out one tensor that the logits depend on, and are called once: at others a layer says nothing.
     """
-    sizes: dict[str, list[tuple[int, ...]]] = {}
+    made: dict[str, list[tuple[tuple[int, ...], Any]]] = {}
 
     def leave(name: str, _: nn.Module, __: Any, out: Any) -> None:
-        sizes.setdefault(name, []).append(tuple(out.shape[1:]) if isinstance(out, Tensor) else ())
+        made.setdefault(name, []).append((tuple(out.shape[1:]), out.grad_fn) if isinstance(out, Tensor) else ((), None))
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(partial(leave, name)).remove)
-        ask(model, image[None])
-    return {name: each[0] for name, each in sizes.items() if len(each) == 1 and len(each[0]) == 3}
+        for context in (torch.enable_grad(), full_precision(), frozen(model)):
+            stack.enter_context(context)
+        waiting = [logits_of(model(image[None].clone().requires_grad_())).grad_fn]
+    reached = set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    found = {name: each[0] for name, each in made.items() if len(each) == 1}
+    return {name: size for name, (size, node) in found.items() if len(size) == 3 and node in reached}
 
 
 def padded_size(model: nn.Module, image: Size) -> Size:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hsiutils.attribution.gates import Affine
-from hsiutils.attribution.hooks import INPUT, ask, dtype_of, full_precision
+from hsiutils.attribution.hooks import INPUT, ask, dtype_of, full_precision, layer_sizes
+from hsiutils.attribution.rules import RULES
+from hsiutils.attribution.tape import Rule
 from hsiutils.attribution.targets import class_names, class_number, one_image
 from hsiutils.models.unet import UNet
 
@@ -28,7 +30,9 @@ MEMORY = 1 << 30
 precision (0.3 GB each). Results come on top."""
 
 
-def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool = False) -> Affine:
+def linearise(
+    model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool = False, rules: Mapping[str, Rule] = RULES
+) -> Affine:
     """The affine map that a network, in evaluation, is at one image, (channels, h, w) or (1, channels, h, w).
 
     Arguments and errors are those of `Affine`. A `UNet` is folded first, so that a bias is all that a layer adds, and
@@ -36,7 +40,7 @@ def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool 
     """
     image = input_image(model, x)
     if not isinstance(model, UNet):
-        return Affine(model, image, freeze=freeze, exact=exact)
+        return Affine(model, image, freeze=freeze, exact=exact, rules=rules)
     single = image.dtype == torch.float32
     # As by `UNet.unhooked`, but without the other tables of hooks: to copy them all takes longer than the weights.
     tables = [each for module in model.modules() for key, each in vars(module).items() if key.endswith("hooks")]
@@ -47,7 +51,7 @@ def linearise(model: nn.Module, x: Tensor, exact: bool = False, *, freeze: bool 
             block.fold()
         if single and image.device.type == "cpu":
             twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Affine(twin, image, exact="rounded" if exact and single else False, freeze=freeze)
+    return Affine(twin, image, exact="rounded" if exact and single else False, freeze=freeze, rules=rules)
 
 
 def bias_names(at: Affine) -> dict[str, str]:
@@ -59,8 +63,8 @@ def bias_names(at: Affine) -> dict[str, str]:
     return {module: name for module, name in names.items() if module in at.biased}
 
 
-def usual_layers(model: nn.Module, layers: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
-    """Layers to look at where none are named; `layers` has their sizes (channels, h', w') in order of computation.
+def usual_layers(model: nn.Module, image: Tensor) -> list[str]:
+    """Layers of a network to look at where none are named, at an image (channels, h, w).
 
     Of a `UNet` the second convolution, which the first skip connection carries, the base and the last convolution
     before the head, each once; of another network the last layer on the smallest grid of more than a pixel, and the
@@ -69,6 +73,7 @@ def usual_layers(model: nn.Module, layers: Mapping[str, tuple[int, ...]], classe
     if isinstance(model, UNet):
         config = model.config
         return list(dict.fromkeys([config.blocks[0][1], config.base, config.last]))
+    layers, classes = layer_sizes(model, image), ask(model, image[None]).shape[1]
     leaves = {name for name, module in model.named_modules() if name and not any(module.children())}
     sizes = {name: height * width for name, (_, height, width) in layers.items() if name in leaves}
     inner = [name for name in sizes if layers[name][0] != classes and sizes[name] > 1]

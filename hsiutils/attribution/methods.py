@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from hsiutils.attribution import cams, decompose, gradients, perturbation
+from hsiutils.attribution import cams, decompose, gradients, lrp, perturbation
 from hsiutils.attribution.hooks import INPUT, Picker, picked
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.sums import Sums
 from hsiutils.attribution.targets import Target
 
 Passes = Literal["backward", "layer", "input"]
-Place = Literal["input", "head", "layers", "inner", "last"]
+Place = Literal["input", "head", "layers", "inner", "last", "read"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Method:
         layer, "input" for a forward or backward pass a patch, band, node or noisy copy.
     sums : (Audited, layer, **options) -> what the maps of all single logits sum to; None where there is no form that
         is cheaper than one map after the other.
-    summed : where the sums are known: at the "input"; before the "head"; at any of the "layers"; at any "inner" layer,
-        being gradient x input at the input; or before the head and only if that is asked for, "last".
+    summed : where the sums are known: at the "input"; before the "head", a 1 x 1 convolution; at any of the "layers";
+        at any "inner" layer, being gradient x input at the input; or, only if it is asked for, at the "last" layer, or
+        at the last one if it is "read" by a head.
 
     Examples
     --------
@@ -76,13 +77,13 @@ def _cam(name: str, rule: cams.Rule, sums: Callable[..., Sums], summed: Place, p
 
 _ALL = (
     Method("linear decomposition", decompose.linear_decomposition, sums=decompose.linear_sums),
-    Method("CAM", partial(cams.cam_map, cams.cam, biases=cams.head_bias), True, sums=cams.cam_sums, summed="head"),
+    Method("CAM", cams.cam, True, sums=cams.cam_sums, summed="head"),
     _cam("GradCAM", cams.gradcam, cams.gradcam_sums, "layers"),
     Method("SegGradCAM", partial(cams.cam_map, cams.gradcam), True),
-    _cam("GradCAM++", cams.gradcam_plus_plus, cams.gradcam_plus_plus_sums, "last"),
+    _cam("GradCAM++", cams.gradcam_plus_plus, cams.gradcam_plus_plus_sums, "read"),
     _cam("XGradCAM", cams.xgradcam, cams.xgradcam_sums, "inner"),
     _cam("HiResCAM", cams.hirescam, cams.hirescam_sums, "inner"),
-    _cam("LayerCAM", cams.layercam, cams.layercam_sums, "last"),
+    _cam("LayerCAM", cams.layercam, cams.layercam_sums, "read"),
     _cam("ScoreCAM", perturbation.scorecam, perturbation.scorecam_sums, "last", "layer"),
     _cam("AblationCAM", perturbation.ablationcam, perturbation.ablationcam_sums, "last", "layer"),
     _cam("EigenCAM", cams.eigencam, cams.eigencam_sums, "last"),
@@ -93,8 +94,8 @@ _ALL = (
     Method("SmoothGrad", gradients.smoothgrad, passes="input", sums=gradients.smoothgrad_sums),
     Method("Integrated Gradients", gradients.integrated_gradients, False, "input", gradients.integrated_gradients_sums),
     Method("DeepLIFT", gradients.deeplift),
-    Method("LRP epsilon", gradients.lrp),
-    Method("LRP gamma", partial(gradients.lrp, rule="gamma")),
+    Method("LRP epsilon", lrp.lrp),
+    Method("LRP gamma", partial(lrp.lrp, rule="gamma")),
     Method("occlusion", perturbation.occlusion, passes="input", sums=perturbation.occlusion_sums),
     Method("band occlusion", perturbation.band_occlusion, passes="input", sums=perturbation.band_occlusion_sums),
 )
@@ -118,14 +119,14 @@ def attribute(
     ----------
     name : one of `METHODS`.
     model : any torch network of images (n, channels, h, w) and logits (n, classes, h', w'), or of a dict that has them
-        under "out"; it is asked in evaluation. CAM and LRP know a `UNet` alone.
+        under "out"; it is asked in evaluation. CAM needs a head (`hsiutils.attribution.head`).
     x : (channels, h, w) or (1, channels, h, w).
     target : see `hsiutils.attribution.targets`.
     layer : Keras name of a `UNet`, torch name of another network, or "input", for methods that take any; None for the
         method's own.
     output : picks the logits out of what the network returns, where it returns something else.
     **options : of the method's function, e.g. `nodes` of Integrated Gradients, `relu` of GradCAM (`cams.cam_map`), and
-        `freeze` of those that hold gates (the linear decomposition, Guided BackProp, Guided GradCAM).
+        `freeze` of those that hold gates (the linear decomposition, Guided BackProp, Guided GradCAM, LRP).
 
     Raises
     ------

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hsiutils.attribution.gates import Affine
 from hsiutils.attribution.hooks import logits_of
 from hsiutils.attribution.rules import RULES, only_first, outcome
-from hsiutils.attribution.tape import Given, Held, NotPiecewiseLinear, Rule, Tape, differentiable
+from hsiutils.attribution.tape import Given, Held, NotPiecewiseLinear, Rule, Tape, differentiable, listening
 
 _NEAR = 1e-10
 """Where image and reference are nearer than this, the slope takes the chord's place (so in captum, too)."""
@@ -40,7 +40,7 @@ class Chords(Affine):
             "take Integrated Gradients from the same reference, or explain a tensor before it (pick it by output=)"
         )
         try:
-            with self.listening(model):
+            with listening(model, self._tape):
                 self.logits = self._run(model, torch.stack([reference, image]))
         except NotPiecewiseLinear as missing:
             held = ", ".join(missing.operations)
@@ -94,12 +94,14 @@ _WITHOUT = (
     "minimum ne sign _safe_softmax _softmax linalg_vector_norm std var"
 )
 """What is chosen at the image alone, or is no function of single numbers."""
-_CHORDS = (
+_NAMES = (
     "_prelu_kernel abs celu clamp clamp_max clamp_min elu exp gelu hardshrink hardsigmoid hardswish hardtanh "
     "leaky_relu mish reciprocal relu rrelu_with_noise rsqrt sigmoid silu softplus softshrink sqrt tanh threshold"
 )
+CHORDS = _NAMES.split()
+"""Functions of single numbers."""
 _RULES: dict[str, Rule] = (
     {name: rule for name, rule in RULES.items() if name not in _WITHOUT.split()}
-    | dict.fromkeys(_CHORDS.split(), _chord)
+    | dict.fromkeys(CHORDS, _chord)
     | dict.fromkeys(["adaptive_max_pool2d", "max_pool2d_with_indices"], _larger)
 )

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from hsiutils.attribution.tape import Flow, Given, Held, Rule, Tape, differentiable, floating, flows_of, refused
 
+SUMMANDS = {"addmm": "self", "baddbmm": "self", "convolution": "bias", "linear": "bias"}
+"""Product -> which of its arguments is added."""
+
 
 def _linear(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Linear in the first argument, the only one that may depend on the image."""
@@ -25,7 +28,7 @@ def _linear(tape: Tape, name: str, func: Any, given: Given) -> Any:
 
 def _product(tape: Tape, name: str, func: Any, given: Given) -> Any:
     """Linear in either factor, plus a bias; of two that depend on the image, the smaller or first gates the other."""
-    summand = {"addmm": "self", "baddbmm": "self", "convolution": "bias", "linear": "bias"}.get(name, "")
+    summand = SUMMANDS.get(name, "")
     one, other = [key for key in given if key != summand][:2]
     depend = [key for key in (one, other) if isinstance(given[key], Flow)]
     if not depend or given.get("rounding_mode"):

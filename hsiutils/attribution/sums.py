@@ -7,12 +7,14 @@ function (Audited, layer, **options) -> `Sums` beside the method's map, named in
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from hsiutils.attribution.gates import Affine
+from hsiutils.attribution.head import Head, head_at
 from hsiutils.attribution.hooks import INPUT, activations, ask, padded_size, upsampling_weights
 from hsiutils.attribution.linearise import input_image, linearise, usual_layers
 from hsiutils.attribution.tape import NotPiecewiseLinear
@@ -42,6 +44,8 @@ class Audited:
     """Layer -> (channels,) factor between the layer's tensor and the folded network's at the same site."""
     masks: Tensor
     """(classes, h, w), 1 where a class has the largest logit."""
+    last: str
+    """The usual layer before the logits."""
     after: bool
     upsample: bool
     memory: int
@@ -60,7 +64,8 @@ class Audited:
         """Look once at an image (channels, h, w); arguments as of `hsiutils.attribution.audit.audit`."""
         image = input_image(model, x)
         at = linearise(model, image, freeze=freeze)
-        layers = usual_layers(model, at.layers, len(at.logits)) if layers is None else layers
+        usual = usual_layers(model, image)
+        layers = usual if layers is None else layers
         with activations(model, layers, after) as seen:
             logits = ask(model, image[None])[0]
         inside = {name: value[0] for name, value in seen.items()}
@@ -72,29 +77,33 @@ class Audited:
             for name, norm in norms.items():
                 if norm is not None:  # what it multiplies its convolution's output by, in evaluation
                     gains[name] = norm.weight.detach() * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
-        return cls(model, at, logits, inside, gains, masks, after, upsample, memory)
+        return cls(model, at, logits, inside, gains, masks, usual[-1], after, upsample, memory)
 
     @property
     def image(self) -> Tensor:
         """(channels, h, w)."""
         return self.at.image
 
+    @cached_property
+    def found(self) -> Head | None:
+        """The head that reads the last layer, if there is one; of our network, folded."""
+        return head_at(self.at.model, self.image, self.last)
+
     @property
-    def head(self) -> Tensor:
-        """Weights of the head of a `UNet`, (classes, channels)."""
-        assert isinstance(self.model, UNet)  # noqa: S101
-        return self.model.head.weight.detach().flatten(1)
+    def head(self) -> Head:
+        """The same, where it is known that there is one."""
+        assert self.found is not None  # noqa: S101
+        return self.found
+
+    def is_last(self, layer: str) -> bool:
+        """Whether this layer puts out what the last one does."""
+        return layer == self.last or self.at.same(layer, self.last, self.after)
 
     @property
     def padded(self) -> tuple[int, int]:
         """(rows, columns) of the image inside the network."""
         _, height, width = self.image.shape
         return padded_size(self.model, (height, width))
-
-    @property
-    def last(self) -> str | None:
-        """Layer that the head of a `UNet` reads."""
-        return self.model.config.last if isinstance(self.model, UNet) else None
 
     def push(self, tangents: Tensor, layer: str) -> Tensor:
         """The derivative of every logit along tangents of a layer's tensor, as it was asked for, or of the image.
@@ -120,12 +129,6 @@ class Audited:
                 f"({', '.join(self.at.frozen)}): ask `attribute` for the map of one target",
                 self.at.frozen,
             )
-
-    def folded(self, layer: str) -> Tensor:
-        """A layer's activation (channels, h', w') in the folded network."""
-        with activations(self.at.model, [layer]) as seen:
-            ask(self.at.model, self.image[None])
-        return seen[layer][0]
 
     def counts(self, layer: str) -> Tensor:
         """How often each pixel of a layer counts in the sum of its map, (h', w')."""

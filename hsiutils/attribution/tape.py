@@ -7,7 +7,7 @@ and its place on the `Tape`, which keeps what nonlinear operations did to the im
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -52,8 +52,12 @@ class Step(NamedTuple):
     """Of several results."""
     shared: bool
     reads: tuple[int, ...]
-    """`Flow.number` of what it read."""
+    """`Flow.number` of what it read, and of what it made."""
+    makes: tuple[int, ...]
     where: str
+    func: Any
+    """The operation in the form that returns its result, and its arguments that do not follow the image."""
+    constant: Given
 
 
 class Tape:
@@ -178,6 +182,16 @@ class Tape:
         self.live -= numbers
 
 
+@contextmanager
+def listening(model: nn.Module, tape: Tape) -> Iterator[None]:
+    """Let a recording know which module is at work."""
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            for handle in tape.listen(name, module):
+                stack.callback(handle.remove)
+        yield
+
+
 class Flow(Tensor):
     """A tensor that depends on the image: its value while recording, tangents of it afterwards."""
 
@@ -226,6 +240,7 @@ class Flow(Tensor):
             flows = list(flows_of(given.values()))
         if step and tape.skip(step, flows):
             return _skipped(step, flows, writes)
+        constant = {} if step else {key: value for key, value in given.items() if next(flows_of([value]), None) is None}
         # Below autograd, where this method is called, nothing is recorded: a reverse pass must come in from above.
         with nullcontext() if tape.factors is None else differentiable():
             out = rule(tape, name, pure, given)
@@ -238,8 +253,8 @@ class Flow(Tensor):
                 for leaf in results
             ]
             shared = any(isinstance(leaf, Flow) and leaf.shared for leaf in results)
-            counts = len(tape.kept), len(tape.sites)
-            tape.steps.append(Step(name, *counts, shown, form, shared, reads, tape.where))
+            counts, makes = (len(tape.kept), len(tape.sites)), tuple(flow.number for flow in flows_of(results))
+            tape.steps.append(Step(name, *counts, shown, form, shared, reads, makes, tape.where, pure, constant))
         return form(results) if form else results[0]
 
     def _write(self, out: Tensor) -> "Flow":

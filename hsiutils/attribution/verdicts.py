@@ -177,7 +177,7 @@ def sentences(found: xr.Dataset) -> list[str]:
         if row.adds_up:
             said.append(
                 f"The contributions of {method}{at} sum to every logit ({where}; largest residual "
-                f"{row.largest:.1e}, mean |logit| {size:.2g}; {tool}).{caveat}"
+                f"{row.largest:.1e}, mean |logit| {size:.2g}; {tool}).{'' if at else caveat}"
             )
         else:
             said.append(

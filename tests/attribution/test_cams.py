@@ -103,7 +103,7 @@ def test_cam_closes_and_needs_no_gradient_to_agree_with_hirescam():
 
 @pytest.mark.parametrize("options", [{"layer": "conv2d_1"}, {"layer": LAST, "after": False}])
 def test_cam_is_refused_away_from_the_head(options):
-    with pytest.raises(ValueError, match=r"conv2d_9 after its ReLU, got .* take HiResCAM"):
+    with pytest.raises(ValueError, match=r"the layer that a 1 x 1 convolution reads, .* that is not .* take HiResCAM"):
         METHODS["CAM"](shaken(), X, TARGET, **options)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hsiutils.attribution import gradients
+from hsiutils.attribution.lrp import lrp
 from hsiutils.attribution.targets import region
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -107,7 +108,7 @@ def test_deeplift_is_captums_where_no_pooling_reads_a_skip_connection():
 
 def test_lrp_epsilon_is_gradient_x_input_with_or_without_biases():
     for model in (shaken(), without_biases(shaken())):
-        found, other = gradients.lrp(model, X, TARGET, epsilon=1e-13), gradients.gradient_x_input(model, X, TARGET)
+        found, other = lrp(model, X, TARGET, epsilon=1e-13), gradients.gradient_x_input(model, X, TARGET)
         np.testing.assert_allclose(found.map.values, other.map.values, atol=1e-6 * np.abs(other.map.values).max())
 
 
@@ -118,19 +119,19 @@ def test_lrp_hands_on_all_relevance_where_no_bias_takes_any(rule):
     with torch.no_grad():
         for layer in model.keras_layers().values():
             layer.weight.abs_()
-    found = gradients.lrp(model, X.abs(), TARGET, rule=rule, epsilon=1e-12)
+    found = lrp(model, X.abs(), TARGET, rule=rule, epsilon=1e-12)
     assert found.total == pytest.approx(found.logit, rel=1e-5)
 
 
 def test_lrp_gamma_of_zero_is_epsilon_and_a_large_one_is_alpha1beta0():
     model = without_biases(shaken())
-    epsilon = gradients.lrp(model, X, TARGET, rule="epsilon").map.values
-    small = gradients.lrp(model, X, TARGET, rule="gamma", gamma=0).map.values
+    epsilon = lrp(model, X, TARGET, rule="epsilon").map.values
+    small = lrp(model, X, TARGET, rule="gamma", gamma=0).map.values
     np.testing.assert_allclose(small, epsilon, atol=1e-5 * np.abs(epsilon).max())
-    middle = gradients.lrp(model, X, TARGET, rule="gamma").map.values
+    middle = lrp(model, X, TARGET, rule="gamma").map.values
     assert np.abs(middle - epsilon).max() > 1e-2 * np.abs(epsilon).max()
-    large = gradients.lrp(model, X.abs(), TARGET, rule="gamma", gamma=1e9).map.values
-    alpha = gradients.lrp(model, X.abs(), TARGET, rule="alpha1beta0").map.values
+    large = lrp(model, X.abs(), TARGET, rule="gamma", gamma=1e9).map.values
+    alpha = lrp(model, X.abs(), TARGET, rule="alpha1beta0").map.values
     np.testing.assert_allclose(large, alpha, atol=1e-4 * np.abs(alpha).max())
 
 
@@ -169,7 +170,7 @@ def test_lrp_gamma_is_its_definition_with_epsilon_where_the_input_may_be_negativ
     assert (x < 0).any()
     target = region(model, x, 1, torch.ones(12, 16, dtype=torch.bool))
     expected = lrp_by_definition(model, x, target, gamma).numpy()
-    found = gradients.lrp(model, x, target, rule="gamma", gamma=gamma).map.values
+    found = lrp(model, x, target, rule="gamma", gamma=gamma).map.values
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
     assert np.abs(expected).min(axis=0).max() > 0  # no unit lost its relevance on the way
 
@@ -222,7 +223,7 @@ def test_guided_gradcam_agrees_with_captum_where_nothing_is_padded():
         (lambda: gradients.smoothgrad(shaken(), X, TARGET, noise=-1), "noise >= 0"),
         (lambda: gradients.integrated_gradients(shaken(), X, TARGET, nodes=0), "nodes must be at least 1"),
         (lambda: gradients.deeplift(shaken(), X, TARGET, reference=[1.0]), r"a spectrum \(4,\)"),
-        (lambda: gradients.lrp(shaken(), X, TARGET, rule="delta"), "LRP rule must be"),
+        (lambda: lrp(shaken(), X, TARGET, rule="delta"), "LRP rule must be"),
         (lambda: gradients.gradient(shaken(), X.float(), TARGET), "float32"),
     ],
 )
