@@ -178,6 +178,7 @@ def cam(
             f"logits behind it; that is not {name!r} (after={after}) in this network. Name that layer if it has one; "
             "else take HiResCAM, whose map sums to the logit less the biases behind the layer where no ReLU follows"
         )
+    logit = float(target.value(head.logits[None]))
     back = head.back(target.weights)
     with full_precision():  # (classes, k), (classes, h', w') -> (k, h', w')
         slopes = torch.einsum("ck,cyx->kyx", head.weight, back.to(head.activation))
@@ -187,7 +188,7 @@ def cam(
         share = float(back.sum((1, 2)).cpu() @ head.bias.detach().cpu().to(back.dtype))
         biases[model.config.head if isinstance(model, UNet) else head.name] = share
     shown = _shown(values, name, _sizes(model, image), relu=relu, normalise=normalise, upsample=upsample)
-    return Attribution("CAM", name, shown, float(target.value(head.logits[None])), biases)
+    return Attribution("CAM", name, shown, logit, biases)
 
 
 def gradcam(seen: Seen) -> Tensor:

@@ -19,8 +19,8 @@ from hsiutils.attribution.tape import Flow, NotPiecewiseLinear, Step, Tape, list
 _CROPS = {"alias", "clone", "detach", "slice"}
 _UPS = {"_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_nearest2d"}
 _SPATIAL = _CROPS | _UPS | {"avg_pool2d", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"}
-_MOVES = {"_reshape_alias", "_unsafe_view", "alias", "clone", "permute", "t", "transpose", "unsqueeze", "view"}
-"""What brings channels to the last axis and back, around a linear layer of every pixel."""
+_MOVES = {"_unsafe_view", "add", "alias", "clone", "expand", "permute", "t", "transpose", "unsqueeze", "view"}
+"""What brings channels to the last axis and back, around a linear layer of every pixel, and adds its bias."""
 
 
 class Head(NamedTuple):
@@ -51,9 +51,9 @@ class Head(NamedTuple):
 
     def back(self, weights: Tensor) -> Tensor:
         """The adjoint of `spread`: weights (classes, h, w) of the logits as they weigh the grid, (classes, h', w')."""
-        with torch.enable_grad():
+        with torch.enable_grad(), full_precision():
             grid = weights.new_zeros((1, len(self.weight), *self.activation.shape[1:])).requires_grad_()
-            (found,) = torch.autograd.grad((self.spread(grid)[0] * weights).sum(), grid)
+            (found,) = torch.autograd.grad((self.spread(grid)[0] * weights.clone()).sum(), grid)
         return found[0]
 
     def scores(self, values: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -130,8 +130,12 @@ def _convolution(product: Step, before: list[Step], behind: list[Step]) -> _Foun
 def _matrix(product: Step, before: list[Step], behind: list[Step]) -> _Found | None:
     """The same of a linear layer at every pixel, with nothing but moves of axes around it."""
     given = product.constant
-    matrix = given.get("weight", given.get("mat1"))
-    matrix = given["mat2"].T if matrix is None and "mat2" in given else matrix
-    if matrix is None or matrix.ndim != 2 or any(step.name not in _MOVES for step in (*before, *behind)):
+    matrix = given["mat2"].mT if "mat2" in given else given.get("weight")
+    if matrix is None or any(step.name not in _MOVES for step in (*before, *behind)):
         return None
-    return matrix.detach(), given.get("bias", given.get("self")), product.where, ()
+    added = [given.get("bias"), given.get("self"), *(step.constant.get("other") for step in behind)]
+    biases = [each for each in added if each is not None]
+    if len(biases) > 1 or not all(isinstance(each, Tensor) and each.ndim == 1 for each in biases):
+        return None
+    matrix = matrix[0] if matrix.ndim > 2 else matrix  # one for all rows of pixels, which the caller tries
+    return matrix.detach(), biases[0] if biases else None, product.where, ()

@@ -68,8 +68,8 @@ def lrp(
     if changes[rule] is not None and not isinstance(model, UNet):  # which is folded there
         model = _folded(linearise(model, x, freeze=True))
     at = linearise(model, x, freeze=freeze, rules={**RULES, **ruled})
-    values = at.pull(target.weights).gradient * at.image
     logit = float(target.value(at.logits[None]))
+    values = at.pull(target.weights).gradient * at.image
     return Attribution(f"LRP {rule}", INPUT, as_map(values, ("band", "y", "x")), logit, frozen=at.frozen)
 
 
