@@ -70,7 +70,7 @@ def test_half_precision_and_the_target_of_another_image_are_refused(name):
 def test_a_method_takes_any_layer_or_says_that_it_does_not(name):
     method = METHODS[name]
     if name == "CAM":
-        with pytest.raises(ValueError, match="CAM needs the layer that a 1 x 1 .* that is not 'conv2d_2'"):
+        with pytest.raises(ValueError, match=r"CAM needs the layer that a 1 x 1 .* that is not 'conv2d_2'"):
             method(shaken(), X, TARGET, "conv2d_2")
     elif method.layered:
         assert method(shaken(), X, TARGET, "conv2d_2").layer == "conv2d_2"
