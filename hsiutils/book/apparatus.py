@@ -115,6 +115,7 @@ def connect(app: "Sphinx") -> None:
     collector._TocTreeCollectorWithStyles__to_alpha = lambda self, number: f"a{number}"  # else A, B, ...
     app.connect("config-inited", _link_repository)
     app.connect("html-page-context", _number_tables)
+    app.connect("html-page-context", _explain_terms)
 
 
 def _link_repository(app: "Sphinx", config: Any) -> None:
@@ -137,3 +138,19 @@ def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dic
         return f'<caption id="table-{number}"><span class="caption-number">Table {number} </span>'
 
     context["body"] = re.sub("<caption>(?!<span)", numbered, context["body"])
+
+
+def _explain_terms(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Show a word's meaning where a pointer rests on its link into the glossary."""
+    from docutils import nodes
+
+    page = next((name for name in app.env.found_docs if name.endswith("glossary")), None)
+    if page is None or "glossary.html#term-" not in context.get("body", ""):
+        return
+    items = app.env.get_doctree(page).findall(nodes.definition_list_item)
+    meanings = {key: item[-1].astext() for item in items for key in item[0]["ids"]}
+
+    def explained(link: re.Match[str]) -> str:
+        return f'{link[0]} title="{html.escape(meanings[link[1]])}"'
+
+    context["body"] = re.sub(r'href="glossary\.html#(term-[^"]+)"', explained, context["body"])

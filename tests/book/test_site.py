@@ -51,7 +51,7 @@ def test_the_first_page_leads_to_the_book_and_figures_are_numbered_captioned_and
 
 def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_has_not(html):
     front = (html / "book" / "index.html").read_text()
-    assert re.findall(r'toctree-l1"><a[^>]*>([^<]*)', front) == ["1. Plot", "A1. More"]
+    assert re.findall(r'toctree-l1"><a[^>]*>([^<]*)', front) == ["1. Plot", "A1. More", "Glossary"]
     assert '<span class="eqno">(0.1)' in front
     assert '<caption id="table-0.1"><span class="caption-number">Table 0.1 </span>Of numbers.' in front
 
@@ -71,6 +71,11 @@ def test_a_captioned_cell_without_figure_or_a_progress_bar_stops_the_build(
     nbformat.write(chapter, tmp_path / "01_plot.ipynb")
     with pytest.raises(SiteError, match=rf"book/01_plot\.ipynb: {message}"):
         build_site(executed | {"book/01_plot.ipynb": tmp_path / "01_plot.ipynb"}, project, tmp_path / "html")
+
+
+def test_a_word_of_the_glossary_is_explained_where_it_is_used(html):
+    link = 'href="glossary.html#term-logit" title="A “number” &amp; more."'
+    assert link in (html / "book" / "index.html").read_text()
 
 
 def test_pages_say_where_they_come_from_and_chapters_how_long_they_are_and_no_repository_is_linked(html, executed):

@@ -23,6 +23,7 @@ parts:
 - numbered: 1
   style: alphaupper
   chapters: [{file: book/a1_more}]
+- chapters: [{file: book/glossary}]
 """
 TABLE = "<table><caption>Of numbers.</caption><tr><td>1</td></tr></table>"
 START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts import lines\nstart()"
@@ -49,7 +50,8 @@ def write_book(root: Path, plot: str = PLOT) -> Path:
     (root / "_config.yml").write_text(CONFIG)
     (root / "_toc.yml").write_text(TOC)
     (root / "book" / "a1_more.md").write_text("# More\n")
-    text = f"# Front\n\n$$x^2$$ (eq-square)\n\n{TABLE}\n\n{{doc}}`01_plot`"
+    (root / "book" / "glossary.md").write_text('# Glossary\n\n```{glossary}\nlogit\n  A "number" & more.\n```\n')
+    text = f"# Front\n\n$$x^2$$ (eq-square)\n\n{TABLE}\n\n{{doc}}`01_plot` {{term}}`logit`"
     front = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1 + 1")])
     start, figure = new_code_cell(START), new_code_cell(plot)
     start.metadata["tags"] = ["remove-output"]
