@@ -142,14 +142,13 @@ def _title(notebook: Path) -> str:
 
 def _contents(title: str, names: Sequence[str], wanted: Sequence[Mapping[str, Any]]) -> str:
     """The page that leads to all, with the parameters of each."""
-    heads = list(wanted[0])
-    head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in ("page", *heads))
-    rows = ""
-    for number, (name, parameters) in enumerate(zip(names, wanted, strict=True), 1):
-        cells = "".join(f"<td>{html.escape(shown(parameters[one]))}</td>" for one in heads)
-        rows += f'<tr><td><a href="{name}.html">{number}. {html.escape(_words(parameters))}</a></td>{cells}</tr>'
-    table = f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f"# {title}: with your own parameters\n\n{table}\n"
+    same = {name: value for name, value in wanted[0].items() if all(one[name] == value for one in wanted)}
+    pages = [{name: value for name, value in one.items() if name not in same} for one in wanted]
+    links = [
+        f'<a href="{name}.html">{html.escape(_words(one or same))}</a>' for name, one in zip(names, pages, strict=True)
+    ]
+    of_all = f"All with {_words(same)}; anything else is by default.\n\n" if len(wanted) > 1 and same else ""
+    return f"# {title}: with your own parameters\n\n{html.escape(of_all)}" + "".join(f"1. {link}\n" for link in links)
 
 
 def _stub(chapter: Path, root: Path, folder: Path) -> str:

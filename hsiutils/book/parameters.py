@@ -396,5 +396,5 @@ def _text(words: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: text as it is, unless there is none."""
-    return '""' if value == "" else str(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
+    """A value as people read it."""
+    return "empty" if value == "" else str(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
