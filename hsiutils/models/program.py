@@ -8,6 +8,7 @@ list, named as the module that called it in the original, and the parameters kee
 
 import json
 import operator
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
@@ -65,7 +66,8 @@ _HELD = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constan
 _MODEL = "models/model.json"
 _FOLDERS = {"data/weights": "model_weights_config.json", "data/constants": "model_constants_config.json"}
 _MAJOR = 8
-_DAMAGED = (AttributeError, EOFError, LookupError, OverflowError, RuntimeError, TypeError, zipfile.BadZipFile)
+_DAMAGED = (AttributeError, EOFError, LookupError, OSError, OverflowError, RuntimeError, TypeError, struct.error)
+_DAMAGED += (zipfile.BadZipFile,)
 
 
 def read_program(path: Path | str) -> "Program":

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import random
 import warnings
 import zipfile
 from pathlib import Path
@@ -194,6 +195,26 @@ ARRAY = ("config", "down.weight", "tensor_meta")
 def test_what_is_damaged_or_of_another_kind_is_said(saved, tmp_path, member, change, message):
     with pytest.raises(ValueError, match=message):
         read_program(changed(saved / "crooked.pt2", tmp_path / "x.pt2", **{member: change}))
+
+
+def test_a_file_cut_short_anywhere_or_with_wrong_bytes_in_its_directory_is_said_to_be_damaged(tmp_path):
+    path = exported(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), tmp_path / "whole.pt2", X[:1])
+    whole, damaged = path.read_bytes(), tmp_path / "damaged.pt2"
+    for length in [*range(0, len(whole), len(whole) // 80), *range(len(whole) - 30, len(whole))]:
+        damaged.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="damaged.pt2"):
+            read_program(damaged)
+    draw, refused = random.Random(0), 0
+    for _ in range(250):
+        content = bytearray(whole)
+        for _ in range(3):  # at the end of a zip is its directory
+            content[-1 - draw.randrange(1500)] = draw.randrange(256)
+        damaged.write_bytes(content)
+        try:
+            read_program(damaged)
+        except ValueError:
+            refused += 1
+    assert refused > 150
 
 
 def test_archives_that_torch_does_not_write_are_refused(saved, tmp_path):
