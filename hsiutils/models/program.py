@@ -66,8 +66,8 @@ _HELD = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constan
 _MODEL = "models/model.json"
 _FOLDERS = {"data/weights": "model_weights_config.json", "data/constants": "model_constants_config.json"}
 _MAJOR = 8
-_DAMAGED = (AttributeError, EOFError, LookupError, OSError, OverflowError, RuntimeError, TypeError, struct.error)
-_DAMAGED += (zipfile.BadZipFile,)
+_OF_ARCHIVES = (EOFError, OSError, struct.error, zipfile.BadZipFile)
+_DAMAGED = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, *_OF_ARCHIVES)
 
 
 def read_program(path: Path | str) -> "Program":

@@ -62,6 +62,40 @@ def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
     )
 
 
+def beside_peers(record: Path = RECORDS[0]) -> tuple[pd.DataFrame, str]:
+    """The same method from other tools, on one network, image and target; and in words how it was measured.
+
+    Returns
+    -------
+    DataFrame
+        One row a method of a tool: `tool`, `method`, `layer`, `difference` (largest, over the tool's largest value, in
+        double precision), `times our time` (median of alternating pairs), `ours (MiB)` and `theirs (MiB)` (peak
+        memory), and `remark` where the definitions differ.
+
+    Raises
+    ------
+    ValueError
+        If the file is no such record.
+    """
+    found = read_benchmark(record, ("methods", "versions", "not_run"))
+    methods = found["methods"]
+    names = {
+        "peer": "tool",
+        "method": "method",
+        "layer": "layer",
+        "largest_relative_difference": "difference",
+        "times_our_time": "times our time",
+        "ours_peak_mib": "ours (MiB)",
+        "peer_peak_mib": "theirs (MiB)",
+        "remark": "remark",
+    }
+    rows = pd.DataFrame(methods["rows"]).rename(columns=names)[list(names.values())]
+    tools = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    left = "; ".join(f"{name} ({why})" for name, why in found["not_run"].items())
+    text = f"{methods['rows'][0]['pairs']} {methods['how']}; {tools}; {methods['date']}. Not run: {left}"
+    return rows, text
+
+
 GPU_RECORD = RESULTS / "gpu" / "record.json"
 """Written by benchmarks/gpu_record.py."""
 
