@@ -113,9 +113,17 @@ def connect(app: "Sphinx") -> None:
 
     collector.assign_section_numbers = assign_section_numbers
     collector._TocTreeCollectorWithStyles__to_alpha = lambda self, number: f"a{number}"  # else A, B, ...
+    app.connect("env-check-consistency", _unnumber_first)  # after figures got their numbers
+    app.setup_extension("sphinx.ext.napoleon")  # and autodoc
+    app.connect("autodoc-process-docstring", _as_napoleon_reads, priority=400)
     app.connect("config-inited", _link_repository)
     app.connect("html-page-context", _number_tables)
     app.connect("html-page-context", _explain_terms)
+
+
+def _unnumber_first(app: "Sphinx", env: "BuildEnvironment") -> None:
+    """Headings of the first page have no number, only its figures and equations."""
+    env.toc_secnumbers.pop(env.config.root_doc, None)
 
 
 def _link_repository(app: "Sphinx", config: Any) -> None:
@@ -128,7 +136,8 @@ def _link_repository(app: "Sphinx", config: Any) -> None:
 
 def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Number the captions of tables that cells made, which Sphinx does not read."""
-    chapter = app.env.toc_secnumbers.get(pagename, {}).get("")
+    first = {app.config.root_doc: {"": (0,)}}
+    chapter = (app.env.toc_secnumbers | first).get(pagename, {}).get("")
     if not chapter or "body" not in context:
         return
     numbers = (f"{chapter[0]}.{index}" for index in count(1))
@@ -154,3 +163,16 @@ def _explain_terms(app: "Sphinx", pagename: str, templatename: str, context: dic
         return f'{link[0]} title="{html.escape(meanings[link[1]])}"'
 
     context["body"] = re.sub(r'href="glossary\.html#(term-[^"]+)"', explained, context["body"])
+
+
+def _as_napoleon_reads(app: "Sphinx", what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Rewrite docstrings above their examples: names are code, |x| is no reference, "name : what it is" no type."""
+    end = lines.index("Examples") if "Examples" in lines else len(lines)
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n".join(lines[:end]))
+    text = re.sub(r"\|(?=\S)|(?<=\S)\|", r"\\|", text)
+    kind = getattr(obj, "__annotations__", {}).get("return")
+    returned = f"{getattr(kind, '__name__', kind)}\n    "  # napoleon takes each line that is not indented for a type
+    body = re.compile(r"(?<=^Returns\n-------\n)(?:.+\n?)+", re.MULTILINE)
+    text = body.sub(lambda found: returned + " ".join(found[0].split()) + "\n", text)
+    text = re.sub(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : ", r"\1\n    ", text, flags=re.MULTILINE)
+    lines[:end] = text.split("\n")

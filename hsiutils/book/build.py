@@ -21,6 +21,7 @@ import pandas as pd
 from filelock import FileLock
 from tqdm import tqdm
 
+from hsiutils import MODULES
 from hsiutils.book import project
 from hsiutils.book.apparatus import checked_out, provenance
 from hsiutils.book.chapters import (
@@ -157,7 +158,9 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     pages = site_sources(executed, root)
     commit = checked_out(root)
     feet = {name: provenance(path, commit) for name, path in executed.items()}
-    inputs = {"pages": {name: store.file_hash(path) for name, path in pages.items()}, "feet": feet}
+    documented = [store.PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in MODULES.values()]
+    hashes = {name: store.file_hash(path) for name, path in pages.items()}
+    inputs = {"pages": hashes, "feet": feet, "documented": [*map(store.file_hash, dict.fromkeys(documented))]}
     site = store.artefact("site", partial(build_pages, pages=pages, feet=feet), inputs)
     target = target or root / "_build" / "html"
     _mirror(site, target)
@@ -166,7 +169,7 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
 
 def site_sources(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
     """Everything that the site is made of, by its place in the source tree."""
-    fixed = [root / "_config.yml", root / "_toc.yml", *sorted((root / "book").rglob("*"))]
+    fixed = [*(root / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")), *sorted((root / "book").rglob("*"))]
     plain = {str(path.relative_to(root)): path for path in fixed if path.is_file() and path.suffix != ".ipynb"}
     plain = {name: path for name, path in plain.items() if not Path(name).name.startswith(".")}
     return plain | dict(executed)
