@@ -169,7 +169,8 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
 
 def site_sources(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
     """Everything that the site is made of, by its place in the source tree."""
-    fixed = [*(root / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")), *sorted((root / "book").rglob("*"))]
+    top = [root / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
+    fixed = [*top, *sorted((root / "book").rglob("*"))]
     plain = {str(path.relative_to(root)): path for path in fixed if path.is_file() and path.suffix != ".ipynb"}
     plain = {name: path for name, path in plain.items() if not Path(name).name.startswith(".")}
     return plain | dict(executed)
