@@ -1,5 +1,7 @@
 """What stands around a page's text: where it comes from, how to repeat it, where it can be edited and launched."""
 
+import inspect
+import re
 import shlex
 import subprocess
 from functools import partial
@@ -7,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sphinx.ext.napoleon import Config, NumpyDocstring
 from typer.testing import CliRunner
 
 from hsiutils.__main__ import app
@@ -86,3 +89,38 @@ def test_links_and_launch_buttons_are_there_with_a_repository_only(address):
     assert {"binderhub_url", "colab_url"} & set(options.get("launch_buttons", {})) == (
         {"binderhub_url", "colab_url"} if address else set()
     )
+
+
+def test_the_page_of_the_library_has_every_name_of_the_front_door():
+    page = (project() / "book" / "api.md").read_text()
+    assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE)) == sorted(hu.__all__)
+
+
+def halve(x: int) -> float:
+    """Halve `x`, also |x|.
+
+    Parameters
+    ----------
+    x : a number; of
+        two lines.
+
+    Returns
+    -------
+    Half of it,
+    in a line.
+
+    Examples
+    --------
+    >>> `x` | y
+    """
+    return x / 2
+
+
+def test_docstrings_are_read_as_they_are_meant():
+    lines = inspect.getdoc(halve).splitlines()
+    apparatus._as_napoleon_reads(None, "function", "halve", halve, None, lines)
+    read = str(NumpyDocstring(lines, Config(), what="function"))
+    assert "Halve ``x``, also \\|x\\|." in read
+    assert ":param x: a number; of\n          two lines.\n" in read
+    assert ":returns: Half of it, in a line.\n:rtype: float\n" in read
+    assert ">>> `x` | y" in read
