@@ -12,8 +12,9 @@ import pytest
 from sphinx.ext.napoleon import Config, NumpyDocstring
 from typer.testing import CliRunner
 
+import hsiutils as hu
 from hsiutils.__main__ import app
-from hsiutils.book import apparatus, chapters, pages
+from hsiutils.book import apparatus, chapters, pages, project
 from hsiutils.book.apparatus import checked_out, provenance, repeat_command
 from hsiutils.paper import store
 
