@@ -305,7 +305,9 @@ class TestMarks:
         hits = 800 - 10 * cost * xr.DataArray([0, 1], {"variant": list(marks.INPUTS)}, ("variant",))
         counts = planted(hits)
         edges = xr.concat([counts, planted(0 * hits + 900)], xr.Variable("place", ["edge", "elsewhere"]))
-        return marks.STUDY.reduce({"counts_of": counts.expand_dims(region=["all"]), "edge_counts": edges})
+        pixels = counts.expand_dims(classifier=["linear", "nonlinear"])
+        counts = counts.expand_dims(region=["all"])
+        return marks.STUDY.reduce({"counts_of": counts, "edge_counts": edges, "pixel_counts": pixels})
 
     def test_planted_effects_of_noise_and_displacement_are_found_and_sum_to_the_cost(self):
         found = marks.costs(self.record()).set_index(["figure", "effect"])
@@ -317,13 +319,20 @@ class TestMarks:
             "noise x displacement": 1,
             "softer lens": 4,
         }
-        for figure in ("IoU", "recall"):
+        for figure in ("IoU", "recall", "IoU, single pixels"):
             assert found.loc[figure]["value"][list(expected)].tolist() == pytest.approx(list(expected.values()))
         assert found.loc[("recall at the edge against elsewhere", "displaced bands"), "value"] == pytest.approx(1.5)
         assert found.loc["precision"]["value"].abs().max() < 1e-9, "nothing is called marks that is not"
         width = (found["high"] - found["low"]).loc["IoU"]
         assert (width > 0).all()
         assert (width < 1).all()
+
+    def test_single_pixels_are_those_of_the_camera_with_and_without_pn(self, tiny_run):
+        raw, after = (marks.pixel_counts(tiny_run, name, 0)["confusion"] for name in marks.INPUTS)
+        assert raw.dims == ("classifier", "scene", "truth", "predicted")
+        assert raw.sum("predicted").equals(after.sum("predicted"))
+        assert not raw.equals(after)
+        assert raw.sum(["truth", "predicted"]).max() <= marks.PER_CLASS * raw.sizes["truth"]
 
     def test_every_camera_is_another_data_set_and_the_usual_one_the_runs_own(self, tiny_run):
         points = marks.STUDY.grid(tiny_run)

@@ -1,19 +1,23 @@
 """Why do road marks suffer under PN? The same streets by a camera with and without noise, its bands displaced or not.
 
 What PN costs at marks is then a sum: of what noise adds to it, of what the displacement of bands in the mosaic adds,
-and of what is left to a camera that has neither, which is the intensity that PN takes away. Beside it, other lenses.
+and of what is left to a camera that has neither, which is the intensity that PN takes away. Beside it, other lenses,
+and the same asked of single pixels, which know no shape and do not hang on the luck of a training.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from hsiutils.analysis.pixels import pixel_confusion, scene_spectra
 from hsiutils.models.metrics import iou
 from hsiutils.paper.merits import weighted_over_both
 from hsiutils.paper.robustness import edge_cost, edge_counts
 from hsiutils.paper.run import Run
+from hsiutils.paper.spectra import classifiers, normalised
 from hsiutils.paper.studies import Point, Study
 from hsiutils.paper.table1 import counts_of
 
@@ -27,6 +31,8 @@ CAMERAS: dict[str, dict[str, Any]] = {
 }
 """What differs from the run's own camera."""
 INPUTS = ("25", "25-PN")
+PER_CLASS = 20
+"""Single pixels that are drawn of each class of each scene."""
 EFFECTS: dict[str, dict[str, float]] = {
     "camera as it is": {"as it is": 1},
     "noise": {"as it is": 0.5, "no noise": -0.5, "co-located bands": 0.5, "neither": -0.5},
@@ -49,11 +55,22 @@ def _grid(run: Run) -> Sequence[Point]:
     ]
 
 
+def pixel_counts(run: Run, name: str, seed: int) -> xr.Dataset:
+    """Confusion (classifier, scene, truth, predicted) of single test pixels, drawn by `seed`, as many of each class."""
+    own = {split: scene_spectra(run.data, run.data.names(split), PER_CLASS, seed) for split in ("train", "test")}
+    if name == "25-PN":
+        own = {split: replace(spectra, values=normalised(spectra.values)) for split, spectra in own.items()}
+    counts = pixel_confusion(classifiers(own["train"]), {name: lambda values: values}, own["train"], own["test"])
+    names = [run.data.names("test")[place] for place in counts["scene"].values]
+    return counts.sel(input=name, drop=True).assign_coords(scene=names).to_dataset(name="confusion")
+
+
 def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Counts of every scene, (camera, variant, seed, scene, ...): of all classes, and of road and marks by place."""
     counts = found["counts_of"][["confusion"]].sel(region="all", drop=True)
     edges = found["edge_counts"]["confusion"].sel(truth=["Road", "Road Marks"]).rename(truth="of")
-    return counts.assign(edges=edges).astype("int32").reindex(camera=list(CAMERAS), variant=list(INPUTS))
+    pixels = found["pixel_counts"]["confusion"].fillna(0)  # a scene without a pixel of any class
+    return counts.assign(edges=edges, pixels=pixels).astype("int32").reindex(camera=list(CAMERAS), variant=list(INPUTS))
 
 
 def marks_iou(sums: xr.Dataset) -> xr.DataArray:
@@ -76,6 +93,12 @@ def marks_edges(sums: xr.Dataset) -> xr.DataArray:
     return -edge_cost(sums[["edges"]].rename(edges="confusion", of="truth"))
 
 
+def pixels_iou(sums: xr.Dataset) -> xr.DataArray:
+    """IoU of road marks among single pixels, as many of each class, by the classifier with curved borders; percent."""
+    counts = sums["pixels"].sel(classifier="nonlinear", drop=True).sum("scene")
+    return 100 * iou(counts).sel({"class": "Road Marks"}, drop=True)
+
+
 def _share(counts: xr.DataArray, over: str) -> xr.DataArray:
     every = counts.sum("scene")
     pixels = every.sum(over)
@@ -87,6 +110,7 @@ FIGURES: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
     "precision": marks_precision,
     "recall": marks_recall,
     "recall at the edge against elsewhere": marks_edges,
+    "IoU, single pixels": pixels_iou,
 }
 """Of road marks, percent or points; more is better."""
 
@@ -103,7 +127,8 @@ def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     sign = xr.DataArray([1.0, -1.0], {"variant": list(INPUTS)}, ("variant",))
     rows = []
     for figure, statistic in FIGURES.items():
-        sums = found[["edges" if statistic is marks_edges else "confusion"]]  # what is not read need not be resampled
+        read = {marks_edges: "edges", pixels_iou: "pixels"}.get(statistic, "confusion")
+        sums = found[[read]]  # what is not read need not be resampled
         for effect, cameras in EFFECTS.items():
             weights = sign * xr.DataArray(list(cameras.values()), {"camera": list(cameras)}, ("camera",))
             cost = weighted_over_both(sums, statistic, seed, weights)
@@ -115,6 +140,6 @@ STUDY = Study(
     file="marks.nc",
     about="Why road marks suffer under PN: the 2 x 2 of sensor noise and displaced bands, and three lenses",
     grid=_grid,
-    measures=(counts_of, edge_counts),
+    measures=(counts_of, edge_counts, pixel_counts),
     reduce=_reduce,
 )
