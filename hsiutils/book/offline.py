@@ -4,6 +4,7 @@ MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS g
 """
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,11 @@ class SiteError(RuntimeError):
     """The pages could not be built."""
 
 
-def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str]) -> None:
+def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str], strict: bool = True) -> None:
     """Build the site into html/ of a folder.
 
     Of `pages`, everything that it is made of, by its place in the source tree, with HTML for the feet of those that are
-    run notebooks. A SiteError has jupyter-book's last lines, if it fails or warns.
+    run notebooks. A SiteError has jupyter-book's warnings and last lines, if it fails or, unless not `strict`, warns.
     """
     # These take a second to import, and only a site that changed needs them.
     from jupyter_book import __version__ as jupyter_book
@@ -48,11 +49,13 @@ def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str]
     settings.setdefault("execute", {})["execute_notebooks"] = "off"
     (source / "_config.yml").write_text(yaml.safe_dump(settings))
     program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
-    command = [str(program), "build", str(source), "--path-output", str(folder), "-W", "--all"]
+    command = [str(program), "build", str(source), "--path-output", str(folder), "--all", *(["-W"] * strict)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise SiteError(f"jupyter-book {jupyter_book} with Sphinx {sphinx} could not build the pages:\n{tail}")
+        lines = (done.stdout + done.stderr).splitlines()
+        told = [line for line in lines[:-20] if re.search("warning: |error: ", line, re.IGNORECASE)] + lines[-20:]
+        said = "\n".join(told)
+        raise SiteError(f"jupyter-book {jupyter_book} with Sphinx {sphinx} could not build the pages:\n{said}")
     (folder / "_build" / "html").replace(folder / "html")
     shutil.rmtree(folder / "_build")
     shutil.rmtree(source)

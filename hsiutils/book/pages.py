@@ -17,7 +17,7 @@ import yaml
 from hsiutils.book import project
 from hsiutils.book.apparatus import checked_out, provenance
 from hsiutils.book.build import exchange, site_sources
-from hsiutils.book.chapters import ChapterError, chapters, run_chapter
+from hsiutils.book.chapters import chapters, run_chapter
 from hsiutils.book.offline import build_pages
 from hsiutils.book.parameters import shown
 from hsiutils.paper.run import workers
@@ -89,7 +89,8 @@ def chapter_pages(
         def build(name: str, parameters: Mapping[str, Any]) -> Path:
             (work / name).mkdir()
             foot = provenance(notebook, commit, parameters)
-            build_pages(work / name, sources | {place: work / f"{name}.ipynb"}, {place: foot})
+            # Not strict: the glossary and others may lead to what only the whole book has.
+            build_pages(work / name, sources | {place: work / f"{name}.ipynb"}, {place: foot}, strict=False)
             return work / name / "html"
 
         with ThreadPoolExecutor(workers()) as pool:
@@ -99,11 +100,9 @@ def chapter_pages(
         made = [{"page": f"book/{name}.html", "parameters": dict(one)} for name, one in zip(names, wanted, strict=True)]
         (fresh / MADE).write_text(json.dumps(made, indent=1) + "\n")
         exchange(fresh, folder)
-    except ChapterError:
-        raise  # the notebook as far as it got stays in `work`, as its message says
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(work)
+        raise  # of anything else, what was run so far stays in `work`
     shutil.rmtree(work)
     return folder / ("book/own.html" if len(wanted) > 1 else f"book/{notebook.stem}.html")
 
@@ -152,14 +151,17 @@ def _contents(title: str, names: Sequence[str], wanted: Sequence[Mapping[str, An
 
 
 def _stub(chapter: Path, root: Path, folder: Path) -> str:
-    """A page in the place of a chapter that was not run, with its title and the labels that others refer to."""
+    """A page in the place of a chapter that was not run: its title, and the labels and equations that others name."""
     page = root / "_build" / "html" / "book" / f"{chapter.stem}.html"
     where = "`hsiutils book` makes the book with all chapters."
     if page.is_file():
         address = html.escape(Path(os.path.relpath(page, folder / "book")).as_posix())
         where = f'<a href="{address}">In the book</a>'
-    labels = "".join(f"{label}\n" for label in re.findall(r"^\([\w-]+\)=$", _markdown(chapter), re.MULTILINE))
-    return f"{labels}# {_title(chapter)}\n\nThis chapter was not run here. {where}\n"
+    text = _markdown(chapter)
+    labels = "".join(f"{label}\n" for label in re.findall(r"^\([\w-]+\)=$", text, re.MULTILINE))
+    equations = re.findall(r"\$\$(?:(?!\$\$).)+\$\$ *\([\w-]+\)", text, re.DOTALL)
+    named = "Its equations:\n\n" + "\n\n".join(equations) if equations else ""
+    return f"{labels}# {_title(chapter)}\n\nThis chapter was not run here. {where}\n\n{named}\n"
 
 
 def _add(other: Path, pages: Path, stem: str, name: str) -> None:

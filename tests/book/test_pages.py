@@ -55,7 +55,7 @@ def sketched(monkeypatch):
             raise ChapterError("cell 3")
         output.write_text(json.dumps(parameters))
 
-    def build(folder, pages, feet):
+    def build(folder, pages, feet, strict):
         found = folder / "html"
         for name in ("book/01_plot.html", "_sources/book/01_plot.ipynb", "_images/one.png"):
             (found / name).parent.mkdir(parents=True, exist_ok=True)

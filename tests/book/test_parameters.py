@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from tiny_hsi_drive import write_matlab_release
 
 from hsiutils.book import chapters as chapter_room
 from hsiutils.book import parameters as module
@@ -46,7 +47,7 @@ def test_every_parameter_is_declared_with_its_type_legal_values_and_a_sentence(p
 def test_a_wrong_value_of_any_parameter_of_any_chapter_is_named_at_once(path, monkeypatch):
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     (cell,) = [cell for cell in cells if "settings(profile=" in cell]
-    start = cell[: cell.index("\n", cell.index("settings(profile="))]  # and nothing of what comes after it
+    start = re.search(r"^(own \|?= .*\n)*.*settings\(profile=.*", cell, re.MULTILINE)[0]  # and nothing before or after
     defaults = {name: one.default for name, one in declared(path).items()} | {"profile": "smoke"}
     monkeypatch.setattr(Run, "data", property(lambda run: pytest.fail("rendered scenes")))
 
@@ -67,20 +68,17 @@ def test_a_wrong_value_of_any_parameter_of_any_chapter_is_named_at_once(path, mo
         check("profil", "smoke")
 
 
-def test_what_is_legal_is_known_without_rendering_and_is_what_the_data_has(tiny_run):
-    """As planted: the tiny run's scenes are chosen by hand, and so are read from the data set."""
+def test_what_is_legal_is_known_without_rendering_and_read_from_real_data(tmp_path):
     run = Run(profile("smoke"), seed=3)
     names = module.test_scenes(run)
     assert len(names) == 4
     assert all(module.split_of(name) == "test" for name in names)
-    real = Run(tiny_run.profile, 0, tiny_run.data.root, ("3",))
-    assert module.test_scenes(real) == tiny_run.data.names("test")
-    assert (
-        LEGAL["class_name"].words(real)
-        == LEGAL["class_name"].words(run)
-        == "one of " + ", ".join(tiny_run.data.classes.names)
-    )
-    assert LEGAL["scenes"].words(real).startswith(f"1 to {len(tiny_run.data.names('test'))},")
+    real = Run(profile("smoke"), 0, write_matlab_release(tmp_path / "set"), ("3",))
+    tests, classes = real.data.names("test"), ", ".join(real.data.classes.names)
+    assert module.test_scenes(real) == tests
+    assert LEGAL["class_name"].words(real) == LEGAL["class_name"].words(run) == f"one of {classes}"
+    assert LEGAL["scenes"].words(real) == f"1 to {len(tests)}, the test scenes"
+    assert LEGAL["pixels"].words(real).startswith(f"1 to {real.data.sensor.tiles[0] * real.data.sensor.tiles[1] // 5},")
     assert not LEGAL["variants"].takes(["bands:25"], real)
 
 
