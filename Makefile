@@ -1,5 +1,6 @@
 # make book    the whole book, from nothing          make test    lint, types, tests, every chapter
 # make lint    style, types and import layers only   make clean   forget everything that was made
+# make upgrade the newest versions that pyproject.toml allows, into requirements.lock
 PYTHON ?= python3
 SEED ?= 0
 DATA_ROOT ?=
@@ -12,13 +13,14 @@ RUN := $(BIN)/python -m hsiutils
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup book test lint style types units clean
+.PHONY: help setup upgrade book test lint style types units clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
 	@echo "make test    set up, lint, types, tests, and every chapter under nbval"
 	@echo "make lint    style, types, import layers"
+	@echo "make upgrade the newest versions that pyproject.toml allows, into requirements.lock"
 	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
 	@echo
 	@echo "PROFILE=smoke|quick|paper   size of everything; make book: quick, make test: smoke"
@@ -30,6 +32,9 @@ setup: $(READY)  ## the environment, from pinned versions
 $(READY): requirements.lock pyproject.toml tools/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
 	@touch $@
+
+upgrade: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/lock.sh --upgrade
 
 book: PROFILE ?= quick
 book: $(READY)

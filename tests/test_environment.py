@@ -85,3 +85,23 @@ def imported(path: Path) -> set[str]:
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     from_ = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     return {name.partition(".")[0] for name in plain + from_}
+
+
+def test_workflows_and_the_image_run_make_targets_only():
+    targets = set(re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split())
+    flows = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+    steps = [step for flow in flows for job in flow["jobs"].values() for step in job["steps"]]
+    runs = [step["run"] for step in steps if "run" in step]
+    assert {"make test", "make book", "make upgrade"} == set(runs)
+    image = (ROOT / "Dockerfile").read_text()
+    called = re.findall(r"make[ \",]+(\w+)", "\n".join([*runs, image[image.index("COPY") :]]))
+    assert {"setup", "book", "test"} <= set(called) <= targets
+
+
+def test_binder_installs_the_lock_without_a_gpu():
+    lines = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    assert lines[1:] == ["-r ../requirements.lock", "-e ."]
+    assert "cpu" in lines[0]
+    least = PROJECT["requires-python"].removeprefix(">=")
+    assert (ROOT / ".binder" / "runtime.txt").read_text().strip() == f"python-{least}"
+    assert f"FROM python:{least}-" in (ROOT / "Dockerfile").read_text()
