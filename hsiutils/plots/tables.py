@@ -35,8 +35,10 @@ def table(
         formats = dict.fromkeys(frame.select_dtypes("floating").columns, formats)
     named = frame.index.name
     if named:  # as the head of its own column: pandas would give it a row of its own
-        frame = frame.rename_axis(index=None, columns=named)
-    styler = frame.style.format(dict(formats or {}), na_rep=missing).set_caption(caption)
+        frame = frame.rename_axis(index=None, columns=html.escape(str(named)))
+    styler = frame.style.format(dict(formats or {}), na_rep=missing, escape="html").set_caption(html.escape(caption))
+    for axis in (0, 1):
+        styler = styler.format_index(escape="html", axis=axis)
     styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
     if frame.columns.is_unique and frame.index.is_unique:  # else pandas cannot tell the cells apart
         long = frame.map(lambda cell: len(str(cell)) >= 40).any()  # a sentence, whose column is kept wide enough
@@ -64,7 +66,9 @@ class Cards:
         heading = row.pop(self.heading)
         said = {name: row.pop(name) for name in self.badges}
         kinds = {name: said[name].split(":")[0].split(" (")[0].split(",")[0].replace(" ", "-") for name in said}
-        badges = "".join(f'<p class="hsi-badge {kinds[name]}"><b>{name}</b> {text}</p>' for name, text in said.items())
+        badges = "".join(
+            f'<p class="hsi-badge {kinds[name]}"><b>{html.escape(name)}</b> {text}</p>' for name, text in said.items()
+        )
         more = _pairs({name: row.pop(name) for name in self.folded})
         fold = f"<details><summary>How it is measured</summary>{more}</details>" if more else ""
         return f"<li><h3>{heading}</h3>{badges}{_pairs(row)}{fold}</li>"
