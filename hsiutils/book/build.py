@@ -4,14 +4,13 @@ And check its chapters with nbval: each cell runs, and cells that promise an out
 """
 
 import ctypes
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from hsiutils.book.chapters import (
 from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.book.parameters import declared
 from hsiutils.data.atomic import write_atomically
+from hsiutils.data.processes import pool
 from hsiutils.paper import store
 from hsiutils.paper.record import judged
 from hsiutils.paper.run import Run, workers
@@ -82,10 +82,9 @@ def _executed(notebooks: Sequence[Path], run: Run) -> Iterator[tuple[Path, Path]
     if not missing:
         return
     at_a_time = min(workers(), len(missing))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, context, initializer=_share_cores, initargs=(at_a_time,)) as pool:
+    with pool(at_a_time, _share_cores, at_a_time) as processes:
         # The longer ones come late in the book: begun first, none is left to run alone at the end.
-        waiting = {pool.submit(executed_chapter, path, run): path for path in reversed(missing)}
+        waiting = {processes.submit(executed_chapter, path, run): path for path in reversed(missing)}
         for finished in as_completed(waiting):
             yield waiting[finished], finished.result()
 

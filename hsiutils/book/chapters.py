@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
-from uuid import uuid4
 
 if lacking := [name for name in ("papermill", "IPython", "ipykernel", "jupyter_book") if find_spec(name) is None]:
     raise ModuleNotFoundError(f"the book needs {', '.join(lacking)}: pip install 'hsiutils[book]'")
@@ -25,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from hsiutils import MODULES
 from hsiutils.book import number_of, project
 from hsiutils.book.parameters import Declared, declared, make_run, table, unknown
+from hsiutils.data.atomic import replacing
 from hsiutils.paper.run import Run
 
 _VOLATILE = ("papermill", "execution", "ExecuteTime", "widgets")
@@ -183,18 +183,13 @@ def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -
 @contextmanager
 def _own_name(output: Path) -> Iterator[Path]:
     """A name beside a notebook for what becomes it at the end, of this run alone: another may be after the same."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.with_name(f".{output.stem}.{uuid4().hex}.ipynb")
-    try:
+    with replacing(output) as path:
         yield path
         notebook = nbformat.read(path, as_version=4)
         for holder in (notebook, *notebook.cells):
             for key in _VOLATILE:
                 holder.metadata.pop(key, None)
         nbformat.write(notebook, path)
-        path.replace(output)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def sources(notebook: Path) -> list[str]:

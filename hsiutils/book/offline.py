@@ -4,6 +4,7 @@ MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS g
 """
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 _BOKEH = "bokeh.min.js"
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+
+
+_JUPYTER_BOOK = (
+    "import sys; from hsiutils.data.processes import end_with; end_with(int(sys.argv.pop(1))); "
+    "from jupyter_book.cli.main import main; main()"
+)
+"""Left alone by a build that was killed, it would write on into the folder of the next."""
 
 
 class SiteError(RuntimeError):
@@ -48,8 +56,8 @@ def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str]
     settings = yaml.safe_load((source / "_config.yml").read_text())
     settings.setdefault("execute", {})["execute_notebooks"] = "off"
     (source / "_config.yml").write_text(yaml.safe_dump(settings))
-    program = Path(sys.executable).parent / "jupyter-book"  # of this environment, whatever PATH says
-    command = [str(program), "build", str(source), "--path-output", str(folder), "--all", *(["-W"] * strict)]
+    program = [sys.executable, "-c", _JUPYTER_BOOK, str(os.getpid())]  # of this environment, whatever PATH says
+    command = [*program, "build", str(source), "--path-output", str(folder), "--all", *(["-W"] * strict)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()

@@ -17,9 +17,8 @@ scenes/ names the hashes that its files have; the record is written last.
 import hashlib
 import io
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from hsiutils.data import raw
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.hsidrive import GENERATOR, file_sha256, is_sealed, read_record, read_settings, record_path
 from hsiutils.data.names import split_of
+from hsiutils.data.processes import pool
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.simulate.draws import draw_names
 from hsiutils.simulate.frame import VERSION, Frame, Simulation, references, render
@@ -115,16 +115,14 @@ def _each_written(root: Path, names: Sequence[str], simulation: Simulation, work
             write_scene(root, name, simulation)
             yield name
         return
-    # Spawned, not forked: a fork of a process with running threads (BLAS, torch) can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(names)), mp_context=context) as pool:
-        running = {pool.submit(write_scene, root, name, simulation): name for name in names}
+    with pool(min(workers, len(names))) as processes:
+        running = {processes.submit(write_scene, root, name, simulation): name for name in names}
         try:
             for done in as_completed(running):
                 done.result()
                 yield running[done]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            processes.shutdown(wait=False, cancel_futures=True)
             raise
 
 
