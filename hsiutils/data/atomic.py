@@ -1,25 +1,68 @@
 """Files appear whole or not at all: written under another name in the same folder, then renamed."""
 
 import os
+import re
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+
+_COUNT = count()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write a file under, which becomes `path` at the end of the block; the folder is made.
 
-    It is in the same folder, hidden, and has the same ending. Readers see the old file or the whole new one. If the
-    block fails, nothing is left of the new one.
+    It is that of `beside`. Readers see the old file or the whole new one; if the block fails, the old one stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with beside(path) as temporary:
         yield temporary
         temporary.replace(path)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the folder of `path`, hidden and with its ending, for a file or folder that is gone after the block.
+
+    What a process of this machine left under such a name as it was killed goes, too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{_host()}-{os.getpid()}-{next(_COUNT)}.{path.name}")
+    try:
+        yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        for left in (temporary, *_abandoned(path)):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path) -> Iterator[Path]:
+    own = re.compile(rf"\.{re.escape(_host())}-(\d+)-\d+\.{re.escape(path.name)}")
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries]
+    for name in names:
+        if (match := own.fullmatch(name)) and not _alive(int(match[1])):
+            yield path.with_name(name)
+
+
+def _alive(process: int) -> bool:
+    """Whether there is a process of that number, of whomever."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"\W", "", socket.gethostname())[:32]
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -331,6 +331,8 @@ def _turned(files: Found, tiles: tuple[int, int], sensor: Sensor) -> Iterator[Fi
 
 
 def _copied(name: str, path: Path, seen: dict[str, Path]) -> Iterator[Finding]:
+    if not path.is_file():
+        return  # `_cube` reports it
     try:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

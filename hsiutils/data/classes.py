@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from hsiutils.data.guard import require_file
+
 
 @dataclass(frozen=True)
 class Label:
@@ -142,16 +144,20 @@ def read_classes(path: Path | str) -> Classes:
         If the file is no such list.
     """
     try:
+        require_file(Path(path))
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         labels = []
         for entry in entries:
+            # A list that names itself again and again would be written out in full as a name.
+            if any(isinstance(entry.get(key), list | dict) for key in ("code", "name", "class")):
+                raise ValueError("code, name and class are single values")
             red, green, blue = entry.get("rgb", [entry["code"]] * 3)
             labels.append(Label(int(entry["code"]), str(entry["name"]), (int(red), int(green), int(blue))))
         class_of = [None if entry.get("void") else str(entry.get("class", entry["name"])) for entry in entries]
         names = tuple(dict.fromkeys(name for name in class_of if name is not None))
         of_label = tuple(VOID if name is None else names.index(name) for name in class_of)
         return Classes(names, tuple(labels), of_label)
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         expected = "a list of {code: 0..255, name, rgb: [r, g, b], class, void}, of which code and name are needed"
         raise ValueError(f"{path}: expected {expected}; {type(error).__name__}: {error}") from error
 

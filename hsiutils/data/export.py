@@ -8,9 +8,6 @@ parallel through dask, on one machine or on a cluster.
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,13 +18,15 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.io import savemat
 from spectral.io import envi  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from hsiutils.data.atomic import replacing, write_atomically
+from hsiutils.data import guard
+from hsiutils.data.atomic import beside, replacing, write_atomically
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
 from hsiutils.data.cube import ascending, pseudocolour, require_cube, require_native
 from hsiutils.data.hsidrive import HSIDrive, read_settings
@@ -105,6 +104,7 @@ def _mark_simulated(data: HSIDrive, root: Path, names: Sequence[str]) -> None:
         write_atomically(root / data.manifest.name, json.dumps(settings, indent=1))
         for truth in (data.manifest.parent / "truth" / f"{name}.h5" for name in names):
             if truth.is_file():
+                data.truth(truth.stem)  # what is none is not handed on
                 write_atomically(root / "truth" / truth.name, truth.read_bytes())
 
 
@@ -189,9 +189,9 @@ def write_envi_labels(labels: ArrayLike, header: Path | str, classes: Classes = 
 def _save_envi(save: Any, header: Path, values: NDArray[Any], **options: Any) -> Path:
     if header.suffix != ".hdr":
         raise ValueError(f"{header}: an ENVI header ends in .hdr")
-    header.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=header.parent, prefix=".envi") as folder:
-        made = Path(folder) / header.name
+    with beside(header.with_suffix("")) as folder:
+        folder.mkdir()
+        made = folder / header.name
         save(str(made), values, ext=".img", byteorder="little", **options)
         # The header comes last: where it is, the values are whole.
         for suffix in (".img", ".hdr"):
@@ -246,33 +246,39 @@ def to_zarr(
     digest = _digest(data, names)
     if not store.exists():
         _create(_template(data, names).assign_attrs(source_digest=digest), store)
+    if not _missing(store, data, names, digest):
+        return store
+    with FileLock(store / ".lock"):  # two that write one store take turns
+        for left in store.rglob("*.partial"):  # zarr's own, of a process that was killed
+            left.unlink(missing_ok=True)
+        write = delayed(_write_scene)
+        tasks = [write(data, names[number], number, store) for number in _missing(store, data, names, digest)]
+        bar = partial(tqdm, total=len(tasks), desc="convert", unit="scene", disable=not (progress and tasks))
+        _compute(tasks, scheduler, workers, bar)
+    return store
+
+
+def _missing(store: Path, data: Source, names: list[str], digest: str) -> list[int]:
+    """Places of the scenes that are not in a store yet; DatasetError if it holds others."""
     with _plain_zarr(store) as present:
         if present.attrs.get("source_digest") != digest:
             raise DatasetError(
                 f"{store}: holds other scenes than the {len(names)} asked for from {data.root}, or these files changed "
                 "since it was begun; delete it, or choose another folder"
             )
-        missing = np.flatnonzero(present["written"].values == 0)
-    write = delayed(_write_scene)
-    tasks = [write(data, names[number], int(number), store) for number in missing]
-    bar = partial(tqdm, total=len(tasks), desc="convert", unit="scene", disable=not (progress and tasks))
-    _compute(tasks, scheduler, workers, bar)
-    return store
+        return [int(number) for number in np.flatnonzero(present["written"].values == 0)]
 
 
 def _create(template: xr.Dataset, store: Path) -> None:
     """Make the store without its values, at once or not at all; another process may have been first."""
     chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
-    temporary = store.with_name(f".{store.name}.{os.getpid()}")
-    store.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with beside(store) as temporary:
         template.to_zarr(temporary, compute=False, encoding=chunks, zarr_format=_FORMAT, consolidated=True)
-        temporary.rename(store)
-    except OSError:
-        if not store.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.rename(store)
+        except OSError:
+            if not store.is_dir():
+                raise
 
 
 def _template(data: Source, names: list[str]) -> xr.Dataset:
@@ -339,12 +345,29 @@ def _compute(tasks: list[Any], scheduler: str, workers: int, bar: Any) -> None:
 def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
     """The store with its values as they are on disk; DatasetError where it is none of ours, or damaged."""
     try:
+        _require_plain(store)
         opened = xr.open_zarr(store, chunks=None)
     except PermissionError as error:
         raise DatasetError(f"{store}: {MAY_NOT}", ASK) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{store}: no Zarr store that can be read ({error}); delete it and convert anew") from error
     with opened:
         if missing := {"cube", "labels", "written"} - set(map(str, opened)):
             raise DatasetError(f"{store}: lacks {sorted(missing)}; expected a store made by `data convert`")
         yield opened
+
+
+_CODECS = {"blosc", "zstd", "zlib", "lz4", "gzip"}
+"""Of a store that is written here; among the others are some that unpickle."""
+
+
+def _require_plain(store: Path) -> None:
+    """Refuse, as ValueError, a store whose arrays would be read through other codecs than ours."""
+    if (store / "zarr.json").exists():
+        raise ValueError("of another version of Zarr")
+    for path in (*store.glob(".zmetadata"), *store.rglob(".zarray")):
+        found = guard.read_json(path)
+        for each in found["metadata"].values() if path.name == ".zmetadata" else [found]:
+            codecs = [one["id"] for one in (each.get("compressor"), *(each.get("filters") or ())) if one]
+            if not _CODECS.issuperset(codecs) or "O" in str(each.get("dtype")):
+                raise ValueError(f"{path}: an array of {each.get('dtype')} packed by {codecs}")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
 
+from hsiutils.data import guard
 from hsiutils.data.classes import Classes
 from hsiutils.data.layouts import ASK, MAY_NOT, DatasetError, Layout
 
@@ -57,12 +58,14 @@ def inspect_level5(path: Path, variable: str) -> tuple[list[str], MatArray | Non
         for head, size in _matrices(file, path.stat().st_size, order):
             name, array = _Tags(head, order).matrix(size, variable)
             names.append(name)
-            found = array or found
+            found = found or array  # of two with one name scipy reads the first
     return names, found
 
 
 def _byte_order(header: bytes) -> str:
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
+    if 0 in header[:4]:  # which scipy takes for one of level 4, and reads without these checks
+        raise ValueError("no MAT-file of level 5 or 7.3, but perhaps of level 4")
     if order is None or struct.unpack(f"{order}H", header[124:126])[0] >> 8 != 1:
         raise ValueError("no MAT-file of level 5 or 7.3")
     return order
@@ -157,13 +160,14 @@ def stored_array(path: Path, variable: str = "") -> Iterator[Stored]:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
             yield Stored(tuple(mapped.shape), str(mapped.dtype), lambda: np.array(mapped))
         elif h5py.is_hdf5(path):
-            with h5py.File(path) as file:
+            with guard.hdf5(path) as file:
                 _require_variable(path, variable, list(file))
-                found = file[variable]
-                if not isinstance(found, h5py.Dataset):
-                    raise DatasetError(f"{path}: {variable!r} is no array but a {type(found).__name__.lower()}")
+                try:
+                    found = guard.dataset(file, variable)
+                except ValueError as error:
+                    raise DatasetError(f"{path}: {error}") from error
                 # MATLAB stores the first axis fastest, HDF5 shows the last one fastest.
-                yield Stored(tuple(reversed(found.shape)), str(found.dtype), lambda: np.asarray(found).T)
+                yield Stored(tuple(reversed(found.shape)), str(found.dtype), lambda: guard.values(found).T)
         else:
             names, array = inspect_level5(path, variable)
             _require_variable(path, variable, names)
@@ -176,7 +180,7 @@ def mat_variables(path: Path) -> list[str]:
     """Names of the variables in a .mat file, without reading them; DatasetError if that cannot be."""
     with named_if_broken(path):
         if h5py.is_hdf5(path):
-            with h5py.File(path) as file:
+            with guard.hdf5(path) as file:
                 return list(file)
         return inspect_level5(path, "")[0]
 
@@ -229,6 +233,10 @@ def cube_tiles(path: Path, layout: Layout, bands: int) -> tuple[int, int]:
 def named_if_broken(path: Path) -> Iterator[None]:
     """Turn whatever a reader raises on a damaged or missing file into a `DatasetError` that names the file."""
     try:
+        guard.require_file(path)
+    except ValueError as error:
+        raise DatasetError(str(error), "move it away") from error
+    try:
         yield
     except DatasetError:
         raise
@@ -272,7 +280,7 @@ def read_labels(path: Path, tiles: tuple[int, int], classes: Classes) -> NDArray
     DatasetError
         If the file cannot be read, has another size, or holds codes or colours that the classes do not have.
     """
-    with named_if_broken(path), Image.open(path) as image:
+    with named_if_broken(path), guard.picture(path) as image:
         if image.size[::-1] != tiles:  # before it is unpacked
             raise DatasetError(f"{path}: expected the size of the cube, {tiles}, found {image.size[::-1]}")
         if image.mode in ("P", "PA", "RGB", "RGBA"):
@@ -310,9 +318,10 @@ def _codes_of_colours(path: Path, image: Image.Image, classes: Classes) -> NDArr
 
 def read_arrays(path: Path, tiles: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
     """Every array of an HDF5 file of the simulator's truth, (y, x) each, of the size of the cube or a DatasetError."""
-    with named_if_broken(path), h5py.File(path) as file:
-        arrays = {key: np.asarray(file[key]) for key in file}
-    for key, values in arrays.items():
-        if values.shape != tiles:
-            raise DatasetError(f"{path}: {key}: expected the size of the cube, {tiles}, found {values.shape}")
-    return arrays
+    with named_if_broken(path), guard.hdf5(path) as file:
+        found = {key: guard.dataset(file, key) for key in file}
+        for key, stored in found.items():  # before the values
+            if stored.shape != tiles or stored.dtype.kind not in "fuib":
+                expected = f"expected the size of the cube, {tiles}"
+                raise DatasetError(f"{path}: {key}: {expected}, found {stored.shape} of {stored.dtype}")
+        return {key: guard.values(stored) for key, stored in found.items()}

@@ -4,7 +4,6 @@ A simulated set is one in HSI-Drive's layout with the simulator's mark, `simulat
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.data import raw
+from hsiutils.data import guard, raw
 from hsiutils.data.classes import HSI_DRIVE_CLASSES
 from hsiutils.data.cube import make_cube, without_fill
 from hsiutils.data.files import cube_tiles, read_arrays, read_cube, read_labels
+from hsiutils.data.guard import read_json
 from hsiutils.data.layouts import DatasetError, Found, SceneFiles, describe_search, find_layouts
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.data.sensor import HSI_DRIVE, Sensor
@@ -32,7 +32,7 @@ SIMULATION_MANIFEST = "simulation.json"
 def read_record(path: Path) -> dict[str, Any] | None:
     """Record of a scene; None if it is missing or damaged."""
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except (OSError, ValueError):
         return None
     sound = isinstance(record, dict) and {"name", "split", "exposure_s", "settings", "sha256"} <= record.keys()
@@ -40,15 +40,23 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_settings(root: Path) -> dict[str, Any]:
-    """Content of simulation.json; ValueError if it is not the mark of a simulated data set."""
+    """Content of simulation.json; DatasetError if it is not the mark of a simulated data set."""
     path = root / SIMULATION_MANIFEST
     try:
-        settings = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete the folder to simulate it anew") from error
-    if not isinstance(settings, dict) or settings.get("generator") != GENERATOR:
-        raise ValueError(f"{path}: expected the settings of a data set made by {GENERATOR}, found something else")
+        settings = read_json(path)
+    except ValueError as error:
+        raise DatasetError(str(error), "delete the folder to simulate it anew") from error
+    if not isinstance(settings, dict) or settings.get("generator") != GENERATOR or not _fields(settings):
+        raise DatasetError(f"{path}: expected the settings of a data set made by {GENERATOR}, found something else")
     return settings
+
+
+def _fields(settings: dict[str, Any]) -> bool:
+    """Whether settings that are there are of the kind that they should be."""
+    sensor, materials = settings.get("sensor", {}), settings.get("materials", [])
+    named = isinstance(sensor, dict) and isinstance(sensor.get("name", ""), str)
+    listed = isinstance(materials, list) and all(isinstance(one, str) for one in materials)
+    return named and listed and all(isinstance(settings.get(key, {}), dict) for key in ("white", "dark", "frames"))
 
 
 def record_path(root: Path, name: str) -> Path:
@@ -61,13 +69,16 @@ def is_sealed(root: Path, name: str, settings: str | None = None) -> bool:
     record = read_record(record_path(root, name))
     if record is None or (settings and record["settings"] != settings):
         return False
-    return all(file_sha256(root / place) == own for place, own in record["sha256"].items())
+    try:
+        return all(file_sha256(guard.inside(root, place)) == own for place, own in record["sha256"].items())
+    except ValueError:  # a place outside of the data set
+        return False
 
 
 def file_sha256(path: Path) -> str | None:
     """Hash of a file; None if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     except OSError:
         return None
 
@@ -187,7 +198,8 @@ class HSIDrive(Source):
         self._files(name)
         arrays = read_arrays(self.manifest.parent / "truth" / f"{name}.h5", self.sensor.tiles)
         variables = {key: (("y", "x"), values) for key, values in arrays.items()}
-        return xr.Dataset(variables, attrs={"materials": read_settings(self.manifest.parent)["materials"]})
+        materials = read_settings(self.manifest.parent).get("materials", [])
+        return xr.Dataset(variables, attrs={"materials": materials})
 
     def _files(self, name: str) -> SceneFiles:
         if name not in self.found.scenes:

@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import Image
 
+from hsiutils.data import guard
 from hsiutils.data.classes import VOID, Classes, Label, read_classes
 from hsiutils.data.cube import make_cube
 from hsiutils.data.files import named_if_broken
@@ -40,7 +40,6 @@ CAMVID_CLASSES = Classes(tuple(label.name for label in _LABELS[:-1]), _LABELS, (
 """Eleven classes, a label code each; code 11 is void."""
 CENTRES_NM = (610.0, 540.0, 465.0)
 """Where red, green and blue of a common colour camera respond most; nominal."""
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,7 +91,7 @@ class RGBImages(PairedFiles):
     def cube(self, name: str) -> xr.DataArray:
         """See `Source.cube`; red, green and blue as they are stored, over 255."""
         path = self.files(name)[0]
-        with named_if_broken(path), Image.open(path) as image:
+        with named_if_broken(path), guard.picture(path) as image:
             if image.size[::-1] != self.sensor.tiles or image.mode != "RGB":
                 expected = f"an RGB image of {self.sensor.tiles} (rows, columns)"
                 raise DatasetError(f"{path}: expected {expected}, found {image.mode} of {image.size[::-1]}")
@@ -131,12 +130,12 @@ class RGBFolder(RGBImages):
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in entries(folder) if path.suffix.lower() in _IMAGES}
+    return {path.stem: path for path in entries(folder) if path.suffix.lower() in guard.PICTURES}
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        with named_if_broken(path), Image.open(path) as image:
+        with named_if_broken(path), guard.picture(path) as image:
             return image.size
     except DatasetError:
         return None

@@ -288,6 +288,8 @@ def _states(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[st
 
 @cache
 def _head(path: str, *state: int) -> str:
-    """Hash of the first bytes of a file, which is read again only if its state changed."""
+    """Hash of the first bytes of a file, which is read again only if its state changed; of what is none, nothing."""
+    if not Path(path).is_file():  # a pipe would wait for a writer
+        return ""
     with Path(path).open("rb") as file:
         return hashlib.sha256(file.read(_HEAD)).hexdigest()

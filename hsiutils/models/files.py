@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hsiutils.data import guard
 from hsiutils.data.atomic import replacing
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.models.keras import read_keras
@@ -89,13 +90,24 @@ def _load_weights(path: Path) -> UNet:
         raise FileNotFoundError(f"no U-Net weights at {path}: train this variant first")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            model = UNet(UNetConfig(**json.loads(metadata["unet"])))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            config = UNetConfig(**json.loads((file.metadata() or {})["unet"]))
+            names = list(file.keys())
+            if config.depth > len(names):
+                raise ValueError(f"a depth of {config.depth}, and {len(names)} arrays")
+            with torch.device("meta"):  # which has shapes and no memory
+                expected = {name: value.shape for name, value in UNet(config).state_dict().items()}
+            if differing := [n for n in expected.keys() | set(names) if not _fits(file, names, n, expected.get(n))]:
+                raise ValueError(f"arrays that are not those of its configuration, such as {min(differing)}")
+            model = UNet(config)
+            model.load_state_dict({name: file.get_tensor(name) for name in names})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         what = "damaged or not a U-Net saved by hsiutils"
         raise ValueError(f"{path} is {what} ({error}): delete it and retrain") from error
     return model.eval()
+
+
+def _fits(file: Any, names: Sequence[str], name: str, expected: Sequence[int] | None) -> bool:
+    return name in names and expected is not None and file.get_slice(name).get_shape() == list(expected)
 
 
 def load_trained(folder: Path) -> Trained:
@@ -103,7 +115,10 @@ def load_trained(folder: Path) -> Trained:
     manifest = read_json(folder / MANIFEST)
     if not manifest.get("finished"):
         raise ValueError(f"the training in {folder} has not finished: run it again, it will continue")
-    variant = None if manifest["variant"] is None else FittedVariant.from_dict(manifest["variant"])
+    try:
+        variant = None if manifest["variant"] is None else FittedVariant.from_dict(manifest["variant"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{folder / MANIFEST}: no inputs of a network ({error}): train it again") from error
     return Trained(load_model(folder), variant, read_history(folder), manifest)
 
 
@@ -111,6 +126,7 @@ def read_history(folder: Path) -> pd.DataFrame:
     """The history that a training wrote; FileNotFoundError or ValueError if it is missing or damaged."""
     path = folder / HISTORY
     try:
+        guard.require_file(path)
         history = pd.read_csv(path)
         if "epoch" not in history.columns or history.empty:
             raise ValueError("no epochs in it")
@@ -124,9 +140,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: train this variant first")
     try:
-        return cast(dict[str, Any], json.loads(path.read_text()))
+        found = guard.read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, and no settings")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): delete its folder and train again") from error
+    return found
 
 
 def export_program(model: UNet, shape: tuple[int, int]) -> "ExportedProgram":

@@ -13,11 +13,8 @@ the shapes. Where a file describes its model, the description must be the author
 authors' `implicitNorm`) becomes the network's `entrance`.
 """
 
-import io
 import json
-import mmap
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hsiutils.data import guard
 from hsiutils.data.atomic import replacing
 from hsiutils.models.keras_graph import Described, computed
 from hsiutils.models.unet import Entrance, UNet, UNetConfig, keras_name, layer_shapes
@@ -166,16 +164,12 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         raise FileNotFoundError(f"no Keras weights at {path}")
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with guard.archive(path) as archive:
                 content, description = archive.read("model.weights.h5"), json.loads(archive.read("config.json"))
-            require_sound_heaps(content)
-            with h5py.File(io.BytesIO(content)) as file:
+            with guard.hdf5(content) as file:
                 yield file, description
             return
-        if path.stat().st_size:  # an empty file cannot be mapped, and has no heaps
-            with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                require_sound_heaps(mapped)
-        with h5py.File(path) as file:
+        with guard.hdf5(path) as file:
             text = file.attrs.get("model_config")
             yield file, None if text is None else json.loads(text)
     except _BROKEN as error:
@@ -185,27 +179,6 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def require_sound_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse, as ValueError, the content of an HDF5 file in which a heap's list of free places runs in a circle.
-
-    A group of the older kind keeps its names in a local heap, and the free places of that heap in a linked list (HDF5
-    file format specification 3.0, III.D). The library follows the list without looking back, and one damaged byte that
-    bends it into a circle would take all memory of the machine.
-    """
-    # Signature, version 0, three reserved bytes; size of the data, first free place and address follow, 8 bytes each.
-    header, end = b"HEAP\0\0\0\0", 1  # what stands for no further free place
-    place = content.find(header)
-    while 0 <= place <= len(content) - 32:
-        _, free, start = struct.unpack_from("<3Q", content, place + len(header))
-        seen: set[int] = set()
-        while free != end and start + free + 8 <= len(content):
-            if free in seen:
-                raise ValueError(f"the heap of names at byte {place} has a list that never ends; the file is damaged")
-            seen.add(free)
-            (free,) = struct.unpack_from("<Q", content, start + free)
-        place = content.find(header, place + len(header))
 
 
 def _layers(file: h5py.File, order: Order, described: Described | None) -> _Layers:
@@ -245,6 +218,7 @@ def _with_weights(file: h5py.File) -> list[_Layer]:
 
     def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and not name.startswith("optimizer"):
+            guard.require_stored(item)
             holder, _, role = name.rpartition("/")
             arrays.setdefault(holder, {})[role.removesuffix(":0")] = item
 
@@ -317,7 +291,7 @@ def _fill(model: UNet, layers: _Layers, kept: list[int], epsilon: Callable[[str]
 
 
 def _values(layer: str, role: str, dataset: h5py.Dataset) -> NDArray[np.float64]:
-    values = np.asarray(dataset[...], dtype=np.float64)
+    values = np.asarray(guard.values(dataset), dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"layer {layer}: {role} holds values that are not finite; training diverged, or damage")
     if role == "moving_variance" and (values < 0).any():

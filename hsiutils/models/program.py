@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from hsiutils.data import guard
+
 _NAMES = (
     "_adaptive_avg_pool2d _log_softmax _native_batch_norm_legit_no_training _prelu_kernel _softmax _to_copy "
     "_unsafe_view _upsample_bilinear2d_aa _upsample_nearest_exact2d abs adaptive_avg_pool2d adaptive_max_pool2d add "
@@ -90,7 +92,7 @@ def read_program(path: Path | str) -> "Program":
     if not path.is_file():
         raise FileNotFoundError(f"no program at {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with guard.archive(path) as archive:
             return _program(archive)
     except _DAMAGED as error:
         raise ValueError(

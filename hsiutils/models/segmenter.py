@@ -17,11 +17,13 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from hsiutils.data.atomic import replacing
 from hsiutils.data.classes import VOID, inverse_frequency_weights
 from hsiutils.data.cube import HEADROOM
 from hsiutils.models.batches import epoch_seed
@@ -274,6 +276,15 @@ class Record(Callback):
         self.best_iou = state_dict["best_iou"]
 
 
+class _Whole(TorchCheckpointIO):
+    """Writes a checkpoint at once or not at all; Lightning's own writes it to another folder first, and copies."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """See Lightning's `CheckpointIO`."""
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
 def trainer(
     recipe: Recipe,
     folder: Path,
@@ -295,6 +306,7 @@ def trainer(
         ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     )
     return pl.Trainer(
+        plugins=[_Whole()],
         accelerator="gpu" if gpu else "cpu",
         devices=[int(device.partition(":")[2] or 0)] if gpu and devices == 1 else devices,
         num_nodes=num_nodes,

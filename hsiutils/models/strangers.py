@@ -3,20 +3,31 @@
 No file is unpickled. A program of torch.export is read as data (`hsiutils.models.program`), a Keras file as arrays.
 """
 
+import struct
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from hsiutils.data import guard
+from hsiutils.data.files import stored_array
 from hsiutils.models.keras import read_keras
 from hsiutils.models.keras_chain import read_keras_chain
 from hsiutils.models.program import read_program
 
 _KINDS = "a program of torch.export (.pt2), a Keras model (.h5, .hdf5, .keras), or package.module:function"
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    struct.error,
+)
+"""What reading a picture raises on bytes that make no sense to it."""
 
 
 def open_network(where: str | Path) -> nn.Module:
@@ -89,15 +100,17 @@ def open_image(where: str | Path) -> Tensor:
         raise FileNotFoundError(f"no image at {path}")
     try:
         if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif path.suffix.lower() in _PICTURES:
-            with Image.open(path) as picture:
-                values = np.asarray(picture.convert("RGB")).transpose(2, 0, 1) / 255  # (h, w, 3) -> (3, h, w)
+            with stored_array(path) as stored:
+                values = stored.values()
+        elif path.suffix.lower() in guard.PICTURES:
+            with guard.picture(path) as picture:
+                # (h, w, 3) -> (3, h, w)
+                values = np.asarray(picture.convert("RGB")).transpose(2, 0, 1) / np.float32(255)
         else:
-            raise ValueError(f"an image is .npy or one of {', '.join(_PICTURES)}")
+            raise ValueError(f"an image is .npy or one of {', '.join(guard.PICTURES)}")
         if values.ndim != 3 or values.dtype.kind not in "uif":
             raise ValueError(f"expected numbers (channels, h, w), got {values.dtype} {values.shape}")
-    except (OSError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path}: {error}") from error
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: some values are not finite; replace them before")

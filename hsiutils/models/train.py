@@ -8,8 +8,9 @@ themselves; `hsiutils.paper.cluster` runs many trainings side by side.
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -194,15 +195,18 @@ def fit(
     return read_history(folder)
 
 
+_BROKEN = (ValueError, RuntimeError, OSError, EOFError, LookupError, zipfile.BadZipFile, zlib.error)
+"""What reading an archive raises on bytes that make no sense to it."""
+
+
 def _checkpoint(folder: Path) -> Path | None:
     """The checkpoint to continue from; a damaged one is as good as none."""
     path = folder / LAST
     if not path.is_file():
         return None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is None:
-                return path
+    with suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+        if archive.testzip() is None:
+            return path
     warnings.warn(f"{path} is damaged: training starts afresh", stacklevel=3)
     path.unlink()
     return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xarray as xr
 
+from hsiutils.data import guard
 from hsiutils.data.atomic import replacing, write_atomically
 from hsiutils.models.recipe import precision
 from hsiutils.paper import store
@@ -54,11 +55,11 @@ def write(found: Mapping[str, xr.Dataset], manifest: Mapping[str, Any], file: Pa
 
 def read_manifest(file: Path) -> dict[str, Any]:
     """The manifest of what `write` wrote; a ValueError or OSError if one of the two is not there, or not as written."""
-    manifest = json.loads(file.with_suffix(".json").read_text())
+    manifest = guard.read_json(path := file.with_suffix(".json"))
     if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise ValueError("expected the fields of a manifest, with sha256 among them")
+        raise ValueError(f"{path}: expected the fields of a manifest, with sha256 among them")
     if (seal := store.file_hash(file)) != manifest["sha256"]:
-        raise ValueError(f"{file.name} is not the one of the manifest: SHA-256 {seal}")
+        raise ValueError(f"{file} is not the one of the manifest: SHA-256 {seal}")
     return manifest
 
 

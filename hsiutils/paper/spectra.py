@@ -23,6 +23,7 @@ from sklearn.svm import SVC
 
 from hsiutils.analysis.pixels import Spectra, Transform, pixel_confusion, pixel_scores, scene_spectra
 from hsiutils.data.cube import pn_pixels
+from hsiutils.data.files import stored_array
 from hsiutils.data.inputs import ONE_BAND, THREE_BANDS
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
@@ -45,6 +46,11 @@ REAL_CLASSES = ("Road", "Vegetation", "Sky", "Other")
 _OF_CITYSCAPES = {0: 0, 8: 1, 9: 1, 10: 2}  # road, vegetation, terrain, sky; the other fifteen are Other
 
 
+def _array(path: Path) -> NDArray[Any]:
+    with stored_array(path) as stored:
+        return stored.values()
+
+
 def read_hsicity(folder: Path | str) -> tuple[Spectra, NDArray[np.float64]]:
     """Spectra of HSICityV2-Benchmark as those of HSI-Drive's bands that lie inside their range would read them.
 
@@ -64,8 +70,8 @@ def read_hsicity(folder: Path | str) -> tuple[Spectra, NDArray[np.float64]]:
     """
     paths = [Path(folder) / name for name in _FILES]
     try:
-        radiance, codes = (np.load(path, allow_pickle=False) for path in paths)
-    except (OSError, ValueError, EOFError) as error:
+        radiance, codes = map(_array, paths)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder}: expected the spectra of HSICityV2-Benchmark, {' and '.join(_FILES)}; {error}"
         ) from error

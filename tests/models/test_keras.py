@@ -16,8 +16,9 @@ import torch
 from networks import shaken
 
 from hsiutils.attribution.decompose import decompose
+from hsiutils.data.guard import require_sound_heaps
 from hsiutils.models.files import load_model, save
-from hsiutils.models.keras import read_keras, read_keras_config, require_sound_heaps, write_keras
+from hsiutils.models.keras import read_keras, read_keras_config, write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(channels=3, classes=6, depth=2, filters=4)

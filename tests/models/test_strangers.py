@@ -67,7 +67,7 @@ def test_an_image_is_numbers_as_they_are_or_a_picture_from_0_to_1(tmp_path):
     [
         ("x.npy", np.array([[1.0]]), r"expected numbers \(channels, h, w\), got float64 \(1, 1\)"),
         ("x.npy", np.full((1, 2, 2), np.inf), "some values are not finite"),
-        ("x.npy", b"\x93NUMPY\x01\x00" + len(OBJECTS).to_bytes(2, "little") + OBJECTS, "pickle"),
+        ("x.npy", b"\x93NUMPY\x01\x00" + len(OBJECTS).to_bytes(2, "little") + OBJECTS, "Python objects"),
         ("x.png", b"no picture", "x.png: cannot identify"),
         ("x.mat", b"", r"an image is \.npy or one of \.png"),
     ],

@@ -1,0 +1,27 @@
+"""A dozen kills at changes of files: whatever was killed ends, done again, as if nothing had been."""
+
+from pathlib import Path
+
+import kills
+import pytest
+
+FIXED = [
+    (kills.simulate, 2),
+    (kills.convert_zarr, 3),
+    (kills.convert_envi, 2),
+    (kills.convert_python, 1),
+    (kills.train, 2),
+    (kills.measure, 2),
+]
+
+
+@pytest.mark.parametrize(("action", "count"), FIXED, ids=[action.__name__ for action, _ in FIXED])
+def test_killed_and_done_again_is_as_if_undisturbed(action, count, tmp_path: Path) -> None:
+    most = kills.done(action, tmp_path / "whole")
+    wanted = kills.contents(tmp_path / "whole")
+    for at in kills.moments(count, most, seed=16):
+        kills.killed(action, tmp_path / f"at {at}", at)
+        kills.done(action, tmp_path / f"at {at}")
+        found = kills.contents(tmp_path / f"at {at}")
+        assert found.keys() == wanted.keys()
+        assert found == wanted
