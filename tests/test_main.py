@@ -3,6 +3,7 @@ import resource
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from typer.testing import CliRunner
 
@@ -79,6 +80,17 @@ def test_a_chapter_becomes_a_notebook_or_pages_with_its_options_and_parameters(t
     assert wanted == [{"class_name": "Sky"}, {"class_name": "Road"}]
     invoke("chapter", "5", "--profile", "smoke", "-p", "class_name=Sky")
     assert built[1][2] == book.project() / "_build" / "chapters" / "05_activations-profile=smoke-class_name=Sky"
+
+
+def test_a_notebook_that_is_no_chapter_has_no_page_and_a_folder_is_no_notebook(tmp_path, monkeypatch, capsys):
+    own, folder = tmp_path / "own.ipynb", tmp_path / "folder.ipynb"
+    folder.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}}), own)
+    for output, message in (("pages", "is no chapter of the book, and has no page"), (str(folder), "is a folder")):
+        monkeypatch.setattr(sys, "argv", ["hsiutils", "chapter", str(own), output])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert message in capsys.readouterr().err
 
 
 def test_validate_exits_as_nbval_does_and_renews_a_chapter(tiny, monkeypatch):

@@ -207,6 +207,9 @@ class TestSettings:
         assert settings(weights="model.h5").weights == path
         assert settings(weights=str(path), variants="[25]").variants == ("25",)
         assert settings(weights=str(path), variants="[1, 25-PN]").variants == ("25-PN",)
+        assert settings(weights="model.h5", layer="conv2d_10").profile.depth == 5  # and the file's network 2
+        with pytest.raises(ValueError, match=r"parameter layer: .*, conv2d_10; or empty; got 'conv2d_11'"):
+            settings(weights="model.h5", layer="conv2d_11")
         with pytest.raises(ValueError, match=r"parameter weights: .*model\.h5.* none fits"):
             settings(weights="model.h5", variants="[3]")
 
