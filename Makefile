@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m hsiutils
+# The pages of what nbval ran, which a browser then looks at.
+CHECKED := _build/checked
 # A file at a time, in order: files of few but long tests would else come last, and one worker wait for the other.
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
@@ -18,7 +20,7 @@ OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(D
 
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
-	@echo "make test    set up, lint, types, tests, and every chapter under nbval"
+	@echo "make test    set up, lint, types, tests, every chapter under nbval, and its pages in a browser"
 	@echo "make lint    style, types, import layers"
 	@echo "make upgrade the newest versions that pyproject.toml allows, into requirements.lock"
 	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
@@ -45,7 +47,9 @@ test: PROFILE ?= smoke
 test: export OMP_NUM_THREADS = 1
 test: style
 	@$(MAKE) --no-print-directory -j2 types units
-	@$(RUN) validate $(OPTIONS)
+	@$(RUN) validate $(OPTIONS) --pages $(CHECKED)
+	@PAGES=$(CHECKED) PROFILE=$(PROFILE) SEED=$(SEED) DATA_ROOT="$(DATA_ROOT)" \
+		$(BIN)/python -m pytest --numprocesses=auto tests/pages
 
 lint: style types
 
@@ -58,7 +62,7 @@ types: $(READY)
 	@$(BIN)/mypy
 
 units: $(READY)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/pages --cov=hsiutils --cov-report=term:skip-covered --cov-fail-under=98
 
 clean:
 	rm -rf $(VENV) _build data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

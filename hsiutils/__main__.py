@@ -150,6 +150,7 @@ def validate(
     seed: Seed = 0,
     data_root: DataRoot = "",
     renew: Annotated[str, typer.Option(help="A chapter whose checked outputs are written anew, after a change.")] = "",
+    pages: Annotated[str, typer.Option(help="Folder for the pages of what the chapters showed.")] = "",
 ) -> None:
     """Run every chapter under nbval."""
     _require_book(renew)
@@ -161,7 +162,7 @@ def validate(
         build.renew_outputs(find_chapter(renew), run)
         return
     run.train()  # with a progress bar, before nbval's silence
-    raise typer.Exit(build.validate(run))
+    raise typer.Exit(build.validate(run, target=Path(pages).resolve() if pages else None))
 
 
 @app.command()

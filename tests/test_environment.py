@@ -74,7 +74,6 @@ def test_conda_takes_the_versions_of_the_lock_and_of_python():
 @pytest.mark.parametrize("path", sorted((ROOT / "hsiutils").rglob("*.py")), ids=lambda path: path.stem)
 def test_what_a_room_imports_is_declared_for_it(path):
     allowed = declared(*EXTRAS.get(path.relative_to(ROOT / "hsiutils").parts[0].removesuffix(".py"), []))
-    allowed |= {"ipython": ...} if path.match("plots/base.py") else {}  # only in a notebook, which has it
     third_party = imported(path) - set(sys.stdlib_module_names) - {"hsiutils"}
     assert [name for name in third_party if not set(DISTRIBUTIONS[name]) & allowed.keys()] == []
 

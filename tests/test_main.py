@@ -2,6 +2,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -94,10 +95,12 @@ def test_a_notebook_that_is_no_chapter_has_no_page_and_a_folder_is_no_notebook(t
 
 
 def test_validate_exits_as_nbval_does_and_renews_a_chapter(tiny, monkeypatch):
-    renewed = []
-    monkeypatch.setattr(build, "validate", lambda run: 3)
+    renewed, targets = [], []
+    monkeypatch.setattr(build, "validate", lambda run, target: targets.append(target) or 3)
     monkeypatch.setattr(build, "renew_outputs", lambda notebook, run: renewed.append(notebook.stem))
     assert runner.invoke(cli.app, ["validate"]).exit_code == 3
+    assert runner.invoke(cli.app, ["validate", "--pages", "pages"]).exit_code == 3
+    assert targets == [None, Path("pages").resolve()]
     invoke("validate", "--renew", "3")
     assert renewed == ["03_training"]
 

@@ -30,7 +30,7 @@
     .map((css) => `.bd-article ${css}`).join();
   function stops() {
     for (const one of all(WIDE)) {
-      const scrolls = one.scrollWidth > one.clientWidth + 1;
+      const scrolls = one.scrollWidth > one.clientWidth + 4;
       if (scrolls) one.tabIndex = 0;
       else one.removeAttribute("tabindex");
       one.classList.toggle("hsi-goes-on", scrolls && one.scrollLeft + one.clientWidth < one.scrollWidth - 1);

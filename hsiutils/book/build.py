@@ -221,21 +221,29 @@ def exchange(fresh: Path, target: Path) -> None:
         old.rename(fresh)
 
 
-def validate(run: Run, only: list[Path] | None = None) -> int:
+def validate(run: Run, only: Sequence[Path] = (), target: Path | None = None) -> int:
     """Run the chapters with a run's settings under nbval and return its exit code (0 for success).
 
     The committed notebooks are left alone: copies with the parameters filled in are checked. Outputs are compared in
-    cells tagged `CHECKED`, which hold what must not depend on profile, seed or machine.
+    cells tagged `CHECKED`, which hold what must not depend on profile, seed or machine. With a `target`, the pages of
+    what they showed are built there.
     """
-    folder = Path(tempfile.mkdtemp(prefix="chapters-"))
+    folder, notebooks = Path(tempfile.mkdtemp(prefix="chapters-")), only or chapters()
+    kept = folder / ".kept"
     try:
-        for notebook in only or chapters():
+        for notebook in notebooks:
             prepare_chapter(notebook, folder / notebook.name, chapter_parameters(notebook, run))
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=1800", "--no-header", "-v"]
         command += ["--numprocesses=auto", "--dist=loadfile"]  # chapters side by side, each in a kernel of its own
         # An empty configuration: pytest's options for the unit tests do not concern the chapters.
         command += ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder)]
-        return subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
+        if target is not None:
+            command += ["-p", "hsiutils.book.kept", "--keep-chapters", str(kept)]
+        code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
+        if target is not None and code == 0:
+            places = {path: f"{path.parent.name}/{path.name}" for path in notebooks}
+            build_site({place: kept / path.name for path, place in places.items()}, notebooks[0].parents[1], target)
+        return code
     finally:
         shutil.rmtree(folder)
 

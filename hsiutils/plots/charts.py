@@ -97,10 +97,10 @@ def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
         for index in range(counts.shape[1])
         if counts.iat[row, index]
     ]
-    for tone, places in (("white", (0, 4, 7)), ("black", (1, 2, 3, 5, 6))):
+    for tone, places in (("white", (0, 4, 7)), ("#111111", (1, 2, 3, 5, 6))):  # in the dark, too
         texts = [one[:3] for one in written if one[3] in places]
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
-    below = {"legend_position": "bottom", "legend_cols": 1, "height": 224 + _LEGEND_ROW * counts.shape[1]}
+    below = {"legend_position": "bottom", "legend_cols": 1, "height": 240 + _LEGEND_ROW * counts.shape[1]}
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below), **options))  # one column, for a phone
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
     return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
@@ -206,4 +206,4 @@ def legend(count: int, columns: int = _LEGEND_COLUMNS) -> dict[str, Any]:
     if count < 2:
         return {"show_legend": False}
     rows = -(-count // columns)
-    return {"legend_position": "bottom", "legend_cols": columns, "height": HEIGHT + _LEGEND_ROW * rows + 44}
+    return {"legend_position": "bottom", "legend_cols": columns, "height": HEIGHT + _LEGEND_ROW * rows + 60}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from explorer_page import TELL, agrees
 from networks import image, shaken
 
 from hsiutils.data.classes import CLASSES, HSI_DRIVE_CLASSES, VOID
@@ -109,16 +110,8 @@ addEventListener("DOMContentLoaded", () => {
   const wait = setInterval(() => {
     if (!document.querySelector(".hsi-said")?.textContent) return;
     clearInterval(wait);
-    const all = (css) => [...document.querySelectorAll(css)], said = [];
-    const tell = () => said.push({
-      words: all(".hsi-said, .hsi-agree").map((one) => one.textContent),
-      logits: all("section").map((one) => [...one.querySelectorAll("tbody tr")].map(
-        (row) => [...row.cells].map((cell) => cell.textContent))),
-      bars: all("section ul").map((list) => [...list.children].map((row) => row.lastElementChild.textContent)),
-      gradcam: all(".hsi-channels p").map((one) => one.textContent),
-      wide: document.documentElement.scrollWidth,
-      scenes: [...document.querySelector("select").options].map((one) => one.textContent),
-    });
+    const said = [];
+    const tell = () => said.push((TELL)());
     const scene = document.querySelector(".hsi-scene canvas"), select = document.querySelector("select");
     const key = (name) => scene.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
     select.value = 1;
@@ -139,7 +132,7 @@ addEventListener("DOMContentLoaded", () => {
     document.querySelector("pre").textContent = JSON.stringify(said);
   }, 20);
 });
-"""
+""".replace("TELL", TELL)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -159,31 +152,9 @@ def test_a_browser_without_a_network_shows_what_the_library_says(inputs, shown, 
     for step, off, place in zip(told, ([], [2], [1, 2], [0, 1]), (corner, corner, corner, end), strict=True):
         for index, name in enumerate(inputs):
             found = inputs[name].isel(scene=1, place=place)
-            linear = found["logit"] - found["bands"].isel(band=off).sum("band")
-            known = [row.tolist() for row in found["member"].values]
-            asked = [float(band in off) for band in range(4)]
-            without = found["without"][known.index(asked)] if asked in known else None if off else found["logit"]
-            rows = [[number(cell) for cell in row[1:]] for row in step["logits"][index]]
-            bands, start, logit, read, said = zip(*rows, strict=True)
-            np.testing.assert_allclose(logit, found["logit"], atol=0.0051)
-            np.testing.assert_allclose(np.add(bands, start), logit, atol=1e-9)  # exact in what is printed
-            np.testing.assert_allclose(read, linear, atol=0.01 * (1 + len(off)))
-            assert (without is None) == (said == (None,) * 5)
-            if without is not None:
-                np.testing.assert_allclose(said, without, atol=0.0051)
-            regions, channels = ([number(text) for text in bars] for bars in step["bars"][2 * index : 2 * index + 2])
-            for bars in (regions, channels):
-                assert sum(bars[:-1]) == pytest.approx(bars[-1]) == pytest.approx(logit[3])
-            np.testing.assert_allclose(regions[:6], found["regions"].sel({"class": "Sky"}), atol=0.011)
-            left = re.search(r"misses this logit by (\S+)\.", step["gradcam"][index])[1]
-            assert number(left) == pytest.approx(float(found["gradcam"][3]), abs=0.0051)
+            agrees(step, index, found, off, "Sky")
     assert told[0]["scenes"] == list(CAPTIONS.values())  # as text, whatever letters a name has
     assert "not about this choice" in told[2]["words"][1]
     assert f"column {shown.meta['columns'][0]}: labelled" in told[0]["words"][0]
     assert "in the sun" in told[3]["words"][0]
     assert {step["wide"] for step in told} <= {500, 485}  # nothing is wider than the page
-
-
-def number(text):
-    """None for what the network was not asked."""
-    return None if text == "?" else float(text.replace("\N{MINUS SIGN}", "-"))

@@ -1,0 +1,149 @@
+"""Every page of a built site in a browser without a network: light and dark, wide and narrow, by every control.
+
+`make test` builds the pages of what nbval ran, and names their folder in PAGES. Without it nothing is tested here.
+"""
+
+import json
+import os
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from explorer_page import TELL, agrees
+from playwright.sync_api import sync_playwright
+
+from hsiutils.book.chapters import settings
+from hsiutils.paper.explorer import explorable, explored
+
+SITE = Path(os.environ["PAGES"]).resolve() if os.environ.get("PAGES") else None
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+NAMES = sorted(path.name for path in (SITE / "book").glob("*.html")) if SITE else []
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+OPTIONS = {"preload": False, "resultTypes": ["violations"], "rules": {"label-content-name-mismatch": {"enabled": True}}}
+PAGE_BYTES, SCRIPT_BYTES = 2_000_000, 3_000_000
+"""Of a page's own file, and of all scripts that it asks for."""
+
+pytestmark = [
+    pytest.mark.skipif(SITE is None, reason="PAGES names no built site; `make test` builds one"),
+    pytest.mark.skipif(
+        BROWSER is None and not os.environ.get("CI"), reason="no Chromium here, and CHROMIUM names none; CI installs it"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert BROWSER is not None, "CI has a Chromium"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a page; at the end nothing may have been asked of the network, and nothing complained of."""
+    contexts, heard = [], []
+
+    def open_page(name, theme="light", width=1366):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True))
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: heard.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on(
+            "request", lambda one: None if one.url.startswith(("file:", "data:", "blob:")) else heard.append(one.url)
+        )
+        page.on("requestfailed", lambda one: heard.append(f"{one.url}: {one.failure}"))
+        page.goto((SITE / "book" / name).as_uri(), wait_until="load")
+        page.wait_for_selector("html[data-drawn]", state="attached")
+        page.evaluate("window.MathJax?.startup.promise")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert heard == []
+
+
+def violations(page):
+    """What axe finds critical or serious: rule, how many, and the first."""
+    page.evaluate(AXE)
+    found = page.evaluate(f"axe.run(document, {json.dumps(OPTIONS)})")["violations"]
+    grave = [one for one in found if one["impact"] in ("critical", "serious")]
+    return {one["id"]: (len(one["nodes"]), one["nodes"][0]["target"], one["nodes"][0]["html"][:200]) for one in grave}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_whole_accessible_and_as_wide_as_its_window(name, theme, opened):
+    page = opened(name, theme)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    assert violations(page) == {}
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(300)
+    assert violations(page) == {}
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_control_moves(name, opened):
+    page = opened(name)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    for select in page.locator("main select").all():
+        for option in select.locator("option").all()[::-1]:
+            select.select_option(option.get_attribute("value"))
+    for slider in page.locator("main input[type=range]").all():
+        first = slider.get_attribute("aria-valuetext")
+        slider.press("End")
+        assert slider.get_attribute("aria-valuetext") != first
+        assert slider.locator("+ output").text_content() == slider.get_attribute("aria-valuetext")
+    for pages in page.locator(".hsi-pages").all():
+        assert pages.locator("> [data-page]:visible").count() == 1
+    for tab in page.locator(".sd-tab-set > label").all():
+        tab.click()
+    for table in page.locator("table.hsi-sortable").all():
+        for head in table.locator("thead th").all():
+            head.locator("button").press("Enter")
+            assert head.get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_light_enough(name, opened):
+    assert (SITE / "book" / name).stat().st_size <= PAGE_BYTES
+    sources = opened(name).evaluate("[...document.scripts].map((one) => one.src).filter((one) => one)")
+    assert sum(Path(source.split("?")[0].removeprefix("file://")).stat().st_size for source in sources) <= SCRIPT_BYTES
+
+
+def test_the_explorer_says_what_the_library_says_at_taps_and_without_bands(opened):
+    given = {name.lower(): os.environ.get(name, "") for name in ("PROFILE", "DATA_ROOT")}
+    run = settings(
+        profile=given["profile"] or "smoke", seed=int(os.environ.get("SEED", 0)), data_root=given["data_root"]
+    )
+    inputs = {name: explored(run, name) for name in explorable(run)}
+    first = next(iter(inputs.values()))
+    rows, columns = (sorted(set(first[name].values.tolist())) for name in ("row", "column"))
+    page = opened("index.html", width=390)
+    page.wait_for_function("document.querySelector('.hsi-said')?.textContent")
+    canvas, chosen = page.locator(".hsi-scene canvas"), str(first["class"].values[0])
+    page.locator(".hsi-explorer select").select_option("0")
+    page.locator(".hsi-explorer [data-class='0']").first.click()
+
+    def agree(place, off):
+        told = page.evaluate(TELL)
+        for index, found in enumerate(inputs.values()):
+            agrees(told, index, found.isel(scene=0, place=place), off, chosen)
+
+    size = canvas.evaluate("(one) => [one.width / 4, one.height / 4, one.clientWidth, one.clientHeight]")
+    row, column = len(rows) // 3, 2 * len(columns) // 3
+    at = {"x": (columns[column] + 0.5) / size[0] * size[2], "y": (rows[row] + 0.5) / size[1] * size[3]}
+    canvas.click(position=at)
+    place = row * len(columns) + column
+    agree(place, [])
+    page.locator(".hsi-explorer [data-bands='7']").click()
+    agree(place, [7])
+    canvas.press("ArrowDown")
+    agree(place + len(columns), [7])
+    page.locator(".hsi-on").click()
+    agree(place + len(columns), [])
