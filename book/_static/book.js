@@ -74,6 +74,12 @@
     addEventListener("beforeprint", paper);
     addEventListener("afterprint", screen);
     stops();
+    all(".search-button__button").forEach((one) => (one.ariaLabel = one.textContent.replace(/\s+/g, " ").trim() || "Search"));
+    all(".theme-switch-button svg").forEach((one) => { // its button says what it is
+      one.querySelector("title")?.remove();
+      one.removeAttribute("aria-labelledby");
+      one.ariaHidden = "true";
+    });
     // Charts are drawn one after the other.
     const places = all("[data-root-id]").length;
     let painted = -1;

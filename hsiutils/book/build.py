@@ -176,19 +176,24 @@ def site_sources(executed: Mapping[str, Path], root: Path) -> dict[str, Path]:
 
 
 def _require_readable(name: str, chapter: Path) -> None:
-    """A cell with a caption shows a figure, and none a progress bar.
+    """A cell with a caption shows a figure, none a progress bar or what was meant for a terminal, nor its parameters.
 
     A cell that ends in an `if` shows nothing, and no reader can tell; each step of a bar would be a line of the page.
     """
     for cell in nbformat.read(chapter, as_version=4).cells:
         outputs, figure = cell.get("outputs", []), cell.metadata.get("mystnb", {}).get("figure")
+        tags = set(cell.metadata.get("tags", []))
         if figure and not outputs:
             raise SiteError(
                 f"{name}: the cell of figure {figure.get('name')!r} shows nothing; let it end in the figure"
             )
-        shown = "".join(one.text for one in outputs if one.output_type == "stream")
-        if "%|" in shown and "remove-output" not in cell.metadata.get("tags", []):
+        if tags & {"parameters", "injected-parameters"} and not tags & {"remove-cell", "remove-input"}:
+            raise SiteError(f"{name}: code that sets parameters would stand on the page; tag it remove-cell")
+        shown = [one for one in outputs if one.output_type == "stream" and not tags & {"remove-output", "remove-cell"}]
+        if any("%|" in one.text for one in shown):
             raise SiteError(f"{name}: a progress bar would stand on the page; call without it:\n{cell.source}")
+        if words := "".join(one.text for one in shown if one.name == "stderr"):
+            raise SiteError(f"{name}: what went to stderr would stand on the page:\n{words}\nof\n{cell.source}")
 
 
 def _mirror(site: store.Artefact, target: Path) -> None:

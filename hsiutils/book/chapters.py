@@ -140,9 +140,7 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
             raise ChapterError(
                 f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nAs far as it got: {unfinished}"
             ) from error
-        values = {name: one.default for name, one in known.items()} | dict(parameters)
-        run = make_run(values, parameters) if "profile" in values else None
-        _fold_parameters(path, table(known, values, run, number_of(source)))
+        _fold_parameters(path, source, known, parameters)
 
 
 def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Declared]:
@@ -153,8 +151,11 @@ def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Dec
     return known
 
 
-def _fold_parameters(path: Path, shown: str) -> None:
+def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], given: Mapping[str, Any]) -> None:
     """Put a table of a chapter's parameters where a page would show the cells that set them."""
+    values = {name: one.default for name, one in known.items()} | dict(given)
+    run = make_run(values, given) if "profile" in values else None
+    shown = table(known, values, run, number_of(source))
     notebook = nbformat.read(path, as_version=4)
     cells = []
     for cell in notebook.cells:
@@ -175,9 +176,10 @@ def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
 
 def prepare_chapter(source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Write a chapter with its parameters filled in, without running it."""
-    _require_known(source, parameters)
+    known = _require_known(source, parameters)
     with _own_name(output) as path:
         papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", prepare_only=True)
+        _fold_parameters(path, source, known, parameters)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _BOKEH = "bokeh.min.js"
+_ICON = re.compile(r"""("[a-z0-9-]+"|[a-z][a-z0-9]*):\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?""")
+"""One of Font Awesome's: its name, and [width, height, [other names], code, path or paths]."""
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
 
@@ -74,6 +76,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", _copy_scripts)
     app.connect("html-page-context", _on_page)
+    app.connect("build-finished", _keep_icons)
     apparatus.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -108,8 +111,25 @@ def _on_page(app: "Sphinx", pagename: str, templatename: str, context: dict[str,
     # sphinx-thebe names its network address on every page, though no page offers live code.
     # (In place: add_js_file below appends to this very list.)
     context["script_files"][:] = [file for file in context["script_files"] if "thebe" not in _text(file)]
+    if "body" in context:  # what folds code is called by what it says
+        context["body"] = context["body"].replace(' aria-label="Toggle hidden content"', "")
     if "Bokeh" in context.get("body", ""):
         app.add_js_file(f"bokeh/{_BOKEH}")
+
+
+def _keep_icons(app: "Sphinx", error: Exception | None) -> None:
+    """Leave in the theme's script of 2,000 icons those that pages or scripts name: it would be half of all scripts."""
+    static = Path(app.outdir) / "_static"
+    icons = static / "scripts" / "fontawesome.js"
+    if error or not icons.is_file():
+        return
+    texts = [*Path(app.outdir).rglob("*.html"), *static.glob("*.js"), *static.glob("scripts/*-theme.js")]
+    named = {name for text in texts for name in re.findall(r"fa-([a-z0-9-]+)", text.read_text())}
+
+    def kept(icon: re.Match[str]) -> str:
+        return icon[0] if named & set(re.findall(r"[a-z][a-z0-9-]*", icon[1] + icon[2])) else ""
+
+    icons.write_text(_ICON.sub(kept, icons.read_text()))
 
 
 def _text(script: Any) -> str:

@@ -57,33 +57,24 @@ def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_ha
     assert '<caption id="table-0.1"><span class="caption-number">Table 0.1 </span>Of numbers.' in front
 
 
-BAR = nbformat.v4.new_output("stream", name="stderr", text=" 50%|#####     | 1/2 [00:01<00:01]")
+BAR, WARNING = (nbformat.v4.new_output("stream", name="stderr", text=text) for text in (" 50%|###   | 1/2", "Hm."))
 
 
 @pytest.mark.parametrize(
-    ("outputs", "message"),
-    [([], "the cell of figure 'fig-a' shows nothing"), ([BAR], "a progress bar would stand on the page")],
-)  # without an output as of a cell that ends in an `if`
-def test_a_captioned_cell_without_figure_or_a_progress_bar_stops_the_build(
-    project, executed, tmp_path, outputs, message
-):
+    ("changes", "message"),
+    [
+        ({"outputs": []}, "the cell of figure 'fig-a' shows nothing"),  # as of a cell that ends in an `if`
+        ({"outputs": [BAR]}, "a progress bar would stand on the page"),
+        ({"outputs": [WARNING]}, "what went to stderr would stand on the page:\nHm."),
+        ({"metadata": {"tags": ["parameters"]}}, "code that sets parameters would stand on the page"),
+    ],
+)
+def test_what_no_reader_should_see_stops_the_build(project, executed, tmp_path, changes, message):
     chapter = nbformat.read(executed["book/01_plot.ipynb"], as_version=4)
-    chapter.cells[-1].outputs = outputs
+    chapter.cells[-1].update(nbformat.from_dict(changes))
     nbformat.write(chapter, tmp_path / "01_plot.ipynb")
     with pytest.raises(SiteError, match=rf"book/01_plot\.ipynb: {message}"):
         build_site(executed | {"book/01_plot.ipynb": tmp_path / "01_plot.ipynb"}, project, tmp_path / "html")
-
-
-def test_a_word_of_the_glossary_is_explained_where_it_is_used(html):
-    link = 'href="glossary.html#term-logit" title="A “number” &amp; more."'
-    assert link in (html / "book" / "index.html").read_text()
-
-
-def test_pages_say_where_they_come_from_and_chapters_how_long_they_are_and_no_repository_is_linked(html, executed):
-    front, plot = ((html / "book" / f"{name}.html").read_text() for name in ("index", "01_plot"))
-    assert f"this page {executed['book/01_plot.ipynb'].parent.name}" in plot
-    assert ("1 minute to read" in plot, "minute to read" in front) == (True, False)
-    assert not re.search(r"href=.https://[^/]*(mybinder|colab|github)", front + plot)
 
 
 def test_building_pages_runs_nothing_again(html, executed):
