@@ -56,7 +56,7 @@
 
   let before = null;
   function paper() {
-    before = { theme: document.documentElement.dataset.theme, folded: all("details:not([open]):not(.hide)") };
+    before = { theme: document.documentElement.dataset.theme, folded: all("details:not([open]):is(:not(.hide), :has(table))") };
     document.documentElement.dataset.theme = "light";
     before.folded.forEach((one) => (one.open = true));
     paint();

@@ -33,6 +33,19 @@ _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 """For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
 
 
+_SOURCES = (
+    "simulated",
+    "recorded",
+    "measured",
+    "published",
+    "theoretical",
+    "invented",
+    "real spectra",
+    "demonstration",
+)
+"""Words of captions that say themselves which data a figure shows."""
+
+
 class ChapterError(RuntimeError):
     """A cell of a chapter failed."""
 
@@ -152,7 +165,10 @@ def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Dec
 
 
 def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], given: Mapping[str, Any]) -> None:
-    """Put a table of a chapter's parameters where a page would show the cells that set them."""
+    """Put a table of a chapter's parameters where a page would show the cells that set them.
+
+    And say in the captions of figures that do not say it which data they show: those of the run.
+    """
     values = {name: one.default for name, one in known.items()} | dict(given)
     run = make_run(values, given) if "profile" in values else None
     shown = table(known, values, run, number_of(source))
@@ -160,6 +176,9 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if figure and run and not any(word in figure["caption"].lower() for word in _SOURCES):
+            figure["caption"] += " Simulated scenes." if run.data_root is None else " Scenes of HSI-Drive."
         tags = cell.metadata.get("tags", [])
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
