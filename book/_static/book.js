@@ -60,6 +60,8 @@
     document.documentElement.dataset.theme = "light";
     before.folded.forEach((one) => (one.open = true));
     paint();
+    const redraw = (view) => [view.repaint?.(), (view.child_views ?? []).forEach(redraw)];
+    (window.Bokeh?.index.roots ?? []).forEach(redraw); // now: paper does not wait for the next frame
   }
   function screen() {
     document.documentElement.dataset.theme = before.theme;
