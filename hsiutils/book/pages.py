@@ -89,7 +89,7 @@ def chapter_pages(
         def build(name: str, parameters: Mapping[str, Any]) -> Path:
             (work / name).mkdir()
             foot = provenance(notebook, commit, parameters)
-            # Not strict: the glossary and others may lead to what only the whole book has.
+            # Not strict: other pages may lead to what only the whole book has.
             build_pages(work / name, sources | {place: work / f"{name}.ipynb"}, {place: foot}, strict=False)
             return work / name / "html"
 
@@ -151,17 +151,14 @@ def _contents(title: str, names: Sequence[str], wanted: Sequence[Mapping[str, An
 
 
 def _stub(chapter: Path, root: Path, folder: Path) -> str:
-    """A page in the place of a chapter that was not run: its title, and the labels and equations that others name."""
+    """A page in the place of a chapter that was not run, with its title and the labels that others refer to."""
     page = root / "_build" / "html" / "book" / f"{chapter.stem}.html"
     where = "`hsiutils book` makes the book with all chapters."
     if page.is_file():
         address = html.escape(Path(os.path.relpath(page, folder / "book")).as_posix())
         where = f'<a href="{address}">In the book</a>'
-    text = _markdown(chapter)
-    labels = "".join(f"{label}\n" for label in re.findall(r"^\([\w-]+\)=$", text, re.MULTILINE))
-    equations = re.findall(r"\$\$(?:(?!\$\$).)+\$\$ *\([\w-]+\)", text, re.DOTALL)
-    named = "Its equations:\n\n" + "\n\n".join(equations) if equations else ""
-    return f"{labels}# {_title(chapter)}\n\nThis chapter was not run here. {where}\n\n{named}\n"
+    labels = "".join(f"{label}\n" for label in re.findall(r"^\([\w-]+\)=$", _markdown(chapter), re.MULTILINE))
+    return f"{labels}# {_title(chapter)}\n\nThis chapter was not run here. {where}\n"
 
 
 def _add(other: Path, pages: Path, stem: str, name: str) -> None:

@@ -110,3 +110,11 @@ def test_titles_are_those_of_the_chapters(plot):
     notebook = nbformat.v4.new_notebook()
     nbformat.write(notebook, plot)
     assert module._title(plot) == "01_plot"
+
+
+def test_a_chapter_can_stand_alone_as_no_page_names_figures_or_equations_of_another():
+    for path in find_chapter("1").parent.glob("*.*"):
+        if path.suffix in (".ipynb", ".md"):
+            text = path.read_text()
+            named = re.findall(r"\{(?:eq|numref)\}`(?:[^`<]*<)?([^`>]+)", text)
+            assert all(len(re.findall(rf"\b{re.escape(name)}\b", text)) > named.count(name) for name in named), path
