@@ -15,12 +15,13 @@ CHECKED := _build/checked
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup upgrade book test lint style types units clean
+.PHONY: help setup upgrade book test test-slow lint style types units clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
 	@echo "make test    set up, lint, types, tests, every chapter under nbval, and its pages in a browser"
+	@echo "make test-slow  kills and damaged files by the hundred, and their record; half an hour"
 	@echo "make lint    style, types, import layers"
 	@echo "make upgrade the newest versions that pyproject.toml allows, into requirements.lock"
 	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
@@ -50,6 +51,10 @@ test: style
 	@$(RUN) validate $(OPTIONS) --pages $(CHECKED)
 	@PAGES=$(CHECKED) PROFILE=$(PROFILE) SEED=$(SEED) DATA_ROOT="$(DATA_ROOT)" \
 		$(BIN)/python -m pytest --numprocesses=auto tests/pages
+
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: $(READY)
+	@$(BIN)/python -m pytest -m slow tests/slow
 
 lint: style types
 

@@ -93,12 +93,12 @@ def measure(folder: Path) -> None:
 
 def study(folder: Path) -> None:
     """Scenes, a network and what is measured of it, in a store of its own."""
-    from hsiutils.paper.conservativeness import audited
+    from hsiutils.paper.table1 import evaluation
 
     torch.set_num_threads(1)
     os.environ[store.ROOT] = str(folder / "store")
     run = Run(_TINY, seed=0, variants=("3",))
-    audited(run, "3", 0)
+    evaluation(run)
 
 
 def chapter(folder: Path) -> None:

@@ -97,7 +97,7 @@ def mat5(**variables: Any) -> list[bytes]:
 
 def pictures(codes: Any) -> list[bytes]:
     """Label images: grey, with a palette, in colours."""
-    palette = np.random.default_rng(0).permutation(256).astype(np.uint8)
+    palette = np.arange(256, dtype=np.uint8)
     indexed = Image.fromarray(codes, mode="P")
     indexed.putpalette(np.repeat(palette, 3).tolist())
     grey = Image.fromarray(codes)

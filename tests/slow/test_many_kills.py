@@ -1,0 +1,48 @@
+"""Kills at random moments of everything that takes long, also of what it started."""
+
+import random
+from pathlib import Path
+
+import kills
+import pytest
+
+pytestmark = pytest.mark.slow
+AT_CHANGES = [
+    (kills.simulate, 10),
+    (kills.convert_zarr, 10),
+    (kills.convert_python, 4),
+    (kills.convert_envi, 4),
+    (kills.train, 10),
+    (kills.measure, 6),
+]
+AFTER_SECONDS = [(kills.simulate_two, 4), (kills.study, 4), (kills.chapter, 4), (kills.book, 4)]
+
+
+@pytest.mark.parametrize(("action", "count"), AT_CHANGES, ids=[action.__name__ for action, _ in AT_CHANGES])
+def test_killed_at_a_change_of_files(action, count, tried, tmp_path: Path) -> None:
+    most = kills.done(action, tmp_path / "whole")
+    wanted = kills.contents(tmp_path / "whole")
+    for at in kills.moments(count, most, seed=0):
+        kills.killed(action, tmp_path / f"at {at} ü", at)
+        kills.done(action, tmp_path / f"at {at} ü")
+        found = kills.contents(tmp_path / f"at {at} ü")
+        assert found.keys() == wanted.keys(), at
+        assert [name for name in wanted if found[name] != wanted[name]] == [], at
+        tried["kills"][action.__name__] = tried["kills"].get(action.__name__, 0) + 1
+
+
+@pytest.mark.parametrize(("action", "count"), AFTER_SECONDS, ids=[action.__name__ for action, _ in AFTER_SECONDS])
+def test_killed_after_a_while(action, count, tried, tmp_path: Path) -> None:
+    """Several times one after the other, then left alone; and no process that it started outlives it."""
+    began = kills.clock()
+    kills.done(action, tmp_path / "whole")
+    seconds, draw = kills.clock() - began, random.Random(0)  # noqa: S311
+    wanted = kills.contents(tmp_path / "whole")
+    for _ in range(count):
+        if kills.killed_after(action, tmp_path / "killed", draw.uniform(0, seconds)):
+            tried["kills"][action.__name__] = tried["kills"].get(action.__name__, 0) + 1
+    kills.done(action, tmp_path / "killed")
+    found = kills.contents(tmp_path / "killed")
+    assert found.keys() == wanted.keys()
+    promised = [name for name in wanted if not name.endswith((".ipynb", ".html", ".js", "manifest.json"))]
+    assert [name for name in promised if found[name] != wanted[name]] == []
