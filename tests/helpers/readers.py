@@ -229,6 +229,38 @@ RECORD = {
 }
 
 
+READERS = [
+    "mat 5",
+    "mat 7.3",
+    "npy",
+    "bin",
+    "labels png",
+    "truth h5",
+    "history csv",
+    "trained",
+    "training json",
+    "results json",
+    "keras h5",
+    "keras size",
+    "keras archive",
+    "keras chain",
+    "safetensors",
+    "safetensors config",
+    "program",
+    "image npy",
+    "image",
+    "classes yaml",
+    "hyko2",
+    "hsicity",
+    "rgb image",
+    "rgb classes",
+    "simulated set",
+    "settings",
+    "record",
+]
+"""Names of `subjects`, which takes seconds to make."""
+
+
 @cache
 def subjects() -> dict[str, Subject]:
     """Every reader by a short name."""
