@@ -5,6 +5,7 @@ in it.
 """
 
 import ast
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -143,6 +144,7 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
         for inspection.
     """
     known = _require_known(source, parameters)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # in the kernel: each step of a bar would be a line of the page
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
     with _own_name(output) as path:
