@@ -40,6 +40,7 @@ from hsiutils.models.unet import UNet, UNetConfig
 PEERS = ("grad-cam", "captum", "zennit")
 PARTS = ("audit", "decomposition", "methods")
 NOT_RUN = {
+    "EigenCAM of grad-cam": "another definition, of centred activations, whose decomposition takes pixels x pixels numbers",
     "interpret-segmentation": "RISE and Hausdorff distance masks: no method of ours is the same, and its RISE takes "
     "networks of one class only",
     "DEA (arXiv 2603.22624)": "its equations and code could not be had here; the abstract does not define it",
@@ -53,11 +54,9 @@ MAPS = {
     "LayerCAM": "LayerCAM",
     "ScoreCAM": "ScoreCAM",
     "AblationCAM": "AblationCAM",
-    "EigenCAM": "EigenCAM",
 }
 """Our name -> pytorch-grad-cam's class."""
 REMARKS = {
-    ("grad-cam", "EigenCAM"): "another definition: the peer centres the activations",
     ("captum", "DeepLIFT"): "its rule reads tensors that a skip connection carries, too",
     ("captum", "LRP epsilon"): "starts from the gradient of the target, and reads what a skip connection carries",
     ("zennit", "LRP gamma"): "another definition: the peer favours biases and the first and last layer, too",

@@ -50,10 +50,10 @@ def audit(
     model : any torch network that is piecewise linear, of images (n, channels, h, w) and logits (n, classes, h', w'),
         or a dict that has them under "out".
     x : (n, channels, h, w) or (channels, h, w).
-    methods : names of `AUDITED`; None for all. Those whose sums are known before the head only are left out for
-        another network than a `UNet`.
+    methods : names of `AUDITED`; None for all. Those whose sums are known only before a head, a 1 x 1 convolution that
+        makes the logits (`hsiutils.attribution.head`), are left out where there is none.
     layers : Keras names of a `UNet`, torch names of another network, or "input", for methods whose sums are known at
-        any layer and, where the head's input is among them, for those whose sums are known there only. None for
+        any layer and, where the last one is among them, for those whose sums are known there only. None for
         the usual ones: the first skip connection, the base, and the last convolution before the head; of another
         network the last layers on the smallest grid and before the logits.
     after : take the layers after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.

@@ -24,7 +24,7 @@ from hsiutils.simulate import simulate_dataset
 
 RECORD = RESULTS / "strangers.json"
 """Written by benchmarks/strangers.py."""
-FEW = ("linear decomposition", "gradient x input", "HiResCAM", "GradCAM")
+FEW = ("linear decomposition", "CAM", "gradient x input", "HiResCAM", "GradCAM")
 """Methods that are asked of every network: they take few passes."""
 
 
@@ -69,18 +69,20 @@ def compared(networks: list[Stranger]) -> tuple[pd.DataFrame, dict[str, str], di
     Returns
     -------
     DataFrame, dict, dict
-        One row a network: `network`, `origin`, `numbers` in it, `exact` in words, and of each method the mean of
-        |sum - logit| over the mean of |logit|, at the layer before the logits; NaN where it cannot be asked. The
-        reasons of those that are not exact, and the audits, by name.
+        One row a network: `network`, `origin`, `numbers` in it, `exact` in words, the methods whose sum `adds up`, and
+        of each method the mean of |sum - logit| over the mean of |logit|, at the layer before the logits; NaN where it
+        cannot be asked. The reasons of those that are not exact, and the audits, by name.
     """
     rows, why, audits = [], {}, {}
     for name, origin, asked in networks:
         found, reason = answer(asked, FEW, patch=40)
         audits[name] = found
-        table = verdicts(found).drop_duplicates("method", keep="last").set_index("method")["relative"]
+        table = verdicts(found).drop_duplicates("method", keep="last").set_index("method")
+        closing = [method for method in FEW if table["adds_up"].get(method)]
         numbers = sum(each.numel() for each in asked.model.parameters())
         row = {"network": name, "origin": origin, "numbers": numbers, "exact": "no" if reason else "yes"}
-        rows.append(row | {method: table.get(method, np.nan) for method in FEW})
+        sums = {method: table["relative"].get(method, np.nan) for method in FEW}
+        rows.append(row | {"adds up": ", ".join(closing)} | sums)
         if reason:
             why[name] = reason
     return pd.DataFrame(rows), why, audits
