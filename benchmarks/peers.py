@@ -16,7 +16,6 @@ import io
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import declare_operators
+from benchmarks.training import commit, declare_operators
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.decompose import decompose
 from hsiutils.attribution.methods import METHODS
@@ -40,7 +39,7 @@ from hsiutils.models.unet import UNet, UNetConfig
 PEERS = ("grad-cam", "captum", "zennit")
 PARTS = ("audit", "decomposition", "methods")
 NOT_RUN = {
-    "EigenCAM of grad-cam": "another definition, of centred activations, whose decomposition takes pixels x pixels numbers",
+    "EigenCAM of grad-cam": "another definition, of centred activations, with pixels x pixels numbers in memory",
     "interpret-segmentation": "RISE and Hausdorff distance masks: no method of ours is the same, and its RISE takes "
     "networks of one class only",
     "DEA (arXiv 2603.22624)": "its equations and code could not be had here; the abstract does not define it",
@@ -273,10 +272,8 @@ def installed(package: str) -> str | None:
 
 
 def made_now() -> dict[str, Any]:
-    """Commit, day and load of a part of a record; "-dirty" behind a commit says that files had changed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-    return {"commit": commit, "date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
+    """Commit, day and load of a part of a record."""
+    return {"commit": commit(), "date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
 
 
 def audit_speed(peer: Any, model: UNet, x: torch.Tensor, samples: int, repeats: int) -> dict[str, Any]:

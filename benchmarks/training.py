@@ -227,9 +227,16 @@ def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
     }
 
 
+def commit() -> str:
+    """The commit that is at work; "-dirty" behind it says that files had changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+
+
 def circumstances() -> dict[str, Any]:
-    """Day and machine of a record of one thread."""
+    """Commit, day and machine of a record of one thread."""
     return {
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
         "machine": {
             "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
