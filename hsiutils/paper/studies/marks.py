@@ -127,7 +127,7 @@ def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     sign = xr.DataArray([1.0, -1.0], {"variant": list(INPUTS)}, ("variant",))
     rows = []
     for figure, statistic in FIGURES.items():
-        read = {marks_edges: "edges", pixels_iou: "pixels"}.get(statistic, "confusion")
+        read = {marks_edges: "edges", pixels_iou: "pixels"}.get(statistic, "confusion")  # type: ignore[arg-type]
         sums = found[[read]]  # what is not read need not be resampled
         for effect, cameras in EFFECTS.items():
             weights = sign * xr.DataArray(list(cameras.values()), {"camera": list(cameras)}, ("camera",))
