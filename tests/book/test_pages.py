@@ -53,6 +53,8 @@ def sketched(monkeypatch):
         if parameters["factor"] == 0:
             output.with_name(f"{output.stem}.unfinished.ipynb").touch()
             raise ChapterError("cell 3")
+        if parameters["factor"] == -1:
+            raise KeyboardInterrupt
         output.write_text(json.dumps(parameters))
 
     def build(folder, pages, feet, strict):
@@ -87,6 +89,9 @@ def test_of_a_chapter_that_fails_the_notebook_stays_and_the_pages_of_before(plot
     with pytest.raises(ChapterError):
         chapter_pages(plot, [{"factor": 0}], tmp_path / "out", lambda words: None)
     assert len(list(tmp_path.glob(".out.*/01_plot.unfinished.ipynb"))) == 1
+    with pytest.raises(KeyboardInterrupt):
+        chapter_pages(plot, [{"factor": -1}], tmp_path / "out", lambda words: None)
+    assert len(list(tmp_path.glob(".out.*"))) == 1
     assert (tmp_path / "out" / MADE).is_file()
 
 
