@@ -26,7 +26,7 @@
   }
 
   // What scrolls sideways can be reached by the tab key, and fades where it goes on.
-  const WIDE = ["table", "pre", "div.math", "mjx-container", ".pst-scrollable-table-container", ".hsi-figure"]
+  const WIDE = ["table", "pre", "div.math", "mjx-container[display]", ".pst-scrollable-table-container", ".hsi-figure"]
     .map((css) => `.bd-article ${css}`).join();
   function stops() {
     for (const one of all(WIDE)) {
@@ -77,20 +77,20 @@
     addEventListener("afterprint", screen);
     stops();
     all(".search-button__button").forEach((one) => (one.ariaLabel = one.textContent.replace(/\s+/g, " ").trim() || "Search"));
-    all(".theme-switch-button svg").forEach((one) => { // its button says what it is
-      one.querySelector("title")?.remove();
-      one.removeAttribute("aria-labelledby");
-      one.ariaHidden = "true";
-    });
-    // Charts are drawn one after the other.
+    // Charts are drawn one after the other, and so are icons.
     const places = all("[data-root-id]").length;
     let painted = -1;
     const wait = setInterval(() => {
       const count = window.Bokeh?.documents.length ?? 0;
       if (count > painted) paint();
       painted = count;
-      if (count < places) return;
+      if (count < places || all(".theme-switch-button i").length) return;
       clearInterval(wait);
+      all(".theme-switch-button svg").forEach((one) => { // its button says what it is
+        one.querySelector("title")?.remove();
+        one.removeAttribute("aria-labelledby");
+        one.ariaHidden = "true";
+      });
       document.documentElement.dataset.drawn = "";
     }, 50);
   });

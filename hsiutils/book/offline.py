@@ -111,8 +111,9 @@ def _on_page(app: "Sphinx", pagename: str, templatename: str, context: dict[str,
     # sphinx-thebe names its network address on every page, though no page offers live code.
     # (In place: add_js_file below appends to this very list.)
     context["script_files"][:] = [file for file in context["script_files"] if "thebe" not in _text(file)]
-    if "body" in context:  # what folds code is called by what it says
-        context["body"] = context["body"].replace(' aria-label="Toggle hidden content"', "")
+    if "body" in context:  # what folds code is called by what it says; entries of a bibliography are no list items
+        for label in (' aria-label="Toggle hidden content"', ' role="list"'):
+            context["body"] = context["body"].replace(label, "")
     if "Bokeh" in context.get("body", ""):
         app.add_js_file(f"bokeh/{_BOKEH}")
 

@@ -166,10 +166,11 @@ def matrix(
         rows, columns = ([str(k) for k in values[dim].values] for dim in values.dims)
     if rows is None or columns is None:
         raise ValueError("matrix: a plain array needs the names of its rows and columns")
+    shown = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
     cells = [(c, r, grid[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)]
     heat = hv.HeatMap(cells, [column_label, row_label], value_label).opts(
         cmap=DIVERGING if diverging else SEQUENTIAL,
-        clim=limits or (float(np.nanmin(grid)), float(np.nanmax(grid))),
+        clim=shown,
         colorbar=True,
         invert_yaxis=True,
         xrotation=30,
@@ -182,7 +183,7 @@ def matrix(
     if digits is None:
         return hv.Overlay([heat])
     written = [(c, r, "" if np.isnan(value) else f"{value:.{digits}f}") for c, r, value in cells]
-    table = pd.DataFrame(written, columns=[column_label, row_label, "text"]).assign(tone=_tones(grid, diverging))
+    table = pd.DataFrame(written, columns=[column_label, row_label, "text"]).assign(tone=_tones(grid, shown, diverging))
     return heat * hv.Labels(table, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"
     )
@@ -193,9 +194,9 @@ def matrices(values: xr.DataArray, by: str, **options: Any) -> Pages:
     return pages({str(key): matrix(values.sel({by: key}), **options) for key in values[by].values}, by)
 
 
-def _tones(grid: NDArray[np.float64], diverging: bool) -> NDArray[np.float64]:
+def _tones(grid: NDArray[np.float64], limits: tuple[float, float], diverging: bool) -> NDArray[np.float64]:
     """A tone that stays readable on the colour of each cell, row by row: 1 on light cells, 0 on dark ones."""
-    values, low, high = grid.ravel(), np.nanmin(grid), np.nanmax(grid)
+    values, (low, high) = grid.ravel(), limits
     if diverging:  # pale in the middle, dark at both ends
         return np.asarray(np.abs(values) < 0.6 * max(abs(low), abs(high), 1e-12), dtype=float)
     return np.asarray((values - low) / ((high - low) or 1.0) > 0.55, dtype=float)
