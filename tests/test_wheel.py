@@ -14,7 +14,7 @@ BASE = ("data", "models", "attribution", "analysis", "plots")
 """Rooms that need no extra."""
 PACKAGES = {
     "simulate": ["pvlib", "earthlib"],
-    "book": ["papermill", "nbformat", "nbclient", "ipykernel", "IPython", "jupyter_book", "sphinx", "distributed"],
+    "book": ["papermill", "nbformat", "ipykernel", "IPython", "jupyter_book", "sphinx", "distributed"],
     "zarr": ["zarr", "dask", "distributed"],
 }
 """What an extra brings, by the names that are imported."""

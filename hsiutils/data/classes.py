@@ -126,6 +126,10 @@ HSI_DRIVE_CLASSES = Classes(CLASSES, LABELS, (VOID, 0, 1, 2, 4, 3, 4, 4, 4, 4, 4
 """The five classes of the paper, merged from HSI-Drive's ten labels."""
 
 
+_MOST = 1 << 16
+"""Bytes of a file of classes."""
+
+
 def read_classes(path: Path | str) -> Classes:
     """Classes from a YAML list with one entry a label code.
 
@@ -145,6 +149,8 @@ def read_classes(path: Path | str) -> Classes:
     """
     try:
         require_file(Path(path))
+        if (size := Path(path).stat().st_size) > _MOST:  # brackets in brackets take the square of their number
+            raise ValueError(f"{size} bytes, and {_MOST} are enough for every code")
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         labels = []
         for entry in entries:

@@ -73,10 +73,11 @@ def read_json(path: Path) -> Any:
 @contextmanager
 def picture(path: Path) -> Iterator[ImageFile]:
     """A picture in one of the formats of `PICTURES`, of a size that memory holds; a ValueError or OSError if none."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is looked at here
         try:
-            opened = Image.open(path, formats=sorted(set(PICTURES.values())))
+            # Mapped, so that a chunk has no more bytes than there are, whatever its header says.
+            opened = Image.open(file, formats=sorted(set(PICTURES.values())))  # type: ignore[arg-type]
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
         with opened as image:

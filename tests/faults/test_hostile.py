@@ -13,6 +13,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import Subject, faults
 from PIL import Image
 from scipy.io import savemat
 from tiny_hsi_drive import NAMES, TILES, mat73, values_of, write_matlab_release
@@ -112,6 +113,16 @@ def test_a_picture_is_none_of_the_formats_that_run_programs_and_of_a_size_that_m
         path.write_bytes(bytes(content))
         with pytest.raises(ValueError, match=message), guard.picture(path):
             pass
+
+
+def test_a_chunk_of_four_gigabytes_is_not_asked_for(tmp_path: Path) -> None:
+    """Found by damaged bytes."""
+    buffer = io.BytesIO()
+    Image.new("L", TILES[::-1]).save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    content[33:35] = b"\xff\xff"
+    subject = Subject("a.png", [], lambda path: read_labels(path, TILES, HSI_DRIVE_CLASSES), (DatasetError,))
+    assert not faults(subject, [bytes(content)], tmp_path)
 
 
 def test_nothing_waits_for_a_pipe_or_reads_a_device(tmp_path: Path) -> None:
