@@ -1,6 +1,7 @@
 """Kills at random moments of everything that takes long, also of what it started."""
 
 import random
+import time
 from pathlib import Path
 
 import kills
@@ -34,9 +35,9 @@ def test_killed_at_a_change_of_files(action, count, tried, tmp_path: Path) -> No
 @pytest.mark.parametrize(("action", "count"), AFTER_SECONDS, ids=[action.__name__ for action, _ in AFTER_SECONDS])
 def test_killed_after_a_while(action, count, tried, tmp_path: Path) -> None:
     """Several times one after the other, then left alone; and no process that it started outlives it."""
-    began = kills.clock()
+    began = time.monotonic()
     kills.done(action, tmp_path / "whole")
-    seconds, draw = kills.clock() - began, random.Random(0)  # noqa: S311
+    seconds, draw = time.monotonic() - began, random.Random(0)  # noqa: S311
     wanted = kills.contents(tmp_path / "whole")
     for _ in range(count):
         if kills.killed_after(action, tmp_path / "killed", draw.uniform(0, seconds)):
