@@ -5,7 +5,6 @@ in it.
 """
 
 import ast
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -144,7 +143,6 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
         for inspection.
     """
     known = _require_known(source, parameters)
-    os.environ.setdefault("TQDM_DISABLE", "1")  # in the kernel: each step of a bar would be a line of the page
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
     with _own_name(output) as path:
@@ -169,7 +167,7 @@ def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Dec
 def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], given: Mapping[str, Any]) -> None:
     """Put a table of a chapter's parameters where a page would show the cells that set them.
 
-    And say in the captions of figures that do not say it which data they show: those of the run.
+    And say in the captions of figures that do not say it which data they show: those of the run. Progress bars go.
     """
     values = {name: one.default for name, one in known.items()} | dict(given)
     run = make_run(values, given) if "profile" in values else None
@@ -178,6 +176,8 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if figure and run and not any(word in figure["caption"].lower() for word in _SOURCES):
             figure["caption"] += " Simulated scenes." if run.data_root is None else " Scenes of HSI-Drive."
@@ -188,6 +188,12 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
             cells.append(nbformat.v4.new_markdown_cell(shown, id="parameters"))
     notebook.cells = cells
     nbformat.write(notebook, path)
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a step of a bar, which would be a line of the page, or the empty line after one."""
+    text = output.get("text", "")
+    return output.get("name") == "stderr" and ("%|" in text or not text.strip())
 
 
 def run_into(folder: Path, source: Path, parameters: Mapping[str, Any]) -> None:
