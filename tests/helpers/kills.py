@@ -125,7 +125,7 @@ def book(folder: Path) -> None:
     made = {}
     for name in ("book/index.ipynb", "book/01_plot.ipynb"):
         build = partial(run_into, source=root / name, parameters={})
-        made[name] = store.artefact("chapter", build, {"name": name}).folder / Path(name).name
+        made[name] = store.artefact("chapter", build, {"name": name, "parameters": {}}).folder / Path(name).name
     build_site(made, root, folder / "html")
 
 
