@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from hsiutils.data.atomic import write_atomically
+from hsiutils.data.atomic import beside, write_atomically
 
 MANIFEST = "manifest.json"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -352,6 +352,9 @@ def _drop_damaged(folder: Path) -> None:
 
 
 def _write_manifest(folder: Path, known: dict[str, Any]) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a process that was killed before it was done with the folder,
+    with beside(folder / MANIFEST):  # and what it left of one it was writing
+        pass
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         **known,

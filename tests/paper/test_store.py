@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 
+from hsiutils.data import atomic
 from hsiutils.paper import store
 
 # Builders of this module have the same code, so that any of them makes what another one asked for.
@@ -93,6 +94,16 @@ def test_resumable_build_keeps_what_is_sound(tmp_path):
     again = make(tmp_path, build=write_both, resumable=True)
     assert (again.folder / "a").read_text() == kept
     assert (again.folder / "b").read_text().startswith("b")
+
+
+def test_what_a_killed_process_left_of_a_manifest_is_no_part_of_the_next_build(tmp_path):
+    made = make(tmp_path, build=write_both, resumable=True).folder
+    unfinished = made.replace(made.with_suffix(".partial"))  # killed before the folder got its name
+    stray = unfinished / f".{atomic._host()}-{2**22 + 1}-0.{store.MANIFEST}"  # of a process that cannot be there
+    stray.write_text("{")
+    again = make(tmp_path, build=write_both, resumable=True)
+    assert sorted(path.name for path in again.folder.iterdir()) == ["a", "b", store.MANIFEST]
+    assert list(again.manifest["files"]) == ["a", "b"]
 
 
 def test_copied_store_is_believed_by_its_bytes(tmp_path):
