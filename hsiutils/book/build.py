@@ -32,7 +32,7 @@ from hsiutils.book.chapters import (
     sources,
 )
 from hsiutils.book.offline import SiteError, build_pages
-from hsiutils.book.parameters import declared
+from hsiutils.book.parameters import declared, spared
 from hsiutils.data.atomic import write_atomically
 from hsiutils.data.processes import pool
 from hsiutils.paper import store
@@ -134,7 +134,7 @@ def chapter_parameters(notebook: Path, run: Run) -> dict[str, Any]:
     if run.weights is not None:
         values["weights"] = str(run.weights)
     known = declared(notebook)
-    return {name: value for name, value in values.items() if name in known}
+    return {name: value for name, value in values.items() if name in known} | spared(known, run)
 
 
 def build_site(executed: Mapping[str, Path], root: Path | None = None, target: Path | None = None) -> Path:

@@ -263,6 +263,16 @@ def make_run(values: Mapping[str, Any], given: Collection[str] | None = None) ->
     return run
 
 
+def spared(known: Mapping[str, Declared], run: Run) -> dict[str, int]:
+    """Of parameters whose default is more scenes than a run has: all that there are, by name."""
+    kinds = {name: LEGAL[name] for name in known if name in LEGAL}
+    return {
+        name: len(test_scenes(run))
+        for name, kind in kinds.items()
+        if kind.spare and not kind.takes(known[name].default, run)
+    }
+
+
 def unknown(name: str, known: Collection[str]) -> ParameterError:
     """The error for a parameter that a chapter does not have."""
     near = difflib.get_close_matches(name, known, 1)

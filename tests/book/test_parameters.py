@@ -9,6 +9,7 @@ from tiny_hsi_drive import write_matlab_release
 
 from hsiutils.book import chapters as chapter_room
 from hsiutils.book import parameters as module
+from hsiutils.book.build import chapter_parameters
 from hsiutils.book.chapters import chapters, settings
 from hsiutils.book.parameters import LEGAL, Declared, ParameterError, declared, make_run, parse_list, sweep, table
 from hsiutils.paper.run import Run, profile
@@ -41,6 +42,15 @@ def test_every_parameter_is_declared_with_its_type_legal_values_and_a_sentence(p
     for name, one in known.items():
         assert one.type == LEGAL[name].type
         assert len(one.sentence) > 5
+
+
+@each_chapter
+def test_a_chapter_of_the_smallest_book_has_legal_parameters_whatever_its_defaults(path):
+    run, known = make_run({"profile": "smoke", "seed": 0, "data_root": ""}), declared(path)
+    given = chapter_parameters(path, run)
+    assert given.keys() >= {"profile", "seed"}
+    make_run({name: one.default for name, one in known.items()} | given)
+    assert all(value == 4 for name, value in given.items() if name not in ("profile", "seed"))
 
 
 @each_chapter
