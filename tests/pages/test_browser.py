@@ -22,6 +22,15 @@ BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROW
 NAMES = sorted(path.name for path in (SITE / "book").glob("*.html")) if SITE else []
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 OPTIONS = {"preload": False, "resultTypes": ["violations"], "rules": {"label-content-name-mismatch": {"enabled": True}}}
+ALIKE = """for (const kind of ['.highlight', 'dl.py', 'tbody tr']) {
+    const parents = new Map()
+    for (const one of document.querySelectorAll(`main ${kind}`)) {
+        const holder = kind === 'tbody tr' ? one.parentNode : document
+        parents.set(holder, (parents.get(holder) ?? 0) + 1)
+        if (parents.get(holder) > 6) one.dataset.alike = 1
+    }
+}"""
+"""Marks all but the first six of what comes often and in one style: code, the library's names, rows of a table."""
 PAGE_BYTES, SCRIPT_BYTES = 2_000_000, 3_000_000
 """Of a page's own file, and of all scripts that it asks for."""
 
@@ -68,8 +77,10 @@ def opened(browser):
 def violations(page, theme):
     """What axe finds critical or serious: rule, how many, and the first. In the dark only colours can be other ones."""
     page.evaluate(AXE)
+    page.evaluate(ALIKE)
     options = OPTIONS if theme == "light" else {"preload": False, "runOnly": ["color-contrast"]}
-    found = page.evaluate(f"axe.run(document, {json.dumps(options)})")["violations"]
+    where = {"include": [["html"]], "exclude": [["mjx-container"], ["[data-alike]"]]}  # formulas have the text's colour
+    found = page.evaluate(f"axe.run({json.dumps(where)}, {json.dumps(options)})")["violations"]
     grave = [one for one in found if one["impact"] in ("critical", "serious")]
     return {one["id"]: (len(one["nodes"]), one["nodes"][0]["target"], one["nodes"][0]["html"][:200]) for one in grave}
 
