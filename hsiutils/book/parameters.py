@@ -315,12 +315,22 @@ def parse_list(value: object) -> tuple[str, ...]:
 
 
 def _yaml(text: str) -> Any:
-    """Lists of YAML, with every scalar as the text that it is."""
+    """Lists of YAML, with every scalar as the text that it is, tags or not; a ValueError of anything else."""
     try:
-        return yaml.load(text, yaml.BaseLoader)  # noqa: S506 (makes lists, mappings and text, and nothing else)
-    except yaml.YAMLError as error:
+        return _texts(yaml.compose(text, yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:
         where = " ".join(str(getattr(error, "problem", error)).split())
         raise ValueError(f"{text!r} cannot be read: {where}; put text with such signs in quotes") from error
+
+
+def _texts(node: yaml.Node | None) -> Any:
+    if node is None:
+        return None
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    if isinstance(node, yaml.SequenceNode):
+        return [_texts(one) for one in node.value]
+    raise yaml.YAMLError("a mapping is neither text nor a list")
 
 
 def sweep(items: Sequence[str], known: Mapping[str, Declared]) -> list[dict[str, Any]]:

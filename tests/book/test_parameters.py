@@ -173,3 +173,13 @@ def test_a_table_says_which_values_differ_and_escapes_what_came():
 
 def test_a_wrong_parameter_is_shown_by_a_notebook_without_a_traceback():
     assert ParameterError("parameter a: b")._render_traceback_() == ["ParameterError: parameter a: b"]
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "[" * 5000, "{a: 1}"])
+def test_what_is_no_list_of_text_is_refused_whatever_yaml_makes_of_it(text):
+    with pytest.raises(ValueError, match=r"expected a list|cannot be read"):
+        parse_list(text)
+
+
+def test_a_tag_is_no_instruction_and_numbers_keep_their_text():
+    assert parse_list('[!!python/object/apply:os.getcwd "x", 1.10, on]') == ("x", "1.10", "on")
