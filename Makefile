@@ -32,7 +32,7 @@ help:  ## say what can be made
 
 setup: $(READY)  ## the environment, from pinned versions
 
-$(READY): requirements.lock pyproject.toml tools/setup.sh
+$(READY): requirements.lock pyproject.toml tools/setup.sh tools/runtime/package-lock.json
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
 	@touch $@
 

@@ -22,4 +22,14 @@ else
 fi
 "${install[@]}" -r requirements.lock
 "${install[@]}" --no-deps --editable .
+
+# The runtime of the page in which a network runs (onnxruntime-web, as tools/runtime/package-lock.json has it).
+runtime="$VENV/runtime"
+rm -rf "$runtime"
+cp -r tools/runtime "$runtime"
+if (cd "$runtime" && npm ci --silent && cp node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.{mjs,wasm}} .); then
+    rm -rf "$runtime/node_modules"
+else
+    echo "npm could not bring onnxruntime-web: the book's page of a network in the browser will be without the network." >&2
+fi
 echo "The environment is ready."
