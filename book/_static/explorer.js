@@ -240,6 +240,6 @@
       .catch(() => { root.textContent = "This browser cannot unpack the explorer's numbers."; });
   }
 
-  const all = () => document.querySelectorAll(".hsi-explorer").forEach(start);
+  const all = () => document.querySelectorAll(".hsi-explorer:not(.hsi-live)").forEach(start);
   document.readyState === "loading" ? addEventListener("DOMContentLoaded", all) : all();
 })();

@@ -21,7 +21,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hsiutils import MODULES
-from hsiutils.book import project
+from hsiutils.book import live, project
 from hsiutils.book.apparatus import checked_out, provenance
 from hsiutils.book.chapters import (
     chapters,
@@ -159,7 +159,13 @@ def build_site(executed: Mapping[str, Path], root: Path | None = None, target: P
     feet = {name: provenance(path, commit) for name, path in executed.items()}
     documented = [store.PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in MODULES.values()]
     hashes = {name: store.file_hash(path) for name, path in pages.items()}
-    inputs = {"pages": hashes, "feet": feet, "documented": [*map(store.file_hash, dict.fromkeys(documented))]}
+    inputs: dict[str, Any] = {"pages": hashes, "feet": feet}
+    inputs["documented"] = [*map(store.file_hash, dict.fromkeys(documented))]
+    if any(map(live.is_live, executed.values())):
+        found = live.runtime()
+        inputs["runtime"] = found and [store.file_hash(found / name) for name in live.RUNTIME]
+        if found is None:
+            print(live.WITHOUT, file=sys.stderr)
     site = store.artefact("site", partial(build_pages, pages=pages, feet=feet), inputs)
     target = target or root / "_build" / "html"
     _mirror(site, target)

@@ -1,6 +1,7 @@
 """The pages of the book, and a Sphinx extension for them: nothing that a page needs comes from the network.
 
-MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS goes only onto pages with charts.
+MathJax is reduced to the one bundle and the fonts that the pages use; BokehJS goes only onto pages with charts, and
+what runs a network only onto the page that has one.
 """
 
 import importlib.util
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hsiutils.book import apparatus
+from hsiutils.book import apparatus, live
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -54,6 +55,8 @@ def build_pages(folder: Path, pages: Mapping[str, Path], feet: Mapping[str, str]
         shutil.copyfile(path, source / name)
     for name, foot in feet.items():
         apparatus.annotate(source / name, foot)
+        if live.is_live(source / name):
+            live.take_out(source / name, source / "book" / "_static" / "live")
     # The chapters were run already; "auto", meant for a plain `jupyter-book build .`, would run them once more.
     settings = yaml.safe_load((source / "_config.yml").read_text())
     settings.setdefault("execute", {})["execute_notebooks"] = "off"
@@ -116,6 +119,9 @@ def _on_page(app: "Sphinx", pagename: str, templatename: str, context: dict[str,
             context["body"] = context["body"].replace(label, "")
     if "Bokeh" in context.get("body", ""):
         app.add_js_file(f"bokeh/{_BOKEH}")
+    if "hsi-live" in context.get("body", ""):
+        app.add_js_file("live.js")
+        app.add_css_file("live.css")
 
 
 def _keep_icons(app: "Sphinx", error: Exception | None) -> None:

@@ -167,6 +167,6 @@ def _add(other: Path, pages: Path, stem: str, name: str) -> None:
     own = source.replace(stem, name)
     (pages / "book" / f"{name}.html").write_text(page.read_text().replace(source, own))
     shutil.copyfile(other / source, pages / own)
-    for folder in ("_images", "_downloads"):
+    for folder in ("_images", "_downloads", "_static/live"):
         if (other / folder).is_dir():
             shutil.copytree(other / folder, pages / folder, dirs_exist_ok=True)

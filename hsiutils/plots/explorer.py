@@ -87,19 +87,18 @@ def explorer(
         inputs.append({"name": name, "unit": one.attrs["units"], "level": level, "average": average})
         scenes = [one.isel(scene=index) for index in range(one.sizes["scene"])]
         tables += [_table(scene, 10.0**-decimals, level, len(classes)) for scene in scenes]
-    colours = [SAFE.get(name) or "#{:02x}{:02x}{:02x}".format(*own) for name, own in _named(classes)]
     names = [str(name) for name in first["scene"].values]
     meta = {
         "decimals": decimals,
         "classes": list(classes.names),
-        "colours": colours,
+        "colours": colours(classes),
         "inputs": inputs,
         "wavelengths": [round(float(centre), 1) for centre in first["wavelength"].values],
         "sets": [np.flatnonzero(row).tolist() for row in first["member"].values],
         "rows": np.unique(first["row"].values).tolist(),
         "columns": np.unique(first["column"].values).tolist(),
         "channels": [one.sizes["channel"] for one in found.values()],
-        "scenes": [{"name": captions[name], "picture": _png(pictures[name])} for name in names],
+        "scenes": [{"name": captions[name], "picture": png(pictures[name])} for name in names],
     }
     return Explorer(meta, packed(np.concatenate(tables)), alt)
 
@@ -161,11 +160,14 @@ def _decimals(largest: float) -> int:
     return max(2, 2 - int(np.floor(np.log10(largest)))) if largest > 0 else 2
 
 
-def _named(classes: Classes) -> list[tuple[str, tuple[int, int, int]]]:
-    return list(zip(classes.names, classes.colours, strict=True))
+def colours(classes: Classes) -> list[str]:
+    """What classes are drawn in: `SAFE`, or a data set's own colours."""
+    named = zip(classes.names, classes.colours, strict=True)
+    return [SAFE.get(name) or "#{:02x}{:02x}{:02x}".format(*own) for name, own in named]
 
 
-def _png(rgb: NDArray[np.uint8]) -> str:
+def png(rgb: NDArray[np.uint8]) -> str:
+    """A picture (rows, columns, 3) as an address that a page can hold."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
