@@ -75,7 +75,7 @@ def closure(model: nn.Module, x: Tensor) -> dict[str, float]:
     }
 
 
-def agreement(model: nn.Module, x: Tensor, places: list[tuple[int, ...]]) -> float:
+def audit_differs_by(model: nn.Module, x: Tensor, places: list[tuple[int, ...]]) -> float:
     """GradCAM's audited sums before the logits against its map of each logit: largest difference over largest sum."""
     maps = [attribute("GradCAM", model, x, pixel(model, x, *place), relu=True) for place in places]
     found = audit(model, x, ["GradCAM"], [maps[0].layer])
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None, builders: dict[str, Callable[[], nn
             network, x = model.to(dtype), image.to(dtype)
             found[name][str(dtype).removeprefix("torch.")] = {
                 **closure(network, x),
-                "gradcam_audit_and_single_maps_differ_by": agreement(network, x, places),
+                "gradcam_audit_and_single_maps_differ_by": audit_differs_by(network, x, places),
                 **cost(network, x, given.repeats),
             }
             print(name, found[name], flush=True)

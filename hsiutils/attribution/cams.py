@@ -81,11 +81,9 @@ def cam_map(
     layer: str | None = None,
     *,
     after: bool = True,
-    relu: bool = False,
-    normalise: bool = False,
-    upsample: bool = False,
+    **shown: bool,
 ) -> Attribution:
-    """The map of a rule, by one forward and one backward pass; rectified, upsampled, rescaled where that is asked for.
+    """The map of a rule, by one forward and one backward pass.
 
     The map (y, x) is on the layer's own, padded grid unless upsampled.
 
@@ -94,9 +92,9 @@ def cam_map(
     layer : Keras name of a `UNet`, torch name of another network, or "input"; None for the last convolution before the
         head, of another network for the last layer before the logits.
     after : take the layer after batch normalisation and ReLU; else as Keras calls `get_layer(name).output`.
-    relu : set what speaks against the target to zero.
-    normalise : divide by the largest absolute value; zero stays zero, signs stay.
-    upsample : bilinear to the image's size; the sum grows with the ratio of the pixels.
+    **shown : `relu` to set what speaks against the target to zero; `upsample`, bilinear, to the image's size, where the
+        sum grows with the ratio of the pixels; `normalise` to divide by the largest absolute value: zero stays zero,
+        signs stay. None of these unless it is asked for.
 
     Raises
     ------
@@ -112,12 +110,17 @@ def cam_map(
     seen = Seen(model, image, target, name, after, activation, gradient[0], logit)
     with full_precision():
         values = rule(seen)
-    shown = _shown(values, seen.layer, seen.sizes, relu=relu, normalise=normalise, upsample=upsample)
-    return Attribution(rule.__name__, seen.layer, shown, seen.logit)
+    return Attribution(rule.__name__, name, _shown(values, name, seen.sizes, **shown), logit)
 
 
 def _shown(
-    values: Tensor, layer: str, sizes: tuple[Size, Size], *, relu: bool, normalise: bool, upsample: bool
+    values: Tensor,
+    layer: str,
+    sizes: tuple[Size, Size],
+    *,
+    relu: bool = False,
+    normalise: bool = False,
+    upsample: bool = False,
 ) -> xr.DataArray:
     """A map (h', w') rectified, upsampled, rescaled where that is asked for."""
     if relu:
@@ -150,15 +153,7 @@ def weighted(seen: Seen, weights: Tensor) -> Tensor:
 
 
 def cam(
-    model: nn.Module,
-    x: Tensor,
-    target: Target,
-    layer: str | None = None,
-    *,
-    after: bool = True,
-    relu: bool = False,
-    normalise: bool = False,
-    upsample: bool = False,
+    model: nn.Module, x: Tensor, target: Target, layer: str | None = None, *, after: bool = True, **shown: bool
 ) -> Attribution:
     """CAM for segmentation: y_c(p) = b_c + sum_k w_ck A_k(p), summed as the target weighs the logits.
 
@@ -187,8 +182,7 @@ def cam(
     if head.bias is not None:
         share = float(back.sum((1, 2)).cpu() @ head.bias.detach().cpu().to(back.dtype))
         biases[model.config.head if isinstance(model, UNet) else head.name] = share
-    shown = _shown(values, name, _sizes(model, image), relu=relu, normalise=normalise, upsample=upsample)
-    return Attribution("CAM", name, shown, logit, biases)
+    return Attribution("CAM", name, _shown(values, name, _sizes(model, image), **shown), logit, biases)
 
 
 def gradcam(seen: Seen) -> Tensor:

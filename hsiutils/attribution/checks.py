@@ -24,12 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import entropy, rankdata
 from torch import Tensor, nn
 
-from hsiutils.attribution.hooks import ask, padded_size, to_image
+from hsiutils.attribution.hooks import ask, called, copied, padded_size, to_image
 from hsiutils.attribution.linearise import input_image
 from hsiutils.attribution.perturbation import BATCH, band_occlusion
 from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.targets import Target, reference_image
-from hsiutils.models.unet import UNet, layer_shapes
+from hsiutils.attribution.targets import Target, one_image, reference_image
+from hsiutils.models.unet import UNet
 
 Mode = Literal["cascading", "independent", "bottom-up"]
 SIGNS: tuple[str, ...] = ("signed", "absolute")
@@ -39,7 +39,7 @@ RANKED = 50_000
 
 
 def parameter_randomisation(
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     target: Target,
     methods: Mapping[str, Callable[..., Attribution]],
@@ -57,7 +57,7 @@ def parameter_randomisation(
     mode : "cascading" redraws a layer together with all those above it, "bottom-up" with all those below it,
         "independent" each layer alone.
     layer : handed to the methods.
-    layers : Keras names of the layers to stop at; None for all. Cascading redraws those in between too.
+    layers : to stop at, by the names of `drawn_layers`; None for all. Cascading redraws those in between too.
     seed : of the new weights.
 
     Returns
@@ -66,7 +66,7 @@ def parameter_randomisation(
     """
     before = {name: method(model, x, target, layer).map for name, method in methods.items()}
     names, rows = [], []
-    for name, twin in randomised_networks(model, mode, seed, layers):
+    for name, twin in randomised_networks(model, x, mode, seed, layers):
         names.append(name)
         after = {key: method(twin, x, target, layer).map for key, method in methods.items()}
         rows.append([similarity(before[key], after[key]) for key in methods])
@@ -75,36 +75,79 @@ def parameter_randomisation(
     return xr.Dataset({"spearman": (tuple(coords), values)}, coords)
 
 
+def drawn_layers(model: nn.Module, x: Tensor) -> dict[str, tuple[nn.Module, ...]]:
+    """What can be drawn anew, name -> modules, from the head down as one image goes through.
+
+    Of a `UNet` each convolution with its batch normalisation, by Keras name; of another network each module with
+    weights, by torch name, where it is called last. What is never called is left out.
+    """
+    parts = _parts(model)
+    names = {modules[0]: name for name, modules in parts.items()}
+    order = reversed(called(model, one_image(x, "x")))
+    return {names[module]: parts[names[module]] for module in order if module in names}
+
+
 def randomised_networks(
-    model: UNet, mode: Mode = "cascading", seed: int = 0, layers: Sequence[str] | None = None
-) -> Iterator[tuple[str, UNet]]:
+    model: nn.Module, x: Tensor, mode: Mode = "cascading", seed: int = 0, layers: Sequence[str] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
     """Copies of a network with layers as they were before training, in the order of the mode; the model stays as it is.
 
-    A layer is a convolution and, where it has one, its batch normalisation: weights drawn anew, statistics unlearned.
+    Weights are drawn anew and statistics unlearned: as a `UNet` begins, in another network by `reset_parameters` of its
+    modules, as torch's have. The image x tells the order of the layers.
 
-    Yields the Keras name of the last layer redrawn, and the network, in evaluation mode. A ValueError if there is no
-    such mode or layer.
+    Yields the name (see `drawn_layers`) of the last layer redrawn, and the network, in evaluation mode. A ValueError if
+    there is no such mode or layer, or a layer cannot be drawn anew.
     """
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, got {mode!r}")
-    order = [shape.name for shape in reversed(layer_shapes(model.config))]
+    order = list(drawn_layers(model, x))
     chosen = order if layers is None else list(layers)
     if missing := [name for name in chosen if name not in order]:
-        raise ValueError(f"no layers {missing} in a U-Net of depth {model.config.depth}; it has {', '.join(order)}")
-    # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
-    (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
-    fresh = UNet(model.config, torch.Generator().manual_seed(int(stream)))
+        raise ValueError(f"no layers {missing} with weights in the network; it has {', '.join(order)}")
     if mode == "bottom-up":
         order.reverse()
+    # A stream of its own: the network may have been started from this very seed, and what it learned remembers that.
+    (stream,) = np.random.SeedSequence([seed, len(order)]).generate_state(1)
+    lowest = max(map(order.index, chosen), default=-1)
+    fresh = _untrained(model, int(stream), chosen if mode == "independent" else order[: lowest + 1])
     for place, name in enumerate(order):
         if name in chosen:
-            twin = model.unhooked().eval()
+            twin = copied(model).eval()
+            parts = _parts(twin)
             for lower in [name] if mode == "independent" else order[: place + 1]:
-                old, new = twin.units()[lower], fresh.units()[lower]
-                old.conv.load_state_dict(new.conv.state_dict())
-                if old.norm is not None and new.norm is not None:  # it was not folded in
-                    old.norm.load_state_dict(new.norm.state_dict())
+                for old, new in zip(parts[lower], fresh[lower], strict=False):  # a normalisation may be folded in
+                    old.load_state_dict(new.state_dict())
             yield name, twin
+
+
+def _parts(model: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
+    """The modules that are drawn anew together, by name."""
+    if isinstance(model, UNet):
+        return {name: tuple(part for part in unit[:2] if part is not None) for name, unit in model.units().items()}
+    learned = {name: module for name, module in model.named_modules() if module.state_dict()}
+    return {
+        name: (module,)
+        for name, module in learned.items()
+        if hasattr(module, "reset_parameters") or any(True for _ in module.parameters(recurse=False))
+    }
+
+
+def _untrained(model: nn.Module, seed: int, layers: Sequence[str]) -> dict[str, tuple[nn.Module, ...]]:
+    """The `_parts` of a network before training; a ValueError if one of these layers cannot be drawn anew."""
+    if isinstance(model, UNet):
+        return _parts(UNet(model.config, torch.Generator().manual_seed(seed)))
+    parts = _parts(copied(model).cpu())
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name, (module,) in parts.items():
+            if (redraw := getattr(module, "reset_parameters", None)) is not None:
+                redraw()
+            elif name in layers:
+                raise ValueError(
+                    f"layer {name!r} cannot be drawn anew: {type(module).__name__} has weights of its own and no "
+                    "method reset_parameters() that draws them, as torch's layers have; give it one"
+                )
+    return parts
 
 
 def smoothed(

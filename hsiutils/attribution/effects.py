@@ -37,7 +37,7 @@ NULLS = ("noise", "size of the change", "edges", "another scene")
 """What knows nothing of the network, or of the image: any method must tell itself apart from these."""
 
 
-def foretold(model: nn.Module, x: Tensor, others: Tensor, found: Attribution) -> NDArray[np.float64]:
+def foretells(model: nn.Module, x: Tensor, others: Tensor, found: Attribution) -> NDArray[np.float64]:
     """By how much the target changes, by a map of the image x, (channels, h, w), as it becomes others (n, ...): (n,).
 
     NaN where the map is not finite. Where the image is zero a share of it says nothing, and nothing is foretold.
@@ -87,7 +87,7 @@ def everywhere(model: nn.Module, x: Tensor, others: Tensor) -> xr.Dataset:
     return xr.Dataset({"logit_error": ("change", error), "logit_effect": ("change", effect)})
 
 
-def agreement(said: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+def rank_agreement(said: NDArray[np.float64], true: NDArray[np.float64]) -> float:
     """Spearman's rank correlation (n,) with (n,), of at least three effects.
 
     Zero for who says the same of every change; NaN where the truth is the same, or what is said is not finite.
@@ -144,8 +144,8 @@ def judged(said: Mapping[str, NDArray[np.float64]], true: NDArray[np.float64], k
     masks = [np.array([kind == name for kind in kinds]) & np.isfinite(true).all(0) for name in names]
     for method, own in said.items():
         pairs = [(own[:, mask], true[:, mask]) for mask in masks]
-        signed = [[agreement(*pair) for pair in zip(*both, strict=True)] for both in pairs]
-        sizes = [[agreement(abs(one), abs(other)) for one, other in zip(*both, strict=True)] for both in pairs]
+        signed = [[rank_agreement(*pair) for pair in zip(*both, strict=True)] for both in pairs]
+        sizes = [[rank_agreement(abs(one), abs(other)) for one, other in zip(*both, strict=True)] for both in pairs]
         missed = [float(((one - other) ** 2).sum()) if method in IN_LOGITS else np.nan for one, other in pairs]
         found.append([[_mean(row) for row in signed], [_mean(row) for row in sizes], missed])
     values, dims = np.array(found), ("method", "kind")

@@ -5,6 +5,7 @@ KeyboardInterrupt included, and errors pass through. `to_image` upsamples a laye
 adjoint: what upsampling does to the sum of a map.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -110,6 +111,27 @@ def layer_sizes(model: nn.Module, image: Tensor) -> dict[str, tuple[int, ...]]:
             waiting += [before for before, _ in node.next_functions]
     found = {name: each[0] for name, each in made.items() if len(each) == 1}
     return {name: size for name, (size, node) in found.items() if len(size) == 3 and node in reached}
+
+
+def called(model: nn.Module, image: Tensor) -> list[nn.Module]:
+    """The modules of a network in the order in which an image (channels, h, w) leaves them, for the last time."""
+    made: dict[nn.Module, None] = {}
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        made.pop(module, None)
+        made[module] = None
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_forward_hook(leave).remove)
+        ask(model, image[None])
+    return list(made)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy, whose tensors know gradients; of a `UNet` without its hooks."""
+    with torch.inference_mode(False):
+        return model.unhooked() if isinstance(model, UNet) else copy.deepcopy(model)
 
 
 def padded_size(model: nn.Module, image: Size) -> Size:

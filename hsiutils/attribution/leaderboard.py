@@ -1,7 +1,9 @@
 """Every method asked the same about one image: closure, randomisation, class sensitivity, faithfulness, time.
 
-The questions are for one class over the region that the network gives to it (`Question`), so that all methods answer
-for the same numbers. Nothing here is a benchmark of a whole data set: it is what one can check by eye and by hand.
+The network is any that methods take; one that returns more than logits is asked inside
+`hsiutils.attribution.hooks.picked`. The questions are for one class over the region that the network gives to it
+(`Question`), so that all methods answer for the same numbers. Nothing here is a benchmark of a whole data set: it is
+what one can check by eye and by hand.
 
 What `hsiutils.paper.studies.leaderboard` asks on many scenes is here, too: `leakage`, `robustness` and `cost`.
 """
@@ -22,16 +24,17 @@ from torch.utils.flop_counter import flop_registry
 from hsiutils.attribution.checks import (
     SIGNS,
     band_ablation,
+    drawn_layers,
     insertion_deletion,
     pixel_map,
     randomised_networks,
     similarity,
 )
-from hsiutils.attribution.hooks import ask
+from hsiutils.attribution.hooks import INPUT, ask, called, layer_of
+from hsiutils.attribution.linearise import usual_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, pixel, region
-from hsiutils.models.unet import UNet, layer_shapes
 
 Attribute = Callable[..., Attribution]
 
@@ -52,23 +55,35 @@ class Question:
     scale: float
 
 
-def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
+def largest_region(model: nn.Module, x: Tensor, place: int = 0) -> Target:
+    """Mean logit of the class with the most pixels (place 0), the second, ..., over those the network gives to it.
+
+    Of the last class that has any, where there are fewer; x is (channels, h, w).
+    """
+    chosen = ask(model, x[None])[0].argmax(0)
+    pixels = chosen.flatten().bincount()
+    seen = [int(index) for index in pixels.argsort(descending=True, stable=True) if pixels[index]]
+    index = seen[min(place, len(seen) - 1)]
+    return region(model, x, index, chosen == index, mean=True)
+
+
+def question(model: nn.Module, x: Tensor, pixels: int = 3) -> Question:
     """Ask about the class with the most pixels, at pixels evenly spaced through its region in reading order.
 
-    x is (channels, h, w). A ValueError if `pixels` is not positive.
+    x is (channels, h, w). A ValueError if `pixels` is not positive, or the network has one class only.
     """
     if pixels < 1:
         raise ValueError(f"expected at least one pixel, got {pixels}")
-    logits = ask(model, x[None])[0]
-    chosen = logits.argmax(0)
-    largest = int(chosen.flatten().bincount(minlength=len(logits)).argmax())
-    mask = chosen == largest
+    logits, asked = ask(model, x[None])[0], largest_region(model, x)
+    if len(logits) < 2:
+        raise ValueError("a question needs two classes to tell apart, and the network has one")
+    largest, mask = int(asked.weights.flatten(1).any(1).nonzero()), asked.weights.any(0).to(logits.device)
     means = logits[:, mask].mean(1)
     means[largest] = -torch.inf
     places = [(int(row), int(column)) for row, column in mask.nonzero().cpu()]
     spaced = tuple(places[(2 * k + 1) * len(places) // (2 * pixels)] for k in range(pixels))
     return Question(
-        region(model, x, largest, mask, mean=True),
+        asked,
         region(model, x, int(means.argmax()), mask, mean=True),
         tuple(pixel(model, x, largest, *place) for place in spaced),
         spaced,
@@ -76,32 +91,25 @@ def question(model: UNet, x: Tensor, pixels: int = 3) -> Question:
     )
 
 
-def upper_layers(model: UNet) -> list[str]:
-    """Keras names of the head and the whole decoder, from the head down: what "upper layers" means here."""
-    names = [shape.name for shape in layer_shapes(model.config)]
-    first = names.index((*model.config.transposes, model.config.head)[0])
-    return names[: first - 1 : -1]
+def upper_layers(model: nn.Module, x: Tensor) -> list[str]:
+    """The layers with weights above the last one on the smallest grid, from the head down: of a U-Net, its decoder.
 
-
-def stops(model: UNet) -> list[str]:
-    """Keras names at which a cascade from the head down is looked at.
-
-    The head, the last layers of the three highest decoder blocks, the end of `upper_layers`, the base, and the second
-    layer of all, whose output the first skip connection carries; each once, where they are fewer.
+    Names as of `hsiutils.attribution.checks.drawn_layers`; where nothing is above, the head alone. x is (channels, h,
+    w).
     """
-    config = model.config
-    ends = [second for _, second in reversed(config.blocks)]
-    found = [config.head, *ends[: min(3, config.depth)], upper_layers(model)[-1], config.base, config.blocks[0][1]]
-    return list(dict.fromkeys(found))
+    base, layers, order = usual_layers(model, x)[-2:][0], drawn_layers(model, x), called(model, x)
+    below = -1 if base == INPUT else order.index(layer_of(model, base))
+    above = [name for name, modules in layers.items() if order.index(modules[0]) > below]
+    return above or list(layers)[:1]
 
 
-def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:
+def pixel_maps(model: nn.Module, x: Tensor, asked: Question, names: tuple[str, ...] = ("CAM", "GradCAM")) -> xr.Dataset:
     """Maps before the head for the logit of each pixel of a question.
 
-    `map` (method, pixel, y, x) on the padded grid, `total` and `residual` (method, pixel), `logit` (pixel); coordinates
-    `row` and `column` of pixel.
+    `map` (method, pixel, y, x) on that layer's padded grid, `total` and `residual` (method, pixel), `logit` (pixel);
+    coordinates `row` and `column` of pixel.
     """
-    found = [[METHODS[name](model, x, target, model.config.last) for target in asked.pixels] for name in names]
+    found = [[METHODS[name](model, x, target) for target in asked.pixels] for name in names]
     rows, columns = zip(*asked.places, strict=True)
     return xr.Dataset(
         {
@@ -115,11 +123,12 @@ def pixel_maps(model: UNet, x: Tensor, asked: Question, names: tuple[str, ...] =
 
 
 def leaderboard(
-    model: UNet, x: Tensor, asked: Question, methods: Mapping[str, Attribute], *, seed: int = 0, steps: int = 10
+    model: nn.Module, x: Tensor, asked: Question, methods: Mapping[str, Attribute], *, seed: int = 0, steps: int = 10
 ) -> xr.Dataset:
     """Hold methods, (model, x, target) -> Attribution, side by side on one image (channels, h, w).
 
-    Each is asked at the layer that it takes by itself; `seed` is that of the redrawn weights, and `steps` those of the
+    Each is asked at the layer that it takes by itself, and raises what it raises where it is not for this network: CAM
+    needs a head, others exact gates. `seed` is that of the redrawn weights, and `steps` those of the
     insertion and deletion curves.
 
     Dataset over method: `residual`, median over the question's pixels of |total - logit| in units of its scale;
@@ -129,7 +138,7 @@ def leaderboard(
     space; `band_faithfulness`, rank correlation of a band's part and the logit's fall without it, for maps with bands;
     `seconds` that the region's map took here. NaN where a question does not apply or its answer is not defined.
     """
-    twin = next(network for _, network in randomised_networks(model, seed=seed, layers=upper_layers(model)[-1:]))
+    twin = next(randomised_networks(model, x, seed=seed, layers=upper_layers(model, x)[-1:]))[1]
     rows = [_answers(model, twin, x, asked, method, steps) for method in methods.values()]
     answers = {name: ("method", [row[name] for row in rows]) for name in rows[0]}
     found = xr.Dataset(answers, {"method": list(methods)})
@@ -137,7 +146,9 @@ def leaderboard(
     return found
 
 
-def _answers(model: UNet, twin: UNet, x: Tensor, asked: Question, method: Attribute, steps: int) -> dict[str, float]:
+def _answers(
+    model: nn.Module, twin: nn.Module, x: Tensor, asked: Question, method: Attribute, steps: int
+) -> dict[str, float]:
     started = time.perf_counter()
     found = method(model, x, asked.region)
     seconds = time.perf_counter() - started

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.analysis.activations import spaced
 from hsiutils.analysis.intervals import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.checks import Mode, compared, parameter_randomisation, randomised_networks, rank_correlations
-from hsiutils.attribution.leaderboard import leaderboard, question, stops, upper_layers
+from hsiutils.attribution.leaderboard import leaderboard, question, upper_layers
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, region
@@ -112,6 +112,18 @@ def randomisation(run: "Run", variant: str, seed: int, scene: str) -> xr.Dataset
     return _of_scene(run, "randomisation", _randomised, variant, seed, scene, methods=RANDOMISED)
 
 
+def stops(model: UNet, x: Tensor) -> list[str]:
+    """Keras names at which the cascade through a U-Net is looked at.
+
+    The head, the last layers of the three highest decoder blocks, the end of `upper_layers`, the base, and the second
+    layer of all, whose output the first skip connection carries; each once, where they are fewer.
+    """
+    config = model.config
+    ends = [second for _, second in reversed(config.blocks)]
+    found = [config.head, *ends[: min(3, config.depth)], upper_layers(model, x)[-1], config.base, config.blocks[0][1]]
+    return list(dict.fromkeys(found))
+
+
 def survival(run: "Run", variant: str, scenes: Sequence[str]) -> xr.Dataset:
     """How alike the map of a network, rows (seed), is to that of another of the variant, columns (partner).
 
@@ -182,7 +194,7 @@ def _randomised(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
 
     def cascade(image: Tensor, *_: Any) -> xr.Dataset:
         target = question(model, image).region
-        return parameter_randomisation(model, image, target, asked, layers=stops(model), seed=subject.seed)
+        return parameter_randomisation(model, image, target, asked, layers=stops(model, image), seed=subject.seed)
 
     return subject.by_scene(cascade)
 
@@ -192,8 +204,8 @@ def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset
     asked = {name: METHODS[name] for name in methods}
 
     def compare(image: Tensor, truth: NDArray[Any], *_: Any) -> xr.Dataset:
-        scene, last = next(scenes), upper_layers(models[0])[-1]
-        redrawn = redrawn_by(models, seeds, scene, "cascading", last)
+        last = upper_layers(models[0], image)[-1]
+        redrawn = redrawn_by(models, image, seeds, next(scenes), "cascading", last)
         classes, pixels = np.unique(truth[truth != VOID], return_counts=True)
         most = classes[pixels.argsort()[::-1]][:QUESTIONS]
         targets = [region(models[0], image, int(index), truth == index, mean=True) for index in most]
@@ -204,16 +216,18 @@ def _survived(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Dataset
     return subjects[0].by_scene(compare).assign_coords(seed=seeds, partner=seeds)
 
 
-def redrawn_by(models: Sequence[UNet], seeds: Sequence[int], scene: int, mode: Mode, last: str) -> list[UNet]:
+def redrawn_by(
+    models: Sequence[nn.Module], x: Tensor, seeds: Sequence[int], scene: int, mode: Mode, last: str
+) -> list[nn.Module]:
     """Each network with its layers redrawn in the order of the mode, by its seed and the scene's number."""
     draws = [int(np.random.SeedSequence([seed, scene]).generate_state(1)[0]) for seed in seeds]
     pairs = zip(models, draws, strict=True)
-    return [next(randomised_networks(model, mode, draw, [last]))[1] for model, draw in pairs]
+    return [next(randomised_networks(model, x, mode, draw, [last]))[1] for model, draw in pairs]
 
 
 def pairs_of_maps(
-    models: Sequence[UNet],
-    redrawn: Sequence[UNet],
+    models: Sequence[nn.Module],
+    redrawn: Sequence[nn.Module],
     x: Tensor,
     target: Target,
     methods: Mapping[str, Callable[..., Attribution]],

@@ -160,7 +160,7 @@ def explored_of(
     )
 
 
-def foretold(found: xr.Dataset) -> pd.DataFrame:
+def foreseen(found: xr.Dataset) -> pd.DataFrame:
     """How well the linear reading says which class the network gives a pixel when bands are off; of `explored`.
 
     One row each for "one band" and "a range of bands", pooled over sets, scenes and pixels, in percent: `changed`,
@@ -173,17 +173,17 @@ def foretold(found: xr.Dataset) -> pd.DataFrame:
     rows = {}
     for kind, chosen in (("one band", alone), ("a range of bands", ~alone)):
         new, said, kept = (one.transpose("off", ...)[chosen.values] for one in (changed, read == asked, read == own))
-        foreseen = 100 * float((new & said).sum() / new.sum()) if new.any() else np.nan
+        right = 100 * float((new & said).sum() / new.sum()) if new.any() else np.nan
         invented = (~new & ~kept.broadcast_like(new)).mean()
-        rows[kind] = {"changed": 100 * float(new.mean()), "foretold": foreseen, "invented": 100 * float(invented)}
+        rows[kind] = {"changed": 100 * float(new.mean()), "foretold": right, "invented": 100 * float(invented)}
     return pd.DataFrame(rows).T.rename_axis("off")
 
 
 def findings(found: Mapping[str, xr.Dataset], origin: str) -> list[str]:
-    """What `foretold` says of each input and kind, in a sentence; of scenes that are "simulated" or "real"."""
+    """What `foreseen` says of each input and kind, in a sentence; of scenes that are "simulated" or "real"."""
     sentences = []
     for name, one in found.items():
-        for kind, row in foretold(one).iterrows():
+        for kind, row in foreseen(one).iterrows():
             head = f"{name}, without {kind}: the network changes its class at {row.changed:.1f} % of the pixels"
             right = f" {row.foretold:.0f} % of these changes, and" if row.changed else ""
             wrong = f"changes that do not come at {row.invented:.1f} % of the pixels."

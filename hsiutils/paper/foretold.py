@@ -25,8 +25,7 @@ from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.linearise import linearise
 from hsiutils.attribution.perturbation import patches
 from hsiutils.attribution.targets import margin
-from hsiutils.data.classes import CLASSES
-from hsiutils.models.unet import UNet
+from hsiutils.data.classes import VOID
 from hsiutils.paper.bands import against_average, wavelengths
 from hsiutils.paper.merits import with_both
 from hsiutils.paper.study import study
@@ -58,7 +57,7 @@ def foretold(run: "Run", name: str, seed: int, most: int = SCENES) -> xr.Dataset
 
 
 def foretold_of(
-    model: UNet,
+    model: nn.Module,
     x: Tensor,
     truth: NDArray[Any],
     light: NDArray[Any] | None,
@@ -79,12 +78,13 @@ def foretold_of(
     -------
     Dataset of the variables of `scores`, (cut, reference, predictor): zero where a predictor says nothing of a cut.
     """
-    names = [name for index, name in enumerate(CLASSES) if (truth == index).sum() >= LEAST]
+    classes, pixels = np.unique(truth[truth != VOID], return_counts=True)
+    shown = [int(index) for index, count in zip(classes, pixels, strict=True) if count >= LEAST]
     empty = scores(np.empty((0, 0)), np.empty((0, 0)))
     table = {key: np.zeros((len(CUTS), len(REFERENCES), len(PREDICTORS))) for key in empty}
-    if names:
+    if shown:
         at = linearise(model, x, exact=True)
-        targets = [margin(model, x, name, truth == CLASSES.index(name)) for name in names]
+        targets = [margin(model, x, index, truth == index) for index in shown]
         slopes = torch.stack([at.pull(one.weights).gradient for one in targets])  # (targets, channels, h, w)
         weights = torch.stack([one.weights for one in targets]).to(x)  # (targets, classes, h, w)
         whole = _Asked(at.model, x, weights)

@@ -265,13 +265,16 @@ def weighted_over_both(sums: xr.Dataset, statistic: Statistic, seed: int, weight
     return crossed(seeds, Estimate.of(found, found.attrs["drawn"]))
 
 
-def with_both(sums: xr.Dataset, statistic: Statistic, seed: int, pooled: Sequence[str] = ()) -> xr.Dataset:
+def with_both(
+    sums: xr.Dataset, statistic: Statistic, seed: int, pooled: Sequence[str] = (), pools: bool = True
+) -> xr.Dataset:
     """A figure (..., seed) of sums: its mean over seeds, value, low and high (...), over seeds and scenes together.
 
     Parameters
     ----------
     seed : of the resampling.
     pooled : dimensions over which the variance between seeds is taken to be one: for grids of few seeds each.
+    pools : as of `by_variant`.
 
     Returns
     -------
@@ -281,7 +284,7 @@ def with_both(sums: xr.Dataset, statistic: Statistic, seed: int, pooled: Sequenc
     count = each.notnull().sum("seed")
     variance, freedom = each.var("seed", ddof=1), count - 1
     variance, freedom = variance.mean(pooled).broadcast_like(count), freedom.sum(pooled).broadcast_like(count)
-    scenes = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=True)
+    scenes = _over_scenes(sums, lambda drawn: statistic(drawn).mean("seed"), seed=seed, pools=pools)
     return with_trainings(scenes, variance / count, freedom)
 
 

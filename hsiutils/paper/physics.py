@@ -18,15 +18,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from hsiutils.analysis.activations import spaced
-from hsiutils.attribution.effects import effects, everywhere, foretold, judged, nulls
-from hsiutils.attribution.hooks import ask
-from hsiutils.attribution.leaderboard import FLIPPED, cost, leakage, robustness
+from hsiutils.attribution.effects import effects, everywhere, foretells, judged, nulls
+from hsiutils.attribution.leaderboard import FLIPPED, cost, largest_region, leakage, robustness
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
-from hsiutils.attribution.targets import Target, region
 from hsiutils.data import raw
 from hsiutils.data.names import split_of
-from hsiutils.models.unet import UNet
 from hsiutils.paper.study import Subject, study
 from hsiutils.simulate.camera import Exposure, expose, meter, tile_mean
 from hsiutils.simulate.draws import generator
@@ -181,18 +178,6 @@ def methods() -> dict[str, Callable[..., Attribution]]:
     return {name: partial(method, **own.get(name, {})) for name, method in METHODS.items() if name != same}
 
 
-def question(model: UNet, x: Tensor, place: int) -> Target:
-    """Mean logit of the class with the most pixels (place 0), the second, ..., over those the network gives to it.
-
-    Of the last class that has any, where there are fewer.
-    """
-    chosen = ask(model, x[None])[0].argmax(0)
-    pixels = chosen.flatten().bincount()
-    seen = [int(index) for index in pixels.argsort(descending=True, stable=True) if pixels[index]]
-    index = seen[min(place, len(seen) - 1)]
-    return region(model, x, index, chosen == index, mean=True)
-
-
 def answers(run: "Run", variant: str, seed: int) -> xr.Dataset:
     """What every method foretells of the changes of many streets, and what else the leaderboard asks.
 
@@ -218,7 +203,7 @@ def answers(run: "Run", variant: str, seed: int) -> xr.Dataset:
 def _answered(subject: Subject, simulation: Simulation) -> xr.Dataset:
     parts = [_of_street(subject, Street.of(name, simulation), number) for number, name in enumerate(subject.names)]
     model, last = subject.model, subject.scenes[len(subject.names) - 1][0]
-    target = question(model, last, 0)
+    target = largest_region(model, last)
     paid = [cost(model, last, partial(own, model, last, target)) for own in methods().values()]
     counted = xr.Dataset(
         {name: ("method", values) for name, values in zip(("forwards", "memory"), np.transpose(paid), strict=True)},
@@ -235,7 +220,7 @@ def _of_street(subject: Subject, street: Street, number: int) -> xr.Dataset:
     names, kinds, cubes = changes(street)
     there = [place for place, cube in enumerate(cubes) if cube is not None]
     others = torch.stack([_input(subject, cube) for cube in cubes if cube is not None])
-    target = question(model, x, number % ASKED)
+    target = largest_region(model, x, number % ASKED)
     true = np.full((1, len(names)), np.nan)
     true[:, there] = effects(model, x, others, [target])
     disturb = disturbed(street.cube(), int(draw)) if number % DISTURBED == 0 else {}
@@ -244,7 +229,7 @@ def _of_street(subject: Subject, street: Street, number: int) -> xr.Dataset:
     for name, method in {**methods(), **nulls(other, int(draw))}.items():
         found = method(model, x, target)
         said[name] = np.full_like(true, np.nan)
-        said[name][:, there] = foretold(model, x, others, found)
+        said[name][:, there] = foretells(model, x, others, found)
         leaks.append(leakage(model, x, target, found))
         few = name not in METHODS or METHODS[name].passes != "input"
         row = robustness(model, x, target, method, images) if few else {}

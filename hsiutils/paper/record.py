@@ -189,7 +189,7 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     if kept is None:
         return Ledger(here, None, (said, _NONE))
     record = evaluate_claims(kept.evidence)
-    agreed = agreement(here, record)
+    agreed = agreed_verdicts(here, record)
     if kept.evidence.origin != run.data.origin:
         agreed += (
             f" The record's scenes are {kept.evidence.origin}, this run's {run.data.origin}: verdicts may differ so."
@@ -203,7 +203,7 @@ def score(verdicts: list[Verdict]) -> str:
     return ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome])
 
 
-def agreement(here: list[Verdict], record: list[Verdict]) -> str:
+def agreed_verdicts(here: list[Verdict], record: list[Verdict]) -> str:
     """In words, how many verdicts of a run and of the record agree, of those that both could reach by themselves."""
     pairs = [
         (one.outcome, other.outcome)

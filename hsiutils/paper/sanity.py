@@ -16,25 +16,25 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsiutils.analysis.intervals import Estimate, fisher, jackknife, mean_over_seeds
-from hsiutils.attribution.checks import Mode, complexity, smoothed
+from hsiutils.attribution.checks import Mode, complexity, drawn_layers, smoothed
 from hsiutils.attribution.leaderboard import upper_layers
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import region
 from hsiutils.attribution.walls import behind
 from hsiutils.data.classes import VOID
-from hsiutils.models.unet import UNet, layer_shapes
 from hsiutils.paper.conservativeness import RANDOMISED, audited_scenes, pairs_of_maps, redrawn_by
+from hsiutils.paper.merits import with_both
 from hsiutils.paper.study import Subject, study
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
 
-SCENES = 4
-"""Test scenes of the record."""
+SCENES, WALLS = 4, 20
+"""Test scenes of the record of the checks, and of that of walls."""
 COPIES = 3
 """Noisy copies of the image that smoothed maps are averaged over."""
 CHECKS: Mapping[str, tuple[Mode, bool]] = {
@@ -71,7 +71,7 @@ def _revisited(subjects: Sequence[Subject], methods: Sequence[str]) -> xr.Datase
 
 
 def _of_scene(
-    models: Sequence[UNet],
+    models: Sequence[nn.Module],
     methods: Mapping[str, Method],
     image: Tensor,
     truth: NDArray[Any],
@@ -83,16 +83,17 @@ def _of_scene(
     number, known = next(scenes), truth[truth != VOID]
     most = int(np.bincount(known.astype(int)).argmax())
     target = region(models[0], image, most, truth == most, mean=True)
-    ends: dict[Mode, str] = {"cascading": upper_layers(models[0])[-1], "bottom-up": models[0].config.base}
+    layers, upper = list(drawn_layers(models[0], image)), len(upper_layers(models[0], image))
+    ends: dict[Mode, str] = {"cascading": layers[upper - 1], "bottom-up": layers[upper]}
     parts = []
     for mode, smooth in CHECKS.values():
-        redrawn = redrawn_by(models, seeds, number, mode, ends[mode])
+        redrawn = redrawn_by(models, image, seeds, number, mode, ends[mode])
         asked: Mapping[str, Callable[..., Attribution]] = methods
         if smooth:
             asked = {name: smoothed(method, COPIES, seed=number) for name, method in methods.items()}
         parts.append(pairs_of_maps(models, redrawn, image, target, asked))
     found = xr.concat(parts, xr.Variable("check", list(CHECKS))).rename(seed="network")
-    throughout = redrawn_by(models, seeds, number, "cascading", layer_shapes(models[0].config)[0].name)
+    throughout = redrawn_by(models, image, seeds, number, "cascading", layers[-1])
     values = [
         [[complexity(method(one, image, target).map) for one in state] for method in methods.values()]
         for state in (models, throughout)
@@ -101,21 +102,29 @@ def _of_scene(
     return found.assign_coords(coords).assign({COMPLEXITY: (("state", "method", "network"), np.asarray(values))})
 
 
-def walls(run: "Run", variant: str, seed: int, most: int = 1) -> xr.Dataset:
+def walls(run: "Run", variant: str, seed: int, most: int = WALLS) -> xr.Dataset:
     """`hsiutils.attribution.walls.behind` along scene, with a wall in front of the right third of the image."""
     return study(run, "walls", _walled, (variant, seed), audited_scenes(run, most), methods=WALLED)
 
 
 def _walled(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
-    model, asked = subject.model, {name: METHODS[name] for name in methods}
-    layers = list(dict.fromkeys([model.config.base, model.config.last]))
+    asked = {name: METHODS[name] for name in methods}
 
     def one(image: Tensor, *_: Any) -> xr.Dataset:
         height, width = image.shape[1:]
         seen = np.tile(np.arange(width) < 2 * width // 3, (height, 1))
-        return behind(model, image, seen, asked, layers)
+        return behind(subject.model, image, seen, asked)
 
     return subject.by_scene(one)
+
+
+def behind_walls(found: xr.Dataset, seed: int) -> pd.DataFrame:
+    """One row a map of `walls`, of networks along seed: method, layer, and its share behind the wall.
+
+    The share is a mean over scenes and networks, value, with its interval over both, low and high (`with_both`).
+    """
+    told = with_both(found[["share"]], lambda drawn: drawn["share"].mean("scene"), seed, pools=False)
+    return told.to_dataframe()[["method", "layer", "value", "low", "high"]].reset_index(drop=True)
 
 
 def left(found: xr.Dataset, check: str, method: str) -> Estimate:
@@ -137,17 +146,39 @@ def left(found: xr.Dataset, check: str, method: str) -> Estimate:
 
 def rise(found: xr.Dataset, method: str) -> Estimate:
     """Relative rise of a map's complexity when all is redrawn (eMPRT), mean over networks, with Student's interval."""
-    values = found[COMPLEXITY].sel({"method": method}, drop=True)
-    before, after = values.sel(state="trained", drop=True), values.sel(state="redrawn", drop=True)
+    before, after = _complexities(found, method)
     return mean_over_seeds(((after - before) / before.where(before > 0)).mean("scene"))
 
 
+def reacts(found: xr.Dataset, method: str) -> Estimate:
+    """How much a map's complexity changes when all is redrawn, above its null, nats; of either sign of the change.
+
+    The null is how far another network's redrawn map is from the own one: what two draws of weights differ by. Above 0
+    what was learned shows in the complexity. With the interval of the jackknife over networks.
+    """
+    trained, redrawn = (one.transpose("network", "scene").values for one in _complexities(found, method))
+    own, null = abs(redrawn - trained).mean(1), abs(redrawn[:, None] - redrawn).mean(2)
+
+    def gap(chosen: Sequence[int]) -> float:
+        here = null[np.ix_(list(chosen), list(chosen))]
+        return float(own[list(chosen)].mean() - here[~np.eye(len(here), dtype=bool)].mean())
+
+    return jackknife(gap, len(own))
+
+
+def _complexities(found: xr.Dataset, method: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Of maps of trained networks, and of the same redrawn throughout."""
+    values = found[COMPLEXITY].sel({"method": method}, drop=True)
+    return values.sel(state="trained", drop=True), values.sel(state="redrawn", drop=True)
+
+
 def sanity_table(found: xr.Dataset) -> pd.DataFrame:
-    """One row a method: what is `left` by each check, and the `rise` of complexity, in words."""
+    """One row a method: what is `left` by each check, the `rise` of complexity, and whether it `reacts`, in words."""
     rows = {}
     for method in map(str, found["method"].values):
         words = {f"left, {check}": _told(left, found, check, method) for check in found["check"].values}
-        rows[method] = words | {"rise of complexity": _told(rise, found, method)}
+        complex_by = {"rise of complexity": rise, "change above its null (nats)": reacts}
+        rows[method] = words | {column: _told(figure, found, method) for column, figure in complex_by.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
@@ -161,15 +192,14 @@ def finding(found: xr.Dataset, methods: Sequence[str] = (*GUIDED, "GradCAM")) ->
         signs = {str(check): left(found, check, method).sign for check in found["check"].values}
         kept = [check for check, sign in signs.items() if sign > 0]
         rest = [check for check in signs if check not in kept]
-        grown = rise(found, method).sign
-        words = {
-            1: "it gets more complex",
-            0: "its complexity stays within the noise",
-            -1: "it gets simpler",
-        }
+        words = {1: "it gets more complex", 0: "its complexity changes, up or down,", -1: "it gets simpler"}
+        shown = reacts(found, method).sign > 0
+        grown = words[rise(found, method).sign] if shown else "its complexity is not shown to change"
         parts = [f"something of the network is left by: {', '.join(kept)}"] if kept else []
         parts += [f"not shown to be left by: {', '.join(rest)}"] if rest else []
-        said.append(f"{method}: {'; '.join(parts)}; redrawn throughout, {words[grown]}")
+        said.append(
+            f"{method}: {'; '.join(parts)}; redrawn throughout, {grown} by more than two draws of weights differ by"
+        )
     return said
 
 

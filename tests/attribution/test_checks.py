@@ -61,22 +61,22 @@ def redrawn(model, twin):
 def test_cascading_redraws_everything_above_and_independent_one_layer():
     model = used()
     with untouched(model):
-        cascading = dict(randomised_networks(model))
+        cascading = dict(randomised_networks(model, EVEN))
         assert list(cascading) == ORDER
         for place, name in enumerate(ORDER):
             assert redrawn(model, cascading[name]) == set(ORDER[: place + 1])
-        for name, twin in randomised_networks(model, "bottom-up", layers=["conv2d_5", "conv2d_10"]):
+        for name, twin in randomised_networks(model, EVEN, "bottom-up", layers=["conv2d_5", "conv2d_10"]):
             assert redrawn(model, twin) == set(ORDER[ORDER.index(name) :])
-        for name, twin in randomised_networks(model, "independent", layers=["conv2d_3", "conv2d_9"]):
+        for name, twin in randomised_networks(model, EVEN, "independent", layers=["conv2d_3", "conv2d_9"]):
             assert redrawn(model, twin) == {name}
             assert not twin.training
     folded = shaken().folded()
-    assert redrawn(folded, dict(randomised_networks(folded))["conv2d"]) == set(ORDER)
+    assert redrawn(folded, dict(randomised_networks(folded, EVEN))["conv2d"]) == set(ORDER)
 
 
 def test_a_redrawn_layer_is_as_before_training():
     model = shaken()
-    (twin,) = (twin for _, twin in randomised_networks(model, "independent", layers=["conv2d_3"]))
+    (twin,) = (twin for _, twin in randomised_networks(model, EVEN, "independent", layers=["conv2d_3"]))
     block, kept = twin.encoder[1], model.encoder[1]
     assert not block.conv2.bias.any()
     assert (block.norm2.weight == 1).all()
@@ -88,8 +88,8 @@ def test_a_redrawn_layer_is_as_before_training():
 
 def test_new_weights_are_seeded_and_not_those_that_training_started_from():
     fresh = UNet(SMALL, torch.Generator().manual_seed(0))
-    assert redrawn(fresh, dict(randomised_networks(fresh, seed=0))["conv2d"]) == set(ORDER)
-    one, again, other = (next(iter(randomised_networks(fresh, seed=seed)))[1].head.weight for seed in (3, 3, 4))
+    assert redrawn(fresh, dict(randomised_networks(fresh, EVEN.float(), seed=0))["conv2d"]) == set(ORDER)
+    one, again, other = (next(randomised_networks(fresh, EVEN.float(), seed=seed))[1].head.weight for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -242,8 +242,8 @@ def test_a_coarse_map_is_laid_over_the_padded_image_and_cropped():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: list(randomised_networks(m, "upwards")), "mode must be"),
-        (lambda m: list(randomised_networks(m, layers=["conv2d_77"])), r"no layers \['conv2d_77'\]"),
+        (lambda m: list(randomised_networks(m, EVEN, "upwards")), "mode must be"),
+        (lambda m: list(randomised_networks(m, EVEN, layers=["conv2d_77"])), r"no layers \['conv2d_77'\]"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.ones(4), dims=("band",))), "a map in space is needed"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.ones((7, 9)))), r"a map of \(7, 9\) is of no layer"),
         (lambda m: insertion_deletion(m, EVEN, WHOLE, made(np.full((16, 20), np.nan))), "not finite"),

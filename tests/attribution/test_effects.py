@@ -11,12 +11,12 @@ from hsiutils.attribution.effects import (
     IN_LOGITS,
     NULLS,
     PER_UNIT,
-    agreement,
     effects,
     everywhere,
-    foretold,
+    foretells,
     judged,
     nulls,
+    rank_agreement,
 )
 from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
@@ -45,7 +45,7 @@ def test_what_a_linear_network_does_is_foretold_exactly(linear):
     others, target = changed(), pixel(linear, X, 1, 2, 3)
     true = effects(linear, X, others, [target])[0]
     for name in ("gradient", "gradient x input", "linear decomposition", "Integrated Gradients", "DeepLIFT"):
-        assert foretold(linear, X, others, METHODS[name](linear, X, target)) == pytest.approx(true, rel=1e-7), name
+        assert foretells(linear, X, others, METHODS[name](linear, X, target)) == pytest.approx(true, rel=1e-7), name
     whole = everywhere(linear, X, others)
     assert float(whole["logit_error"].sum()) < 1e-18 < 1 < float(whole["logit_effect"].sum())
 
@@ -55,10 +55,10 @@ def test_a_map_without_bands_or_without_space_foretells_what_happens_to_whole_pi
     target = region(pointwise, X, 0, MASK, mean=True)
     dimmed = torch.stack([X * (1 - 0.3 * MASK), X * 0.5, X])
     true = effects(pointwise, X, dimmed, [target])[0]
-    said = foretold(pointwise, X, dimmed, METHODS["occlusion"](pointwise, X, target, patch=1))
+    said = foretells(pointwise, X, dimmed, METHODS["occlusion"](pointwise, X, target, patch=1))
     assert said == pytest.approx(true, rel=1e-9)
     darker = torch.stack([X * torch.tensor([1, 0.8, 1]).view(3, 1, 1), X * torch.tensor([0.5, 1, 1]).view(3, 1, 1)])
-    said = foretold(linear, X, darker, METHODS["band occlusion"](linear, X, target))
+    said = foretells(linear, X, darker, METHODS["band occlusion"](linear, X, target))
     assert said == pytest.approx(effects(linear, X, darker, [target])[0], rel=1e-9)
 
 
@@ -68,7 +68,7 @@ def test_a_change_that_changes_nothing_has_no_effect_and_none_is_foretold():
     same = torch.stack([x, x])
     assert not effects(model, x, same, [target]).any()
     for name, method in {**METHODS, **nulls(x, 0)}.items():
-        assert not np.nan_to_num(foretold(model, x, same, method(model, x, target))).any(), name
+        assert not np.nan_to_num(foretells(model, x, same, method(model, x, target))).any(), name
     assert not float(everywhere(model, x, same).to_dataarray().sum())
 
 
@@ -77,23 +77,23 @@ def test_a_small_change_of_a_network_is_foretold_by_its_gradient_and_not_by_nois
     target = pixel(model, x, 0, 3, 4)
     others = x + 1e-7 * torch.randn(40, *x.shape, generator=draw).double()
     (true,) = effects(model, x, others, [target])
-    said = {name: foretold(model, x, others, METHODS[name](model, x, target)) for name in ("gradient", "LRP epsilon")}
+    said = {name: foretells(model, x, others, METHODS[name](model, x, target)) for name in ("gradient", "LRP epsilon")}
     asked = nulls(image(seed=5), 0)
-    noise = foretold(model, x, others, asked["noise"](model, x, target))
+    noise = foretells(model, x, others, asked["noise"](model, x, target))
     assert said["gradient"] == pytest.approx(true, rel=1e-4, abs=1e-10)
     assert said["LRP epsilon"] == pytest.approx(true, rel=1e-3, abs=1e-9)
-    assert abs(agreement(noise, true)) < 0.4
+    assert abs(rank_agreement(noise, true)) < 0.4
     again = asked["noise"](model, x, pixel(model, x, 1, 3, 4))
     assert not np.allclose(again.map, asked["noise"](model, x, target).map)
 
 
 def test_agreement_knows_who_says_nothing():
     true = np.array([1.0, -2.0, 3.0, 0.5])
-    assert agreement(true**3, true) == 1
-    assert agreement(np.zeros(4), true) == 0
-    assert np.isnan(agreement(np.array([1, np.nan, 2, 3]), true))
-    assert np.isnan(agreement(true, np.zeros(4)))
-    assert np.isnan(agreement(true[:2], true[:2]))
+    assert rank_agreement(true**3, true) == 1
+    assert rank_agreement(np.zeros(4), true) == 0
+    assert np.isnan(rank_agreement(np.array([1, np.nan, 2, 3]), true))
+    assert np.isnan(rank_agreement(true, np.zeros(4)))
+    assert np.isnan(rank_agreement(true[:2], true[:2]))
 
 
 def test_scores_are_by_kind_and_leave_out_what_was_not_there():
@@ -116,4 +116,4 @@ def test_scores_are_by_kind_and_leave_out_what_was_not_there():
 def test_every_method_has_a_unit_or_none():
     assert set(METHODS) | set(NULLS) >= PER_UNIT | IN_LOGITS
     bad = Attribution("GradCAM", "input", xr.DataArray(np.full((13, 18), np.nan), dims=("y", "x")), 0.0)
-    assert np.isnan(foretold(shaken(SMALL), image(), image()[None], bad)).all()
+    assert np.isnan(foretells(shaken(SMALL), image(), image()[None], bad)).all()

@@ -17,7 +17,6 @@ from hsiutils.attribution.leaderboard import (
     pixel_maps,
     question,
     robustness,
-    stops,
     upper_layers,
 )
 from hsiutils.attribution.methods import METHODS
@@ -48,14 +47,12 @@ def test_the_question_is_about_the_largest_region_and_its_rival():
 
 def test_upper_layers_are_the_head_and_the_whole_decoder():
     upper = ["conv2d_10", "conv2d_9", "conv2d_8", "conv2d_transpose_1", "conv2d_7", "conv2d_6", "conv2d_transpose"]
-    assert upper_layers(NETWORK) == upper
-    assert stops(NETWORK) == ["conv2d_10", "conv2d_9", "conv2d_7", "conv2d_transpose", "conv2d_5", "conv2d_1"]
+    assert upper_layers(NETWORK, IMAGE) == upper
 
 
-def test_a_network_without_pooling_has_fewer_layers_to_stop_at():
+def test_a_network_without_pooling_is_asked_all_the_same():
     flat = shaken(replace(NETWORK.config, depth=0, kernel=1), dtype=torch.float32)
-    assert upper_layers(flat) == ["conv2d_2"]
-    assert stops(flat) == ["conv2d_2", "conv2d_1"]
+    assert upper_layers(flat, IMAGE) == ["conv2d_2"]
     for name, method in METHODS.items():
         found = method(flat, IMAGE, question(flat, IMAGE, pixels=1).pixels[0])
         assert np.isfinite(found.map.values).all(), name

@@ -107,12 +107,19 @@ def kept(models, maps):
     for number in range(4):
         image, truth = planted.scene(number)
         target = region(models[0], image, planted.VEGETATION, truth == planted.VEGETATION)
-        last = upper_layers(models[0])[-1:]
-        twins = [next(randomised_networks(m, seed=9 * number + i, layers=last))[1] for i, m in enumerate(models)]
+        last = upper_layers(models[0], image)[-1:]
+        twins = [next(randomised_networks(m, image, seed=9 * number + i, layers=last))[1] for i, m in enumerate(models)]
         parts.append(study.pairs_of_maps(models, twins, image, target, maps))
     seeds = list(range(len(models)))
     found = xr.concat(parts, "scene").assign_coords(seed=seeds, partner=seeds)
     return {name: study.kept(found.sel({"method": name})) for name in maps if name != "zeros"}, found
+
+
+def test_a_cascade_is_looked_at_where_the_u_net_has_its_levels():
+    deep, flat = (planted.trained_like(depth=depth) for depth in (2, 0))
+    image = planted.scene(0)[0]
+    assert study.stops(deep, image) == ["conv2d_10", "conv2d_9", "conv2d_7", "conv2d_transpose", "conv2d_5", "conv2d_1"]
+    assert study.stops(flat, image) == ["conv2d_2", "conv2d_1"]
 
 
 def test_maps_of_what_was_redrawn_are_told_from_maps_of_what_was_not(maps):

@@ -81,7 +81,7 @@ def test_changes_of_class_are_counted_by_who_foresaw_them():
     asked[0, 0, 0] = [-1, -1, 1]  # without the first band the network changes two pixels
     member = xr.DataArray([[1, 0], [0, 1], [1, 1]], dims=("off", "band"))
     found = xr.Dataset({"logit": logit, "bands": part, "without": asked, "member": member})
-    counted = explorer.foretold(found)
+    counted = explorer.foreseen(found)
     assert counted.loc["one band"].tolist() == pytest.approx([100 * 2 / 6, 50, 100 / 6])
     assert counted.loc["a range of bands"].tolist() == pytest.approx([0, np.nan, 200 / 3], nan_ok=True)
     one, several = explorer.findings({"25": found}, "simulated")

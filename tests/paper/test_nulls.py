@@ -115,8 +115,8 @@ def test_guided_backprop_keeps_what_was_never_learned():
     models, scenes = [untrained("25", seed) for seed in SEEDS], []
     for number, (image, truth) in enumerate(PAIRS):
         target = region(models[0], image, planted.VEGETATION, truth == planted.VEGETATION, mean=True)
-        last = upper_layers(models[0])[-1:]
-        twins = [next(randomised_networks(m, seed=9 * number + i, layers=last))[1] for i, m in enumerate(models)]
+        last = upper_layers(models[0], image)[-1:]
+        twins = [next(randomised_networks(m, image, seed=9 * number + i, layers=last))[1] for i, m in enumerate(models)]
         asked = {name: METHODS[name] for name in ("GradCAM", "CAM", "Guided BackProp", "Guided GradCAM")}
         scenes.append(conservativeness.pairs_of_maps(models, twins, image, target, asked))
     found = xr.concat(scenes, "scene").assign_coords(seed=range(5), partner=range(5))

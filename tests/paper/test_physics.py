@@ -121,7 +121,7 @@ class TestLeaderboard:
             "change": ["road to gravel", "band 0"],
             "of": ("change", [MATERIAL, LIGHT]),
         }
-        return xr.Dataset(variables, coords).expand_dims(input=["25"])
+        return xr.Dataset(variables, coords).expand_dims(input=["25"], seed=[0])
 
     def test_who_knows_stands_above_the_nulls_and_who_guesses_does_not(self, record):
         table = leaderboard.board(record, "25", 0)
@@ -133,6 +133,23 @@ class TestLeaderboard:
         assert row["low"] < row["swaps"] < row["high"]
         assert abs(row["swaps"]) < 0.2
         assert list(leaderboard.METRICS) == [name for name in table if name in leaderboard.METRICS]
+
+    def test_intervals_of_several_networks_are_over_networks_too(self, record):
+        several = xr.concat([record.assign_coords(seed=[seed]) for seed in range(3)], "seed")
+        one, same = (leaderboard.bounds(found, "25", 0) for found in (record, several))
+        other = several.assign(rank=several["rank"] + xr.DataArray([-0.3, 0, 0.3], dims="seed"))
+        wider = leaderboard.bounds(other, "25", 0)
+        for found in (same, wider):
+            xr.testing.assert_allclose(found["value"], one["value"])
+        width = [(found["high"] - found["low"]).sel(measure="swaps").mean() for found in (same, wider)]
+        assert width[1] > 2 * width[0]
+        table = leaderboard.board(other, "25", 0)
+        assert table.index[0] == "sees"
+        assert table["swaps above"]["sees"].sign == 1  # all methods of a network are better or worse together
+        assert leaderboard.asked_of(record).endswith(
+            "24 simulated streets, 1 recorded network an input; 95 % intervals over streets"
+        )
+        assert "3 recorded networks an input; 95 % intervals over streets and networks" in leaderboard.asked_of(other)
 
     def test_metrics_agree_where_they_order_methods_alike(self, record):
         table = leaderboard.board(record, "25", 0)
@@ -152,7 +169,7 @@ class TestLeaderboard:
 
     def test_the_grid_is_of_finished_networks(self, tiny_run):
         points = leaderboard.STUDY.grid(tiny_run)
-        assert [(point.variant, point.seed) for point in points] == [("25-PN", 0)]
+        assert [(point.variant, point.seed) for point in points] == [("25-PN", 0), ("25-PN", 1)]
         reduced = leaderboard._reduce({"answers": xr.Dataset({"rank": ("seed", [0.5])})})
         assert reduced["rank"].dtype == np.float32
 

@@ -22,7 +22,7 @@ from hsiutils.paper.claims import (
     read_claims,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
-from hsiutils.paper.record import FILE, MANIFEST, agreement, judged, keep, recorded, score
+from hsiutils.paper.record import FILE, MANIFEST, agreed_verdicts, judged, keep, recorded, score
 from hsiutils.paper.results import RESULTS
 
 
@@ -108,7 +108,7 @@ def test_verdicts_that_agree_are_counted():
     here = verdicts(REPRODUCED, UNDECIDED, REPRODUCED, NOT_TESTABLE, EQUIVALENT)
     kept = verdicts(REPRODUCED, REPRODUCED, NOT_REPRODUCED, REPRODUCED, EQUIVALENT)
     identity = [dataclasses.replace(one, claim=next(c for c in read_claims() if c.kind == "identity")) for one in here]
-    found = agreement(here + identity, kept + identity)
+    found = agreed_verdicts(here + identity, kept + identity)
     assert found.startswith(
         "Of 4 tests that both could make (identities and studies apart), 2 have the same verdict, 1 are"
     )

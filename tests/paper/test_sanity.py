@@ -9,6 +9,7 @@ import xarray as xr
 from hsiutils.attribution.methods import METHODS
 from hsiutils.paper import sanity
 from hsiutils.paper.studies import sanity as record
+from hsiutils.paper.studies import walls
 
 NETWORKS = 3
 
@@ -54,6 +55,18 @@ def test_a_map_that_reads_no_weights_has_nothing_of_a_network(found):
     assert sanity.rise(found, "edges").mean == 0
 
 
+def test_a_change_of_complexity_counts_above_what_two_draws_of_weights_differ_by():
+    trained, redrawn = np.array([[3.0, 1.0, 2.0], [1.0, 1.1, 0.9]]), np.array([[1.0, 3.0, 2.0], [2.0, 2.2, 1.8]])
+    values = np.stack([trained, redrawn])[:, :, None].repeat(2, 2)  # (state, method, scene, network)
+    dims, states = ("state", "method", "scene", "network"), {"state": ["trained", "redrawn"]}
+    found = xr.Dataset({"complexity": (dims, values)}, states | {"method": ["any weights", "reacts"]})
+    assert np.mean(redrawn[0] / trained[0] - 1) > 0.4  # without the null it would have risen
+    assert sanity.reacts(found, "any weights").mean == pytest.approx(0)
+    assert sanity.reacts(found, "reacts").sign == 1
+    assert sanity.rise(found, "reacts").low > 0.9
+    assert sanity.reacts(found * 0, "reacts").mean == 0
+
+
 def test_sentences_and_table_follow_the_signs(found):
     (sentence,) = sanity.finding(found, ["encoder"])
     assert sentence.startswith("encoder: something of the network is left by: head down")
@@ -62,7 +75,8 @@ def test_sentences_and_table_follow_the_signs(found):
         "GradCAM's is not shown to be, by: head down; this is not shown by: bottom up, bottom up, smoothed" in sentence
     )
     table = sanity.sanity_table(found)
-    assert list(table.columns) == [*(f"left, {check}" for check in sanity.CHECKS), "rise of complexity"]
+    complexity = ["rise of complexity", "change above its null (nats)"]
+    assert list(table.columns) == [*(f"left, {check}" for check in sanity.CHECKS), *complexity]
     lost = found.assign(redrawn=found["redrawn"] * np.nan)
     assert (sanity.sanity_table(lost)["left, bottom up"] == "undefined").all()
 
@@ -77,6 +91,14 @@ def test_checks_and_walls_of_a_run_are_kept(tiny_run, monkeypatch):
     reduced = record.STUDY.reduce({"revisited": found.expand_dims(input=["25-PN"], seed=[0])})
     assert reduced["redrawn"].dims == ("scene", "check", "method", "network", "partner")
     monkeypatch.setattr(sanity, "WALLED", ("linear decomposition", "GradCAM"))
-    walled = sanity.walls(tiny_run, "25-PN", 0, most=1).isel(scene=0)
-    assert float(walled["share"].isel(map=0)) == 0
-    assert 0.3 < float(walled["area"]) < 0.4
+    walled = sanity.walls(tiny_run, "25-PN", 0, most=1)
+    assert float(walled["share"].isel(map=0, scene=0)) == 0
+    assert 0.3 < float(walled["area"].mean()) < 0.4
+    assert [(point.variant, point.seed) for point in walls.STUDY.grid(tiny_run)] == [("25-PN", 0), ("25-PN", 1)]
+    kept = walls.STUDY.reduce({"walls": walled.expand_dims(input=["25-PN"], seed=[0, 1])})
+    noise = xr.DataArray(np.random.default_rng(0).normal(0.5, 0.1, (12, 2, 3)), dims=("scene", "seed", "map"))
+    share = kept["share"].isel(scene=0, drop=True) + noise.where(kept["layer"] != "input", 0)
+    told = sanity.behind_walls(share.to_dataset(name="share"), 0)
+    assert told["method"].tolist() == ["linear decomposition", "GradCAM", "GradCAM"]
+    assert (told["low"] > 0).tolist() == [False, True, True]
+    assert told["value"][0] == told["high"][0] == 0

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from hsiutils.paper.conservativeness import subject
 from hsiutils.paper.foretold import foretold
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
 
+INPUTS = ("25", "25-PN")
+
 
 def _grid(run: Run) -> Sequence[Point]:
-    """Networks of the variant that chapter 4 explains."""
-    return [Point(run, subject(run), seed, {"variant": subject(run)}) for seed in run.seeds]
+    names = [name for name in INPUTS if name in run.variants]
+    return [Point(run, name, seed, {"variant": name}) for name in names for seed in run.seeds]
 
 
 def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau
 from hsiutils.analysis.intervals import Estimate, interval
 from hsiutils.attribution.effects import NULLS
 from hsiutils.attribution.leaderboard import FLIPPED
+from hsiutils.paper.merits import Statistic, with_both
 from hsiutils.paper.physics import LIGHT, MATERIAL, answers
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
@@ -37,18 +38,16 @@ _FEWEST = 6
 
 
 def _grid(run: Run) -> Sequence[Point]:
-    return [Point(run, name, run.seed, {"input": name}) for name in INPUTS if name in run.variants]
+    names = [name for name in INPUTS if name in run.variants]
+    return [Point(run, name, seed, {"input": name}) for name in names for seed in run.seeds]
 
 
 def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Along input and scene; costs, which are the same for both inputs, once."""
-    every = found["answers"].isel(seed=0, drop=True)
-    plain = {name: own.astype("float32") for name, own in every.data_vars.items()}
-    return every.assign(plain)
+    return found["answers"].astype("float32")
 
 
 def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
-    """The leaderboard of one input's network, the best foreteller of swaps first.
+    """The leaderboard of one input's networks, the best foreteller of swaps first.
 
     Parameters
     ----------
@@ -58,18 +57,20 @@ def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
 
     Returns
     -------
-    A row a method, the nulls among them, with the columns of `METRICS`: means over scenes, but `error`, the root of the
-    sum over scenes of (foretold - true)^2 over that of true^2, of swaps: 1 for who foretells nothing. `swaps` ranks
-    effects with their signs, `unsigned` their sizes. `low` and `high` are the interval of `swaps` over scenes; "swaps
-    above" and "unsigned above" the difference to the best null, an `Estimate` over scenes.
+    A row a method, the nulls among them, with the columns of `METRICS`: means over scenes and networks, but `error`, a
+    network's root of the sum over scenes of (foretold - true)^2 over that of true^2, of swaps: 1 for who foretells
+    nothing. `swaps` ranks effects with their signs, `unsigned` their sizes. `low` and `high` are the interval of
+    `swaps`; "swaps above" and "unsigned above" the difference to the best null, an `Estimate`; intervals as of
+    `bounds`.
     """
     own, all_bounds = found.sel(input=name, drop=True), bounds(found, name, seed)
     means = all_bounds["value"].to_dataset("measure")
-    frame = means.merge(own[["forwards", "memory"]]).to_dataframe()[list(METRICS)]
+    frame = means.merge(own[["forwards", "memory"]].mean("seed")).to_dataframe()[list(METRICS)]
     for column, score in (("swaps", "rank"), ("unsigned", "size")):
         best = frame.loc[list(NULLS), column].astype(float).idxmax()
         values = own[score].sel(kind=MATERIAL, drop=True)
-        gaps = interval(values - values.sel({"method": best}, drop=True), _over_scenes, seed=seed, method="percentile")
+        over = values - values.sel({"method": best}, drop=True)
+        gaps = _told(over.to_dataset(name="value"), _over_scenes, seed)
         estimates = [Estimate.of(gaps.sel({"method": method}), own.sizes["scene"]) for method in frame.index]
         frame[f"{column} above"] = estimates
     for place, bound in enumerate(("low", "high")):
@@ -77,28 +78,45 @@ def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
     return frame.sort_values("swaps", ascending=False, na_position="last")
 
 
-def bounds(found: xr.Dataset, name: str, seed: int) -> xr.Dataset:
-    """Those of `METRICS` that scenes give, of one input's network, with 95 % intervals over scenes.
+def asked_of(found: xr.Dataset) -> str:
+    """Of how many streets and networks the record is, in words, and what its 95 % intervals are over."""
+    networks = found.sizes["seed"]
+    over = "streets and networks together" if networks > 1 else "streets"
+    return (
+        f"{found.sizes['scene']} simulated streets, {networks} recorded network{'s' * (networks > 1)} an input; 95 % "
+        f"intervals over {over}"
+    )
 
-    Arguments as of `board`. Dataset of value, low, high (measure, method).
+
+def bounds(found: xr.Dataset, name: str, seed: int) -> xr.Dataset:
+    """Those of `METRICS` that scenes give, of one input's networks, with 95 % intervals over scenes and networks.
+
+    Of one network over scenes alone. Arguments as of `board`. Dataset of value, low, high (measure, method).
     """
     own = found.sel(input=name, drop=True)[["rank", "size", "error", "effect", "leakage", "robustness"]]
-    return interval(own, _means, seed=seed, method="percentile")
+    return _told(own, _means, seed)
+
+
+def _told(own: xr.Dataset, statistic: Statistic, seed: int) -> xr.Dataset:
+    """A figure (..., seed), mean over networks, with its interval over scenes, and networks where there are several."""
+    if own.sizes["seed"] > 1:
+        return with_both(own, statistic, seed, pools=False)
+    return interval(own, lambda drawn: statistic(drawn).mean("seed"), seed=seed, method="percentile")
 
 
 def _over_scenes(drawn: xr.Dataset) -> xr.DataArray:
     return drawn["value"].mean("scene")
 
 
-def _means(scores: xr.Dataset) -> xr.Dataset:
-    """The columns that are means over scenes, (method,)."""
+def _means(scores: xr.Dataset) -> xr.DataArray:
+    """The columns that are means over scenes, (measure, method, seed)."""
     over = scores.mean("scene")
     missed = scores[["error", "effect"]].sel(kind=MATERIAL).sum("scene", skipna=False)
     columns = {"swaps": over["rank"].sel(kind=MATERIAL), "unsigned": over["size"].sel(kind=MATERIAL)}
     columns |= {"light": over["rank"].sel(kind=LIGHT)}
     columns |= {"error": (missed["error"] / missed["effect"]) ** 0.5, "leakage": over["leakage"]}
     columns |= {str(one): over["robustness"].sel(disturbance=one) for one in scores["disturbance"].values}
-    return xr.Dataset({key: values.reset_coords(drop=True) for key, values in columns.items()})
+    return xr.Dataset({key: values.reset_coords(drop=True) for key, values in columns.items()}).to_dataarray("measure")
 
 
 def taus(table: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +155,7 @@ def findings(found: xr.Dataset, seed: int) -> list[str]:
         missed = _missed(found.sel(input=name))
         said.append(
             f"{name}: the least error has {errors.idxmin()}, {errors.min():.2f} of the effects' size. At every logit "
-            f"the network's own affine map misses {missed[MATERIAL]:.2f} of the effects of materials, and "
+            f"a network's own affine map misses {missed[MATERIAL]:.2f} of the effects of materials, and "
             f"{missed[LIGHT]:.2f} of those of a band's light; who foretells none misses 1."
         )
         others = taus(table).loc["swaps"].drop("swaps").dropna()
@@ -151,7 +169,7 @@ def findings(found: xr.Dataset, seed: int) -> list[str]:
 
 def _missed(own: xr.Dataset) -> dict[str, float]:
     """Error of the affine map at every logit and scene, relative to the effects, by kind of change."""
-    sums = own[["logit_error", "logit_effect"]].sum("scene").groupby("of").sum()
+    sums = own[["logit_error", "logit_effect"]].sum(["scene", "seed"]).groupby("of").sum()
     share = (sums["logit_error"] / sums["logit_effect"]) ** 0.5
     return {str(kind): float(share.sel(of=kind)) for kind in share["of"].values}
 
