@@ -8,12 +8,12 @@
   // A figure's own colours are those of white paper. In the dark, paper, ink and lines take the page's.
   const PAPER = ["white", "#ffffff"], INK = ["black", "#000000", "#444444"], LINE = ["#e5e5e5"];
   const own = new WeakMap();
-  function paint() {
+  function paint(charts = window.Bokeh?.documents ?? []) {
     const dark = document.documentElement.dataset.theme === "dark";
     const [paper, ink, line] = ["background", "text-base", "border"].map(theme);
     const other = (name, colour) => INK.includes(colour) ? ink : LINE.includes(colour) ? line :
       PAPER.includes(colour) && !name.includes("text") ? paper : colour;
-    for (const doc of window.Bokeh?.documents ?? []) for (const model of doc.all_models) {
+    for (const chart of charts) for (const model of chart.all_models) {
       const names = Object.keys(model.properties).filter((name) => name.endsWith("_color"));
       for (const name of names) {
         const set = model[name], plain = typeof set === "string" ? set : set?.value;
@@ -23,6 +23,42 @@
         if (wanted !== plain) model[name] = typeof set === "string" ? wanted : { value: wanted };
       }
     }
+  }
+
+  // Charts are drawn when they come near the window, and the others, one by one, when there is nothing else to do. Those
+  // of pages that are not turned to wait for it. The page says `drawn` when all that are near are.
+  const waiting = new Map(), whenIdle = window.requestIdleCallback ?? ((call) => setTimeout(call, 100));
+  let begun = 0, painted = 0, looking = null, ready = false;
+  const near = new IntersectionObserver((seen) => {
+    seen.filter((one) => one.isIntersecting).forEach((one) => draw(one.target));
+    settle();
+  }, { rootMargin: "100%" });
+  window.hsiLater = (chart, make) => {
+    waiting.set(chart, make);
+    near.observe(chart);
+  };
+  function draw(chart) {
+    near.unobserve(chart);
+    const make = waiting.get(chart);
+    if (!waiting.delete(chart)) return;
+    begun += 1;
+    make();
+    settle();
+  }
+  function settle() {
+    looking ??= setInterval(() => {
+      const charts = window.Bokeh?.documents ?? [];
+      paint(charts.slice(painted));
+      painted = charts.length;
+      if (painted < begun || !ready) return;
+      clearInterval(looking);
+      looking = null;
+      document.documentElement.dataset.drawn = "";
+      whenIdle(() => {
+        const next = [...waiting.keys()].find((one) => one.offsetParent);
+        if (next) draw(next);
+      });
+    }, 50);
   }
 
   // What scrolls sideways can be reached by the tab key, and fades where it goes on.
@@ -72,26 +108,21 @@
     all("table.hsi-sortable").forEach(sortable);
     all(WIDE).forEach((one) => one.addEventListener("scroll", stops, { passive: true }));
     new ResizeObserver(stops).observe(document.body);
-    new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    new MutationObserver(() => paint()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     addEventListener("beforeprint", paper);
     addEventListener("afterprint", screen);
     stops();
     all(".search-button__button").forEach((one) => (one.ariaLabel = one.textContent.replace(/\s+/g, " ").trim() || "Search"));
-    // Charts are drawn one after the other, and so are icons.
-    const places = all("[data-root-id]").length;
-    let painted = -1;
-    const wait = setInterval(() => {
-      const count = window.Bokeh?.documents.length ?? 0;
-      if (count > painted) paint();
-      painted = count;
-      if (count < places || all(".theme-switch-button i").length) return;
-      clearInterval(wait);
-      all(".theme-switch-button svg").forEach((one) => { // its button says what it is
+    const icons = setInterval(() => { // drawn late; their buttons say what they are
+      if (all(".theme-switch-button i").length) return;
+      clearInterval(icons);
+      all(".theme-switch-button svg").forEach((one) => {
         one.querySelector("title")?.remove();
         one.removeAttribute("aria-labelledby");
         one.ariaHidden = "true";
       });
-      document.documentElement.dataset.drawn = "";
+      ready = true;
+      settle();
     }, 50);
   });
 })();

@@ -116,7 +116,7 @@ def connect(app: "Sphinx") -> None:
     app.connect("env-check-consistency", _unnumber_first)  # after figures got their numbers
     app.setup_extension("sphinx.ext.napoleon")  # and autodoc
     app.connect("autodoc-process-docstring", _as_napoleon_reads, priority=400)
-    app.connect("config-inited", _link_repository)
+    app.connect("config-inited", _choose_buttons)
     app.connect("html-page-context", _number_tables)
     app.connect("html-page-context", _explain_terms)
 
@@ -126,9 +126,13 @@ def _unnumber_first(app: "Sphinx", env: "BuildEnvironment") -> None:
     env.toc_secnumbers.pop(env.config.root_doc, None)
 
 
-def _link_repository(app: "Sphinx", config: Any) -> None:
-    """Offer to edit, to ask and to launch where the configuration names a repository, and nothing without one."""
+def _choose_buttons(app: "Sphinx", config: Any) -> None:
+    """Offer to edit, to ask and to launch where the configuration names a repository, and nothing without one.
+
+    The sidebar has a search field, so the theme's header, which would have another, stays empty.
+    """
     options = config.html_theme_options
+    options["navbar_persistent"] = []
     if options.get("repository_url"):
         options |= dict.fromkeys(_BUTTONS, True)
         options["launch_buttons"] = {"notebook_interface": "jupyterlab"} | _SERVICES

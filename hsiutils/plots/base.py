@@ -70,11 +70,16 @@ def show(element: Any, alt: str) -> Figure:
 
 
 def drawn(element: Any) -> str:
-    """HTML of an element: its own, or a chart of bokeh's, which draws itself when the page is loaded."""
+    """HTML of an element: its own, or a chart of bokeh's.
+
+    A chart draws itself at once, or when the page's `hsiLater` wants it: the book's pages draw what the reader sees.
+    """
     if hasattr(element, "_repr_html_"):
         return str(element._repr_html_())
-    script, place = components(hv.render(element, backend="bokeh"))
-    return f"{place}{script}"
+    model = hv.render(element, backend="bokeh")
+    script, place = components(model, wrap_script=False)
+    script = f"(self.hsiLater ?? ((chart, draw) => draw()))(document.currentScript?.parentElement, () => {{{script}}});"
+    return f'<div class="hsi-plot" style="min-height: {model.height or 0}px">{place}<script>{script}</script></div>'
 
 
 def colour(index: int) -> str:

@@ -25,6 +25,8 @@ SAFE: Mapping[str, str] = {
 """Okabe and Ito's colours for HSI-Drive's classes, whose own red and green are not told apart by everybody."""
 CLIP = (0.1, 99.9)
 """Percentiles at which maps are cut, as in the authors' code."""
+MAP_COLOURS = 512
+"""No map has more colours than this: palettes have 256."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,13 @@ def montage(pictures: Mapping[str, NDArray[np.uint8]], columns: int = 2, title: 
 
 
 def _tile(name: str, rgb: NDArray[np.uint8], notes: Sequence[str]) -> str:
-    """A picture under its name; notes are written over it, one below the other in equal rows."""
+    """A picture under its name; notes are written over it, one below the other in equal rows.
+
+    Maps keep every value. A photograph, known by its many colours, loses what no eye sees.
+    """
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "webp", lossless=True)
+    photograph = len(np.unique(rgb.reshape(-1, 3), axis=0)) > MAP_COLOURS  # (h, w, 3) -> (pixels, 3)
+    Image.fromarray(rgb).save(file, "webp", lossless=not photograph, quality=90)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
     written = "".join(f"<span>{html.escape(note)}</span>" for note in notes)
     over = f'<div class="hsi-notes">{written}</div>' if notes else ""

@@ -10,6 +10,7 @@ import xarray as xr
 from pandas.io.formats.style import Styler
 
 _SPACE = "\u00a0"
+_SIDES = {"holds": "above 0", "the reverse holds": "below 0"}
 
 
 def table(
@@ -112,18 +113,33 @@ def sortable(frame: pd.DataFrame, caption: str, precision: Mapping[str, int] | N
     return styler.set_table_attributes('class="hsi-table hsi-sortable"')
 
 
+def spoken(findings: pd.DataFrame, empty: str) -> str:
+    """Differences as text, a line a statement, of the frame that `verdicts` shows; `empty` where there is none.
+
+    The interval is that over seeds, or over scenes where one network leaves no other.
+    """
+    lines = []
+    for words, pair in findings.groupby("statement", sort=False):
+        line = pair.sort_values("interval", ascending=False)  # over seeds before over scenes
+        line = line[line["low"].notna()] if line["low"].notna().any() else line
+        _, interval, gap, low, high, verdict = line.iloc[0]
+        reach = f"[{low:+.2f}, {high:+.2f}] {interval}" if np.isfinite(low) else "one network on one scene"
+        lines.append(f"{words}: {gap:+.2f} {reach}: {_SIDES.get(verdict, 'cannot be told from 0')}")
+    return "\n".join(lines) or empty
+
+
 def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
     """Differences with one row a statement: its difference, both intervals and verdicts.
 
     Of a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
     """
-    names, rows = {"holds": "above 0", "the reverse holds": "below 0"}, []
+    rows = []
     for words, pair in findings.groupby("statement", sort=False):
         row: dict[str, object] = {"statement": words}
         for line in pair.itertuples():
             row["difference"] = f"{line.difference:+.2f}"
             row[line.interval] = between(line.low, line.high, "{:+.2f}")
-            row[f"{line.interval}:"] = names.get(line.verdict, line.verdict)
+            row[f"{line.interval}:"] = _SIDES.get(line.verdict, line.verdict)
         rows.append(row)
     columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})

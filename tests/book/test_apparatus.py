@@ -83,7 +83,7 @@ def test_the_commit_is_named_and_changes_are_told(tmp_path):
 @pytest.mark.parametrize("address", ["", "https://github.com/somebody/book"])
 def test_links_and_launch_buttons_are_there_with_a_repository_only(address):
     config = SimpleNamespace(html_theme_options={"repository_url": address})
-    apparatus._link_repository(None, config)
+    apparatus._choose_buttons(None, config)
     options = config.html_theme_options
     wanted = ["use_issues_button", "use_repository_button", "use_edit_page_button"]
     assert [options.get(name, False) for name in wanted] == [bool(address)] * 3

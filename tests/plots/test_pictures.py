@@ -42,3 +42,17 @@ def test_a_montage_shows_its_pictures_exactly_under_their_names():
     for tile, source in zip(tiles.values(), shown, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")), tile)
     assert "--hsi-columns: 1" in montage({"one": tiles["0"]})._repr_html_()
+
+
+def test_photographs_take_less_room_than_maps_which_stay_exact():
+    values = np.random.default_rng(0).normal(size=(60, 90)).cumsum(0).cumsum(1)
+    pictures = {"map": colourise(values), "photograph": colourise(values)}
+    jitter = np.random.default_rng(1).integers(-6, 7, (60, 90, 3))
+    pictures["photograph"] = (pictures["photograph"] + jitter).clip(0, 255).astype(np.uint8)
+    sources = re.findall(r"webp;base64,([^\"]+)", montage(pictures)._repr_html_())
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")) for source in sources]
+    np.testing.assert_array_equal(shown[0], pictures["map"])
+    assert 0 < np.abs(shown[1].astype(int) - pictures["photograph"]).mean() < 6
+    file = io.BytesIO()
+    Image.fromarray(pictures["photograph"]).save(file, "webp", lossless=True)
+    assert len(sources[1]) < len(file.getvalue())

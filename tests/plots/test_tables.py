@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.plots.tables import beside, cards, estimates, ranges, seed_columns, sortable, table, verdicts
+from hsiutils.plots.tables import beside, cards, estimates, ranges, seed_columns, sortable, spoken, table, verdicts
 
 
 def test_columns_that_sort_have_readable_numbers():
@@ -39,10 +39,19 @@ def test_table_says_what_is_unknown_and_keeps_columns_of_sentences_wide():
 
 def test_findings_have_one_row_each():
     rows = [("s", "over seeds", 0.5, -0.1, 1.1, "cannot be told"), ("s", "over scenes", 0.5, 0.1, 0.9, "holds")]
-    told = verdicts(pd.DataFrame(rows, columns=["statement", "interval", "difference", "low", "high", "verdict"]))
+    columns = ["statement", "interval", "difference", "low", "high", "verdict"]
+    told = verdicts(pd.DataFrame(rows, columns=columns))
     texts = [text.replace("\u00a0", " ") for text in told.iloc[0]]
     assert texts == ["s", "+0.50", "-0.10 to +1.10", "cannot be told", "+0.10 to +0.90", "above 0"]
-    assert verdicts(pd.DataFrame(columns=["statement", "interval", "difference", "low", "high", "verdict"])).empty
+    assert (
+        spoken(pd.DataFrame(rows, columns=columns), "none")
+        == "s: +0.50 [-0.10, +1.10] over seeds: cannot be told from 0"
+    )
+    alone = [(*rows[0][:3], np.nan, np.nan, rows[0][5]), rows[1]]
+    assert spoken(pd.DataFrame(alone, columns=columns), "none") == "s: +0.50 [+0.10, +0.90] over scenes: above 0"
+    assert "one network on one scene" in spoken(pd.DataFrame(alone[:1], columns=columns), "none")
+    assert spoken(pd.DataFrame(columns=columns), "none") == "none"
+    assert verdicts(pd.DataFrame(columns=columns)).empty
 
 
 def test_ranges_are_text_with_their_scale():
