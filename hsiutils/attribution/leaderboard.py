@@ -249,7 +249,7 @@ class Counted(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.multiplications = self.peak = 0
+        self.multiplications = self.peak = self._most = 0
         self._alive: dict[StorageWeakRef, int] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore
@@ -259,11 +259,15 @@ class Counted(TorchDispatchMode):
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 storage = getattr(leaf, "value", leaf).untyped_storage()  # a Flow holds its value
-                self._alive[StorageWeakRef(storage)] = storage.nbytes()  # type: ignore[no-untyped-call]
-        self._alive = {
-            own: size
-            for own, size in self._alive.items()
-            if not own.expired()  # type: ignore[no-untyped-call]
-        }
-        self.peak = max(self.peak, sum(self._alive.values()))
+                own = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                self._most += storage.nbytes() - self._alive.get(own, 0)
+                self._alive[own] = storage.nbytes()
+        if self._most > self.peak:  # and only then is it worth to see which are alive
+            self._alive = {
+                own: size
+                for own, size in self._alive.items()
+                if not own.expired()  # type: ignore[no-untyped-call]
+            }
+            self._most = sum(self._alive.values())
+            self.peak = max(self.peak, self._most)
         return out
