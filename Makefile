@@ -15,7 +15,7 @@ CHECKED := _build/checked
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup upgrade book test test-slow lint style types units clean
+.PHONY: help setup upgrade audit book test test-slow lint style types units clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
@@ -23,6 +23,7 @@ help:  ## say what can be made
 	@echo "make test    set up, lint, types, tests, every chapter under nbval, and its pages in a browser"
 	@echo "make test-slow  kills and damaged files by the hundred, and their record; half an hour"
 	@echo "make lint    style, types, import layers"
+	@echo "make audit   known vulnerabilities of what is locked; asks pypi.org about each package"
 	@echo "make upgrade the newest versions that pyproject.toml allows, into requirements.lock"
 	@echo "make clean   remove what was made: .venv, _build, data/store and caches"
 	@echo
@@ -38,6 +39,9 @@ $(READY): requirements.lock pyproject.toml tools/setup.sh tools/runtime/package-
 
 upgrade: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/lock.sh --upgrade
+
+audit: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uvx pip-audit@2.10.1 --requirement requirements.lock --no-deps --disable-pip
 
 book: PROFILE ?= quick
 book: $(READY)
