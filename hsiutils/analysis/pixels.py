@@ -83,7 +83,8 @@ def scene_spectra(
         spectra = cube.values.reshape(cube.sizes["band"], -1).T if of is None else of(name, cube)
         usable = np.isfinite(spectra).all(axis=1)
         for index in range(len(data.classes.names)):
-            drawn = rng.permutation(spectra[usable & (labels == index)])[:per_class]
+            order = rng.permutation(np.flatnonzero(labels == index))  # that of all, whichever can be used
+            drawn = spectra[order[usable[order]][:per_class]]
             values.append(drawn)
             found += [(index, place)] * len(drawn)
     if not found:

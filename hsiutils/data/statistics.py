@@ -19,7 +19,7 @@ _ENOUGH = 20
 
 
 def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
-    """Summarise scenes, one at a time.
+    """Summarise scenes, one at a time; pixels with a value that is not finite are left out.
 
     Returns
     -------
@@ -33,10 +33,10 @@ def statistics(data: Source, names: Sequence[str]) -> xr.Dataset:
     shares, largest, ratios = np.zeros(bands), np.full(bands, -np.inf), []
     for name in names:
         cube, labels = data.cube(name), data.classes.merge(data.labels(name))
-        if (lit := _sun_and_shadow(data, name, labels == road)) is not None:
+        measured = np.isfinite(cube.values).all(axis=0)
+        if (lit := _sun_and_shadow(data, name, measured & (labels == road))) is not None:
             sun, shadow = (cube.values[:, mask].mean(axis=1) for mask in lit)
             ratios.append(shadow / sun)
-        measured = np.isfinite(cube.values).all(axis=0)
         values, normalised = cube.values[:, measured].astype(float), pn(cube).values[:, measured]
         labels = labels[measured]
         shares += normalised.sum(axis=1, dtype=float)

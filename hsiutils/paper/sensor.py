@@ -111,20 +111,22 @@ def measured(data: Source, names: Sequence[str]) -> xr.Dataset:
     Dataset over `scene` of `pixels` and `labelled` (class), how many; sums of reflectance `first` (band) and of its
     products `second` (band, other); mean `spectrum` (class, band); `rough` (class, of: "PN", "intensity"), standard
     deviation in 3 x 3 pixels over their mean, median over pixels and bands; `tail` (band, bin) histogram and `largest`
-    (band) of PN; `thickness` of road marks along their ridge, pixels. NaN where a class has too few pixels.
+    (band) of PN; `thickness` of road marks along their ridge, pixels. NaN where a class has too few pixels. Pixels with
+    a value that is not finite are left out.
     """
     return xr.concat([_of_scene(data, name) for name in names], "scene").assign_coords(scene=list(names))
 
 
 def _of_scene(data: Source, name: str) -> xr.Dataset:
     cube, labels = data.cube(name), data.classes.merge(data.labels(name))
-    values, normalised = np.nan_to_num(cube.values), np.nan_to_num(pn(cube).values)
+    known = np.isfinite(cube.values).all(axis=0)
+    values, normalised = np.where(known, cube.values, np.float32(0)), pn(cube).values
     bands, own = len(values), data.classes.names
-    flat = values.reshape(bands, -1).astype(float)
+    flat = values[:, known].astype(float)
     rough = _roughness(normalised), _roughness(values.mean(axis=0, keepdims=True))
     spectrum, smooth = np.full((len(own), bands), np.nan), np.full((len(own), 2), np.nan)
     for index in range(len(own)):
-        mask = labels == index
+        mask = known & (labels == index)
         inside = minimum_filter(mask, 3)  # whose 3 x 3 neighbours are of the class, too
         if mask.sum() >= _FEWEST:
             spectrum[index] = values[:, mask].mean(axis=1)
@@ -133,11 +135,11 @@ def _of_scene(data: Source, name: str) -> xr.Dataset:
     marks = labels == own.index("Road Marks") if "Road Marks" in own else np.zeros_like(labels, dtype=bool)
     depth = distance_transform_edt(marks)
     ridge = marks & (depth == maximum_filter(depth, 3))
-    tails = [np.histogram(band, _BINS, (0, _TOP))[0] for band in np.clip(normalised, 0, _TOP)]
+    tails = [np.histogram(band, _BINS, (0, _TOP))[0] for band in np.clip(normalised[:, known], 0, _TOP)]
     return xr.Dataset(
         {
             "pixels": float(flat.shape[1]),
-            "labelled": ("class", [float((labels == index).sum()) for index in range(len(own))]),
+            "labelled": ("class", [float((known & (labels == index)).sum()) for index in range(len(own))]),
             "first": ("band", flat.sum(axis=1)),
             "second": (("band", "other"), flat @ flat.T),
             "spectrum": (("class", "band"), spectrum),
