@@ -1,4 +1,4 @@
-"""A dozen kills at changes of files: whatever was killed ends, done again, as if nothing had been."""
+"""A dozen kills at changes of files, and two at once: what is done in the end is as if nothing had been."""
 
 from pathlib import Path
 
@@ -11,12 +11,14 @@ FIXED = [
     (kills.convert_envi, 2),
     (kills.convert_python, 1),
     (kills.train, 2),
+    (kills.network, 0),
     (kills.measure, 2),
 ]
+TOGETHER = (kills.convert_zarr, kills.network, kills.measure)
 
 
 @pytest.mark.parametrize(("action", "count"), FIXED, ids=[action.__name__ for action, _ in FIXED])
-def test_killed_and_done_again_is_as_if_undisturbed(action, count, tmp_path: Path) -> None:
+def test_killed_and_done_again_or_done_by_two_is_as_if_undisturbed(action, count, tmp_path: Path) -> None:
     most = kills.done(action, tmp_path / "whole")
     wanted = kills.contents(tmp_path / "whole")
     for at in kills.moments(count, most, seed=16):
@@ -25,3 +27,6 @@ def test_killed_and_done_again_is_as_if_undisturbed(action, count, tmp_path: Pat
         found = kills.contents(tmp_path / f"at {at}")
         assert found.keys() == wanted.keys()
         assert found == wanted
+    if action in TOGETHER:
+        kills.at_once(action, tmp_path / "both", seed=0)
+        assert kills.contents(tmp_path / "both") == wanted

@@ -1,4 +1,4 @@
-"""What is killed by SIGKILL in the middle, and done again: each a function of a folder, in a process of its own.
+"""What is killed in the middle and done again, or done by several at once: a function of a folder, each in a process.
 
 Processes are forked from a server that has imported everything and done nothing (multiprocessing's forkserver).
 """
@@ -89,6 +89,11 @@ def measure(folder: Path) -> None:
     root = folder / "store"
     for resumable in (False, True):
         store.artefact("thing", _fill, {"resumable": resumable}, root=root, resumable=resumable)
+
+
+def network(folder: Path) -> None:
+    """Two epochs, in a store."""
+    store.artefact("model", train, {}, root=folder / "store", resumable=True)
 
 
 def study(folder: Path) -> None:
@@ -217,6 +222,33 @@ def left_of(session: int) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def _run_slowly(action: Action, folder: Path, seed: int, ready: Any) -> None:
+    """In a process of its own: begins with the others, and waits a little before it changes a file, now and then."""
+    draw = random.Random(seed)  # noqa: S311
+
+    def look(event: str, given: tuple[Any, ...]) -> None:
+        if event in _CHANGES or (event == "open" and isinstance(given[2], int) and given[2] & os.O_CREAT):
+            time.sleep(draw.choice((0, 0, 0.002, 0.01)))
+
+    sys.addaudithook(look)
+    ready.wait(120)
+    action(folder)
+
+
+def at_once(action: Action, folder: Path, seed: int, count: int = 2) -> None:
+    """Several processes that do the same in one folder at the same time, each at a pace of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    context = _processes()
+    ready = context.Barrier(count)
+    seeds = range(100 * seed, 100 * seed + count)
+    processes = [context.Process(target=_run_slowly, args=(action, folder, own, ready)) for own in seeds]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * count, action.__name__
 
 
 def contents(folder: Path) -> dict[str, bytes]:

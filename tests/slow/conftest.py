@@ -15,8 +15,8 @@ RECORD = Path(__file__).parents[2] / "data" / "results" / "faults.json"
 
 @pytest.fixture(scope="session")
 def tried(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, Any]]]:
-    """Counts by kind ("kills", "inputs") and name; tests add theirs."""
-    began, counts = time.monotonic(), {"kills": {}, "inputs": {}, "failures": {}}
+    """Counts by kind ("kills", "together", "inputs") and name; tests add theirs."""
+    began, counts = time.monotonic(), {"kills": {}, "together": {}, "inputs": {}, "failures": {}}
     yield counts
     if not (counts["kills"] and counts["inputs"]):  # only part of the suite was asked for
         return

@@ -1,4 +1,4 @@
-"""Kills at random moments of everything that takes long, also of what it started."""
+"""Kills at random moments of everything that takes long, also of what it started; and several of it at once."""
 
 import random
 import re
@@ -49,8 +49,33 @@ def test_killed_after_a_while(action, count, tried, tmp_path: Path) -> None:
         if kills.killed_after(action, tmp_path / "killed", draw.uniform(0, seconds)):
             tried["kills"][action.__name__] = tried["kills"].get(action.__name__, 0) + 1
     kills.done(action, tmp_path / "killed")
-    found = kills.contents(tmp_path / "killed")
+    _require_same(kills.contents(tmp_path / "killed"), wanted)
+
+
+def _require_same(found: dict[str, bytes], wanted: dict[str, bytes]) -> None:
+    """The same files, with the same bytes where these are promised: not of pages, and of what knows their hashes."""
     assert _names(found) == _names(wanted)
     pages = (".ipynb", ".html", ".js", "manifest.json")
     promised = [name for name in wanted if not name.startswith(("store/site", "html")) and not name.endswith(pages)]
     assert [name for name in promised if found[name] != wanted[name]] == []
+
+
+TOGETHER = [
+    (kills.simulate, 4),
+    (kills.simulate_two, 2),
+    (kills.convert_zarr, 6),
+    (kills.convert_envi, 4),
+    (kills.network, 6),
+    (kills.study, 3),
+    (kills.book, 3),
+]
+
+
+@pytest.mark.parametrize(("action", "count"), TOGETHER, ids=[action.__name__ for action, _ in TOGETHER])
+def test_several_at_once(action, count, tried, tmp_path: Path) -> None:
+    kills.done(action, tmp_path / "whole")
+    wanted = kills.contents(tmp_path / "whole")
+    for seed in range(count):
+        kills.at_once(action, tmp_path / f"at once {seed}", seed, 2 + seed % 2)
+        _require_same(kills.contents(tmp_path / f"at once {seed}"), wanted)
+        tried["together"][action.__name__] = seed + 1
