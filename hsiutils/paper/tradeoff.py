@@ -78,10 +78,12 @@ def figures(found: xr.Dataset, seed: int, pooled: Sequence[str] = ()) -> pd.Data
 
     Returns
     -------
-    A long table: the axes of the study, `figure` (of `marks_figures`, `light_figures` and `EDGE`), value, low, high.
+    A long table: the axes of the study, `figure` (of `marks_figures`, `light_figures` and `EDGE`), value, low, high,
+    all in percent. No interval leaves 0 to 100.
     """
     parts = [with_both(sums, of, seed, pooled) for sums, of in _groups(found)]
-    return pd.concat([part.to_dataframe().reset_index() for part in parts], ignore_index=True).dropna(subset="value")
+    table = pd.concat([part.to_dataframe().reset_index() for part in parts], ignore_index=True).dropna(subset="value")
+    return table.assign(**{bound: table[bound].clip(0, 100) for bound in ("low", "high")})
 
 
 def gaps(

@@ -134,6 +134,9 @@ def test_a_record_says_how_it_was_made_and_is_refused_when_it_is_damaged(tiny_ru
     xr.testing.assert_equal(found, undisturbed)
     assert (manifest["study"], manifest["profile"]["name"], list(manifest["seeds"])) == ("tiny", "tiny", [0, 1])
     assert {"date", "machine", "versions", "scenes"} <= set(manifest)
+    fewer = dataclasses.replace(TINY, file="fewer.nc", grid=lambda run: [one for one in grid(run) if one.seed == 1])
+    fewer.keep(tiny_run, tmp_path, progress=False)
+    assert fewer.recorded(tmp_path)[1]["seeds"] == [1]
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(manifest | {"sha256": "0"}))
     with pytest.raises(ValueError, match="not the one of the manifest"):

@@ -111,8 +111,10 @@ class Study:
     def keep(self, run: Run, folder: Path = RESULTS, progress: bool = True) -> xr.Dataset:
         """`make`, and write the record and its manifest, NAME.json, to a folder."""
         found = self.make(run, progress)
-        runs = {point.run for point in self.grid(run)}
-        own = provenance(runs.pop() if len(runs) == 1 else run)  # whose seeds may be others
+        points = self.grid(run)
+        runs = {point.run for point in points}
+        own = provenance(runs.pop() if len(runs) == 1 else run)
+        own |= {"seeds": sorted({point.seed for point in points})}  # a study may take fewer than the run, or others
         write({"found": found}, {"study": self.name, "about": self.about, **own}, folder / self.file)
         return found
 
