@@ -186,7 +186,7 @@
     function drawChart(k) {
       const wide = Math.max(240, chart.clientWidth || 320), x = (value) => 42 + ((wide - 50) * (value - low)) / (high - low);
       const values = spectrum(now.cube), before = spectrum(first.cube), level = (v) => 112 - (90 * v) / state.top;
-      const adds = parts(k), most = Math.max(1e-6, ...adds.map(Math.abs)), y = (v) => 202 - (60 * v) / most;
+      const adds = parts(k), most = Math.max(0.01, ...adds.map(Math.abs)), y = (v) => 202 - (60 * v) / most;
       const path = (list) => order.map((b, i) => `${i ? "L" : "M"}${x(wavelengths[b]).toFixed(1)} ${level(list[b]).toFixed(1)}`).join("");
       const text = (tx, ty, words, anchor = "end") => `<text x="${tx}" y="${ty}" text-anchor="${anchor}">${words}</text>`;
       const tell = (b) => `${nm(b)} nm: reflectance ${values[b].toPrecision(3)}, ${fmt(adds[b])} to ${classes[k]}${now.off.has(b) ? ", off" : ""}`;
@@ -195,7 +195,7 @@
       chart.innerHTML = `<svg width="${wide}" height="304" role="img" aria-label="Spectrum of the pixel, and what each band of the scene adds to its logit of ${esc(classes[k])}">
         ${text(0, 10, "reflectance, to draw on; dashed: as it was", "start")}${text(38, 26, state.top.toPrecision(2))}${text(38, 116, "0")}
         <path class="hsi-axis" d="M42 12V112H${wide - 8}M42 142V262M42 202H${wide - 8}"/><path class="hsi-mean" d="${path(before)}"/><path class="hsi-line" d="${path(values)}"/>${dots.join("")}
-        ${text(0, 134, `each band’s part of the logit of ${esc(classes[k])}`, "start")}${text(38, 146, most.toPrecision(2))}${text(38, 206, "0")}${text(38, 266, `−${most.toPrecision(2)}`)}${sticks.join("")}
+        ${text(0, 134, `each band’s part of the logit of ${esc(classes[k])}`, "start")}${text(38, 146, most.toFixed(2))}${text(38, 206, "0")}${text(38, 266, `−${most.toFixed(2)}`)}${sticks.join("")}
         ${range(20).map((i) => 100 * i).filter((v) => v > low && v < high).map((v) => `<path class="hsi-axis" d="M${x(v)} 262v5"/>${text(x(v), 282, v, "middle")}`).join("")}${text(wide / 2, 300, "where the band sees most (nm)", "middle")}</svg>`;
       find(".hsi-band").textContent = `${tell(state.band)}.`;
     }
