@@ -5,7 +5,6 @@ Closure (conservativeness, arXiv 2502.14416 Eqs. 5-7) asks whether the contribut
 that rounding excuses, and the verdict. `closed` computes once more in float64 where single precision does not suffice.
 """
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from hsiutils.attribution.hooks import dtype_of
-from hsiutils.models.unet import UNet
+from hsiutils.attribution.hooks import copied, dtype_of
 
 TOLERANCE: Mapping[np.dtype[Any], float] = MappingProxyType({np.dtype("float32"): 1e-4, np.dtype("float64"): 1e-10})
 """Largest residual that counts as rounding, for each dtype, relative to the scale of the sum (see `closure_scale`)."""
@@ -243,8 +241,7 @@ def closed(compute: Callable[[nn.Module, Tensor], Found], model: nn.Module, x: T
     """
     found, dtype = compute(model, x), dtype_of(model, x)
     if dtype != torch.float64 and not found.closes:
-        twin = model.unhooked() if isinstance(model, UNet) else copy.deepcopy(model)
-        found = compute(twin.double(), x.double()).astype(dtype_name(dtype))
+        found = compute(copied(model).double(), x.double()).astype(dtype_name(dtype))
     if not found.closes:
         warnings.warn(
             f"the parts do not sum to the logits (largest residual {float(np.abs(found.residual).max()):.3g}), in "
