@@ -218,6 +218,8 @@ LEGAL = {
     "image": _FILE,
     "layers": _names(lambda run: "names of layers of the network", lambda name, run: bool(name)),
     "lane": _FILE,
+    "images": _whole(lambda run: 10**9),
+    "teraflops": _whole(lambda run: 10**6),
 }
 """What each parameter of the book may be, by its name."""
 

@@ -1,7 +1,7 @@
 """Beside other tools: the audit and another's loop, the simulated camera on a test bench, scenes of another renderer.
 
-And of trainings: the time of a step, and the paper's network on a GPU. What needs a tool or a machine that the
-book does not have comes from a committed record, with its date; the bench is run anew.
+And of trainings: the time of a step, and the paper's network on a GPU; of faults, what was tried. What needs a tool or
+a machine that the book does not have comes from a committed record, with its date; the bench is run anew.
 """
 
 import json
@@ -59,6 +59,35 @@ def audit_times(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
         for record in map(read_benchmark, records)
         for layer, times in record["audit"].items()
         if isinstance(times, dict)
+    )
+
+
+def decompositions(records: Sequence[Path] = RECORDS) -> pd.DataFrame:
+    """The exact decomposition by band of every pixel and class, on one core.
+
+    Returns
+    -------
+    DataFrame
+        One row a record: `image` (pixels), `filters`, `forward` (s, one pass of the network), `decomposition` (s),
+        `passes` (the second over the first), `residual` (largest, of the sum's size) and `date`.
+
+    Raises
+    ------
+    ValueError
+        If a file is no such record.
+    """
+    found = [read_benchmark(path, ("network", "decomposition")) for path in records]
+    return pd.DataFrame(
+        {
+            "image": "{} x {}".format(*record["network"]["image"]),
+            "filters": record["network"]["filters"],
+            "forward": record["decomposition"]["forward_s"],
+            "decomposition": record["decomposition"]["decomposition_s"],
+            "passes": record["decomposition"]["forward_passes"],
+            "residual": record["decomposition"]["largest_relative_residual"],
+            "date": record["decomposition"]["date"],
+        }
+        for record in found
     )
 
 
@@ -160,6 +189,37 @@ def step_times(record: Path = STEP_RECORD) -> tuple[pd.DataFrame, str]:
     table = table.rename_axis("training")
     share = f"{100 * found['share_of_convolution_rate']:.0f} % of the rate of the machine's best convolution"
     return table, f"{found['machine']['processor']}, one thread, {found['precision']}, {found['date']}; {share}"
+
+
+def step_rounds(record: Path = STEP_RECORD) -> pd.DataFrame:
+    """Every round of the same: `training`, `round` and `ms an image`; empty where there is no record."""
+    if not record.is_file():
+        return pd.DataFrame()
+    rounds = json.loads(record.read_text())["rounds"]
+    rows = [(name, number, 1e3 * one) for name, own in rounds.items() for number, one in enumerate(own, 1)]
+    return pd.DataFrame(rows, columns=["training", "round", "ms an image"])
+
+
+FAULT_RECORD = RESULTS / "faults.json"
+"""Written by make test-slow."""
+_TRIED = {"kills": "killed, then done again", "together": "done by several at once", "inputs": "damaged files read"}
+
+
+def faults(record: Path = FAULT_RECORD) -> tuple[pd.DataFrame, str]:
+    """What the slow tests tried, as often as they did: `what`, `of`, `times`; in words when, and what failed.
+
+    The table is empty where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no record of the slow tests yet: make test-slow makes it, in half an hour."
+    found = json.loads(record.read_text())
+    rows = [(words, of, times) for kind, words in _TRIED.items() for of, times in found.get(kind, {}).items()]
+    table = pd.DataFrame(rows, columns=["what", "of", "times"])
+    sums = ", ".join(f"{own['times'].sum():,} {what}" for what, own in table.groupby("what", sort=False))
+    return table, (
+        f"Tried: {sums}. Failed: {found['failed']} tests. {found['date']}, {found['machine']['cores']} cores of "
+        f"{found['machine']['processor']}, {found['seconds'] / 60:.0f} minutes."
+    )
 
 
 def machine(records: Sequence[Path] = RECORDS) -> str:

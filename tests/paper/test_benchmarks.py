@@ -11,9 +11,13 @@ from hsiutils.paper.benchmarks import (
     against_renderer,
     audit_times,
     camera_on_bench,
+    decompositions,
+    faults,
     machine,
     made,
     sharpness,
+    step_rounds,
+    step_times,
 )
 from hsiutils.paper.run import centres_behind
 from hsiutils.simulate import Simulation
@@ -102,3 +106,28 @@ def test_deviations_are_summed_up_over_bands_and_surfaces(tmp_path):
     assert agreement == {"sun and sky": (0.02, 0.03), "all light": (0.1, 0.4)}
     with pytest.raises(ValueError, match=r"one\.json: no benchmark record \(KeyError\('versions'\)\)"):
         made(tmp_path / "one.json")
+
+
+def test_decompositions_and_rounds_are_those_of_the_records(tmp_path):
+    table = decompositions()
+    np.testing.assert_allclose(table["decomposition"] / table["forward"], table["passes"], rtol=0.1)  # medians of both
+    assert list(table["image"]) == ["96 x 192", "224 x 416"]
+    rounds = step_rounds()
+    medians = rounds.groupby("training")["ms an image"].median()
+    assert medians.to_dict() == pytest.approx(step_times()[0]["ms an image"].to_dict(), abs=0.01)
+    assert step_rounds(tmp_path / "none.json").empty
+
+
+def test_faults_are_counted_and_their_want_is_said(tmp_path):
+    path = tmp_path / "faults.json"
+    table, words = faults(path)
+    assert table.empty
+    assert "make test-slow" in words
+    found = {"date": "2026-01-02", "machine": {"processor": "x", "cores": 2}, "seconds": 120, "failed": 0}
+    path.write_text(json.dumps(found | {"kills": {"train": 3, "book": 4}, "inputs": {"mat": 1000}}))
+    table, words = faults(path)
+    assert table["times"].tolist() == [3, 4, 1000]
+    assert words == (
+        "Tried: 7 killed, then done again, 1,000 damaged files read. Failed: 0 tests. "
+        "2026-01-02, 2 cores of x, 2 minutes."
+    )

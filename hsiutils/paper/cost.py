@@ -1,0 +1,153 @@
+"""What the paper's profile costs, carried over from committed records to any number of scenes; and which these are.
+
+Nothing is run for it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from hsiutils.data.classes import CLASSES
+from hsiutils.models.batches import HELD_BYTES
+from hsiutils.models.unet import UNetConfig, flops
+from hsiutils.paper.benchmarks import GPU_RECORD, RECORDS, STEP_RECORD, read_benchmark
+from hsiutils.paper.results import RESULTS
+from hsiutils.paper.run import profile
+
+BACKWARD = 2
+"""Forward passes that a backward pass counts for: by the image and by the kernels, a convolution each."""
+_DAY, _HOUR = 86400, 3600
+_UNITS = ("threads", "cores")
+_OF_STUDIES = (
+    "cameras.json",
+    "channels.json",
+    "conditions.json",
+    "confirm.json",
+    "designs.json",
+    "exposure.json",
+    "foretold.json",
+    "leaderboard.json",
+    "marks.json",
+    "pn-strength.json",
+    "sanity.json",
+    "second.json",
+    "space.json",
+)
+_MADE_BY = {
+    **{name: f"hsiutils study {name.removesuffix('.json')}" for name in _OF_STUDIES},
+    "claims_record.json": "hsiutils record",
+    "emva1288.json": "python -m benchmarks.camera",
+    "faults.json": "make test-slow",
+    "lens.json": "python -m benchmarks.lens",
+    "mitsuba.json": "python -m benchmarks.renderer",
+    "peers.json": "python -m benchmarks.peers",
+    "peers_full_size.json": "python -m benchmarks.peers",
+    "spectra.json": "python -m benchmarks.spectra",
+    "strangers.json": "python -m benchmarks.strangers",
+    "training_step.json": "python -m benchmarks.training",
+}
+"""Records and what makes them. Names are written out: by them the store knows what a page depends on."""
+
+
+def paper_cost(
+    scenes: Sequence[int],
+    teraflops: float,
+    full_size: Path = RECORDS[1],
+    step: Path = STEP_RECORD,
+    gpu: Path = GPU_RECORD,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Cost of every network of profile paper, by the number of scenes; and in words what was measured and what assumed.
+
+    Epochs are all that the recipe allows, and cost is in proportion to scenes and multiplications. Reading, rendering
+    and evaluation of test scenes are left out.
+
+    Parameters
+    ----------
+    scenes : numbers of scenes, cut into training, validation and test as profile paper cuts its own.
+    teraflops : 1e12 operations that a GPU does in a second of training; assumed where there is no record of one.
+    full_size : record with the time of a forward pass at the paper's size (benchmarks/peers.py).
+    step : record of a training at the size of profile quick (benchmarks/training.py).
+    gpu : record of trainings at the paper's size (benchmarks/gpu_record.py); it need not be there.
+
+    Returns
+    -------
+    Table with a row a quantity, which names its unit, and a column a number of scenes; and sentences.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or one of the first two files is no such record.
+    """
+    if not scenes or min(scenes) < 1 or not teraflops > 0:
+        raise ValueError(f"numbers of scenes and teraflops must be positive, got {list(scenes)} and {teraflops}")
+    own, whole = profile("paper"), read_benchmark(full_size, ("decomposition", "machine", "network"))
+    short = read_benchmark(step, ("gflop_s", "machine", "date"))
+    config, networks = own.network(CLASSES), len(own.variants) * own.models
+    forward, rate = whole["decomposition"]["forward_s"], 1e9 * short["gflop_s"]["training"]
+    one = flops(config, own.tiles)  # of an image
+    per_pass, how = _on_gpu(gpu, one, teraflops)
+    image = 4 * config.channels * own.tiles[0] * own.tiles[1]  # bytes, float32
+    columns = {}
+    for count in scenes:
+        train, val = round(0.6 * count), round(0.2 * count)
+        passes = own.recipe.epochs * ((1 + BACKWARD) * train + val / own.recipe.validate_every)
+        columns[f"{count:,} scenes"] = {
+            "training scenes": train,
+            "cubes on disk (GB)": count * image / 1e9,
+            "training scenes in memory (GB)": train * image / 1e9,
+            "a network (1e15 operations)": passes * one / 1e15,
+            "a network, one core, by the forward pass (days)": passes * forward / _DAY,
+            "a network, one core, by the training (days)": passes * one / rate / _DAY,
+            f"all {networks} networks, one GPU (hours)": networks * passes * per_pass / _HOUR,
+        }
+    most = int(HELD_BYTES / image)
+    words = [
+        f"Measured: one forward pass of the paper's network on one core takes {forward:.2f} s "
+        f"({_where(whole['decomposition'] | {'machine': whole['machine']})}); the training of profile quick does "
+        f"{rate / 1e9:.0f} GFLOP a second on one core ({_where(short)}).",
+        f"Counted: {one / 1e9:.1f} GFLOP a forward pass; a step counts for {1 + BACKWARD} of them, and a network sees "
+        f"its scenes {own.recipe.epochs} times if nothing stops it before.",
+        f"Up to {most:,} training scenes are held in memory; more are read again in every epoch.",
+        how,
+    ]
+    return pd.DataFrame(columns).rename_axis("cost"), words
+
+
+def _on_gpu(record: Path, one: int, teraflops: float) -> tuple[float, str]:
+    """Seconds of a GPU for one forward pass of a training, which takes `one` operations, and how they are known."""
+    if not record.is_file():
+        return one / (1e12 * teraflops), (
+            f"No GPU was measured: its row assumes {teraflops:g} TFLOP a second. "
+            "python -m benchmarks.gpu_record makes the record where one is at hand."
+        )
+    found = json.loads(record.read_text())
+    seconds = median(network["training_s"] for network in found["networks"])
+    recipe, scenes = found["recipe"], found["scenes"]
+    passes = (1 + BACKWARD) * recipe["epochs"] * scenes["train"] + (
+        recipe["epochs"] / recipe["validate_every"] * scenes["val"]
+    )
+    size = flops(UNetConfig(filters=found["filters"], classes=len(CLASSES)), tuple(found["image"]))
+    return seconds / passes * one / size, (
+        f"The row of the GPU is measured: {found['device']}, {found['precision']}, {found['date']}, "
+        f"{size / one:.0%} of these operations a pass."
+    )
+
+
+def _where(record: dict[str, Any]) -> str:
+    return f"{record['machine']['processor']}, {record['date']}"
+
+
+def every_record(folder: Path = RESULTS) -> pd.DataFrame:
+    """Every record that is there: `record`, the command that `makes` it, the `date` and the `machine` if it says so."""
+    rows = []
+    for name, command in sorted(_MADE_BY.items()):
+        if (folder / name).is_file():
+            found = json.loads((folder / name).read_text())
+            own = found.get("machine", {})
+            count = next((f"{own[key]} {key}"[: None if own[key] > 1 else -1] for key in _UNITS if key in own), "")
+            rows.append((name, command, found["date"], " of ".join(filter(None, [count, own.get("processor", "")]))))
+    return pd.DataFrame(rows, columns=["record", "makes", "date", "machine"])

@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from hsiutils.models.unet import flops
+from hsiutils.paper.cost import every_record, paper_cost
+from hsiutils.paper.results import RESULTS
+from hsiutils.paper.run import profile
+from hsiutils.paper.studies import studies
+
+PAPER = profile("paper")
+ONE = flops(PAPER.network("abcde"), PAPER.tiles)
+
+
+@pytest.fixture
+def records(tmp_path):
+    machine = {"machine": {"processor": "a processor"}, "date": "2026-01-02"}
+    full = {"network": {}, "decomposition": {"forward_s": 0.5, "date": "2026-01-02"}, **machine}
+    step = {"gflop_s": {"training": ONE / 1e9}, **machine}  # a pass a second
+    for name, content in (("full", full), ("step", step)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return {"full_size": tmp_path / "full.json", "step": tmp_path / "step.json", "gpu": tmp_path / "gpu.json"}
+
+
+def test_costs_by_hand(records):
+    table, words = paper_cost([10, 100], ONE / 1e12, **records)
+    passes = 200 * (3 * 6 + 2)  # of 6 training scenes and 2 of validation
+    own = table["10 scenes"]
+    assert own["cubes on disk (GB)"] == pytest.approx(10 * 25 * 216 * 409 * 4 / 1e9)
+    assert own["a network (1e15 operations)"] == pytest.approx(passes * ONE / 1e15)
+    assert own["a network, one core, by the forward pass (days)"] == pytest.approx(passes * 0.5 / 86400)
+    assert own["a network, one core, by the training (days)"] == pytest.approx(passes / 86400)
+    assert own["all 12 networks, one GPU (hours)"] == pytest.approx(12 * passes / 3600)
+    assert (table["100 scenes"] / own).to_numpy() == pytest.approx(10)
+    assert "0.50 s (a processor, 2026-01-02)" in words[0]
+    assert "No GPU was measured: its row assumes" in words[-1]
+
+
+def test_a_measured_gpu_takes_the_place_of_the_assumption(records):
+    recipe = {"epochs": 10, "validate_every": 10}
+    found = {"recipe": recipe, "scenes": {"train": 6, "val": 20}, "filters": 32, "image": [216, 409], "date": "today"}
+    networks = [{"training_s": seconds} for seconds in (1.0, 200.0, 400.0)]
+    records["gpu"].write_text(json.dumps(found | {"networks": networks, "device": "a GPU", "precision": "16-mixed"}))
+    table, words = paper_cost([10], 1, **records)
+    assert table.loc["all 12 networks, one GPU (hours)", "10 scenes"] == pytest.approx(12 * 200 * 20 / 3600)
+    assert "a GPU, 16-mixed, today" in words[-1]
+
+
+def test_the_committed_records_give_finite_costs():
+    table, _ = paper_cost([752, 10_000], 20)
+    assert (table > 0).to_numpy().all()
+    by_pass, by_training = (table.filter(like=words, axis=0).iloc[0, 0] for words in ("by the forward", "by the train"))
+    assert 0.5 < by_pass / by_training < 2, "two ways to one figure"
+
+
+@pytest.mark.parametrize(("scenes", "teraflops"), [([], 1), ([0], 1), ([1], 0), ([1], float("nan"))])
+def test_nothing_else_is_taken(scenes, teraflops):
+    with pytest.raises(ValueError, match="must be positive"):
+        paper_cost(scenes, teraflops)
+
+
+def test_every_record_says_what_makes_it_and_when():
+    table = every_record().set_index("record")
+    assert set(table.index) == {path.name for path in RESULTS.glob("*.json")}
+    assert table.loc["leaderboard.json", "makes"] == "hsiutils study leaderboard"
+    assert table.loc["peers.json", "machine"] == "1 thread of AMD EPYC"
+    assert set(table["makes"]) >= {f"hsiutils study {name}" for name in studies() if (RESULTS / f"{name}.nc").is_file()}
+    scripts = {path.stem for path in (RESULTS.parents[1] / "benchmarks").glob("*.py")}
+    assert {words.rpartition("benchmarks.")[2] for words in table["makes"] if "benchmarks" in words} <= scripts
