@@ -183,7 +183,7 @@ class LivePage:
             f'<script type="application/json">{told}</script></div>'
         )
         loaded = {name: [width, base64.b64encode(values).decode()] for name, (width, values) in self.loaded.items()}
-        return {"text/html": shown, MIME: loaded}
+        return {"text/html": shown, "text/plain": self.alt, MIME: loaded}  # else its repr, with all that is loaded
 
 
 def live_page(found: Live, *, scene: str, classes: Classes, picture: NDArray[np.uint8], alt: str) -> LivePage:

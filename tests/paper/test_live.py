@@ -81,6 +81,7 @@ def test_a_notebook_carries_what_the_page_loads_beside_its_html(found):
     shown = live.live_page(found, scene="a <scene>", classes=HSI_DRIVE_CLASSES, picture=picture, alt='A "network".')
     bundle = shown._repr_mimebundle_(include=None, exclude=None)
     text = bundle["text/html"]
+    assert bundle["text/plain"] == 'A "network".'
     assert "<scene>" not in text
     meta = json.loads(re.search(r"<script[^>]*>(.*)</script>", text)[1])
     assert meta["scene"] == "a <scene>"
