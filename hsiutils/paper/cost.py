@@ -75,7 +75,8 @@ def paper_cost(
 
     Returns
     -------
-    Table with a row a quantity, which names its unit, and a column a number of scenes; and sentences.
+    Table with a row a quantity and a column a number of scenes; and sentences. Days are of one core: by the time of a
+    forward pass, and by the rate of a training.
 
     Raises
     ------
@@ -98,19 +99,20 @@ def paper_cost(
         columns[f"{count:,} scenes"] = {
             "training scenes": train,
             "cubes on disk (GB)": count * image / 1e9,
-            "training scenes in memory (GB)": train * image / 1e9,
-            "a network (1e15 operations)": passes * one / 1e15,
-            "a network, one core, by the forward pass (days)": passes * forward / _DAY,
-            "a network, one core, by the training (days)": passes * one / rate / _DAY,
-            f"all {networks} networks, one GPU (hours)": networks * passes * per_pass / _HOUR,
+            "training scenes, as float32 (GB)": train * image / 1e9,
+            "a network: 1e15 operations": passes * one / 1e15,
+            "a network: days by the pass": passes * forward / _DAY,
+            "a network: days by training": passes * one / rate / _DAY,
+            f"{networks} networks: GPU hours": networks * passes * per_pass / _HOUR,
         }
-    most = int(HELD_BYTES / image)
+    most, ways = int(HELD_BYTES / image), forward * rate / one
     words = [
         f"Measured: one forward pass of the paper's network on one core takes {forward:.2f} s "
         f"({_where(whole['decomposition'] | {'machine': whole['machine']})}); the training of profile quick does "
         f"{rate / 1e9:.0f} GFLOP a second on one core ({_where(short)}).",
         f"Counted: {one / 1e9:.1f} GFLOP a forward pass; a step counts for {1 + BACKWARD} of them, and a network sees "
         f"its scenes {own.recipe.epochs} times if nothing stops it before.",
+        f"The two ways to days of one core, by pass and by training, differ by a factor of {max(ways, 1 / ways):.2f}.",
         f"Up to {most:,} training scenes are held in memory; more are read again in every epoch.",
         how,
     ]

@@ -27,10 +27,10 @@ def test_costs_by_hand(records):
     passes = 200 * (3 * 6 + 2)  # of 6 training scenes and 2 of validation
     own = table["10 scenes"]
     assert own["cubes on disk (GB)"] == pytest.approx(10 * 25 * 216 * 409 * 4 / 1e9)
-    assert own["a network (1e15 operations)"] == pytest.approx(passes * ONE / 1e15)
-    assert own["a network, one core, by the forward pass (days)"] == pytest.approx(passes * 0.5 / 86400)
-    assert own["a network, one core, by the training (days)"] == pytest.approx(passes / 86400)
-    assert own["all 12 networks, one GPU (hours)"] == pytest.approx(12 * passes / 3600)
+    assert own["a network: 1e15 operations"] == pytest.approx(passes * ONE / 1e15)
+    assert own["a network: days by the pass"] == pytest.approx(passes * 0.5 / 86400)
+    assert own["a network: days by training"] == pytest.approx(passes / 86400)
+    assert own["12 networks: GPU hours"] == pytest.approx(12 * passes / 3600)
     assert (table["100 scenes"] / own).to_numpy() == pytest.approx(10)
     assert "0.50 s (a processor, 2026-01-02)" in words[0]
     assert "No GPU was measured: its row assumes" in words[-1]
@@ -42,14 +42,14 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption(records):
     networks = [{"training_s": seconds} for seconds in (1.0, 200.0, 400.0)]
     records["gpu"].write_text(json.dumps(found | {"networks": networks, "device": "a GPU", "precision": "16-mixed"}))
     table, words = paper_cost([10], 1, **records)
-    assert table.loc["all 12 networks, one GPU (hours)", "10 scenes"] == pytest.approx(12 * 200 * 20 / 3600)
+    assert table.loc["12 networks: GPU hours", "10 scenes"] == pytest.approx(12 * 200 * 20 / 3600)
     assert "a GPU, 16-mixed, today" in words[-1]
 
 
 def test_the_committed_records_give_finite_costs():
     table, _ = paper_cost([752, 10_000], 20)
     assert (table > 0).to_numpy().all()
-    by_pass, by_training = (table.filter(like=words, axis=0).iloc[0, 0] for words in ("by the forward", "by the train"))
+    by_pass, by_training = (table.filter(like=words, axis=0).iloc[0, 0] for words in ("by the pass", "by training"))
     assert 0.5 < by_pass / by_training < 2, "two ways to one figure"
 
 
