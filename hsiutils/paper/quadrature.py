@@ -17,7 +17,7 @@ HALF = 6
 """Half the side of the patch, pixels."""
 
 
-def path_errors(run: "Run", variant: str, nodes: Sequence[int] = (4, 8, 16, 32, 64, 128)) -> pd.DataFrame:
+def path_errors(run: "Run", variant: str, nodes: Sequence[int] = (4, 16, 64, 256, 1024)) -> pd.DataFrame:
     """Errors against the exact integral, from the average pixel of a patch to the patch.
 
     The patch is the middle of the run's first test scene, the network has a depth of 1, 4 filters and its initial

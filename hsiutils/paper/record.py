@@ -45,10 +45,10 @@ _FINDINGS = {
     "vegetation-rises": "25 bands with PN in the place of 3 bands: vegetation gains {measured} points of IoU",
     "pn-robust-to-illumination": "As the sun is turned over the same street, {measured} points more of the vegetation "
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
-    "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
-    "it, agree in rank by {measured}; 0.5 would be reliable",
-    "rich-spectra-other-camera": "What 25 bands, resampled, lose of mean IoU through sister cameras is, where it is "
-    "least sure, {measured} points",
+    "head-contributions-reliable": "What a channel of the last layer adds to a class, by the better of two "
+    "readings, and what the class loses without it agree in rank by {measured}; 0.5 would be reliable",
+    "rich-spectra-other-camera": "Through another camera of the same make, its bands resampled to the old ones, a "
+    "network of 25 bands loses {measured} points of mean IoU; of three cameras the least sure (study `cameras`)",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6
@@ -136,11 +136,15 @@ def _read(file: Path, there: list[str], untestable: dict[str, str], kind: str) -
 
 @dataclass(frozen=True)
 class Ledger:
-    """Verdicts of a run, and of the record where there is one, with what is to say of both in `words`, by line."""
+    """Verdicts of a run, and of the record where there is one, with what is to say of both in `words`, by line.
+
+    The first page's findings are by `source`: the record, or else the run.
+    """
 
     here: list[Verdict]
     record: list[Verdict] | None
     words: tuple[str, ...]
+    source: str
 
     @property
     def table(self) -> pd.DataFrame:
@@ -187,14 +191,14 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     own = sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
     said = f"This run ({own}): {score(here)}."
     if kept is None:
-        return Ledger(here, None, (said, _NONE))
+        return Ledger(here, None, (said, _NONE), f"this run ({own})")
     record = evaluate_claims(kept.evidence)
     agreed = agreed_verdicts(here, record)
     if kept.evidence.origin != run.data.origin:
         agreed += (
             f" The record's scenes are {kept.evidence.origin}, this run's {run.data.origin}: verdicts may differ so."
         )
-    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed))
+    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed), f"the record ({kept})")
 
 
 def score(verdicts: list[Verdict]) -> str:

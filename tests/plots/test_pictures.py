@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, VOID
-from hsiutils.plots.pictures import colourise, montage, paint, signed
+from hsiutils.plots.pictures import colourise, marked, montage, paint, signed
 
 
 def test_classes_are_painted_apart_and_void_is_black():
@@ -56,3 +56,14 @@ def test_photographs_take_less_room_than_maps_which_stay_exact():
     file = io.BytesIO()
     Image.fromarray(pictures["photograph"]).save(file, "webp", lossless=True)
     assert len(sources[1]) < len(file.getvalue())
+
+
+def test_marks_frame_their_places_and_leave_them_and_the_rest_as_they_were():
+    picture = np.full((20, 30, 3), 7, np.uint8)
+    framed = marked(picture, [(10, 15), (0, 0)])
+    assert (framed[8:13, 13:18] == 7).all()
+    assert (framed[7, 12:19] == 255).all()
+    assert (framed[6, 11:20] == 0).all()
+    assert (framed[:, 25:] == 7).all()
+    assert (framed[0, 0] == 7).all()
+    assert (picture == 7).all()
