@@ -96,7 +96,7 @@ def components(values: xr.DataArray) -> pd.DataFrame:
 
 
 def finding(table: pd.DataFrame, figure: str) -> str:
-    """What `components` say of a figure, in words."""
+    """What `components` say of a figure, named with its input, in words."""
     shares = ", ".join(f"{source} {row['share']:.0f} %" for source, row in table.iterrows())
     told = table.index[table["p"] < 0.05]
     words = f"told from chance: {', '.join(told)}" if len(told) else "neither of the first two can be told from chance"
@@ -122,7 +122,8 @@ def changes(values: xr.DataArray) -> pd.DataFrame:
     half = stats.t.ppf(0.975, count - 1) * usual.std("network", ddof=1) * np.sqrt(1 + 1 / count)
     gap = values.drop_sel(setting=DEFAULT).max(["order", "seed"]) - usual.mean("network")  # there is one of each
     table = xr.Dataset({"value": gap, "low": gap - half, "high": gap + half}).to_dataframe()
-    return table.dropna().reset_index()
+    bounded = {bound: table[bound].clip(-100, 100) for bound in ("low", "high")}  # as differences of shares are
+    return table.assign(**bounded).dropna().reset_index()
 
 
 STUDY = Study(
