@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsiutils.analysis.intervals import Estimate, fisher, jackknife, mean_over_seeds
+from hsiutils.analysis.intervals import Estimate, fisher, interval, jackknife, mean_over_seeds
 from hsiutils.attribution.checks import Mode, complexity, drawn_layers, smoothed
 from hsiutils.attribution.leaderboard import upper_layers
 from hsiutils.attribution.methods import METHODS, Method
@@ -27,7 +27,6 @@ from hsiutils.attribution.targets import region
 from hsiutils.attribution.walls import behind
 from hsiutils.data.classes import VOID
 from hsiutils.paper.conservativeness import RANDOMISED, audited_scenes, pairs_of_maps, redrawn_by
-from hsiutils.paper.merits import with_both
 from hsiutils.paper.study import Subject, study
 
 if TYPE_CHECKING:
@@ -121,10 +120,14 @@ def _walled(subject: Subject, methods: Sequence[str]) -> xr.Dataset:
 def behind_walls(found: xr.Dataset, seed: int) -> pd.DataFrame:
     """One row a map of `walls`, of networks along seed: method, layer, and its share behind the wall.
 
-    The share is a mean over scenes and networks, value, with its interval over both, low and high (`with_both`).
+    The share is a mean over scenes and networks, value, with its 95 % interval over scenes, low and high; and the least
+    and most of single networks.
     """
-    told = with_both(found[["share"]], lambda drawn: drawn["share"].mean("scene"), seed, pools=False)
-    return told.to_dataframe()[["method", "layer", "value", "low", "high"]].reset_index(drop=True)
+    over = ["scene", "seed"]
+    told = interval(found["share"], lambda drawn: drawn["value"].mean(over), seed=seed, method="percentile")
+    networks = found["share"].mean("scene")
+    told = told.assign(least=networks.min("seed"), most=networks.max("seed"))
+    return told.to_dataframe().reset_index(drop=True)
 
 
 def left(found: xr.Dataset, check: str, method: str) -> Estimate:
