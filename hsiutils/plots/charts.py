@@ -76,29 +76,31 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(groups))), **options))
 
 
-def shares(counts: pd.DataFrame, x: str, **options: Any) -> hv.Overlay:
+def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: Any) -> hv.Overlay:
     """Draw a bar a row, cut into its parts, with their counts written on them.
 
     Parameters
     ----------
     counts : whole numbers; a row a bar, by name, and a column a part, of which there may be eight at most.
     x : label of the axis of counts.
+    order : of all parts that there may be, by which a part has its colour, there or not; by default those of `counts`.
     """
     parts: list[Any] = []
+    places = {name: (list(order) or list(counts)).index(name) for name in counts}
     rows = np.arange(len(counts))[::-1]  # the first on top
     ends = counts.to_numpy().cumsum(axis=1)
     for index, (name, own) in enumerate(counts.items()):
         count, end = own.to_numpy(), ends[:, index]
         boxes = hv.Rectangles((end - count, rows - 0.35, end, rows + 0.35), [x, "of", "end", "top"], label=str(name))
-        parts.append(boxes.opts(color=colour(index), line_color="white"))
+        parts.append(boxes.opts(color=colour(places[name]), line_color="white"))
     written = [
-        (ends[row, index] - counts.iat[row, index] / 2, rows[row], str(counts.iat[row, index]), index)
+        (ends[row, index] - counts.iat[row, index] / 2, rows[row], str(counts.iat[row, index]), places[name])
         for row in range(len(counts))
-        for index in range(counts.shape[1])
+        for index, name in enumerate(counts)
         if counts.iat[row, index]
     ]
-    for tone, places in (("white", (0, 4, 7)), ("#111111", (1, 2, 3, 5, 6))):  # in the dark, too
-        texts = [one[:3] for one in written if one[3] in places]
+    for tone, behind in (("white", (0, 4, 7)), ("#111111", (1, 2, 3, 5, 6))):  # in the dark, too
+        texts = [one[:3] for one in written if one[3] % 8 in behind]
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
     below = {"legend_position": "bottom", "legend_cols": 1, "height": 240 + _LEGEND_ROW * counts.shape[1]}
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below), **options))  # one column, for a phone

@@ -105,6 +105,9 @@ def test_parts_of_a_bar_follow_one_another_and_have_their_counts():
     assert boxes["lost"][:, [0, 2]].tolist() == [[2, 5], [1, 1]]
     written = [one.dframe() for one in chart if isinstance(one, hv.Labels)]
     assert sorted(pd.concat(written)["count"]) == ["1", "2", "3"]  # none of what has none
+    alone = shares(pd.DataFrame({"lost": [3]}, index=["here"]), "games", ["won", "lost"])
+    (box,) = (one for one in alone if isinstance(one, hv.Rectangles))
+    assert hv.Store.lookup_options("bokeh", box, "style").kwargs["color"] == PALETTE[1]  # as beside what is not there
     hv.renderer("bokeh").get_plot(chart)
 
 
