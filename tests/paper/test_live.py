@@ -58,6 +58,40 @@ def test_light_is_turned_by_the_ratio_of_sun_and_sky():
     np.testing.assert_allclose(live.relit(half, there, 0, sun), live.relit(cube, share, 0, sun))
 
 
+def test_relighting_is_held_against_a_scene_that_lost_the_sun():
+    rng = np.random.default_rng(0)
+    lit, share, sun = rng.uniform(0.2, 1, (3, 4, 5)), np.ones((4, 5)), np.array([1.0, 2.0, 4.0])
+    fall = np.zeros((4, 5), bool)
+    fall[1:3] = True
+    dark = 0.7 * live.relit(lit, share, 0, sun)  # under another exposure
+    own, left = live.shade_error(lit, dark, share, fall, sun)
+    assert own == pytest.approx(0, abs=1e-12)
+    assert left > 0.1
+    dark[0, fall] *= 2  # light from elsewhere
+    assert live.shade_error(lit, dark, share, fall, sun)[0] > 0.1
+
+
+def test_the_scene_on_which_relighting_does_best_is_shown_and_the_others_are_counted(tiny_run, monkeypatch):
+    one, two = tiny_run.data.names("test")[:2]
+    monkeypatch.setattr(live, "shaded", lambda run: {one: (0.02, 0.01), two: (0.01, 0.04)})
+    monkeypatch.setattr(live, "sun_over_sky", lambda run, scene: np.ones(25))
+    found = live.live(tiny_run, "25-PN")
+    assert found.scene == two
+    own, others = live.findings(replace(found, share=np.ones_like(found.share)), "simulated")[2:]
+    assert "1.0 % from the relit one in shape, and 4.0 % from what it was" in own
+    assert "Of 2 sunny test scenes the relit shape is nearer than the old one in 1:" in others
+
+
+def test_sunny_scenes_are_checked_where_pixels_fall_into_shadow(tiny_run, monkeypatch):
+    assert live.shaded(tiny_run) == {}  # it is sunny in none
+    scene = next(name for name in tiny_run.data.names() if name[3] == "1")
+    monkeypatch.setattr(live, "sunny", lambda run: [scene])
+    monkeypatch.setattr(live, "FEWEST", 1)
+    found = live.shaded(tiny_run)
+    assert all(np.isfinite(errors).all() for errors in found.values())
+    assert set(found) <= {scene}
+
+
 def test_the_sky_is_bluer_than_the_sun(tiny_run):
     sunny, cloudy = (next(n for n in tiny_run.data.names() if n[3] == w) for w in "12")
     ratio = live.sun_over_sky(tiny_run, sunny)
@@ -68,7 +102,7 @@ def test_the_sky_is_bluer_than_the_sun(tiny_run):
 def test_what_the_sun_does_is_told_beside_a_grey_dimming(found):
     sun = np.linspace(1, 9, 25)
     share = np.ones_like(found.share)
-    coloured, grey = live.findings(replace(found, sun=sun, share=share), "simulated")
+    coloured, grey = live.findings(replace(found, sun=sun, share=share), "simulated")[:2]
     assert f"of the {share.size} sunlit pixels of this simulated scene" in coloured
     assert "25-PN changes its class" in coloured
     assert float(re.search(r"at (\S+) %", grey)[1]) == 0  # PN cancels it
