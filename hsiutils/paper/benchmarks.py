@@ -200,6 +200,30 @@ def step_rounds(record: Path = STEP_RECORD) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["training", "round", "ms an image"])
 
 
+READING_RECORD = RESULTS / "reading.json"
+"""Written by benchmarks/reading.py."""
+
+
+def reading_rates(record: Path = READING_RECORD) -> tuple[pd.DataFrame, str]:
+    """Megabytes of a cube a second, read or made, and as a share of a copy in memory; in words where and when.
+
+    The table, indexed by `way`, is empty where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no such record yet: python -m benchmarks.reading makes it."
+    found = json.loads(record.read_text())
+    rates = pd.Series(found["mb_s"])
+    table = pd.DataFrame({"MB/s": rates, "of memory": rates / rates["copy in memory"]}).rename_axis("way")
+    ours = " and ".join(
+        f".{kind} at {rates[kind] / rates[theirs]:.2f} of the rate of {theirs.partition(', ')[2]}"
+        for kind, theirs in (("mat", "mat, loadmat an item"), ("npy", "npy, numpy.load"))
+    )
+    return table, (
+        f"The disk alone gives {found['disk_mb_s']:.0f} MB/s, files in the page cache {rates['bytes of a file']:.0f}. "
+        f"Looked at first, files are read, {ours}. {found['machine']['processor']}, one thread, {found['date']}."
+    )
+
+
 FAULT_RECORD = RESULTS / "faults.json"
 """Written by make test-slow."""
 _TRIED = {"kills": "killed, then done again", "together": "done by several at once", "inputs": "damaged files read"}

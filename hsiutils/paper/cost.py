@@ -14,7 +14,7 @@ import pandas as pd
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.batches import HELD_BYTES
 from hsiutils.models.unet import UNetConfig, flops
-from hsiutils.paper.benchmarks import GPU_RECORD, RECORDS, STEP_RECORD, read_benchmark
+from hsiutils.paper.benchmarks import GPU_RECORD, READING_RECORD, RECORDS, STEP_RECORD, read_benchmark
 from hsiutils.paper.results import RESULTS
 from hsiutils.paper.run import profile
 
@@ -46,6 +46,7 @@ _MADE_BY = {
     "mitsuba.json": "python -m benchmarks.renderer",
     "peers.json": "python -m benchmarks.peers",
     "peers_full_size.json": "python -m benchmarks.peers",
+    "reading.json": "python -m benchmarks.reading",
     "spectra.json": "python -m benchmarks.spectra",
     "strangers.json": "python -m benchmarks.strangers",
     "training_step.json": "python -m benchmarks.training",
@@ -59,6 +60,7 @@ def paper_cost(
     full_size: Path = RECORDS[1],
     step: Path = STEP_RECORD,
     gpu: Path = GPU_RECORD,
+    reading: Path = READING_RECORD,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Cost of every network of profile paper, by the number of scenes; and in words what was measured and what assumed.
 
@@ -72,6 +74,7 @@ def paper_cost(
     full_size : record with the time of a forward pass at the paper's size (benchmarks/peers.py).
     step : record of a training at the size of profile quick (benchmarks/training.py).
     gpu : record of trainings at the paper's size (benchmarks/gpu_record.py); it need not be there.
+    reading : record of reading (benchmarks/reading.py), neither.
 
     Returns
     -------
@@ -115,6 +118,7 @@ def paper_cost(
         f"The two ways to days of one core, by pass and by training, differ by a factor of {max(ways, 1 / ways):.2f}.",
         f"Up to {most:,} training scenes are held in memory; more are read again in every epoch.",
         how,
+        *_waiting(reading, (1 + BACKWARD) * per_pass),
     ]
     return pd.DataFrame(columns).rename_axis("cost"), words
 
@@ -137,6 +141,19 @@ def _on_gpu(record: Path, one: int, teraflops: float) -> tuple[float, str]:
         f"The row of the GPU is measured: {found['device']}, {found['precision']}, {found['date']}, "
         f"{size / one:.0%} of these operations a pass."
     )
+
+
+def _waiting(record: Path, step: float) -> list[str]:
+    """Whether a GPU that takes `step` seconds an image waits for one process that reads; nothing without a record."""
+    if not record.is_file():
+        return []
+    found = json.loads(record.read_text())
+    took = sum(found["cube_mb"] / found["mb_s"][way] for way in ("mat", "network's input, 25-PN"))
+    end = "would wait for scenes that are not held" if took > step else "need not wait for scenes that are not held"
+    return [
+        f"One process reads an image and makes it the network's input in {1e3 * took:.0f} ms; that GPU takes "
+        f"{1e3 * step:.0f} ms for its step, and {end}."
+    ]
 
 
 def _where(record: dict[str, Any]) -> str:

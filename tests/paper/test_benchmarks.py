@@ -15,6 +15,7 @@ from hsiutils.paper.benchmarks import (
     faults,
     machine,
     made,
+    reading_rates,
     sharpness,
     step_rounds,
     step_times,
@@ -116,6 +117,21 @@ def test_decompositions_and_rounds_are_those_of_the_records(tmp_path):
     medians = rounds.groupby("training")["ms an image"].median()
     assert medians.to_dict() == pytest.approx(step_times()[0]["ms an image"].to_dict(), abs=0.01)
     assert step_rounds(tmp_path / "none.json").empty
+
+
+def test_rates_of_reading_are_of_memory(tmp_path):
+    rates = {"copy in memory": 8.0, "bytes of a file": 7.0, "mat": 1.0, "npy": 2.0, "PN": 0.5}
+    rates |= {"mat, loadmat an item": 4.0, "npy, numpy.load": 2.0}
+    found = {"machine": {"processor": "x"}, "date": "2026-01-02", "disk_mb_s": 3.0, "mb_s": rates}
+    (tmp_path / "reading.json").write_text(json.dumps(found))
+    table, words = reading_rates(tmp_path / "reading.json")
+    assert table.loc["PN", "of memory"] == 1 / 16
+    assert "read, .mat at 0.25 of the rate of loadmat an item and .npy at 1.00 of the rate of numpy.load. x" in words
+    table, words = reading_rates(tmp_path / "none.json")
+    assert table.empty
+    assert "no such record" in words
+    table, _ = reading_rates()
+    assert (table["of memory"] <= 1).all()
 
 
 def test_faults_are_counted_and_their_want_is_said(tmp_path):

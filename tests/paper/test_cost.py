@@ -17,9 +17,9 @@ def records(tmp_path):
     machine = {"machine": {"processor": "a processor"}, "date": "2026-01-02"}
     full = {"network": {}, "decomposition": {"forward_s": 0.5, "date": "2026-01-02"}, **machine}
     step = {"gflop_s": {"training": ONE / 1e9}, **machine}  # a pass a second
-    for name, content in (("full", full), ("step", step)):
+    for name, content in (("full_size", full), ("step", step)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    return {"full_size": tmp_path / "full.json", "step": tmp_path / "step.json", "gpu": tmp_path / "gpu.json"}
+    return {name: tmp_path / f"{name}.json" for name in ("full_size", "step", "gpu", "reading")}
 
 
 def test_costs_by_hand(records):
@@ -33,7 +33,7 @@ def test_costs_by_hand(records):
     assert own["12 networks: GPU hours"] == pytest.approx(12 * passes / 3600)
     assert (table["100 scenes"] / own).to_numpy() == pytest.approx(10)
     assert "0.50 s (a processor, 2026-01-02)" in words[0]
-    assert "No GPU was measured: its row assumes" in words[-1]
+    assert "No GPU was measured: its row assumes" in words[-1]  # and nothing of reading
 
 
 def test_a_measured_gpu_takes_the_place_of_the_assumption(records):
@@ -44,6 +44,15 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption(records):
     table, words = paper_cost([10], 1, **records)
     assert table.loc["12 networks: GPU hours", "10 scenes"] == pytest.approx(12 * 200 * 20 / 3600)
     assert "a GPU, 16-mixed, today" in words[-1]
+
+
+@pytest.mark.parametrize(("teraflops", "waits"), [(ONE / 1e12, False), (1000 * ONE / 1e12, True)])
+def test_whether_a_gpu_waits_for_reading_is_said(records, teraflops, waits):
+    rates = {"mat": 1000.0, "network's input, 25-PN": 100.0}
+    records["reading"].write_text(json.dumps({"cube_mb": 10.0, "mb_s": rates}))
+    words = paper_cost([10], teraflops, **records)[1][-1]
+    assert words.startswith("One process reads an image and makes it the network's input in 110 ms; that GPU takes 3")
+    assert ("would wait" in words) == waits
 
 
 def test_the_committed_records_give_finite_costs():
