@@ -125,4 +125,4 @@ def spread(each: xr.DataArray, bounds: pd.DataFrame, x: str, y: str, **options: 
         hv.Scatter((seeds[0] + 0.15, seeds[1]), x, y, label="one seed").opts(color=colour(1), size=9, alpha=0.8),
     ][: 3 if several else 2]
     ticks = {"xticks": list(enumerate(names)), "xlim": (-0.5, len(names) - 0.5)}
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(parts))), **ticks, **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(part.label for part in parts)), **ticks, **options))

@@ -99,5 +99,5 @@ def _spectrum_chart(name: str, values: xr.DataArray, across: NDArray[np.float64]
         parts.append(hv.Curve(data, _X, ylabel, label=str(target)).opts(color=colour(index), line_width=2))
         parts.append(hv.Scatter(data, _X, ylabel, label=str(target)).opts(color=colour(index), size=5))
     # The zero line comes first and has no names for the axes.
-    options = CHART | legend(values.sizes["target"], columns=2)
+    options = CHART | legend(values["target"].values)
     return hv.Overlay(parts).opts(hv.opts.Overlay(title=name, xlabel=_X, ylabel=ylabel, **options))

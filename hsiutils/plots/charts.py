@@ -1,6 +1,6 @@
 """Charts: lines, bands, dots, frontiers and matrices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import holoviews as hv
@@ -9,9 +9,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, SEQUENTIAL, Pages, colour, pages
+from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, PALETTE, SEQUENTIAL, Pages, colour, pages
 
-_LEGEND_COLUMNS, _LEGEND_ROW = 3, 24
+_PHONE = 300
+"""Least width of a legend, in screen pixels."""
+_LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_MARK, _LEGEND_LETTER = 4, 22, 34, 7
+"""Most columns, and heights and widths in screen pixels, of a row, of a mark, of a letter."""
+INPUTS = {"1": 0, "3": 1, "25": 2, "25-PN": 3}
+"""Places in the palette of the paper's inputs, which have the same colour in every chart."""
+_MARKERS = ("circle", "square", "triangle", "diamond")
 _CELL = 38
 """Least width of a cell with a number in it, in screen pixels: on a phone the chart scrolls."""
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
@@ -27,53 +33,58 @@ def lines(
     a column, over its index.
     """
     parts = []
-    for index, (name, curve) in enumerate(curves.items()):
+    tones = colours(curves)
+    for name, curve in curves.items():
         series = curve.to_series() if isinstance(curve, xr.DataArray) else curve
         across, up = (series.index, series) if isinstance(series, pd.Series) else series
         data = (np.asarray(across), np.asarray(up))
-        parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=colour(index), line_width=2))
+        parts.append(hv.Curve(data, x, y, label=str(name)).opts(color=tones[str(name)], line_width=2))
         if markers:
-            parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=colour(index), size=6))
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(curves))), **options))
+            parts.append(hv.Scatter(data, x, y, label=str(name)).opts(color=tones[str(name)], size=6))
+    room = {"xlim": _room(*(part.dimension_values(0) for part in parts))} if markers else {}
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(curves) | room | options)))
 
 
 def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **options: Any) -> hv.Overlay:
     """Draw every value as a dot, groups side by side within each category, so that the spread is seen.
 
     A long table has a row a value, and the columns x, the category; y, the value; and group, told apart by colour.
+    A categorical column keeps its order, and the colours of those of its categories that are not there.
     Where it has the columns low and high, too, a line joins them.
     """
-    categories, groups = (list(dict.fromkeys(table[name])) for name in (x, group))
-    width = 0.8 / len(groups)
+    categories, groups = list(dict.fromkeys(table[x])), list(dict.fromkeys(table[group]))
+    tones, width = colours(_known(table[group])), 0.8 / len(groups)
     parts = []
     for index, name in enumerate(groups):
         rows = table[table[group] == name]
         place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
         points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
-        parts.append(points.opts(color=colour(index), size=9, alpha=0.8, line_color="white"))
+        parts.append(points.opts(color=tones[str(name)], size=9, alpha=0.8, line_color="white"))
         if {"low", "high"} <= set(table):
             ends = (place, rows["low"].to_numpy(), place, rows["high"].to_numpy())
             bars = hv.Segments(ends, [x, ylabel, "end", "high"])  # the axes have their labels from the first two
-            parts.append(bars.opts(color=colour(index), line_width=2))
-    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(groups))), **options))
+            parts.append(bars.opts(color=tones[str(name)], line_width=2))
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(groups)), **options))
     return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
 
 
 def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv.Overlay:
     """Draw a curve a group with the area between its bounds; the columns `value`, `low` and `high` of a long table.
 
-    `x` is a column, and with `y` the label of an axis, which has the unit; a dashed line is at zero.
+    `x` is a column, and with `y` the label of an axis, which has the unit; a dashed line is at zero. Colours as of
+    `dots`.
     """
-    groups, parts = list(dict.fromkeys(table[group])), []
-    for index, name in enumerate(groups):
+    groups, tones, parts = list(dict.fromkeys(table[group])), colours(_known(table[group])), []
+    for name in groups:
         rows = table[table[group] == name].sort_values(x)
         across, value, low, high = (rows[column].to_numpy(dtype=float) for column in (x, "value", "low", "high"))
-        area = hv.Area((across, low, high), x, [y, "high"])
-        parts.append(area.opts(color=colour(index), alpha=0.2, line_alpha=0))
-        parts.append(hv.Curve((across, value), x, y, label=str(name)).opts(color=colour(index), line_width=2))
-        parts.append(hv.Scatter((across, value), x, y, label=str(name)).opts(color=colour(index), size=7))
+        area, tone = hv.Area((across, low, high), x, [y, "high"]), tones[str(name)]
+        parts.append(area.opts(color=tone, alpha=0.2, line_alpha=0))
+        parts.append(hv.Curve((across, value), x, y, label=str(name)).opts(color=tone, line_width=2))
+        parts.append(hv.Scatter((across, value), x, y, label=str(name)).opts(color=tone, size=7))
+    room = {"xlim": _room(table[x])}
     parts.append(hv.HLine(0).opts(color=colour(7), line_width=1, line_dash="dashed"))  # the axes are the first part's
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(groups))), **options))
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(groups) | room | options)))
 
 
 def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: Any) -> hv.Overlay:
@@ -102,16 +113,25 @@ def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: A
     for tone, behind in (("white", (0, 4, 7)), ("#111111", (1, 2, 3, 5, 6))):  # in the dark, too
         texts = [one[:3] for one in written if one[3] % 8 in behind]
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
-    below = {"legend_position": "bottom", "legend_cols": 1, "height": 240 + _LEGEND_ROW * counts.shape[1]}
-    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below), **options))  # one column, for a phone
+    chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(counts.columns, 220) | options)))
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
     return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
 
 
 def frontier(
-    across: pd.DataFrame, up: pd.DataFrame, x: str, y: str, *, path: bool = False, **options: Any
+    across: pd.DataFrame,
+    up: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    path: bool = False,
+    named: Sequence[str] = (),
+    **options: Any,
 ) -> hv.Overlay:
-    """Draw two figures of the same things against each other, each a point with its name and a cross of its intervals.
+    """Draw two figures of the same things against each other, each a point with a cross of its intervals.
+
+    The ends of a path have their names written beside them, and the points of `named`; other points show theirs under
+    the pointer. Without a path the names stand in the legend.
 
     Parameters
     ----------
@@ -119,30 +139,39 @@ def frontier(
     x, y : labels of the axes, with units.
     path : join the points by a line, in the order of the rows.
     """
+    names = [str(name) for name in across.index]
     points = (across["value"].to_numpy(dtype=float), up["value"].to_numpy(dtype=float))
     wide = (across["low"].to_numpy(dtype=float), points[1], across["high"].to_numpy(dtype=float), points[1])
     tall = (points[0], up["low"].to_numpy(dtype=float), points[0], up["high"].to_numpy(dtype=float))
-    ends = [x, y, "end", "high"]
+    ends, dot = [x, y, "end", "high"], {"size": 9, "line_color": "white", "tools": ["hover"]}
     parts: list[Any] = [hv.Segments(each, ends).opts(color=colour(5), line_width=1) for each in (wide, tall)]
     if path:
         parts.append(hv.Curve(points, x, y).opts(color=colour(1), line_width=2))
-    parts.append(hv.Scatter(points, x, y).opts(color=colour(0), size=9, line_color="white"))
-    names = hv.Labels((*points, [f" {name}" for name in across.index]), [x, y], "name")
-    parts.append(names.opts(text_color="black", text_font_size="9pt", text_align="left", text_baseline="bottom"))
-    return hv.Overlay(parts).opts(
-        hv.opts.Overlay(**(CHART | {"height": HEIGHT + 140, "show_legend": False}), **options)
-    )
+        parts.append(hv.Scatter((*points, names), x, [y, "name"]).opts(color=colour(0), **dot))
+        rows = [(*place, f" {name}") for *place, name in zip(*points, names, strict=True)]
+        written = [row for row in rows if row in (rows[0], rows[-1]) or row[-1].strip() in named]
+        texts = hv.Labels(written, [x, y], "name")
+        parts.append(texts.opts(text_color="black", text_font_size="9pt", text_align="left", text_baseline="bottom"))
+    else:
+        for place, (name, tone) in enumerate(colours(names).items()):
+            own = hv.Scatter(([points[0][place]], [points[1][place]], [name]), x, [y, "name"], label=name)
+            parts.append(own.opts(color=tone, marker=_MARKERS[place // len(PALETTE)], **(dot | {"size": 11})))
+    below = {"height": HEIGHT + 140, "show_legend": False} if path else legend(names, HEIGHT + 120)
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below | options)))
 
 
 def against(points: Mapping[str, tuple[ArrayLike, ArrayLike]], x: str, y: str, **options: Any) -> hv.Overlay:
-    """Draw clouds of points by name, and the line on which y is x."""
+    """Draw clouds of points by name, and the line on which y is x; the first has the largest dots, below the others."""
     drawn = {name: tuple(map(np.asarray, pair)) for name, pair in points.items()}
     across = np.concatenate([pair[0] for pair in drawn.values()])
     ends = np.array([across.min(), across.max()])
     parts: list[Any] = [hv.Curve((ends, ends), x, y).opts(color=colour(7), line_width=1, line_dash="dashed")]
-    for index, (name, pair) in enumerate(drawn.items()):
-        parts.append(hv.Scatter(pair, x, y, label=str(name)).opts(color=colour(index), size=5, alpha=0.6))
-    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(len(points))), **options))
+    tones = colours(drawn)
+    for above, (name, pair) in zip(reversed(range(len(drawn))), drawn.items(), strict=True):
+        dot = hv.Scatter(pair, x, y, label=str(name))
+        parts.append(dot.opts(color=tones[str(name)], size=5 + 4 * above, alpha=0.7))
+    room = {"xlim": _room(across), "ylim": _room(ends, *(pair[1] for pair in drawn.values()))}
+    return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(points) | room | options)))
 
 
 def matrix(
@@ -204,9 +233,46 @@ def _tones(grid: NDArray[np.float64], limits: tuple[float, float], diverging: bo
     return np.asarray((values - low) / ((high - low) or 1.0) > 0.55, dtype=float)
 
 
-def legend(count: int, columns: int = _LEGEND_COLUMNS) -> dict[str, Any]:
-    """Options of a chart with a legend of so many names below it, with room for it: a phone has none beside it."""
-    if count < 2:
+def colours(names: Iterable[object]) -> dict[str, str]:
+    """Colours of the palette by name: one that is always the same for each of `INPUTS`, the others in order."""
+    texts = [str(name) for name in names]
+    taken = [INPUTS[text] for text in texts if text in INPUTS]
+    free = [place for place in range(len(PALETTE)) if place not in taken]
+    others = (text for text in texts if text not in INPUTS)
+    places = {text: free[place % len(free)] for place, text in enumerate(others)}
+    return {text: colour(INPUTS[text] if text in INPUTS else places[text]) for text in texts}
+
+
+def _known(column: pd.Series) -> list[Any]:
+    """All categories of a categorical column, else its values."""
+    return list(column.cat.categories) if isinstance(column.dtype, pd.CategoricalDtype) else list(column.unique())
+
+
+def _room(*values: ArrayLike) -> tuple[float, float]:
+    """Limits of an axis that leave room for whole dots at its ends."""
+    every = np.concatenate([np.asarray(one, dtype=float).ravel() for one in values])
+    low, high = float(np.nanmin(every)), float(np.nanmax(every))
+    room = 0.03 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def legend(names: Iterable[object], height: int = HEIGHT) -> dict[str, Any]:
+    """Options of a chart with a legend of these names below it, with room for it: a phone has none beside it.
+
+    As many columns as a phone has room for, and at most four. A chart without one has a height of `HEIGHT`; one with it
+    that of the legend besides `height`.
+    """
+    texts = [str(name) for name in names]
+    if len(texts) < 2:
         return {"show_legend": False}
-    rows = -(-count // columns)
-    return {"legend_position": "bottom", "legend_cols": columns, "height": HEIGHT + _LEGEND_ROW * rows + 60}
+    widest = _LEGEND_MARK + _LEGEND_LETTER * max(map(len, texts))
+    columns = min(max(_PHONE // widest, 1), _LEGEND_COLUMNS, len(texts))
+    rows = -(-len(texts) // columns)
+    placed = {"ncols": columns, "nrows": "auto", "orientation": "horizontal", "location": "top_left"}
+    plain = {"border_line_alpha": 0, "background_fill_alpha": 0, "padding": 0, "margin": 4, "spacing": 4}
+    plain |= {"glyph_height": 18, "label_height": 18}
+    return {
+        "legend_position": "bottom",
+        "legend_opts": placed | plain,
+        "height": height + _LEGEND_ROW * rows + 20,
+    }

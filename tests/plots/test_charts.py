@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from hsiutils.plots.base import PALETTE
-from hsiutils.plots.charts import against, bands, dots, frontier, lines, matrices, matrix, shares
+from hsiutils.plots.charts import against, bands, colours, dots, frontier, legend, lines, matrices, matrix, shares
 
 
 def model(element):
@@ -89,13 +89,47 @@ def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
     across = pd.DataFrame({"value": [1.0, 2], "low": [0.5, 1.5], "high": [1.5, 3]}, ["raw", "PN"])
     chart = frontier(across, across + 10, "changed (%)", "IoU (%)", path=True)
     (points,) = chart.traverse(lambda e: e, [hv.Scatter])
-    assert points.array().tolist() == [[1, 11], [2, 12]]
+    assert points.array().tolist() == [[1, 11, "raw"], [2, 12, "PN"]]
     wide, tall = (part.array().tolist() for part in chart.traverse(lambda e: e, [hv.Segments]))
     assert (wide[1], tall[1]) == ([1.5, 12, 3, 12], [2, 11.5, 2, 13])
     (names,) = chart.traverse(lambda e: e, [hv.Labels])
     assert [name.strip() for name in names.dimension_values("name")] == ["raw", "PN"]
     plot = model(chart)
     assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("changed (%)", "IoU (%)")
+
+
+def test_a_path_names_its_ends_and_what_is_asked_and_other_points_stand_in_the_legend():
+    steps = pd.DataFrame({"value": range(12), "low": 0.0, "high": 12.0}, [f"a{step}" for step in range(12)])
+    (names,) = frontier(steps, steps, "x", "y", path=True, named=["a3"]).traverse(lambda e: e, [hv.Labels])
+    assert [name.strip() for name in names.dimension_values("name")] == ["a0", "a3", "a11"]
+    chart = frontier(steps, steps, "x", "y")
+    assert not chart.traverse(lambda e: e, [hv.Labels])
+    plot = model(chart)
+    assert [item.label.value for item in plot.legend[0].items] == list(steps.index)
+    looks = {(one.glyph.fill_color, one.glyph.marker) for one in plot.renderers if hasattr(one.glyph, "marker")}
+    assert len(looks) == 12  # more points than colours
+
+
+def test_inputs_have_the_same_colours_in_every_chart_and_others_the_rest():
+    own = {"1": PALETTE[0], "3": PALETTE[1], "25": PALETTE[2], "25-PN": PALETTE[3]}
+    assert colours(["25-PN", "3", "1", "25"]) == own
+    assert colours(["25", "other"]) == {"25": own["25"], "other": PALETTE[0]}
+    assert list(colours(["a", "b"]).values()) == list(PALETTE[:2])
+    table = pd.DataFrame({"x": [0.0, 1], "value": 1.0, "low": 0.0, "high": 2.0, "of": "b"})
+    table["of"] = pd.Categorical(table["of"], ["a", "b"])
+    (curve,) = (one for one in bands(table, "x", "y", "of") if type(one) is hv.Curve)
+    assert curve.opts.get("style").kwargs["color"] == PALETTE[1]  # of its category, whose first is not there
+
+
+def test_a_legend_is_no_wider_than_a_phone_and_the_chart_has_room_for_it_and_for_whole_dots():
+    short, long = legend(["1", "3", "25"]), legend([f"a rather long name, {n}" for n in range(3)])
+    assert (short["legend_opts"]["ncols"], long["legend_opts"]["ncols"]) == (3, 1)
+    assert long["height"] > short["height"]
+    table = pd.DataFrame({"x": [0.0, 1], "value": 1.0, "low": 0.0, "high": 2.0, "of": ["a", "b"]})
+    plot = model(bands(table, "x", "y", "of"))
+    assert plot.x_range.start < 0
+    assert plot.x_range.end > 1
+    assert plot.legend[0].ncols == 2
 
 
 def test_parts_of_a_bar_follow_one_another_and_have_their_counts():
