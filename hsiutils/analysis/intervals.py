@@ -251,8 +251,9 @@ class Estimate:
         return float(fisher(value)) if self.correlation else value
 
     def __str__(self) -> str:
-        bounds = "" if np.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
-        return f"{self.mean:.3g}{bounds}"
+        parts = (self.mean, self.low, self.high)
+        mean, low, high = (f"{value:.2g}" if abs(value) < 99.5 else f"{value:.0f}" for value in parts)
+        return mean if np.isnan(self.low) else f"{mean} [{low}, {high}]"
 
 
 def mean_over_seeds(values: ArrayLike, correlations: bool = False) -> Estimate:

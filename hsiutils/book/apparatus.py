@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,11 @@ def provenance(chapter: Path, commit: str = "", parameters: Mapping[str, Any] | 
     data = "real scenes" if given.get("data_root") else "simulated scenes"
     facts = [data, *(f"{name} {given[name]}" for name in ("profile", "seed") if name in given)]
     on, took = manifest.get("made", "")[:10], manifest.get("seconds", 0)
-    known = {"run on": on and f"{on} in {took:.0f} s", "commit": commit}
+    known = {
+        "run on": on and f"{on} in {took:.0f} s",
+        "hsiutils": version("hsiutils") if made else "",
+        "commit": commit,
+    }
     facts += [f"{name} {value}" for name, value in known.items() if value]
     keys = {"this page": made.key if made else "", "scenes": manifest["inputs"].get("data", "")}
     parts = {

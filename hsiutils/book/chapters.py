@@ -38,7 +38,7 @@ _SOURCES = (
     "recorded",
     "measured",
     "published",
-    "theoretical",
+    "theoretical receptive",
     "invented",
     "real spectra",
     "demonstration",

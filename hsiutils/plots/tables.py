@@ -113,6 +113,15 @@ def sortable(frame: pd.DataFrame, caption: str, precision: Mapping[str, int] | N
     return styler.set_table_attributes('class="hsi-table hsi-sortable"')
 
 
+def listed(values: pd.Series, form: str) -> str:
+    """Figures by name in one line, each in a format.
+
+    >>> listed(pd.Series({"25": 61.24, "25-PN": 70.0}), "{:.0f} %")
+    '25 61 %, 25-PN 70 %'
+    """
+    return ", ".join(f"{name} {form.format(value)}" for name, value in values.items())
+
+
 def spoken(findings: pd.DataFrame, empty: str) -> str:
     """Differences as text, a line a statement, of the frame that `verdicts` shows; `empty` where there is none.
 

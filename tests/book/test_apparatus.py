@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,8 +30,11 @@ def test_a_page_says_its_data_profile_seed_day_commit_and_keys(store_root):
     inputs = {"parameters": parameters, "data": "abcd", "made for": "this test"}
     one = store.artefact("chapter", partial(made, source=chapter, parameters=parameters), inputs)
     said = provenance(one.folder / chapter.name, "1234567 with changes")
-    day = one.manifest["made"][:10]
-    assert f"Real scenes, profile smoke, seed 3, run on {day} in 0 s, commit 1234567 with changes<" in said
+    day, version = one.manifest["made"][:10], metadata.version("hsiutils")
+    assert (
+        f"Real scenes, profile smoke, seed 3, run on {day} in 0 s, hsiutils {version}, commit 1234567 with changes<"
+        in said
+    )
     assert f"this page {one.key}, scenes abcd<" in said
     assert f"python {store.versions(())['python']}" in said
     assert "/data/&lt;HSI&gt;" in said

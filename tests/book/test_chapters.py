@@ -1,3 +1,4 @@
+import ast
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,24 @@ def project(tmp_path: Path) -> Path:
 
 def chapter(project: Path, *code: str) -> Path:
     return rewrite(project / "book" / "01_plot.ipynb", *code)
+
+
+def test_no_chapter_makes_a_figure_or_table_that_nobody_sees():
+    lost = []
+    for path in BOOK:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type != "code" or "remove-output" in cell.metadata.get("tags", []):
+                continue
+            for statement in ast.parse(cell.source).body[:-1]:  # only the last is shown
+                called = statement.value if isinstance(statement, ast.Expr) else None
+                if isinstance(called, ast.Call) and getattr(called.func, "id", "") in (
+                    "show",
+                    "table",
+                    "sortable",
+                    "cards",
+                ):
+                    lost.append(f"{path.stem}, {cell.id}")
+    assert lost == []
 
 
 def test_chapters_come_in_the_order_of_the_contents_and_must_be_there(project):
