@@ -58,8 +58,9 @@ class Figure:
 
 
 def start() -> None:
-    """Load the plotting backend; the first thing that a chapter does."""
+    """Load the plotting backend, with values at what is pointed at; the first thing that a chapter does."""
     hv.extension("bokeh", logo=False)
+    hv.opts.defaults(*(getattr(hv.opts, kind)(tools=["hover"]) for kind in ("Curve", "HeatMap", "Points", "Scatter")))
 
 
 def show(element: Any, alt: str) -> Figure:

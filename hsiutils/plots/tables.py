@@ -114,12 +114,12 @@ def sortable(frame: pd.DataFrame, caption: str, precision: Mapping[str, int] | N
 
 
 def listed(values: pd.Series, form: str) -> str:
-    """Figures by name in one line, each in a format.
+    """Figures in one line, each in a format, with its name in brackets.
 
     >>> listed(pd.Series({"25": 61.24, "25-PN": 70.0}), "{:.0f} %")
-    '25 61 %, 25-PN 70 %'
+    '61 % (25), 70 % (25-PN)'
     """
-    return ", ".join(f"{name} {form.format(value)}" for name, value in values.items())
+    return ", ".join(f"{form.format(value)} ({name})" for name, value in values.items())
 
 
 def spoken(findings: pd.DataFrame, empty: str) -> str:
