@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,17 @@ def test_of_a_linear_network_parts_foretell_the_loss_exactly(linear):
     for key in ("rank", "slope", "explained"):
         np.testing.assert_allclose(own[key], 1, atol=1e-5)
     assert (own["chance"] < 0.9).all()
+
+
+def test_another_network_than_ours_is_asked_the_same_way():
+    generator = torch.Generator().manual_seed(5)
+    network = torch.nn.Conv2d(10, 3, 1).eval()
+    for parameter in network.parameters():
+        parameter.data.normal_(generator=generator)
+    found = foretold.foretold_of(network, scene(), TRUTH, None, np.linspace(0.1, 0.9, 10), ORDER).expand_dims("scene")
+    own = foretold.figures(found).sel(predictor=foretold.MAP)
+    np.testing.assert_allclose(own["explained"], 1, atol=1e-5)
+    assert (found["ranked"].sel(cut="bands", predictor=foretold.MAP) == 2).all()  # classes 0 and 2
 
 
 def test_parts_from_another_reference_do_not(linear):
@@ -87,5 +100,7 @@ def test_the_measure_is_kept_and_makes_a_record(tiny_run):
     assert found.identical(foretold.foretold(tiny_run, "25-PN", 0, most=1))
     points = record.STUDY.grid(tiny_run)
     assert [(one.variant, one.seed) for one in points] == [("25-PN", 0), ("25-PN", 1)]
+    both = dataclasses.replace(tiny_run, variants=("25", "25-PN"))
+    assert [one.variant for one in record.STUDY.grid(both)] == ["25", "25", "25-PN", "25-PN"]
     reduced = record.STUDY.reduce({"foretold": found.expand_dims(variant=["25-PN"], seed=[0])})
     assert reduced["lost2"].dtype == np.float32

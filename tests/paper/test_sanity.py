@@ -5,6 +5,7 @@ import planted
 import pytest
 import torch
 import xarray as xr
+from strangers import SmpUNet, settled
 
 from hsiutils.attribution.methods import METHODS
 from hsiutils.paper import sanity
@@ -53,6 +54,19 @@ def test_a_map_that_reads_no_weights_has_nothing_of_a_network(found):
     for check in sanity.CHECKS:
         assert sanity.left(found, check, "edges").mean == pytest.approx(0, abs=1e-6)
     assert sanity.rise(found, "edges").mean == 0
+
+
+def test_networks_that_are_not_ours_are_checked_the_same_way(monkeypatch):
+    monkeypatch.setattr(sanity, "smoothed", lambda method, copies, seed: method)
+    image, truth = planted.scene(0)
+    models = [settled(SmpUNet(), image, torch.float32, seed) for seed in range(NETWORKS)]
+    methods = {"edges": edges, "gradient": METHODS["gradient"]}
+    found = sanity._of_scene(models, methods, image, truth.clamp_max(2).numpy(), seeds=range(3), scenes=iter([0]))
+    found = found.expand_dims("scene")
+    assert sanity.left(found, "head down", "edges").mean == pytest.approx(0, abs=1e-6)
+    assert sanity.left(found, "head down", "gradient").mean > 0.1  # what is below the decoder is kept
+    assert abs(sanity.left(found, "bottom up", "gradient").mean) < 0.3
+    assert (found["complexity"].sel(state="redrawn") != found["complexity"].sel(state="trained")).any()
 
 
 def test_a_change_of_complexity_counts_above_what_two_draws_of_weights_differ_by():
