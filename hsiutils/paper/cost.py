@@ -36,6 +36,8 @@ _OF_STUDIES = (
     "sanity.json",
     "second.json",
     "space.json",
+    "variance.json",
+    "walls.json",
 )
 _MADE_BY = {
     **{name: f"hsiutils study {name.removesuffix('.json')}" for name in _OF_STUDIES},
