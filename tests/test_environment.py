@@ -4,6 +4,7 @@ And all of it is free to use beside code under the MIT licence.
 """
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -50,6 +51,15 @@ def test_the_library_is_bounded_below_and_above_and_pins_nothing():
     }
     assert not loose
     assert all("<" in str(each.specifier) for name, each in EVERYTHING.items() if name != "setuptools")
+
+
+def test_what_a_page_runs_is_pinned_with_its_hash():
+    folder = ROOT / "tools" / "runtime"
+    (wanted,) = json.loads((folder / "package.json").read_text())["dependencies"].items()
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    locked = {path: one for path, one in packages.items() if path}
+    assert (wanted[0], locked[f"node_modules/{wanted[0]}"]["version"]) == ("onnxruntime-web", wanted[1])
+    assert all(one["integrity"].startswith("sha512-") and "resolved" not in one for one in locked.values())
 
 
 def test_the_lock_is_exact_and_within_the_bounds():

@@ -5,7 +5,7 @@
   const sum = (list) => list.reduce((a, b) => a + b, 0);
   const esc = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
   const clamp = (v, low, high) => Math.min(high, Math.max(low, v));
-  const fmt = (v) => (v < 0 ? "−" : "+") + Math.abs(v).toFixed(3);
+  const fmt = (v, digits = 2) => (v < 0 ? "−" : "+") + Math.abs(v).toFixed(digits);
   const here = document.currentScript.src, parts = {};
 
   // What `hsiutils.book.live.scripted` wrote: 15 bits a letter, deflated, byte after byte of all numbers.
@@ -189,7 +189,7 @@
       const adds = parts(k), most = Math.max(0.01, ...adds.map(Math.abs)), y = (v) => 202 - (60 * v) / most;
       const path = (list) => order.map((b, i) => `${i ? "L" : "M"}${x(wavelengths[b]).toFixed(1)} ${level(list[b]).toFixed(1)}`).join("");
       const text = (tx, ty, words, anchor = "end") => `<text x="${tx}" y="${ty}" text-anchor="${anchor}">${words}</text>`;
-      const tell = (b) => `${nm(b)} nm: reflectance ${values[b].toPrecision(3)}, ${fmt(adds[b])} to ${classes[k]}${now.off.has(b) ? ", off" : ""}`;
+      const tell = (b) => `${nm(b)} nm: reflectance ${values[b].toPrecision(3)}, ${fmt(adds[b], 3)} to ${classes[k]}${now.off.has(b) ? ", off" : ""}`;
       const dots = order.map((b) => `<circle cx="${x(wavelengths[b])}" cy="${level(values[b])}" r="${b === state.band ? 5 : 3}" class="${now.off.has(b) ? "hsi-off" : ""}"><title>${esc(tell(b))}</title></circle>`);
       const sticks = order.map((b) => `<rect x="${x(wavelengths[b]) - 2}" width="4" y="${Math.min(y(0), y(adds[b]))}" height="${Math.max(0.5, Math.abs(y(0) - y(adds[b])))}" class="${now.off.has(b) ? "hsi-off" : adds[b] < 0 ? "hsi-against" : "hsi-for"}"><title>${esc(tell(b))}</title></rect>`);
       chart.innerHTML = `<svg width="${wide}" height="304" role="img" aria-label="Spectrum of the pixel, and what each band of the scene adds to its logit of ${esc(classes[k])}">
@@ -203,7 +203,7 @@
       const focus = document.activeElement?.dataset.class, p = said.p;
       const line = classes.map((label, k) => {
         const bands = sum([...parts(k)]), start = said.start[said.rows.indexOf(k)];
-        const cells = [...(start === undefined ? ["…", "…", "…"] : [bands, start, bands + start].map(fmt)), fmt(said.logits[k]), fmt(own.all[k * Z + p])];
+        const cells = [...(start === undefined ? ["…", "…", "…"] : [bands, start, bands + start].map((v) => fmt(v))), fmt(said.logits[k]), fmt(own.all[k * Z + p])];
         return `<tr${k === shown ? ' class="hsi-shown"' : ""}><th scope="row"><button type="button" aria-pressed="${k === shown}" data-class="${k}"><i style="background:${colours[k]}"></i>${esc(label)}</button></th>${cells.map((v) => `<td>${v}</td>`).join("")}</tr>`;
       });
       find(".hsi-logits").innerHTML = `<table><caption>Logits at this pixel: what all bands add, and what is left for an image of average pixels, sum to the logit. Last, the logit before anything was changed.</caption>
