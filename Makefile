@@ -15,7 +15,7 @@ CHECKED := _build/checked
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup upgrade audit book test test-slow lint style types units clean
+.PHONY: help setup upgrade audit book test test-slow lint style types units coverage clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
