@@ -134,6 +134,29 @@ def curve(counts: xr.DataArray, seed: int = 0) -> pd.DataFrame:
     return table[["classifier", "spread", "class", "value", "low", "high"]]
 
 
+def courses(table: pd.DataFrame, name: str = "of", value: str = "value") -> list[str]:
+    """Where each curve of a table crosses zero, in a sentence a curve, linear between its points.
+
+    Parameters
+    ----------
+    table : a row a point, with the columns `spread`; `name`, of the curve; and `value`, in points.
+    """
+    said = []
+    for curve_name, own in table.groupby(name, sort=False):
+        own = own.sort_values("spread")
+        spread, gain = (own[column].to_numpy(dtype=float) for column in ("spread", value))
+        ends = f"{gain.min():+.1f} to {gain.max():+.1f} points"
+        turns = np.flatnonzero((gain[1:] > 0) != (gain[:-1] > 0))
+        if not turns.size:
+            said.append(f"{curve_name}: PN {'gains' if gain[0] > 0 else 'costs'} at every spread, {ends}")
+            continue
+        at = spread[turns] - gain[turns] * np.diff(spread)[turns] / np.diff(gain)[turns]
+        ways = ["gains" if gain[i + 1] > 0 else "costs" for i in turns]
+        told = ", and ".join(f"{way} from a spread of {place:.2f} on" for way, place in zip(ways, at, strict=True))
+        said.append(f"{curve_name}: PN {told}, {ends}")
+    return said
+
+
 def crossing(counts: xr.DataArray, seed: int) -> xr.Dataset:
     """Spread from which on PN gains, linear between the steps, with its bootstrap interval over scenes.
 

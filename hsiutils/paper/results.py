@@ -83,7 +83,8 @@ def _commit() -> str:
 def in_words(manifest: Mapping[str, Any]) -> str:
     """How what a manifest tells of was made, by a run of which sizes, when and where."""
     machine = manifest["machine"]
-    return f"{sizes(manifest)}; {manifest['date']}, {machine['cores']} cores of {machine['processor']}"
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    return f"{sizes(manifest)}; {manifest['date']}, {cores} of {machine['processor']}"
 
 
 def sizes(made: Mapping[str, Any]) -> str:

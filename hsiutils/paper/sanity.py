@@ -199,7 +199,7 @@ def finding(found: xr.Dataset, methods: Sequence[str] = (*GUIDED, "GradCAM")) ->
         shown = reacts(found, method).sign > 0
         grown = words[rise(found, method).sign] if shown else "its complexity is not shown to change"
         parts = [f"something of the network is left by: {', '.join(kept)}"] if kept else []
-        parts += [f"not shown to be left by: {', '.join(rest)}"] if rest else []
+        parts += [f"that something is left is not shown by: {', '.join(rest)}"] if rest else []
         said.append(
             f"{method}: {'; '.join(parts)}; redrawn throughout, {grown} by more than two draws of weights differ by"
         )

@@ -145,19 +145,19 @@ def finding(found: xr.Dataset, table: pd.DataFrame, seed: int, what: str = "desi
     reach = "; ".join(table.loc[table["reaches"], "input"])
     said = [
         f"networks, PN less raw bands: vegetation that changes class {bought} points, IoU of marks {paid} points",
-        f"the aim is reached by {reach}" if reach else f"no {what} reaches the aim outside the noise",
+        f"networks: {f'the aim is reached by {reach}' if reach else f'no {what} reaches the aim outside the noise'}",
     ]
     asked = ("light", "marks", "edges")
     fair = table[~(table[[f"{short}:" for short in asked]] == "worse").any(axis=1)].sort_values("marks")
     if fair.empty:
-        return [*said, f"every {what} is told worse in something"]
+        return [*said, f"every {what} is worse in one of the three, by more than noise"]
     best = fair.iloc[-1]
     ends = {"relit vegetation": best["light_high"], "marks": -best["marks_low"], "edges": -best["edges_low"]}
     lost = ", ".join(f"{end:.1f} points of {name}" for name, end in ends.items() if end > 0)
     regained = gaps(found, "design", MARKS, "PN", seed)[best["input"]]
     return [
         *said,
-        f"told worse in nothing: {'; '.join(fair['input'])}",
+        f"worse in none of the three, as far as noise lets see: {'; '.join(fair['input'])}",
         f"of these {best['input']} has the best marks, {regained} points of IoU more than PN; noise may still hide a "
         f"loss of {lost or 'nothing'}",
     ]

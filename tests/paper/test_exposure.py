@@ -1,11 +1,12 @@
 """How much light must vary: planted spectra for which the answer is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from hsiutils.analysis.pixels import Spectra
-from hsiutils.paper.exposure import crossing, curve, exposed, exposure_spread, gains, jittered, taken_back
+from hsiutils.paper.exposure import courses, crossing, curve, exposed, exposure_spread, gains, jittered, taken_back
 
 CLASSES = ("Road", "Vegetation", "Sky", "Other")
 
@@ -70,6 +71,27 @@ def counted(gain):
     coords = {"classifier": ["x"], "input": ["raw", "PN"], "truth": names, "predicted": names}
     dims = ("classifier", "step", "input", "scene", "truth", "predicted")
     return xr.DataArray(found, coords, dims).assign_coords(spread=("step", np.arange(len(gain)) / 2))
+
+
+def test_a_course_says_where_it_crosses_zero_and_that_it_never_does():
+    planted = {
+        "rising": [-1.0, 1.0, 3.0],
+        "above": [1.0, 1.0, 2.0],
+        "below": [-3.0, -2.0, -1.0],
+        "bump": [-2.0, 2.0, -2.0],
+    }
+    rows = [
+        (name, spread, value)
+        for name, gain in planted.items()
+        for spread, value in zip((0.2, 0.4, 0.8), gain, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["of", "spread", "value"])
+    assert courses(table.sample(frac=1, random_state=0).sort_values("of")) == [
+        "above: PN gains at every spread, +1.0 to +2.0 points",
+        "below: PN costs at every spread, -3.0 to -1.0 points",
+        "bump: PN gains from a spread of 0.30 on, and costs from a spread of 0.60 on, -2.0 to +2.0 points",
+        "rising: PN gains from a spread of 0.30 on, -1.0 to +3.0 points",
+    ]
 
 
 def test_a_crossing_is_found_between_its_steps_and_none_is_made_up():

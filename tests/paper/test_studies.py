@@ -320,7 +320,7 @@ class TestMarks:
             "displaced bands": 3,
             "lost intensity": 5,
             "noise x displacement": 1,
-            "softer lens": 4,
+            "lens 1.5 px less 0.5 px": 4,
         }
         for figure in ("IoU", "recall", "IoU, single pixels"):
             assert found.loc[figure]["value"][list(expected)].tolist() == pytest.approx(list(expected.values()))
@@ -329,6 +329,24 @@ class TestMarks:
         width = (found["high"] - found["low"]).loc["IoU"]
         assert (width > 0).all()
         assert (width < 1).all()
+        said = marks.finding(self.record(), marks.costs(self.record()))
+        assert said[0].startswith("networks: PN costs road marks +10.0 [")
+        assert said[0].endswith("; noise: adds to this; displaced bands: adds to this; lost intensity: adds to this")
+        assert [one.split(",")[0] for one in said] == [
+            "networks: PN costs road marks " + said[0].split("marks ")[1].split(",")[0],
+            "networks",
+            "single pixels",
+        ]
+
+    def test_networks_that_find_no_marks_are_told_and_no_interval_leaves_what_can_be(self):
+        record = self.record()
+        of_pn = {"camera": "neither", "variant": marks.INPUTS[1], "truth": "Road Marks", "predicted": "Road Marks"}
+        record["confusion"].loc[of_pn | {"seed": record["seed"][0]}] = 0
+        assert {name: none for name, (none, _) in marks.blind(record).items() if none} == {"neither": 1}
+        table = marks.costs(record).set_index(["figure", "effect"])
+        assert table.loc[("IoU", "lost intensity"), "high"] == 100
+        (told,) = [one for one in marks.finding(record, table.reset_index()) if "find no marks" in one]
+        assert f"neither: 1 of {record.sizes['seed']}." in told
 
     def test_single_pixels_are_those_of_the_camera_with_and_without_pn(self, tiny_run):
         raw, after = (marks.pixel_counts(tiny_run, name, 0)["confusion"] for name in marks.INPUTS)

@@ -1,6 +1,7 @@
 """Figures and verdicts of networks on planted counts; no network."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -71,11 +72,14 @@ def test_verdicts_find_the_planted_design_and_none_that_fails_at_one_thing():
     assert table.loc["frail", "light:"] == table.loc["blunt", "edges:"] == table.loc["dull", "marks:"] == "worse"
     assert set(table["classifier"]) == {NETWORK}
     said = finding(planted(*told), table.reset_index(), 0)
-    assert said[1:3] == ["the aim is reached by good", "told worse in nothing: good"]
+    assert said[1:3] == [
+        "networks: the aim is reached by good",
+        "worse in none of the three, as far as noise lets see: good",
+    ]
     assert said[3].startswith("of these good has the best marks, ")
     assert finding(planted(*told), table.drop(index="good").reset_index(), 0)[1:] == [
-        "no design reaches the aim outside the noise",
-        "every design is told worse in something",
+        "networks: no design reaches the aim outside the noise",
+        "every design is worse in one of the three, by more than noise",
     ]
     assert table.loc["good", "marks"] == pytest.approx(20, abs=3)
     gained = gains(planted(*told), 0)  # in light, in marks, at edges: more is better
@@ -139,6 +143,19 @@ def test_a_design_keeps_what_it_loses_less_than_half_of():
         (said,) = confirm.findings(one)
         assert (" keeps what " in said) == (name == "good")
         assert said.count(" lost (") == expected.count("lost")
+
+
+def test_the_choice_of_a_strength_is_told_beside_the_best():
+    steps = (0.0, 0.2, 0.8, 0.9, 1.0)
+    changed, marks, edge = (
+        dict(zip(steps, own, strict=True)) for own in ((40, 9, 7, 5, 5), (60, 70, 60, 50, 20), (70,) * 5)
+    )
+    found = planted(changed, marks, edge, luck=0.1).rename(design="strength")
+    said = confirm.choice(found, 0)
+    assert "least vegetation changes at 0.9: " in said
+    assert "the best marks are at 0.2: " in said
+    asked = pd.DataFrame({"design": ["a", "a", "b"], "figure": ["x", "y", "x"], "verdict": ["kept", "lost", "kept"]})
+    assert confirm.summary(asked) == "a: kept x; lost y. b: kept x"
 
 
 def test_nothing_is_kept_where_the_record_that_chose_saw_no_difference_and_luck_is_large():

@@ -184,7 +184,7 @@ def findings(lost: pd.DataFrame) -> list[str]:
         gap, own = costs[camera, "resampled", _GAP], lost[(lost["camera"] == camera) & (lost["input"] == INPUTS[-1])]
         worst = own[own["mapping"] == "resampled"].set_index("class")["value"]
         said.append(
-            f"{camera} costs {left}: {verdicts[gap.sign]}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
+            f"{camera}, resampled, costs {left}: {verdicts[gap.sign]}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
             f"{worst.max():.1f} points."
         )
     return said
@@ -213,8 +213,8 @@ def _of_places(costs: dict[tuple[str, str, str], Estimate]) -> list[str]:
     if not told:
         return []
     return [
-        f"The same filters at other places of the mosaic, put in order again, cost {' and '.join(told)} points of mean "
-        "IoU: no matter of spectra, but of where in a pixel each band is seen."
+        "The same filters at other places of the mosaic, put in order again (each band is the nearest), cost "
+        f"{' and '.join(told)} points of mean IoU: no matter of spectra, but of where in a pixel each band is seen."
     ]
 
 

@@ -147,13 +147,23 @@ def findings(lost: pd.DataFrame, gaps: pd.DataFrame, null: pd.DataFrame) -> list
     apart = int(((own["low"] > 0) | (own["high"] < 0)).sum())
     return [
         *(f"{name}: a condition never seen costs {one} points of mean IoU." for name, one in _means(lost).items()),
-        *(f"{pair}: {gap} points of this loss; {verdicts[gap.sign]}." for pair, gap in _means(gaps).items()),
+        *(
+            f"{pair}: {gap} points of this loss; {verdicts[gap.sign]}{_without(lost) if gap.sign else ''}."
+            for pair, gap in _means(gaps).items()
+        ),
         f"On all other scenes {apart} of {len(own)} losses can be told from zero; chance makes one in 20.",
         *(
-            f"{name} is not compared: a network of {which} does not find it."
+            f"{name} is in no mean, for a network of {which} does not find it; by itself it is shown for the other "
+            "inputs."
             for name, which in _not_found(lost).items()
         ),
     ]
+
+
+def _without(lost: pd.DataFrame) -> str:
+    """Beside a comparison: what its means leave out."""
+    lacking = _not_found(lost)
+    return "".join(f", {name} left out, which a network of {which} does not find" for name, which in lacking.items())
 
 
 def _not_found(lost: pd.DataFrame) -> dict[str, str]:
@@ -167,11 +177,15 @@ def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     costs, pairs = _means(lost), _means(gaps)
     costly = [name for name, own in costs.items() if own.sign > 0]
     better, worse = ([pair for pair, gap in pairs.items() if gap.sign == sign] for sign in (-1, 1))
-    told = [f"{word} for {', '.join(which)}" for which, word in ((better, "smaller"), (worse, "larger")) if which]
+    told = [
+        f"{word} for {', '.join(f'{pair} ({pairs[pair].mean:+.1f} points)' for pair in which)}"
+        for which, word in ((better, "smaller"), (worse, "larger"))
+        if which
+    ]
     return [
         f"A condition without training scenes costs IoU with {len(costly)} of {len(costs)} inputs"
-        + (f" ({', '.join(costly)})." if costly else "."),
-        f"Of two inputs (the first less the second), the loss is {'; '.join(told)}."
+        + (f" ({', '.join(f'{name} {costs[name].mean:.1f} points' for name in costly)})." if costly else "."),
+        f"Of two inputs (the first less the second), the loss is {'; '.join(told)}{_without(lost)}."
         if told
         else "Between no two inputs can the losses be told apart: none is the one that generalises.",
     ]

@@ -17,9 +17,13 @@ from hsiutils.analysis.intervals import Estimate, holm
 from hsiutils.paper.designs import CHANGED, MARKS
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study, designs
-from hsiutils.paper.tradeoff import EDGE, gaps
+from hsiutils.paper.tradeoff import EDGE, figures, gaps
 
-INPUTS = {name: designs.INPUTS[name] for name in ("raw", "PN", "PN + contrast")} | {"PN of strength 0.8": "25-PN@0.8"}
+STRENGTH = 0.8
+"""Of PN, picked from the record of `pn_strength` by eye, before there was a rule: see `choice`."""
+INPUTS = {name: designs.INPUTS[name] for name in ("raw", "PN", "PN + contrast")} | {
+    f"PN of strength {STRENGTH}": f"25-PN@{STRENGTH}"
+}
 FRESH = 100
 """Added to the run's seed, for scenes and networks of which none had a part in the choice."""
 TRAININGS = 5
@@ -82,6 +86,33 @@ def findings(table: pd.DataFrame) -> list[str]:
         ]
         said.append(f"{design}, asked again, {whole} what raw bands and PN are each good at: {'; '.join(each)}")
     return said
+
+
+def choice(strengths: xr.Dataset, seed: int) -> str:
+    """Why `STRENGTH`: what the record of `pn_strength` says of it beside the best strengths below full, in words."""
+    table = figures(strengths, seed).pivot(index="strength", columns="figure", values="value").astype(float)
+    part = table[(table.index > 0) & (table.index < 1)]
+
+    def told(strength: float) -> str:
+        changed, found = table.loc[strength, [CHANGED, MARKS]]
+        return f"{changed:.1f} % of vegetation changes, marks have {found:.1f} % IoU"
+
+    least, most = part[CHANGED].idxmin(), part[MARKS].idxmax()
+    return (
+        f"Strength {STRENGTH:g} was picked by eye from the record of strengths, as one that is robust and has marks "
+        f"like raw bands: {told(STRENGTH)}; raw bands: {told(0.0)}; least vegetation changes at {least:g}: "
+        f"{told(least)}; the best marks are at {most:g}: {told(most)}"
+    )
+
+
+def summary(table: pd.DataFrame) -> str:
+    """What `answers` say, in one line."""
+    each = [
+        f"{design}: "
+        + "; ".join(f"{verdict} {', '.join(rows['figure'])}" for verdict, rows in own.groupby("verdict", sort=False))
+        for design, own in table.groupby("design", sort=False)
+    ]
+    return ". ".join(each)
 
 
 STUDY = Study(

@@ -148,8 +148,8 @@ def findings(found: xr.Dataset, seed: int) -> list[str]:
             said.append(
                 f"{name}, {what}: the best null ({null.idxmax()}) ranks them at {null.max():+.2f}. Above it: "
                 f"{', '.join(beat) or 'no method'}. Below it: {', '.join(lost) or 'none'}. Of {len(ours)} methods, "
-                f"each judged by itself, chance alone would part {0.05 * len(ours):.0f}; the best of the nulls is the "
-                "best on these scenes."
+                f"each judged by itself, chance alone would separate {0.05 * len(ours):.0f} from it; the best of "
+                "the nulls is the best on these scenes."
             )
         errors = ours["error"].astype(float)
         missed = _missed(found.sel(input=name))

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from hsiutils.analysis.intervals import Estimate
 from hsiutils.analysis.pixels import pixel_confusion, scene_spectra
 from hsiutils.models.metrics import iou
 from hsiutils.paper.merits import weighted_over_both
@@ -33,6 +34,8 @@ CAMERAS: dict[str, dict[str, Any]] = {
 INPUTS = ("25", "25-PN")
 PER_CLASS = 20
 """Single pixels that are drawn of each class of each scene."""
+LEAST = 1.0
+"""IoU, percent, of a class that a network can be said to find."""
 EFFECTS: dict[str, dict[str, float]] = {
     "camera as it is": {"as it is": 1},
     "noise": {"as it is": 0.5, "no noise": -0.5, "co-located bands": 0.5, "neither": -0.5},
@@ -41,7 +44,7 @@ EFFECTS: dict[str, dict[str, float]] = {
     "noise x displacement": {"as it is": 1, "no noise": -1, "co-located bands": -1, "neither": 1},
     "lens 0.5 px": {"lens 0.5 px": 1},
     "lens 1.5 px": {"lens 1.5 px": 1},
-    "softer lens": {"lens 1.5 px": 1, "lens 0.5 px": -1},
+    "lens 1.5 px less 0.5 px": {"lens 1.5 px": 1, "lens 0.5 px": -1},
 }
 """Weights of the cameras' costs. The first is the sum of the next three, whatever the interaction."""
 
@@ -122,7 +125,7 @@ def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     -------
     DataFrame
         A row a figure and effect, of `FIGURES` and `EFFECTS`: `figure`, `effect`, `value`, `low`, `high`, in points,
-        with intervals over seeds and scenes together.
+        with intervals over seeds and scenes together, which do not leave what sums of such differences can be.
     """
     sign = xr.DataArray([1.0, -1.0], {"variant": list(INPUTS)}, ("variant",))
     rows = []
@@ -132,8 +135,43 @@ def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
         for effect, cameras in EFFECTS.items():
             weights = sign * xr.DataArray(list(cameras.values()), {"camera": list(cameras)}, ("camera",))
             cost = weighted_over_both(sums, statistic, seed, weights)
-            rows.append((figure, effect, cost.mean, cost.low, cost.high))
+            most = 100 * float(abs(weights).sum() / 2) * (2 if statistic is marks_edges else 1)
+            rows.append((figure, effect, cost.mean, max(cost.low, -most), min(cost.high, most)))
     return pd.DataFrame(rows, columns=["figure", "effect", "value", "low", "high"])
+
+
+def blind(found: xr.Dataset) -> dict[str, tuple[int, int]]:
+    """By camera: of how many networks with PN none finds marks (IoU below `LEAST`, percent), and how many there are."""
+    reached = marks_iou(found[["confusion"]]).sel(variant=INPUTS[1], drop=True).transpose("camera", "seed")
+    return {str(one["camera"].item()): (int((one < LEAST).sum()), one.sizes["seed"]) for one in reached}
+
+
+def finding(found: xr.Dataset, table: pd.DataFrame) -> list[str]:
+    """What `costs`, the table, and the record say, in sentences: first what follows, then what it rests on."""
+    effects = table.set_index(["figure", "effect"])
+    whole, *parts = list(EFFECTS)[:4]
+
+    def told(figure: str, effect: str) -> str:
+        one = effects.loc[(figure, effect)]
+        return f"{one['value']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]"
+
+    words = {1: "adds to this", -1: "takes from this", 0: "cannot be told from zero"}
+    bounds = {part: effects.loc[("IoU", part)].astype(float) for part in parts}
+    signs = {part: Estimate(one["value"], one["low"], one["high"], 0).sign for part, one in bounds.items()}
+    said = [
+        f"networks: PN costs road marks {told('IoU', whole)} points of IoU; "
+        + "; ".join(f"{part}: {words[signs[part]]}" for part in parts),
+        "networks, in points of IoU: " + "; ".join(f"{part} {told('IoU', part)}" for part in parts),
+    ]
+    missed = {camera: (none, of) for camera, (none, of) in blind(found).items() if none}
+    if missed:
+        own = "; ".join(f"{camera}: {none} of {of}" for camera, (none, of) in missed.items())
+        said.append(
+            f"networks with PN that find no marks at all: {own}. The parts that are made of these cameras say how "
+            "often a training fails as much as what the camera does"
+        )
+    single = "; ".join(f"{effect} {told('IoU, single pixels', effect)}" for effect in (whole, *parts))
+    return [*said, f"single pixels, in points of IoU: {single}"]
 
 
 STUDY = Study(
