@@ -215,36 +215,27 @@ def rows(told: xr.Dataset, measure: str) -> pd.DataFrame:
 
 
 def finding(told: xr.Dataset) -> list[str]:
-    """What `estimated` says, in sentences: where the map beats chance, and where a few questions beat the map.
+    """What `estimated` says of each input: where the map beats chance, and where a few questions beat the map.
 
     Chance is a map whose parts are exchanged, which does worse than saying that nothing happens; a third sentence says
     where the map explains more than that, 0.
     """
+    words = {1: "explains more than", -1: "explains less than", 0: "is not told apart from"}
     said = []
-    for other in GAPS:
-        frame = rows(told.sel(predictor=[MAP]), GAPS[other])
-        signs = np.sign(frame["low"]).where(np.sign(frame["low"]) == np.sign(frame["high"]), 0)
-        words = {
-            1: f"the map explains more than {other}",
-            -1: f"the map explains less than {other}",
-            0: f"not told apart from {other}",
-        }
-        parts = []
-        for sign, text in words.items():
-            own = frame[signs == sign]
-            cells = [f"{cut} by {reference}" for cut, reference in zip(own["cut"], own["reference"], strict=True)]
-            counts = pd.Series(cells, dtype=str).value_counts(sort=False)
-            every = told.sizes["variant"]
-            names = ", ".join(
-                f"{cell} ({n} of {every} inputs)" if every > 1 else str(cell) for cell, n in counts.items()
-            )
-            parts += [f"{text}: {names}"] if names else []
-        said.append("; ".join(parts))
-    frame = rows(told.sel(predictor=[MAP]), "explained")
-    more = frame[frame["low"] > 0]
-    where = dict.fromkeys(
-        f"{cut} by {reference}" for cut, reference in zip(more["cut"], more["reference"], strict=True)
-    )
-    said.append(f"the map explains more than that nothing happens: {', '.join(where) or 'nowhere'}")
-    of = told["variant"].values.tolist()
-    return [f"{of[0]}: {one}" for one in said] if len(of) == 1 else said
+    for name in map(str, told["variant"].values):
+        own = told.sel(variant=[name], predictor=[MAP])
+        for other, gap in GAPS.items():
+            frame = rows(own, gap)
+            signs = np.sign(frame["low"]).where(np.sign(frame["low"]) == np.sign(frame["high"]), 0)
+            cells = {text: _cells(frame[signs == sign]) for sign, text in words.items()}
+            parts = [f"the map {text} {other}: {where}" for text, where in cells.items() if where]
+            said.append(f"{name}: {'; '.join(parts)}")
+        frame = rows(own, "explained")
+        where = _cells(frame[frame["low"] > 0]) or "nowhere"
+        said.append(f"{name}: the map explains more than that nothing happens: {where}")
+    return said
+
+
+def _cells(frame: pd.DataFrame) -> str:
+    """Cuts and what took their place, of some `rows`, in words."""
+    return ", ".join(f"{cut} by {reference}" for cut, reference in zip(frame["cut"], frame["reference"], strict=True))
