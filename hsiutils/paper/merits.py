@@ -313,7 +313,8 @@ def findings(
 
     Parameters
     ----------
-    statements : words -> figure; the others as of `compare`.
+    statements : words -> figure; the others as of `compare`. Figures in "points" are shares in percent, and no interval
+        of their difference leaves -100 to 100.
 
     Returns
     -------
@@ -327,6 +328,8 @@ def findings(
         for words, statistic in statements.items()
     ]
     table = pd.concat(parts, ignore_index=True)
+    bounds = table.loc[table["statement"].str.contains("points"), ["low", "high"]]
+    table.loc[bounds.index, ["low", "high"]] = bounds.clip(-100, 100)
     verdicts = ["holds", "the reverse holds"]
     return table.assign(verdict=np.select([table["low"] > 0, table["high"] < 0], verdicts, "cannot be told"))[columns]
 

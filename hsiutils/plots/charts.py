@@ -13,7 +13,7 @@ from hsiutils.plots.base import CHART, DIVERGING, HEIGHT, PALETTE, SEQUENTIAL, P
 
 _PHONE = 300
 """Least width of a legend, in screen pixels."""
-_LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_MARK, _LEGEND_LETTER = 4, 22, 34, 7
+_LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_MARK, _LETTER = 4, 22, 34, 7
 """Most columns, and heights and widths in screen pixels, of a row, of a mark, of a letter."""
 INPUTS = {"1": 0, "3": 1, "25": 2, "25-PN": 3}
 """Places in the palette of the paper's inputs, which have the same colour in every chart."""
@@ -65,7 +65,9 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
             bars = hv.Segments(ends, [x, ylabel, "end", "high"])  # the axes have their labels from the first two
             parts.append(bars.opts(color=tones[str(name)], line_width=2))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(groups)), **options))
-    return chart.opts(xticks=list(enumerate(map(str, categories))), xlim=(-0.5, len(categories) - 0.5))
+    wide = sum(_LETTER * (len(str(name)) + 2) for name in categories) > _PHONE
+    across = {"xticks": list(enumerate(map(str, categories))), "xlim": (-0.5, len(categories) - 0.5)}
+    return chart.opts(**across, **({"xrotation": 20} if wide and "xrotation" not in options else {}))
 
 
 def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv.Overlay:
@@ -135,7 +137,8 @@ def frontier(
 
     Parameters
     ----------
-    across, up : columns `value`, `low` and `high`, by name of the thing; as many rows in the same order.
+    across, up : columns `value`, `low` and `high`, by name of the thing; as many rows in the same order. A categorical
+        index of `across` fixes looks as of `dots`.
     x, y : labels of the axes, with units.
     path : join the points by a line, in the order of the rows.
     """
@@ -148,14 +151,22 @@ def frontier(
     if path:
         parts.append(hv.Curve(points, x, y).opts(color=colour(1), line_width=2))
         parts.append(hv.Scatter((*points, names), x, [y, "name"]).opts(color=colour(0), **dot))
-        rows = [(*place, f" {name}") for *place, name in zip(*points, names, strict=True)]
-        written = [row for row in rows if row in (rows[0], rows[-1]) or row[-1].strip() in named]
-        texts = hv.Labels(written, [x, y], "name")
-        parts.append(texts.opts(text_color="black", text_font_size="9pt", text_align="left", text_baseline="bottom"))
+        middle = (np.nanmin(points[0]) + np.nanmax(points[0])) / 2
+        text = {"text_color": "black", "text_font_size": "9pt", "text_baseline": "bottom"}
+        for side, here in (("left", points[0] <= middle), ("right", points[0] > middle)):  # on the side with more room
+            written = [
+                (across_, up_, f" {name} ")
+                for place, (across_, up_, name) in enumerate(zip(*points, names, strict=True))
+                if here[place] and (name in (names[0], names[-1]) or name in named)
+            ]
+            parts.append(hv.Labels(written, [x, y], "name").opts(text_align=side, **text))
     else:
-        for place, (name, tone) in enumerate(colours(names).items()):
-            own = hv.Scatter(([points[0][place]], [points[1][place]], [name]), x, [y, "name"], label=name)
-            parts.append(own.opts(color=tone, marker=_MARKERS[place // len(PALETTE)], **(dot | {"size": 11})))
+        known = [str(name) for name in _known(across.index.to_series())]
+        tones = colours(known)
+        for one, other, name in zip(*points, names, strict=True):
+            own = hv.Scatter(([one], [other], [name]), x, [y, "name"], label=name)
+            marker = _MARKERS[known.index(name) // len(PALETTE)]
+            parts.append(own.opts(color=tones[name], marker=marker, **(dot | {"size": 11})))
     below = {"height": HEIGHT + 140, "show_legend": False} if path else legend(names, HEIGHT + 120)
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | below | options)))
 
@@ -265,14 +276,14 @@ def legend(names: Iterable[object], height: int = HEIGHT) -> dict[str, Any]:
     texts = [str(name) for name in names]
     if len(texts) < 2:
         return {"show_legend": False}
-    widest = _LEGEND_MARK + _LEGEND_LETTER * max(map(len, texts))
+    widest = _LEGEND_MARK + _LETTER * max(map(len, texts))
     columns = min(max(_PHONE // widest, 1), _LEGEND_COLUMNS, len(texts))
     rows = -(-len(texts) // columns)
     placed = {"ncols": columns, "nrows": "auto", "orientation": "horizontal", "location": "top_left"}
-    plain = {"border_line_alpha": 0, "background_fill_alpha": 0, "padding": 0, "margin": 4, "spacing": 4}
+    plain = {"border_line_alpha": 0, "background_fill_alpha": 0, "padding": 0, "margin": 8, "spacing": 4}
     plain |= {"glyph_height": 18, "label_height": 18}
     return {
         "legend_position": "bottom",
         "legend_opts": placed | plain,
-        "height": height + _LEGEND_ROW * rows + 20,
+        "height": height + _LEGEND_ROW * rows + 28,
     }

@@ -83,5 +83,5 @@ def test_what_a_camera_costs_is_found(planted):
     assert "in 2 of 2 cases" in how
     assert "less is lost than without through 1 of 1 other cameras, and more through 0" in pn
     assert places.startswith(
-        "The same filters at other places of the mosaic, put in order again (each band is the nearest), cost 25.1 ["
+        "The same filters at other places of the mosaic, put in order again (each band is the nearest), cost 25 ["
     )

@@ -110,7 +110,7 @@ def test_inputs_are_compared_by_what_they_lose(planted):
     assert sum("generalises better" in one for one in said) == 3
     assert said[-1].startswith("On all other scenes 0 of 12 losses")
     more = conditions.advice(losses(planted, 0), compared(planted, 0))
-    assert "2 of 3 inputs (3 17.0 points, 25 8.8 points)" in more[0]
+    assert "2 of 3 inputs (3: 17.0, 25: 8.8 points)" in more[0]
     assert "smaller for 25 less 3 (-" in more[1]
     assert "left out" not in more[1]
     assert set(found.index.get_level_values("input")) == {"25 less 3", "25-PN less 3", "25-PN less 25"}

@@ -85,6 +85,11 @@ def test_nothing_known_is_said_and_not_made_up(networks):
     told = results.findings({"c": nothing}, networks, 0, ["wrong"], ["right"])
     assert told["verdict"].tolist() == ["cannot be told"] * 2
     assert results.findings({"c": placed}, networks, 0).empty  # these networks are not the paper's
+    # A scale at which the interval over two seeds is far wider than shares can differ.
+    wild = {words: lambda sums: 100 * placed(sums) for words in ("logits", "share (points)")}
+    bounds = results.findings(wild, networks, 0, ["wrong"], ["right"]).set_index("statement")["high"]
+    assert bounds["logits"].max() > 100
+    assert bounds["share (points)"].max() == 100
     with pytest.raises(ValueError, match="no finite value"):
         results.contrast(nothing(networks), ["wrong"], ["right"])
 

@@ -43,6 +43,17 @@ def test_dots_show_every_value_beside_its_category():
     assert (figure.xaxis[0].axis_label, figure.yaxis[0].axis_label) == ("class", "IoU (%)")
     ends = np.concatenate([part.array() for part in bounded.traverse(lambda e: e, [hv.Segments])])
     assert {tuple(row) for row in ends[:, [1, 3]]} == {(0.5, 4.5)}
+    assert figure.xaxis[0].major_label_orientation == "horizontal"
+    long = hv.render(
+        dots(
+            frame.assign(**{"class": "a class of a long name, " + frame["class"]}),
+            "class",
+            "iou",
+            "variant",
+            ylabel="IoU (%)",
+        )
+    )
+    assert long.xaxis[0].major_label_orientation == pytest.approx(np.pi / 9)
 
 
 LABELS = {"row_label": "truth", "column_label": "prediction", "value_label": "share"}
@@ -85,6 +96,11 @@ def test_bands_have_a_curve_and_an_area_for_each_group():
     assert [item.label.value for item in plot.legend[0].items] == ["a", "b"]
 
 
+def written(chart):
+    texts = [part.dimension_values("name") for part in chart.traverse(lambda e: e, [hv.Labels])]
+    return [name.strip() for name in np.concatenate(texts)]
+
+
 def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
     across = pd.DataFrame({"value": [1.0, 2], "low": [0.5, 1.5], "high": [1.5, 3]}, ["raw", "PN"])
     chart = frontier(across, across + 10, "changed (%)", "IoU (%)", path=True)
@@ -92,16 +108,14 @@ def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
     assert points.array().tolist() == [[1, 11, "raw"], [2, 12, "PN"]]
     wide, tall = (part.array().tolist() for part in chart.traverse(lambda e: e, [hv.Segments]))
     assert (wide[1], tall[1]) == ([1.5, 12, 3, 12], [2, 11.5, 2, 13])
-    (names,) = chart.traverse(lambda e: e, [hv.Labels])
-    assert [name.strip() for name in names.dimension_values("name")] == ["raw", "PN"]
+    assert written(chart) == ["raw", "PN"]
     plot = model(chart)
     assert (plot.below[0].axis_label, plot.left[0].axis_label) == ("changed (%)", "IoU (%)")
 
 
 def test_a_path_names_its_ends_and_what_is_asked_and_other_points_stand_in_the_legend():
     steps = pd.DataFrame({"value": range(12), "low": 0.0, "high": 12.0}, [f"a{step}" for step in range(12)])
-    (names,) = frontier(steps, steps, "x", "y", path=True, named=["a3"]).traverse(lambda e: e, [hv.Labels])
-    assert [name.strip() for name in names.dimension_values("name")] == ["a0", "a3", "a11"]
+    assert written(frontier(steps, steps, "x", "y", path=True, named=["a3"])) == ["a0", "a3", "a11"]
     chart = frontier(steps, steps, "x", "y")
     assert not chart.traverse(lambda e: e, [hv.Labels])
     plot = model(chart)

@@ -184,7 +184,7 @@ def findings(lost: pd.DataFrame) -> list[str]:
         gap, own = costs[camera, "resampled", _GAP], lost[(lost["camera"] == camera) & (lost["input"] == INPUTS[-1])]
         worst = own[own["mapping"] == "resampled"].set_index("class")["value"]
         said.append(
-            f"{camera}, resampled, costs {left}: {verdicts[gap.sign]}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
+            f"{camera} costs, resampled, {left}: {verdicts[gap.sign]}. {INPUTS[-1]} loses most of {worst.idxmax()}, "
             f"{worst.max():.1f} points."
         )
     return said

@@ -184,7 +184,7 @@ def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     ]
     return [
         f"A condition without training scenes costs IoU with {len(costly)} of {len(costs)} inputs"
-        + (f" ({', '.join(f'{name} {costs[name].mean:.1f} points' for name in costly)})." if costly else "."),
+        + (f" ({', '.join(f'{name}: {costs[name].mean:.1f}' for name in costly)} points)." if costly else "."),
         f"Of two inputs (the first less the second), the loss is {'; '.join(told)}{_without(lost)}."
         if told
         else "Between no two inputs can the losses be told apart: none is the one that generalises.",

@@ -161,7 +161,6 @@ def finding(found: xr.Dataset, table: pd.DataFrame) -> list[str]:
     said = [
         f"networks: PN costs road marks {told('IoU', whole)} points of IoU; "
         + "; ".join(f"{part}: {words[signs[part]]}" for part in parts),
-        "networks, in points of IoU: " + "; ".join(f"{part} {told('IoU', part)}" for part in parts),
     ]
     missed = {camera: (none, of) for camera, (none, of) in blind(found).items() if none}
     if missed:
@@ -170,6 +169,7 @@ def finding(found: xr.Dataset, table: pd.DataFrame) -> list[str]:
             f"networks with PN that find no marks at all: {own}. The parts that are made of these cameras say how "
             "often a training fails as much as what the camera does"
         )
+    said.append("networks, in points of IoU: " + "; ".join(f"{part} {told('IoU', part)}" for part in parts))
     single = "; ".join(f"{effect} {told('IoU, single pixels', effect)}" for effect in (whole, *parts))
     return [*said, f"single pixels, in points of IoU: {single}"]
 
