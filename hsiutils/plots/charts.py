@@ -151,9 +151,10 @@ def frontier(
     if path:
         parts.append(hv.Curve(points, x, y).opts(color=colour(1), line_width=2))
         parts.append(hv.Scatter((*points, names), x, [y, "name"]).opts(color=colour(0), **dot))
-        middle = (np.nanmin(points[0]) + np.nanmax(points[0])) / 2
+        least, most = np.nanmin([*points[0], *wide[0]]), np.nanmax([*points[0], *wide[2]])
+        late = least + 0.7 * (most - least)  # a name to the right would leave the plot
         text = {"text_color": "black", "text_font_size": "9pt", "text_baseline": "bottom"}
-        for side, here in (("left", points[0] <= middle), ("right", points[0] > middle)):  # on the side with more room
+        for side, here in (("left", points[0] <= late), ("right", points[0] > late)):
             written = [
                 (across_, up_, f" {name} ")
                 for place, (across_, up_, name) in enumerate(zip(*points, names, strict=True))
