@@ -20,7 +20,7 @@ from hsiutils.analysis.pixels import scene_spectra
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.decompose import decompose
 from hsiutils.data.classes import CLASSES, HSI_DRIVE_CLASSES, VOID
-from hsiutils.data.cube import clr_pixels, fill_values, make_cube, mapped, pn, pn_pixels
+from hsiutils.data.cube import clr_pixels, fill_values, make_cube, mapped, pn, pn_pixels, surroundings
 from hsiutils.data.inputs import fit_variant, variant
 from hsiutils.data.raw import median_filter, translate_to_centre
 from hsiutils.data.sensor import HSI_DRIVE
@@ -91,6 +91,27 @@ def test_filters_of_raw_frames_reach_no_further_than_they_look(case: Broken) -> 
         found, whole = step(case.cube).values, step(case.sound).values
         assert np.array_equal(found[:, ~reached], whole[:, ~reached])
     assert np.isfinite(median_filter(case.cube).values[:, ~lonely]).all()
+
+
+@settings(max_examples=10)
+@given(case=ANYTHING)
+def test_what_is_broken_is_neither_bright_nor_dark_to_its_neighbours(case: Broken) -> None:
+    """Where all other pixels are as bright, each is as bright as what is around it, and as the image."""
+    flat = 0.4 * case.cube / case.sound.mean("band")
+    image, around = surroundings(flat.values)
+    assert abs(image - 0.4) < 1e-6
+    assert np.abs(around[~case.where] - 0.4).max() < 1e-6
+
+
+@settings(max_examples=10)
+@given(case=broken([np.nan, np.inf, -np.inf]), size=st.sampled_from([20, 60]))
+def test_a_broken_pixel_changes_no_other_pixel_s_drawing(case: Broken, size: int) -> None:
+    """The largest values of a sample without some of its pixels are no larger, in the cubes that follow, too."""
+    one, other = (
+        fit_variant(variant("25"), [cube, street(9)], SENSOR, percentile=100, pixels_per_cube=size)
+        for cube in (case.cube, case.sound)
+    )
+    assert (np.array(one.high) <= other.high).all()
 
 
 @settings(max_examples=5)

@@ -198,12 +198,15 @@ def log_brightness(values: ArrayLike) -> NDArray[np.float64]:
 def surroundings(values: ArrayLike) -> tuple[float, NDArray[np.float64]]:
     """Mean brightness of an image (bands, h, w), and that around each pixel (h, w), both at least `_DARKEST`.
 
-    Around is a square of a twelfth of the image's width. What was not measured counts as dark.
+    Around is a square of a twelfth of the image's width. Pixels that were not measured, or have no light, have no say.
     """
     light = np.asarray(values).mean(axis=0, dtype=float)
-    light = np.where(np.isfinite(light), light, 0.0)
-    around = uniform_filter(light, max(light.shape[1] // 12, 3))
-    return max(float(light.mean()), _DARKEST), np.maximum(around, _DARKEST)
+    lit = np.isfinite(light) & (light > 0)
+    light, width = np.where(lit, light, 0.0), max(light.shape[1] // 12, 3)
+    around = uniform_filter(light, width)
+    if not lit.all():
+        around = around / np.maximum(uniform_filter(lit.astype(float), width), 0.5 / width**2)
+    return max(float(light.sum() / max(lit.sum(), 1)), _DARKEST), np.maximum(around, _DARKEST)
 
 
 def to_unit_range(values: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float32]:

@@ -367,8 +367,9 @@ def _sample(
     found = []
     for cube in cubes:
         require_native(cube, bands, f"variant {variant.name!r}")
-        usable = np.flatnonzero(np.isfinite(cube.values).all(axis=0))
-        drawn = usable[rng.choice(len(usable), min(size, len(usable)), replace=False)]
+        usable = np.isfinite(cube.values).all(axis=0).ravel()
+        drawn = rng.choice(usable.size, min(size, usable.size), replace=False)  # the same, whichever can be used
+        drawn = drawn[usable[drawn]]
         features = variant.features(cube.values, daylight)  # of the whole image: some look around
         found.append(features.reshape(len(features), -1)[:, drawn])
     if sum(pixels.shape[1] for pixels in found) < 2:

@@ -171,6 +171,7 @@ def fit(
     settings = json.loads(json.dumps(settings))  # as it will be read back: tuples become lists
     manifest = _read_manifest(folder, settings)
     if manifest.get("finished") and (folder / WEIGHTS).is_file():
+        (folder / LAST).unlink(missing_ok=True)  # of a process that was killed as it finished
         return read_history(folder)
     from hsiutils.models.segmenter import Record, Segmenter, isolated, share_norms, trainer  # Lightning: seconds
 

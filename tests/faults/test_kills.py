@@ -10,8 +10,7 @@ FIXED = [
     (kills.convert_zarr, 3),
     (kills.convert_envi, 2),
     (kills.convert_python, 1),
-    (kills.train, 2),
-    (kills.network, 0),
+    (kills.network, 2),
     (kills.measure, 2),
 ]
 TOGETHER = (kills.convert_zarr, kills.network, kills.measure)
