@@ -301,7 +301,7 @@ def weighted_sum(samples: Sequence[ArrayLike], weights: Sequence[float]) -> Esti
     Examples
     --------
     >>> print(weighted_sum([[5, 6, 7], [1, 2, 3], [2, 2, 2]], [1, -0.5, -0.5]))
-    4 [1.92, 6.08]
+    4 [1.9, 6.1]
     """
     finite = [_finite(values) for values in samples]
     mean = float(sum(weight * values.mean() for weight, values in zip(weights, finite, strict=True)))
@@ -326,7 +326,7 @@ def crossed(one: Estimate, other: Estimate) -> Estimate:
     --------
     >>> seeds, scenes = Estimate(4, 1, 7, 8, 7), Estimate(4, 0, 8, 26, 25)
     >>> print(crossed(seeds, scenes))
-    4 [-0.732, 8.73]
+    4 [-0.73, 8.7]
     """
     variances = [part.error**2 for part in (one, other)]
     total = sum(variances)

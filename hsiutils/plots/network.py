@@ -22,6 +22,8 @@ def u_net(blocks: pd.DataFrame) -> hv.Overlay:
 
     Examples
     --------
+    >>> from hsiutils.plots.base import start
+    >>> start()
     >>> blocks = pd.DataFrame({"level": [0, 1, 0], "channels": [8, 16, 8], "name": ["down", "base", "up"]})
     >>> len(u_net(blocks))
     4
