@@ -180,7 +180,8 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if figure and run and not any(word in figure["caption"].lower() for word in _SOURCES):
-            figure["caption"] += " Simulated scenes." if run.data_root is None else " Scenes of HSI-Drive."
+            scenes = "Simulated scenes" if run.data_root is None else "Scenes of HSI-Drive"
+            figure["caption"] += f" {scenes}, profile {run.profile.name}, seed {run.seed}."
         tags = cell.metadata.get("tags", [])
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]

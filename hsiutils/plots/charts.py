@@ -225,7 +225,7 @@ def matrix(
     )
     if digits is None:
         return hv.Overlay([heat])
-    written = [(c, r, "" if np.isnan(value) else f"{value:.{digits}f}") for c, r, value in cells]
+    written = [(c, r, "" if np.isnan(value) else f"{value:z.{digits}f}") for c, r, value in cells]
     table = pd.DataFrame(written, columns=[column_label, row_label, "text"]).assign(tone=_tones(grid, shown, diverging))
     return heat * hv.Labels(table, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"

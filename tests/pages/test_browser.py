@@ -121,7 +121,7 @@ def test_every_control_moves(name, opened):
     page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
     charts = page.locator(".hsi-plot:visible")
     page.wait_for_function(
-        "([...charts]) => charts.every((one) => one.querySelector('.bk-Figure'))", arg=charts.element_handles()
+        "([...charts]) => charts.every((one) => one.querySelector('[data-root-id] > *'))", arg=charts.element_handles()
     )
     for select in page.locator("main select").all():
         for option in select.locator("option").all()[::-1]:
