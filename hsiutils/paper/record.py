@@ -22,6 +22,7 @@ from hsiutils.paper.claims import (
     NOT_TESTABLE,
     OUTCOMES,
     UNDECIDED,
+    Claim,
     Verdict,
     evaluate_claims,
     in_short,
@@ -46,7 +47,7 @@ _FINDINGS = {
     "pn-robust-to-illumination": "As the sun is turned over the same street, {measured} points more of the vegetation "
     "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
     "head-contributions-reliable": "What a channel of the last layer adds to a class, by the better of two "
-    "readings, and what the class loses without it agree in rank by {measured}; 0.5 would be reliable",
+    "readings, and what the class loses without it agree in rank by {measured}; reliable, by our bound, is 0.5",
     "rich-spectra-other-camera": "Through another camera of the same make, its bands resampled to the old ones, a "
     "network of 25 bands loses {measured} points of mean IoU; of three cameras the least sure (study `cameras`)",
 }
@@ -173,10 +174,15 @@ class Ledger:
         """What the first page says first, of the record or else of the run."""
         verdicts = {one.claim.id: one for one in self.record or self.here}
         return [
-            f"{words.format(measured=_shown(measured))}: *{verdicts[name].outcome}*."
+            f"{words.format(measured=_shown(measured))}{_beside(verdicts[name].claim)}: *{verdicts[name].outcome}*."
             for name, words in _FINDINGS.items()
             if (measured := verdicts[name].measured) is not None
         ]
+
+
+def _beside(claim: Claim) -> str:
+    """The paper's value, where it has one."""
+    return "" if claim.paper is None else f" (the paper, on real scenes: {claim.paper:g})"
 
 
 def _shown(measured: Estimate) -> str:

@@ -104,7 +104,7 @@ def clip_limit(values: ArrayLike) -> float:
 def marked(picture: NDArray[np.uint8], places: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
     """A picture (rows, columns, 3) with a white frame, black around it, about each place (row, column)."""
     framed = picture.copy()
-    for shade, reach in ((0, 4), (255, 3)):
+    for shade, reach in ((0, 5), (255, 4)):
         for row, column in places:
             inside = np.s_[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
             framed[inside] = shade
