@@ -95,6 +95,7 @@
     before = { theme: document.documentElement.dataset.theme, folded: all("details:not([open]):is(:not(.hide), :has(table))") };
     document.documentElement.dataset.theme = "light";
     before.folded.forEach((one) => (one.open = true));
+    [...waiting.keys()].filter((one) => one.offsetParent).forEach(draw);
     paint();
     const redraw = (view) => [view.repaint?.(), (view.child_views ?? []).forEach(redraw)];
     (window.Bokeh?.index.roots ?? []).forEach(redraw); // now: paper does not wait for the next frame
