@@ -125,7 +125,8 @@ def _tile(name: str, rgb: NDArray[np.uint8], notes: Sequence[str]) -> str:
     Maps keep every value. A photograph, known by its many colours, loses what no eye sees.
     """
     file = io.BytesIO()
-    photograph = len(np.unique(rgb.reshape(-1, 3), axis=0)) > MAP_COLOURS  # (h, w, 3) -> (pixels, 3)
+    colours = np.unique(rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32))  # (h, w, 3) -> (h, w)
+    photograph = len(colours) > MAP_COLOURS
     Image.fromarray(rgb).save(file, "webp", lossless=not photograph, quality=90)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
     written = "".join(f"<span>{html.escape(note)}</span>" for note in notes)

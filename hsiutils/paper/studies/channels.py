@@ -19,7 +19,7 @@ from hsiutils.analysis.pixels import Spectra, scene_spectra
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source
 from hsiutils.paper import store
-from hsiutils.paper.designs import MARKS, MEAN
+from hsiutils.paper.designs import MARKS, MEAN, marks_figures
 from hsiutils.paper.robustness import edge_counts
 from hsiutils.paper.run import Run
 from hsiutils.paper.spectra import classifiers, normalised
@@ -115,18 +115,14 @@ def finding(found: xr.Dataset, seed: int) -> str:
     p = dict(zip(against, holm(gap.p_value() for gap in against.values()), strict=True))
     equal = [name for name in against if p[name] >= 0.05]
     one = against["PCA-1"]
-    level = (
-        figures(found, seed)
-        .query(f"figure == {MARKS!r}")
-        .pivot(index="channels", columns="normalisation", values="value")
-    )
-    lost = level["none"] - level["PN"]
+    marks = marks_figures(found["confusion"].sel(region="all", drop=True)).sel(figure=MARKS).mean("seed")
+    lost = marks.sel(normalisation="none") - marks.sel(normalisation="PN")
     told = "cannot be told from them" if p["PCA-1"] >= 0.05 else "is better" if one.mean > 0 else "is worse"
     return (
         f"mean IoU against all {_BANDS} bands, without PN: one principal component {told} ({one.mean:+.1f} points "
         f"[{one.low:+.1f}, {one.high:+.1f}]); not told from them after Holm: {', '.join(equal) or 'none'}\n"
-        f"IoU of marks: PN lowers it in {(lost > 0).sum()} of {len(lost)} choices, "
-        f"by {lost.min():.0f} to {lost.max():.0f} points"
+        f"IoU of marks: PN lowers it in {int((lost > 0).sum())} of {lost.size} choices, "
+        f"by {float(lost.min()):.0f} to {float(lost.max()):.0f} points"
     )
 
 
