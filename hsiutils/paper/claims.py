@@ -4,6 +4,7 @@ claims.yaml holds the claims, `hsiutils.paper.measures` measures them by evidenc
 interval against what a claim expects.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ _OPTIONAL = "study"
 _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
 _SIGNIFICANT = 0.05
 _CORRECTIONS = {"primary": "Holm", "exploratory": "Benjamini and Hochberg"}
+_FAMILIES = (("primary", False), ("exploratory", False), ("exploratory", True))
+"""Tests that are corrected together: by kind, and by whether a study judges them."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,13 @@ def evaluate_claims(evidence: Evidence, path: Path = LEDGER) -> list[Verdict]:
     """Measure every claim by evidence and judge it.
 
     The primary tests are corrected together for the chance of any false one, as Holm (1979) does; the exploratory ones
-    for the share of false ones among those told, as Benjamini and Hochberg (1995) do.
+    for the share of false ones among those told, as Benjamini and Hochberg (1995) do. Those that studies judge are a
+    family of their own: their records are the same whatever the run, and so are their verdicts.
     """
     verdicts = [_judge(claim, evidence) for claim in read_claims(path)]
-    for kind, correct in {"primary": holm, "exploratory": false_discovery}.items():
-        # Of the primary ones also what is not tested counts, or it would ease the others.
-        places = [place for place, one in enumerate(verdicts) if one.claim.kind == kind]
-        places = [place for place in places if kind == "primary" or verdicts[place].p is not None]
+    for kind, of_studies in _FAMILIES:
+        places = [place for place, one in enumerate(verdicts) if _family(one) == (kind, of_studies)]
+        correct = holm if kind == "primary" else false_discovery
         for place, p in zip(places, correct(verdicts[place].p for place in places), strict=True):
             if verdicts[place].p is None:
                 continue
@@ -131,6 +134,15 @@ def evaluate_claims(evidence: Evidence, path: Path = LEDGER) -> list[Verdict]:
                 )
             verdicts[place] = one
     return verdicts
+
+
+def _family(verdict: Verdict) -> tuple[str, bool] | None:
+    """Kind of a test, and whether a study judges it; None of what is not tested.
+
+    Of the primary ones also what is not tested counts, or it would ease the others.
+    """
+    tested = verdict.claim.kind == "primary" or (verdict.claim.kind == "exploratory" and verdict.p is not None)
+    return (verdict.claim.kind, verdict.claim.study is not None) if tested else None
 
 
 def judge(estimate: Estimate, claim: Claim) -> str:
@@ -161,13 +173,10 @@ def judge(estimate: Estimate, claim: Claim) -> str:
 
 def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
     """The ledger as people read it."""
-    primary = sum(one.claim.kind == "primary" for one in verdicts)
-    tests = {
-        "primary": primary,
-        "exploratory": sum(one.claim.kind == "exploratory" and one.p is not None for one in verdicts),
-    }
-    corrections = {"value": "none", "identity": "no test"}
-    corrections |= {kind: f"{name}, {tests[kind]} tests" for kind, name in _CORRECTIONS.items()}
+    tests = Counter(family for one in verdicts if (family := _family(one)))
+    corrections: dict[tuple[str, bool] | None, str] = {None: "none"}
+    corrections |= {(kind, of): f"{_CORRECTIONS[kind]}, {tests[kind, of]} tests" for kind, of in _FAMILIES}
+    primary = tests["primary", False]
     return pd.DataFrame(
         {
             "the paper says": one.claim.says,
@@ -177,7 +186,7 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "holds if": _rule(one.claim),
             "test": one.claim.kind,
             "about": one.claim.about,
-            "correction": corrections[one.claim.kind],
+            "correction": corrections[_family(one)],
             "paper's value": "" if one.claim.paper is None else f"{one.claim.paper:g}",
             "measured here": "" if one.measured is None else str(one.measured),
             "interval over": one.claim.over,

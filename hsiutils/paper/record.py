@@ -149,10 +149,15 @@ class Ledger:
 
     @property
     def table(self) -> pd.DataFrame:
-        """`ledger_table` of the record, or else of the run, with the verdicts of both side by side."""
-        verdicts = {"record": self.record, "this run": self.here}
-        found = {name: [in_short(one) for one in each] for name, each in verdicts.items() if each is not None}
-        return ledger_table(self.record or self.here).drop(columns=["measured here", "verdict"]).assign(**found)
+        """`ledger_table` of the record, or else of the run, with the verdicts of both side by side.
+
+        Verdicts of studies, which no run has a part in, have a column of their own.
+        """
+        columns = {"record": self.record, "this run": self.here}
+        found = {name: list(map(_of_run, each)) for name, each in columns.items() if each is not None}
+        studies = [in_short(one) if one.claim.study else "" for one in self.here]
+        table = ledger_table(self.record or self.here).drop(columns=["measured here", "verdict"])
+        return table.assign(**found, study=studies)
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -178,6 +183,11 @@ class Ledger:
             for name, words in _FINDINGS.items()
             if (measured := verdicts[name].measured) is not None
         ]
+
+
+def _of_run(verdict: Verdict) -> str:
+    """`in_short`, of what the networks of a run decide."""
+    return "" if verdict.claim.study else in_short(verdict)
 
 
 def _beside(claim: Claim) -> str:

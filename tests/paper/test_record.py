@@ -151,6 +151,9 @@ def test_the_record_of_the_repository_has_all_evidence_and_is_small():
     assert {len(seeds) for seeds in kept.manifest["networks"].values()} == {8}
     verdicts = evaluate_claims(kept.evidence)
     own = [one for one in verdicts if one.claim.study is None]
+    # Whatever else could be tested, a study's verdict is the same.
+    nothing = evaluate_claims(dataclasses.replace(kept.evidence, find=lambda kind: "not asked", known={}))
+    assert [one for one in nothing if one.claim.study] == [one for one in verdicts if one.claim.study]
     assert score(own) in " ".join((store.PACKAGE.parent / "README.md").read_text().split())
     found = ledger_table([one for one in verdicts if one.measured is not None])
     found = found[found["test"] != "identity"]
