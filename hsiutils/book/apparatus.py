@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _BUTTONS = ("use_issues_button", "use_repository_button", "use_edit_page_button")
 _SERVICES = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+_CAPTION = re.compile(
+    r'(<table(?:[^>]*? data-name="([^"]*)")?[^>]*>\s*)<caption>(?:<span class="caption-number">Table [^<]*</span>)?'
+)
+"""Of a table, which may have a name; Sphinx has counted those that are written in Markdown by themselves."""
 _WORDS_A_MINUTE, _SECONDS_A_PICTURE = 200, 20
 
 
@@ -144,18 +148,31 @@ def _choose_buttons(app: "Sphinx", config: Any) -> None:
 
 
 def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
-    """Number the captions of tables that cells made, which Sphinx does not read."""
+    """Number the captions of tables, most of which cells made and Sphinx does not read, and what leads to them.
+
+    A table that is shown with a name is referred to as `<a href="#table-NAME">the table</a>`.
+    """
+    from sphinx.util.logging import getLogger  # whose warnings fail a strict build
+
     first = {app.config.root_doc: {"": (0,)}}
     chapter = (app.env.toc_secnumbers | first).get(pagename, {}).get("")
     if not chapter or "body" not in context:
         return
-    numbers = (f"{chapter[0]}.{index}" for index in count(1))
+    numbers, known = (f"{chapter[0]}.{index}" for index in count(1)), {}
 
-    def numbered(_: re.Match[str]) -> str:
+    def numbered(caption: re.Match[str]) -> str:
         number = next(numbers)
-        return f'<caption id="table-{number}"><span class="caption-number">Table {number} </span>'
+        known[caption[2]] = number
+        return f'{caption[1]}<caption id="table-{number}"><span class="caption-number">Table {number} </span>'
 
-    context["body"] = re.sub("<caption>(?!<span)", numbered, context["body"])
+    def led(link: re.Match[str]) -> str:
+        if link[1] not in known:
+            getLogger(__name__).warning(f"{pagename}: no table is named {link[1]!r}")
+            return link[0]
+        return f'<a href="#table-{known[link[1]]}">Table {known[link[1]]}</a>'
+
+    body = _CAPTION.sub(numbered, context["body"])
+    context["body"] = re.sub(r'<a href="#table-([^"]+)">[^<]*</a>', led, body)
 
 
 def _explain_terms(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

@@ -17,6 +17,13 @@ HEIGHT = 340
 """Of charts, in screen pixels; their width follows the page."""
 CHART: dict[str, Any] = {"responsive": True, "height": HEIGHT, "show_grid": True, "toolbar": None}
 _TURN = """
+const moved = event.target;
+for (const other of moved.options ? document.querySelectorAll('.hsi-controls select') : []) {
+  const alike = other.parentElement.textContent === moved.parentElement.textContent;
+  if (!alike || other.value === moved.value) continue;
+  other.value = moved.value;
+  other.dispatchEvent(new Event('input', {bubbles: true}));
+}
 const controls = [...this.querySelectorAll('select, input')];
 const chosen = controls.map((one) => one.value).join('-');
 for (const page of this.querySelectorAll('[data-page]')) page.hidden = page.dataset.page !== chosen;
@@ -30,7 +37,10 @@ for (const one of controls.filter((one) => one.dataset.values)) {
 
 @dataclass(frozen=True)
 class Pages:
-    """Elements that the reader pages through by selects, and by sliders where keys are numbers; see `pages`."""
+    """Elements that the reader pages through by selects, and by sliders where keys are numbers; see `pages`.
+
+    Selects of the same name and choices move together, in whichever figure of a page they are.
+    """
 
     frames: Mapping[tuple[Any, ...], Any]
     by: tuple[str, ...]

@@ -19,6 +19,7 @@ def table(
     formats: Mapping[str, str] | str | None = None,
     missing: str = "unknown",
     empty: str = "nothing to show",
+    name: str = "",
 ) -> Styler:
     """Show a table with a caption; wide ones scroll sideways on a phone.
 
@@ -29,6 +30,7 @@ def table(
     formats : column -> format string, or one for every column of floats.
     missing : how an empty cell reads.
     empty : how a table without rows reads.
+    name : by which text on the same page refers to it, with a link to `#table-NAME`.
     """
     if frame.empty:
         frame, formats = pd.DataFrame({"": [empty]}), None
@@ -40,7 +42,8 @@ def table(
     styler = frame.style.format(dict(formats or {}), na_rep=missing, escape="html").set_caption(html.escape(caption))
     for axis in (0, 1):
         styler = styler.format_index(escape="html", axis=axis)
-    styler = styler.set_table_attributes('class="hsi-table"').set_uuid("t").set_table_styles([])
+    own = f' data-name="{html.escape(name)}"' if name else ""
+    styler = styler.set_table_attributes(f'class="hsi-table"{own}').set_uuid("t").set_table_styles([])
     if frame.columns.is_unique and frame.index.is_unique:  # else pandas cannot tell the cells apart
         long = frame.map(lambda cell: len(str(cell)) >= 40).any()  # a sentence, whose column is kept wide enough
         words = {name: "hsi-words" if long[name] else "" for name in frame.columns}
@@ -65,7 +68,7 @@ class Cards:
         row = {str(name): html.escape(str(cell)) for name, cell in self.frame.iloc[place].items()}
         row |= {name: f'<a href="{html.escape(to[place])}">{row[name]}</a>' for name, to in self.links.items()}
         heading = row.pop(self.heading)
-        said = {name: row.pop(name) for name in self.badges}
+        said = {name: cell for name in self.badges if (cell := row.pop(name))}
         kinds = {name: said[name].split(":")[0].split(" (")[0].split(",")[0].replace(" ", "-") for name in said}
         badges = "".join(
             f'<p class="hsi-badge {kinds[name]}"><b>{html.escape(name)}</b> {text}</p>' for name, text in said.items()

@@ -54,7 +54,17 @@ def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_ha
     assert re.findall(r'toctree-l1"><a[^>]*>([^<]*)', front) == ["1. Plot", "A1. More", "Glossary"]
     assert '<span class="eqno">(0.1)' in front
     assert "section-number" not in front.partition("<article")[2].partition("</article>")[0]
-    assert '<caption id="table-0.1"><span class="caption-number">Table 0.1 </span>Of numbers.' in front
+    for number, start in (("0.1", '<span class="caption-text">In Markdown.'), ("0.2", "Of numbers.")):
+        assert f'<caption id="table-{number}"><span class="caption-number">Table {number} </span>{start}' in front
+    assert 'See <a href="#table-0.2">Table 0.2</a>.' in front
+
+
+def test_a_reference_to_a_table_that_is_not_there_stops_the_build(project, executed, tmp_path):
+    front = nbformat.read(executed["book/index.ipynb"], as_version=4)
+    front.cells[0].source += '\n\n<a href="#table-lost">It</a>'
+    nbformat.write(front, tmp_path / "index.ipynb")
+    with pytest.raises(SiteError, match="no table is named 'lost'"):
+        build_site(executed | {"book/index.ipynb": tmp_path / "index.ipynb"}, project, tmp_path / "html")
 
 
 BAR, WARNING = (nbformat.v4.new_output("stream", name="stderr", text=text) for text in (" 50%|###   | 1/2", "Hm."))

@@ -25,7 +25,15 @@ parts:
   chapters: [{file: book/a1_more}]
 - chapters: [{file: book/glossary}]
 """
-TABLE = "<table><caption>Of numbers.</caption><tr><td>1</td></tr></table>"
+TABLE = """See <a href="#table-written">below</a>.
+
+```{table} In Markdown.
+| a |
+|---|
+| 1 |
+```
+
+<table data-name="written"><caption>Of numbers.</caption><tr><td>1</td></tr></table>"""
 START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts import lines\nstart()"
 PLOT = "show(lines({'a': ([0, 1, factor], [0, 1, 4])}, 'x (m)', 'y (m)'), 'A curve that rises.')"
 

@@ -131,6 +131,10 @@ def test_every_control_moves(name, opened):
         slider.press("End")
         assert slider.get_attribute("aria-valuetext") != first
         assert slider.locator("+ output").text_content() == slider.get_attribute("aria-valuetext")
+    # The scenes of two figures are one choice.
+    read = "(all) => all.map((one) => [one.parentElement.textContent, one.value])"
+    chosen = [tuple(one) for one in page.eval_on_selector_all(".hsi-controls select", read)]
+    assert len(set(chosen)) == len({choices for choices, _ in chosen})
     for pages in page.locator(".hsi-pages").all():
         assert pages.locator("> [data-page]:visible").count() == 1
     for tab in page.locator(".sd-tab-set > label").all():
