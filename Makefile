@@ -21,7 +21,7 @@ OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(D
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
 	@echo "make test    set up, lint, types, tests, every chapter under nbval, and its pages in a browser"
-	@echo "make test-slow  kills and damaged files by the hundred, and their record; half an hour"
+	@echo "make test-slow  kills and damaged files by the hundred, and their record; ten minutes"
 	@echo "make lint    style, types, import layers"
 	@echo "make coverage  tests once more, and which lines they run; fails below 98 %"
 	@echo "make audit   known vulnerabilities of what is locked; asks the package index about each of them"

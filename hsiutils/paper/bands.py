@@ -310,6 +310,17 @@ def stages(shares: xr.DataArray, depth: int) -> xr.DataArray:
     return xr.concat(parts, dim=xr.Variable("stage", list(names)))
 
 
+def carried(found: Mapping[str, xr.Dataset]) -> str:
+    """In words, how much of the own margins the input carries by `layer_shares`, of `spectra` by input."""
+    shares = [100 * layer_shares(one).sel(layer="input") for one in found.values()]
+    means = [share.mean("seed") if "seed" in share.dims else share for share in shares]
+    least, most = (min(float(one.min()) for one in means), max(float(one.max()) for one in means))
+    return (
+        f"by size, the input carries {least:.0f} to {most:.0f} % of a class's margin over its own pixels, and "
+        f"the biases of the layers the rest (inputs {', '.join(found)}; all classes)"
+    )
+
+
 def rank_agreement(rows: NDArray[np.float64]) -> float:
     """Mean Spearman correlation of every pair of rows (n, bands); NaN where no pair has one."""
     good = [row for row in rows if np.isfinite(row).all() and np.ptp(row) > 0]

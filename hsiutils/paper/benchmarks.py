@@ -235,7 +235,7 @@ def faults(record: Path = FAULT_RECORD) -> tuple[pd.DataFrame, str]:
     The table is empty where there is no record.
     """
     if not record.is_file():
-        return pd.DataFrame(), "There is no record of the slow tests yet: make test-slow makes it, in half an hour."
+        return pd.DataFrame(), "There is no record of the slow tests yet: make test-slow makes it, in ten minutes."
     found = json.loads(record.read_text())
     rows = [(words, of, times) for kind, words in _TRIED.items() for of, times in found.get(kind, {}).items()]
     table = pd.DataFrame(rows, columns=["what", "of", "times"])

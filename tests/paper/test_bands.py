@@ -128,6 +128,9 @@ def test_shares_of_the_layers_are_shares(network, x):
     assert float(gathered.sel(stage="encoder biases")) == pytest.approx(float(encoder.sum()))
     assert float(gathered.sel(stage="head bias")) == pytest.approx(float(seen.sel(layer="conv2d_10", target="Road")))
     assert np.isnan(shares.sel(target="Other")).all()
+    own = 100 * seen.sel(layer="input")
+    said = f"the input carries {float(own.min()):.0f} to {float(own.max()):.0f} % of a class's margin"
+    assert said in bands.carried({"a": found, "b": found.expand_dims(seed=[0, 1])})
 
 
 def test_rank_agreement_is_the_mean_over_pairs():

@@ -106,7 +106,9 @@ def test_one_scene_gives_no_interval_over_scenes_and_one_network_no_spread(netwo
 
 def test_the_planted_channels_are_the_top_ones():
     sums = planted.sums(planted.planted(), SCENES)
-    assert results.top_channel(sums, "Vegetation") == planted.RED_EDGE
+    top, share = results.top_channel(sums, "Vegetation")
+    assert top == planted.RED_EDGE
+    assert share == pytest.approx(results.ranking(sums, "Vegetation", 0)["score_share"].iloc[0])
     edges = planted.sums(planted.planted(), SCENES, "edges")
     assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
 
