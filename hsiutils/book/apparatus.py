@@ -66,7 +66,7 @@ def provenance(chapter: Path, commit: str = "", parameters: Mapping[str, Any] | 
     folded = f"<pre>{html.escape(repeat_command(chapter, given))}</pre>"
     folded += "".join(f"<p>{name}: {html.escape(words)}</p>" for name, words in parts.items() if words)
     return (
-        f'<footer class="hsi-provenance"><p>{html.escape(", ".join(facts).capitalize())}</p>'
+        f'<footer class="hsi-provenance" id="provenance"><p>{html.escape(", ".join(facts).capitalize())}</p>'
         f"<details><summary>Run this page again</summary>{folded}</details></footer>"
     )
 

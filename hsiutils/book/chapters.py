@@ -33,17 +33,8 @@ _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 """For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
 
 
-_SOURCES = (
-    "simulated",
-    "recorded",
-    "measured",
-    "published",
-    "theoretical receptive",
-    "invented",
-    "real spectra",
-    "demonstration",
-)
-"""Words of captions that say themselves which data a figure shows."""
+OWN_DATA = "own-data"
+"""Tag of figures whose caption says itself which data they show."""
 
 
 class ChapterError(RuntimeError):
@@ -167,7 +158,8 @@ def _require_known(source: Path, parameters: Mapping[str, Any]) -> dict[str, Dec
 def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], given: Mapping[str, Any]) -> None:
     """Put a table of a chapter's parameters where a page would show the cells that set them.
 
-    And say in the captions of figures that do not say it which data they show: those of the run. Progress bars go.
+    And say in the captions of figures, but for those tagged `OWN_DATA`, which data they show: those of the run, with a
+    link to the page's foot, which has all keys and versions. Progress bars go.
     """
     values = {name: one.default for name, one in known.items()} | dict(given)
     run = make_run(values, given) if "profile" in values else None
@@ -179,10 +171,11 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         figure = cell.metadata.get("mystnb", {}).get("figure")
-        if figure and run and not any(word in figure["caption"].lower() for word in _SOURCES):
-            scenes = "Simulated scenes" if run.data_root is None else "Scenes of HSI-Drive"
-            figure["caption"] += f" {scenes}, profile {run.profile.name}, seed {run.seed}."
         tags = cell.metadata.get("tags", [])
+        if figure and run and OWN_DATA not in tags:
+            scenes = "Simulated scenes" if run.data_root is None else "Scenes of HSI-Drive"
+            made = f"profile {run.profile.name}, seed {run.seed}"
+            figure["caption"] += f' {scenes}, <a href="#provenance">{made}</a>.'
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
         if "parameters" in tags:

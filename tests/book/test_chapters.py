@@ -147,6 +147,26 @@ def test_a_chapter_imports_from_four_rooms_at_most_and_every_figure_has_a_captio
     assert len({figure["name"] for figure in figures}) == len(figures)
 
 
+@pytest.mark.parametrize("path", BOOK, ids=lambda path: path.stem)
+def test_every_figure_says_which_data_it_shows(path, tmp_path):
+    values = {name: 7 for name in ("seed",) if name in declared(path)}
+    prepared, cells = tmp_path / path.name, nbformat.read(path, as_version=4).cells
+    module.prepare_chapter(path, prepared, values)
+    said = {
+        cell.id: cell.metadata.mystnb.figure.caption
+        for cell in nbformat.read(prepared, 4).cells
+        if "mystnb" in cell.metadata and "figure" in cell.metadata.mystnb
+    }
+    stamp = ' Simulated scenes, <a href="#provenance">profile quick, seed 7</a>.'
+    for cell in (cell for cell in cells if cell.id in said):
+        own = module.OWN_DATA in cell.metadata.tags
+        caption = cell.metadata.mystnb.figure.caption
+        assert said[cell.id] == (caption if own else caption + stamp)
+        assert not own or re.search("simulated|record|measured|published|theoretical|invented", caption.lower()), (
+            caption
+        )
+
+
 def test_figures_of_all_chapters_have_names_of_their_own():
     cells = [cell for path in BOOK for cell in nbformat.read(path, as_version=4).cells]
     figures = [cell.metadata.get("mystnb", {}).get("figure") for cell in cells]
