@@ -2,8 +2,9 @@
 
 Scenes are rendered on all cores for three minutes at most, then networks are trained, one after the other, until ten
 minutes are over: the paper's network (32 filters, depth 5) for each input, seed by seed, as many as fit. Scenes stay on
-the GPU between steps. Each network is evaluated on the test scenes and audited on some of them. From the root of the
-repository:
+the GPU between steps. Each network is evaluated on the test scenes and audited on some of them. With the first one it
+is timed what feeding costs, what an image takes, and the audit at the first skip connection. The record is written
+anew after every network: a run that is cut off leaves what it has. From the root of the repository:
 
     python -m benchmarks.gpu_record --out gpu-record
 
@@ -17,20 +18,29 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 import xarray as xr
+from torch import Tensor
 
 import hsiutils as hu
+from benchmarks.training import circumstances, declare_operators, now, timed_steps
 from hsiutils import simulate
 from hsiutils.attribution.audit import audit
 from hsiutils.data.atomic import write_atomically
-from hsiutils.data.source import Source
-from hsiutils.models.recipe import precision
+from hsiutils.data.source import Pairs, Source
+from hsiutils.models import train
+from hsiutils.models.recipe import Recipe, precision
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper.run import profile
 
@@ -51,15 +61,15 @@ def render(folder: Path, tiles: tuple[int, int], most: int, seconds: float, work
 
 
 def networks(variants: list[str], seeds: int, seconds: float) -> Iterator[tuple[str, int]]:
-    """Inputs and seeds to train, seed by seed, until the next one would not end in time."""
-    began, longest = time.perf_counter(), 0.0
+    """Inputs and seeds to train, seed by seed, while one that takes as long as the last would end in time."""
+    began, last = time.perf_counter(), 0.0
     for seed in range(seeds):
         for name in variants:
             start = time.perf_counter()
-            if start - began + longest > seconds:
+            if start - began + last > seconds:
                 return
             yield name, seed
-            longest = max(longest, time.perf_counter() - start)
+            last = time.perf_counter() - start
 
 
 def residuals(model: UNet, images: torch.Tensor) -> dict[str, float]:
@@ -68,6 +78,117 @@ def residuals(model: UNet, images: torch.Tensor) -> dict[str, float]:
     logit = float(abs(found["logit"]).median())
     sizes = abs(found["residual"]).median([size for size in found["residual"].dims if size != "method"])
     return {str(name): float(size) / logit for name, size in zip(found["method"].values, sizes, strict=True)}
+
+
+class Loaded(Pairs):
+    """Scenes in memory, read side by side: one core would take as long as the GPU trains."""
+
+    def __init__(self, scenes: Any, workers: int) -> None:
+        self.names = scenes.names
+        with ThreadPoolExecutor(workers) as pool:
+            self.pairs = list(pool.map(scenes.__getitem__, range(len(scenes))))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.pairs[index]
+
+
+class Alternating:
+    """A loader whose every other epoch is its first batch, again and again; the epochs before are warm-ups."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches, self.epoch = batches, 0
+        self.sampler = batches.sampler
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch += 1
+        if self.epoch % 2:
+            return iter(self.batches)
+        one = next(iter(self.batches))
+        return iter([one] * len(self.batches))
+
+
+def feeding(learnt: Loaded, judged: Loaded, config: UNetConfig, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Seconds of an epoch's steps on scenes and on one batch that stays, in turns; the first pair warms up."""
+    make, rounds = train.loader, 5
+    recipe = replace(recipe, epochs=2 * (rounds + 1), validate_every=2 * (rounds + 1))
+
+    def loader(scenes: Any, batch: int, sampler: Any = None) -> Any:
+        made = make(scenes, batch, sampler)
+        return Alternating(made) if sampler else made
+
+    with (
+        mock.patch.object(train, "loader", loader),
+        timed_steps(device) as spans,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        train.fit(learnt, judged, config, recipe, 0, Path(folder), progress=False, device=device)
+    seconds = [end - start for start, end in spans]
+    scenes, held = seconds[2::2], seconds[3::2]
+    return {
+        "images": len(learnt),
+        "epoch_s": scenes,
+        "epoch_on_one_batch_s": held,
+        "ratio": median(a / b for a, b in zip(scenes, held, strict=True)),
+        "images_s": len(learnt) / median(scenes),
+        "checkpoint_s": median(start - end for (_, end), (start, _) in pairwise(spans)),
+    }
+
+
+def inference(model: UNet, images: Tensor, device: str) -> dict[str, Any]:
+    """Seconds an image of a pass in evaluation, by number format and images at a time."""
+    own, found = model.folded().to(memory_format=torch.channels_last), {}  # type: ignore[call-overload]
+    for used, batch in ((used, batch) for used in ("float32", "bfloat16") for batch in (1, 8)):
+        x = images[torch.arange(batch) % len(images)].to(device).contiguous(memory_format=torch.channels_last)
+        half, seconds = torch.autocast(device.partition(":")[0], torch.bfloat16), []
+        with torch.inference_mode(), half if used == "bfloat16" else nullcontext():
+            for _ in range(13):
+                began = now(device)
+                own(x)
+                seconds.append((now(device) - began) / batch)
+        found[f"{used}, {batch} at a time"] = median(seconds[3:])
+    return found
+
+
+def skip_audit(model: UNet, image: Tensor, device: str, enough: float = 20) -> dict[str, Any]:
+    """Seconds and memory of GradCAM's audit of every pixel and class at the first skip connection.
+
+    With the working memory that is the default, and with eight times as much; the second of two runs each, or the first
+    where it takes more than `enough` seconds.
+    """
+    layer, found = model.config.skips[0], {}
+    for memory, _ in ((memory, turn) for memory in (1, 8) for turn in range(2)):
+        if found and max(one["audit_s"] for one in found.values()) > enough:
+            break
+        forget_peak(device)
+        began = now(device)
+        logits = audit(model, image[None], ["GradCAM"], [layer], memory=memory << 30)["logit"].size
+        found[f"{memory} GiB"] = {"audit_s": now(device) - began, "peak_gib": peak(device), "logits": int(logits)}
+    return {"layer": layer, **found}
+
+
+def forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(device: str) -> float | None:
+    """The most memory of the GPU that was in use, GiB; None of a processor."""
+    return torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else None
+
+
+def tried(what: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """What a measurement found, or why it did not: the networks that follow are worth more."""
+    try:
+        return what(*given)
+    except Exception:
+        traceback.print_exc()
+        return {"failed": traceback.format_exc(limit=-1)}
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
@@ -88,47 +209,74 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def write(folder: Path, record: dict[str, Any], counts: Sequence[xr.Dataset]) -> None:
+    """Write what there is so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
+    if counts:
+        whole = xr.concat(counts, "network")
+        packed = {name: {"zlib": True} for name in whole.data_vars}
+        whole.to_netcdf(folder / "counts.nc", engine="h5netcdf", encoding=packed)
+
+
 def main(arguments: list[str] | None = None) -> None:
+    declare_operators()
     given, quick = options(arguments), profile("quick")
-    recipe = replace(quick.recipe, epochs=given.epochs, validate_every=given.epochs)
-    config = UNetConfig(filters=given.filters, norm_momentum=quick.norm_momentum, dropout=quick.dropout)
+    recipe, device = replace(quick.recipe, epochs=given.epochs, validate_every=given.epochs), given.device
     began = time.perf_counter()
     data = render(given.work / "scenes", tuple(given.tiles), given.scenes, given.rendering, given.workers)
-    rendered = time.perf_counter() - began
-    trained: list[dict[str, Any]] = []
+    record: dict[str, Any] = {
+        **circumstances(device),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
+        "precision": precision(recipe.precision, device),
+        "versions": {"torch": torch.__version__},
+        "image": list(given.tiles),
+        "scenes": {split: len(data.names(split)) for split in ("train", "val", "test")},
+        "rendering_s": round(time.perf_counter() - began, 1),
+        "filters": given.filters,
+        "recipe": asdict(recipe),
+        "networks": [],
+    }
     counts: list[xr.Dataset] = []
-    inputs = {name: hu.fit_inputs(name, data) for name in given.variants}
+    write(given.out, record, counts)
     for name, seed in networks(given.variants, given.seeds, given.training):
-        start, folder = time.perf_counter(), given.work / "networks" / f"{name}-{seed}"
-        made = hu.train(
-            data, inputs[name], folder, config=config, recipe=recipe, seed=seed, progress=False, device=given.device
+        start, inputs = time.perf_counter(), hu.fit_inputs(name, data)
+        learnt, judged, test = (Loaded(data.scenes(split, inputs), given.workers) for split in ("train", "val", "test"))
+        read, folder = time.perf_counter() - start, given.work / "networks" / f"{name}-{seed}"
+        names = data.classes.names
+        config = replace(
+            quick.network(names), channels=inputs.channels, filters=given.filters, class_names=tuple(names)
         )
-        took, model, test = time.perf_counter() - start, made.to(given.device), data.scenes("test", inputs[name])
+        forget_peak(device)
+        train.fit(learnt, judged, config, recipe, seed, folder, variant=inputs, progress=False, device=device)
+        memory, took = peak(device), time.perf_counter() - start - read
+        model = hu.load_model(folder).to(device)
         found = hu.evaluate(model, test)
         counts.append(found.expand_dims(network=[f"{name}, seed {seed}"]))
         merits = hu.scores(found.sel(region="all"))
         images = torch.stack([test[index][0] for index in range(min(given.audited, len(test)))])
-        own = {"variant": name, "seed": seed, "training_s": round(took, 2), "mean_iou": float(merits["mean_iou"])}
-        iou = {str(one): float(merits["iou"].sel({"class": one})) for one in merits["class"].values}
-        trained.append({**own, "iou": iou, "residual_of_logit": residuals(model, images.to(given.device))})
-        print(json.dumps(trained[-1]), flush=True)
-    record = {
-        "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU",
-        "precision": precision(recipe.precision, given.device),
-        "versions": {"torch": torch.__version__},
-        "image": list(given.tiles),
-        "scenes": {split: len(data.names(split)) for split in ("train", "val", "test")},
-        "rendering_s": round(rendered, 1),
-        "filters": given.filters,
-        "recipe": asdict(recipe),
-        "networks": trained,
-    }
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(given.out / "record.json", json.dumps(record, indent=2) + "\n")
-    whole = xr.concat(counts, "network")
-    packed = {name: {"zlib": True} for name in whole.data_vars}
-    whole.to_netcdf(given.out / "counts.nc", engine="h5netcdf", encoding=packed)
+        own = {
+            "variant": name,
+            "seed": seed,
+            "reading_s": round(read, 2),
+            "training_s": round(took, 2),
+            "peak_gib": memory,
+            "mean_iou": float(merits["mean_iou"]),
+            "iou": {str(one): float(merits["iou"].sel({"class": one})) for one in merits["class"].values},
+            "residual_of_logit": tried(residuals, model, images.to(device)),
+        }
+        record["networks"].append(own)
+        write(given.out, record, counts)
+        print(json.dumps(own), flush=True)
+        if len(record["networks"]) == 1:
+            for what, measure, *more in (
+                ("feeding", feeding, learnt, judged, config, recipe, device),
+                ("inference", inference, model, images, device),
+                ("audit_at_first_skip", skip_audit, model, images[0].to(device), device),
+            ):
+                record[what] = tried(measure, *more)
+                print(what, json.dumps(record[what]), flush=True)
+                write(given.out, record, counts)
 
 
 if __name__ == "__main__":

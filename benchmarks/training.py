@@ -1,10 +1,12 @@
 """Time that a training takes an image, side by side: this tree, release 0.1.0, a plain loop on another U-Net.
 
 Each in a process of one thread, in turns: every round times all of them, and the median over rounds counts. What is
-timed is the processor's time, which other work on the machine disturbs less. From the root of the repository, with
-segmentation-models-pytorch in the environment (benchmarks/README.md):
+timed is the processor's time, which other work on the machine disturbs less; on a GPU it is the clock's, which waits
+for it. From the root of the repository, with segmentation-models-pytorch in the environment (benchmarks/README.md):
 
     python -m benchmarks.training --out data/results/training_step.json
+
+`--size 224 416 --filters 32` is the paper's network, `--device cuda` a GPU.
 """
 
 import argparse
@@ -17,15 +19,16 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.nn import functional
@@ -35,55 +38,139 @@ RELEASE = "9e5d5eb59b44d4f044354386ba5d0f56521a6e51"
 """The commit that is release 0.1.0."""
 RECIPE_THEN = {"batch": 2, "learning_rate": 3e-3, "schedule": "one-cycle", "validate_every": 2}
 """Of profile quick in release 0.1.0, but for the number of epochs; dropout 0.5."""
-SCENES, JUDGED, SIZE, CHANNELS, CLASSES, FILTERS = 78, 26, (96, 192), 25, 5, 8
-"""As in profile quick."""
+CHANNELS, CLASSES = 25, 5
+WHAT = {"whole": "{}", "steps": "{}, steps alone"}
+"""What a contestant counts, and the row of it."""
+PLAIN = (
+    ("plain loop, float32", False, False),
+    ("plain loop, bfloat16", True, False),
+    ("plain loop, bfloat16, images on the GPU, channels last", True, True),
+)
+"""Loops, whether each computes in bfloat16, and whether it is made as fast as one can by hand."""
 
 
-def scenes(count: int) -> TensorDataset:
-    """Noise: time does not depend on what is in the images."""
-    draw = torch.Generator().manual_seed(count)
-    labels = torch.randint(0, CLASSES, (count, *SIZE), generator=draw)
-    return TensorDataset(torch.rand(count, CHANNELS, *SIZE, generator=draw) * 2 - 1, labels)
+@dataclass(frozen=True)
+class Setting:
+    """What is trained on what; the defaults are those of profile quick."""
+
+    size: tuple[int, int] = (96, 192)
+    filters: int = 8
+    scenes: int = 78
+    judged: int = 26
+    batch: int = 4
+    device: str = "cpu"
+
+    def draw(self, count: int) -> TensorDataset:
+        """Noise: time does not depend on what is in the images."""
+        draw = torch.Generator().manual_seed(count)
+        labels = torch.randint(0, CLASSES, (count, *self.size), generator=draw)
+        return TensorDataset(torch.rand(count, CHANNELS, *self.size, generator=draw) * 2 - 1, labels)
 
 
-def wait_for_turn() -> float:
-    """The processor time at which a line on standard input says that the round begins."""
+def now(device: str) -> float:
+    """Processor time, seconds; of a GPU the clock's, once it has done what it was asked."""
+    if not device.startswith("cuda"):
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def wait_for_turn(device: str) -> float:
+    """The time at which a line on standard input says that the round begins."""
     sys.stdin.readline()
-    return time.process_time()
+    return now(device)
 
 
-def time_training(recipe: dict[str, Any], dropout: float, rounds: int) -> None:
-    """Print the seconds an image of `hsiutils`'s own training, all of it: validation, checkpoints, record."""
+@contextmanager
+def timed_steps(device: str, flags: str = "") -> Iterator[list[tuple[float, float]]]:
+    """When every epoch's steps begin and end, before validation and checkpoint, of a training of this tree inside.
+
+    With flags "no filling", memory is not filled before use where algorithms are to be deterministic; with "any
+    algorithm", they need not be, and convolutions are tried out.
+    """
+    from pytorch_lightning.callbacks import Callback
+
+    segmenter, spans = import_module("hsiutils.models.segmenter"), []
+    make = segmenter.trainer
+
+    class Timer(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            self.began = now(device)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx + 1 == trainer.num_training_batches:
+                spans.append((self.began, now(device)))
+
+    def trainer(*arguments: Any, **options: Any) -> Any:
+        made = make(*arguments, **options)
+        made.callbacks.append(Timer())
+        torch.utils.deterministic.fill_uninitialized_memory = not flags
+        if flags == "any algorithm":
+            torch.use_deterministic_algorithms(False)
+            torch.backends.cudnn.benchmark = True
+        return made
+
+    with mock.patch.object(segmenter, "trainer", trainer):
+        yield spans
+
+
+def time_training(setting: Setting, recipe: dict[str, Any], dropout: float, rounds: int, flags: str = "") -> None:
+    """Print the seconds an image of `hsiutils`'s own training: all of it, and where it is this tree the steps alone."""
     rooms = (Path(import_module("hsiutils").__file__ or "").parent / "models").is_dir()
     train, unet = (
         import_module(f"hsiutils.models.{name}" if rooms else f"hsiutils.{name}") for name in ("train", "unet")
     )
-    every = recipe["validate_every"]
-    config = unet.UNetConfig(channels=CHANNELS, classes=CLASSES, filters=FILTERS, norm_momentum=0.1, dropout=dropout)
+    every, device = recipe["validate_every"], setting.device
+    network = {"channels": CHANNELS, "classes": CLASSES, "filters": setting.filters, "norm_momentum": 0.1}
     began = 0.0
 
     def tell(done: int, total: int, row: Any) -> None:
         nonlocal began
         if done % every == 0:
             if done > every:  # the first epochs warm up
-                print(json.dumps((time.process_time() - began) / (every * SCENES)), flush=True)
+                images = every * setting.scenes
+                found = {"whole": (now(device) - began) / images}
+                print(
+                    json.dumps(
+                        found | ({"steps": sum(end - start for start, end in spans[-every:]) / images} if rooms else {})
+                    ),
+                    flush=True,
+                )
             if done < total:
-                began = wait_for_turn()
+                began = wait_for_turn(device)
 
     made = train.Recipe(**{**recipe, "epochs": every * (rounds + 1)})
-    with tempfile.TemporaryDirectory() as folder:
-        train.fit(scenes(SCENES), scenes(JUDGED), config, made, 0, Path(folder), progress=tell, device="cpu")
+    learnt, judged = setting.draw(setting.scenes), setting.draw(setting.judged)
+    with tempfile.TemporaryDirectory() as folder, timed_steps(device, flags) if rooms else nullcontext([]) as spans:
+        config = unet.UNetConfig(**network, dropout=dropout)
+        train.fit(learnt, judged, config, made, 0, Path(folder), progress=tell, device=device)
 
 
-def time_peer(flop: int, autocast: bool, batch: int, rounds: int) -> None:
-    """Print the seconds an image of a loop as tutorials have it, on a U-Net of `flop` operations an image."""
-    model = narrow_unet(flop).train()
-    batches = DataLoader(scenes(SCENES), batch, shuffle=True)
+def time_peer(setting: Setting, width: int, autocast: bool, held: bool, rounds: int) -> None:
+    """Print the seconds an image of a plain loop on another U-Net.
+
+    As tutorials have it: on a GPU with workers that load batches to pinned memory. Held, with all that one can do by
+    hand: images stay on the device, channels last.
+    """
+    model, data, device = narrow_unet(width).train().to(setting.device), setting.draw(setting.scenes), setting.device
+    workers = {"num_workers": 4, "persistent_workers": True, "pin_memory": True} if device.startswith("cuda") else {}
+    batches = DataLoader(data, setting.batch, shuffle=True, **workers)  # type: ignore[arg-type]
+    images, labels = data.tensors
+    if held:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        labels = labels.to(device)
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
 
+    def fed() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if held:
+            yield from ((images[one], labels[one]) for one in torch.randperm(setting.scenes).split(setting.batch))
+        else:
+            yield from ((a.to(device, non_blocking=True), b.to(device, non_blocking=True)) for a, b in batches)
+
     def epoch() -> None:
-        for images, labels in batches:
-            with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+        for images, labels in fed():
+            with torch.autocast(device.partition(":")[0], torch.bfloat16) if autocast else nullcontext():
                 logits = model(images)
             adam.zero_grad()
             functional.cross_entropy(logits.float(), labels).backward()
@@ -91,9 +178,9 @@ def time_peer(flop: int, autocast: bool, batch: int, rounds: int) -> None:
 
     epoch()
     for _ in range(rounds):
-        began = wait_for_turn()
+        began = wait_for_turn(device)
         epoch()
-        print(json.dumps((time.process_time() - began) / SCENES), flush=True)
+        print(json.dumps({"steps": (now(device) - began) / setting.scenes}), flush=True)
 
 
 def declare_operators() -> None:
@@ -104,8 +191,8 @@ def declare_operators() -> None:
             torch.library.define(f"torchvision::{operator}", signature)
 
 
-def narrow_unet(flop: int) -> torch.nn.Module:
-    """segmentation-models-pytorch's U-Net on a ResNet-18 so narrow that it takes about `flop` operations an image."""
+def narrow_unet(width: int) -> torch.nn.Module:
+    """segmentation-models-pytorch's U-Net on a ResNet-18 of `width` channels in its first stage."""
     smp = import_module("segmentation_models_pytorch")
     resnet = import_module("segmentation_models_pytorch.encoders.resnet")
     block = import_module("torchvision.models.resnet").BasicBlock
@@ -122,38 +209,37 @@ def narrow_unet(flop: int) -> torch.nn.Module:
                 stride = 1 if stage == 0 else 2
                 setattr(self, f"layer{stage + 1}", self._make_layer(block, width * 2**stage, 2, stride=stride))
 
-    def build(width: int) -> Any:
-        outputs = [3, *(width * factor for factor in (1, 1, 2, 4, 8))]
-        smp.encoders.encoders["narrow"] = {
-            "encoder": Narrow,
-            "params": {"out_channels": outputs, "width": width},
-            "pretrained_settings": {},
-        }
-        decoder = [width * 4, width * 2, width, width // 2, width // 4]
-        return smp.Unet("narrow", encoder_weights=None, in_channels=CHANNELS, classes=CLASSES, decoder_channels=decoder)
-
-    return min((build(width) for width in range(8, 65, 2)), key=lambda model: abs(operations(model) - flop))  # type: ignore[no-any-return]
+    outputs = [3, *(width * factor for factor in (1, 1, 2, 4, 8))]
+    smp.encoders.encoders["narrow"] = {
+        "encoder": Narrow,
+        "params": {"out_channels": outputs, "width": width},
+        "pretrained_settings": {},
+    }
+    decoder = [width * 4, width * 2, width, width // 2, width // 4]
+    return smp.Unet("narrow", encoder_weights=None, in_channels=CHANNELS, classes=CLASSES, decoder_channels=decoder)  # type: ignore[no-any-return]
 
 
-def operations(model: torch.nn.Module) -> int:
-    """Floating-point operations for one image in evaluation, two a multiply-accumulate of a convolution."""
-    with import_module("torch.utils.flop_counter").FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, CHANNELS, *SIZE))
+def peer_operations(width: int, size: tuple[int, int]) -> int:
+    """Floating-point operations of `narrow_unet` for one image, two a multiply-accumulate of a convolution."""
+    counter = import_module("torch.utils.flop_counter").FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad(), counter:
+        narrow_unet(width).eval()(torch.zeros(1, CHANNELS, *size))
     return int(counter.get_total_flops())
 
 
-def convolution_rate(dtype: torch.dtype) -> float:
+def convolution_rate(dtype: torch.dtype, setting: Setting) -> float:
     """Operations a second of a convolution that suits the machine: 3 x 3, 128 channels to 128, one thread."""
     torch.set_num_threads(1)
-    x = torch.rand(2, 128, *SIZE).to(dtype).contiguous(memory_format=torch.channels_last)
-    kernel = torch.rand(128, 128, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
+    device, batch = setting.device, 16 if setting.device.startswith("cuda") else 2
+    x = torch.rand(batch, 128, *setting.size).to(device, dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.rand(128, 128, 3, 3).to(device, dtype).contiguous(memory_format=torch.channels_last)
     seconds = []
     with torch.no_grad():
         for _ in range(7):
-            began = time.process_time()
+            began = now(device)
             functional.conv2d(x, kernel, padding=1)
-            seconds.append(time.process_time() - began)
-    return 2 * 2 * SIZE[0] * SIZE[1] * 128 * 128 * 9 / min(seconds)
+            seconds.append(now(device) - began)
+    return 2 * batch * setting.size[0] * setting.size[1] * 128 * 128 * 9 / min(seconds)
 
 
 class Contestant:
@@ -166,79 +252,109 @@ class Contestant:
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
 
-    def seconds(self) -> float:
-        """Seconds an image of one more round."""
+    def seconds(self) -> dict[str, float]:
+        """Seconds an image of one more round, by what is counted: the whole training, or the steps alone."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        while (answer := self.process.stdout.readline()) and not answer.startswith("{"):
+            pass  # a library's remark
         if not answer:
             raise RuntimeError(f"{self.process.args}: stopped before it was asked")
-        return float(json.loads(answer))
+        found: dict[str, float] = json.loads(answer)
+        return found
 
 
-def compare(release: Path, rounds: int, peer: bool) -> dict[str, Any]:
+def compare(setting: Setting, release: Path | None, rounds: int, peer: bool) -> dict[str, Any]:
     """Times of this tree, of an unpacked release, and of the peer; here nothing is imported before it is needed."""
     from hsiutils.models.recipe import precision
     from hsiutils.models.unet import UNetConfig, flops
     from hsiutils.paper.run import profile
 
-    flop, quick = flops(UNetConfig(channels=CHANNELS, classes=CLASSES, filters=FILTERS), SIZE), profile("quick")
-    here, recipe = Path.cwd(), asdict(quick.recipe)
-    contestants = {
-        "release 0.1.0": Contestant(release, "training", RECIPE_THEN, 0.5, rounds),
-        "this tree": Contestant(here, "training", recipe, quick.dropout, rounds),
-        "this tree, recipe of release 0.1.0": Contestant(here, "training", RECIPE_THEN, 0.5, rounds),
-    }
+    flop = flops(UNetConfig(channels=CHANNELS, classes=CLASSES, filters=setting.filters), setting.size)
+    quick, here, own, gpu = profile("quick"), Path.cwd(), asdict(setting), setting.device.startswith("cuda")
+    recipe = asdict(replace(quick.recipe, batch=setting.batch))
+    if setting != Setting():
+        recipe["validate_every"] = 1  # one epoch a round
+    contestants: dict[str, Contestant] = {}
+    if release:
+        contestants["release 0.1.0"] = Contestant(release, "training", own, RECIPE_THEN, 0.5, rounds)
+    contestants["this tree"] = Contestant(here, "training", own, recipe, quick.dropout, rounds)
+    if release:
+        name = "this tree, recipe of release 0.1.0"
+        contestants[name] = Contestant(here, "training", own, RECIPE_THEN, 0.5, rounds)
+    for flags in ("no filling", "any algorithm") if gpu else ():
+        contestants[f"this tree, {flags}"] = Contestant(here, "training", own, recipe, quick.dropout, rounds, flags)
     if peer:
-        contestants["plain loop, float32"] = Contestant(here, "peer", flop, False, quick.recipe.batch, rounds)
-        contestants["plain loop, bfloat16"] = Contestant(here, "peer", flop, True, quick.recipe.batch, rounds)
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            times[name].append(contestant.seconds())
-    used = precision(quick.recipe.precision, "cpu")
-    rates = {name: convolution_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    own = median(times["this tree"])
-    return {
-        "ms_an_image": {name: round(1e3 * median(found), 2) for name, found in times.items()},
-        "of_release": {
-            name: round(median(a / b for a, b in zip(found, times["release 0.1.0"], strict=True)), 3)
+        width = min(range(8, 129, 2), key=lambda width: abs(peer_operations(width, setting.size) - flop))
+        for name, *how in PLAIN[: 3 if gpu else 2]:
+            contestants[name] = Contestant(here, "peer", own, width, *how, rounds)
+    times: dict[str, list[float]] = {}
+    failed = set()
+    for name, contestant in ((name, one) for _ in range(rounds) for name, one in contestants.items()):
+        try:
+            answer = {} if name in failed else contestant.seconds()
+        except (RuntimeError, OSError):  # the others are worth a record
+            failed.add(name)
+            continue
+        for what, seconds in answer.items():
+            times.setdefault(name if name.startswith("plain") else WHAT[what].format(name), []).append(seconds)
+    times = {name: found for name, found in times.items() if len(found) == rounds}
+    used = precision(quick.recipe.precision, setting.device)
+    rates = {name: convolution_rate(getattr(torch, name), setting) for name in ("float32", "bfloat16")}
+    whole, steps = times["this tree"], times["this tree, steps alone"]
+    taken = median(whole if setting == Setting() else steps)
+
+    def ratios(reference: list[float]) -> dict[str, float]:
+        return {
+            name: round(median(a / b for a, b in zip(found, reference, strict=True)), 3)
             for name, found in times.items()
-        },
+        }
+
+    return {
+        "ms_an_image": {name: round(1e3 * median(found), 3) for name, found in times.items()},
+        **({"of_release": ratios(times["release 0.1.0"])} if release else {}),
+        "of_steps": ratios(steps),
         "rounds": times,
+        "failed": sorted(failed),
         "precision": used,
-        "gflop_an_image": {"ours": 3e-9 * flop, **({"peer": 3e-9 * operations(narrow_unet(flop))} if peer else {})},
+        "gflop_an_image": {
+            "ours": 3e-9 * flop,
+            **({"peer": 3e-9 * peer_operations(width, setting.size)} if peer else {}),
+        },
         "gflop_s": {
-            "training": 3e-9 * flop / own,
+            "training": 3e-9 * flop / taken,
             **{f"convolution, {name}": 1e-9 * rate for name, rate in rates.items()},
         },
         "batch": {
-            "release 0.1.0": RECIPE_THEN["batch"],
-            "this tree": quick.recipe.batch,
-            "plain loops": quick.recipe.batch,
+            **({"release 0.1.0": RECIPE_THEN["batch"]} if release else {}),
+            "this tree": setting.batch,
+            "plain loops": setting.batch,
         },
-        "share_of_convolution_rate": 3 * flop / own / rates["bfloat16" if used == "bf16-mixed" else "float32"],
+        "share_of_convolution_rate": 3 * flop / taken / rates["bfloat16" if used == "bf16-mixed" else "float32"],
     }
 
 
 def commit() -> str:
     """The commit that is at work; "-dirty" behind it says that files had changed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    return ""
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(device: str = "cpu") -> dict[str, Any]:
     """Commit, day and machine of a record of one thread."""
+    gpu = {"device": torch.cuda.get_device_name()} if device.startswith("cuda") else {}
     return {
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "machine": {
+        "machine": gpu
+        | {
             "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
             "threads": 1,
             "load_average": round(os.getloadavg()[0], 1),
@@ -250,26 +366,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON record to write")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", type=int, nargs=2, default=Setting.size, metavar=("ROWS", "COLUMNS"))
+    parser.add_argument("--filters", type=int, default=Setting.filters)
+    parser.add_argument("--scenes", type=int, default=Setting.scenes, help="a round, and a third of them to validate")
+    parser.add_argument("--batch", type=int, default=Setting.batch)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="without segmentation-models-pytorch")
+    parser.add_argument("--no-release", dest="release", action="store_false", help="without release 0.1.0")
     parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     declare_operators()
     if given.task:
         torch.set_num_threads(1)
         tasks: dict[str, Callable[..., None]] = {"training": time_training, "peer": time_peer}
-        tasks[given.task[0]](*json.loads(given.task[1]))
+        setting, *more = json.loads(given.task[1])
+        tasks[given.task[0]](Setting(**setting | {"size": tuple(setting["size"])}), *more)
         return
-    command = ["git", "archive", RELEASE, "hsiutils"]
-    packed = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603
-    with tempfile.TemporaryDirectory() as release:
-        with tarfile.open(fileobj=packed) as archive:
-            archive.extractall(release, filter="data")
-        found = compare(Path(release), given.rounds, given.peer)
+    size, judged = tuple(given.size), max(1, given.scenes // 3)
+    setting = Setting(size, given.filters, given.scenes, judged, given.batch, given.device)
+    with tempfile.TemporaryDirectory() as folder:
+        if given.release:
+            command = ["git", "archive", RELEASE, "hsiutils"]
+            packed = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603
+            with tarfile.open(fileobj=packed) as archive:
+                archive.extractall(folder, filter="data")
+        found = compare(setting, Path(folder) if given.release else None, given.rounds, given.peer)
     record = {
-        **circumstances(),
+        **circumstances(given.device),
         "versions": {"torch": torch.__version__}
         | ({"segmentation-models-pytorch": version("segmentation-models-pytorch")} if given.peer else {}),
-        "network": {"channels": CHANNELS, "filters": FILTERS, "image": list(SIZE)},
+        "network": {"channels": CHANNELS, "filters": given.filters, "image": list(size)},
         **found,
     }
     text = json.dumps(record, indent=2) + "\n"
