@@ -33,7 +33,21 @@ _HOLDS = {LEARNED: REPRODUCED, "method": OF_METHOD, "input": OF_INPUT}
 OUTCOMES = (PROVED, *_HOLDS.values(), NOT_REPRODUCED, EQUIVALENT, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
 _KINDS = ("identity", "value", "primary", "exploratory")
 _FIELDS = {
-    *("id", "where", "says", "measured", "control", "paper", "kind", "about", "over", "measure", "expects", "chapter"),
+    *(
+        "id",
+        "where",
+        "says",
+        "measured",
+        "unit",
+        "control",
+        "paper",
+        "kind",
+        "about",
+        "over",
+        "measure",
+        "expects",
+        "chapter",
+    ),
 }
 _OPTIONAL = "study"
 _EXPECTATIONS: tuple[set[str], ...] = ({"above"}, {"below"}, {"near", "within"})
@@ -51,6 +65,7 @@ class Claim:
     where: str
     says: str
     measured: str
+    unit: str
     control: str
     paper: float | None
     kind: str
@@ -188,9 +203,9 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "about": one.claim.about,
             "correction": corrections[_family(one)],
             "paper's value": "" if one.claim.paper is None else f"{one.claim.paper:g}",
-            "measured here": "" if one.measured is None else str(one.measured),
+            "measured here": _measured(one),
             "interval over": one.claim.over,
-            "sign": _sign(one),
+            "direction": _direction(one),
             "size": _size(one),
             "p": "" if one.p is None or np.isnan(one.p) else f"{one.p:.2g}",
             "smallest effect it could see": _smallest(one, 0.05 / primary if one.claim.kind == "primary" else 0.05),
@@ -203,8 +218,13 @@ def ledger_table(verdicts: list[Verdict]) -> pd.DataFrame:
 
 def in_short(verdict: Verdict) -> str:
     """A verdict with what was measured, and the reason where it has one."""
-    measured = "" if verdict.measured is None else f": {verdict.measured}"
+    measured = f": {_measured(verdict)}" if verdict.measured else ""
     return f"{verdict.outcome}{measured}" + (f" ({verdict.note})" if verdict.note else "")
+
+
+def _measured(verdict: Verdict) -> str:
+    """The figure with its interval and unit."""
+    return f"{verdict.measured} {verdict.claim.unit}" if verdict.measured else ""
 
 
 def _rule(claim: Claim) -> str:
@@ -216,12 +236,13 @@ def _rule(claim: Claim) -> str:
     return "".join(f"{what} lies {side} {bound:g}" for side, bound in expects.items())
 
 
-def _sign(verdict: Verdict) -> str:
+def _direction(verdict: Verdict) -> str:
     """Whether the mean lies on the side of the bound that the claim names, be it by chance."""
     measured, bound = verdict.measured, verdict.claim.bound
     if measured is None or bound is None or verdict.claim.kind == "identity":
         return ""
-    return "as claimed" if (measured.mean > bound) == ("above" in (verdict.claim.expects or {})) else "opposite"
+    claimed = (measured.mean > bound) == ("above" in (verdict.claim.expects or {}))
+    return "as the paper says" if claimed else "against what the paper says"
 
 
 def _size(verdict: Verdict) -> str:

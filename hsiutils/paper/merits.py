@@ -40,12 +40,12 @@ def predicted_as(counts: xr.Dataset, source: str | None = "Vegetation", target: 
     return 100 * pixels.sel(predicted=target, drop=True) / every.where(every > 0)
 
 
-def top_channel(sums: xr.Dataset, name: str) -> tuple[int, float]:
-    """The channel of one network that sets a class apart most, by `discrimination`, and its share of all of it."""
+def top_channel(sums: xr.Dataset, name: str) -> tuple[int, float, float]:
+    """The channel of one network that sets a class apart most, by `discrimination`; its score, and that of all."""
     found = discrimination(sums[["weight", "bias"]], sums[["pixels", "total", "square"]])
     score = found["score"].sel({"class": name})
     top = _largest(score)
-    return top, float(score.sel(channel=top) / score.sum())
+    return top, float(score.sel(channel=top)), float(score.sum())
 
 
 def ranking(one: xr.Dataset, name: str, seed: int) -> pd.DataFrame:

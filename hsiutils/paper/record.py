@@ -44,12 +44,12 @@ _FINDINGS = {
     "explain {measured} of a logit's variation over the pixels; a map of zeros explains 0",
     "marks-fall": "25 bands with PN in the place of 3 bands: road marks lose {measured} points of IoU",
     "vegetation-rises": "25 bands with PN in the place of 3 bands: vegetation gains {measured} points of IoU",
-    "pn-robust-to-illumination": "As the sun is turned over the same street, {measured} points more of the vegetation "
-    "that passes between sun and shade change class with 25 bands than with 25 bands and PN",
-    "head-contributions-reliable": "What a channel of the last layer adds to a class, by the better of two "
-    "readings, and what the class loses without it agree in rank by {measured}; reliable, by our bound, is 0.5",
-    "rich-spectra-other-camera": "Through another camera of the same make, its bands resampled to the old ones, a "
-    "network of 25 bands loses {measured} points of mean IoU; of three cameras the least sure (study `cameras`)",
+    "pn-robust-to-illumination": "Turn the sun: of the vegetation whose light changes, 25 bands relabel {measured} "
+    "points more than 25 bands with PN",
+    "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
+    "it, agree in rank by {measured}; reliable, by our bound, is 0.5",
+    "rich-spectra-other-camera": "Through another camera of the same make, 25 bands lose {measured} points of mean IoU; "
+    "of three cameras the least sure (study `cameras`)",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6

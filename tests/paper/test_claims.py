@@ -26,7 +26,7 @@ from hsiutils.paper.measures import MEASURES
 
 def claim(expects, kind="exploratory", paper=None, **fields):
     """A claim with these, and words for the rest."""
-    words = dict.fromkeys(("id", "where", "says", "measured", "control", "over"), "w")
+    words = dict.fromkeys(("id", "where", "says", "measured", "unit", "control", "over"), "w")
     words |= {"measure": "m", "chapter": 3, "paper": paper, "kind": kind, "about": "learned", "expects": expects}
     words |= fields
     return Claim(**words)
@@ -106,9 +106,9 @@ def test_tests_of_a_kind_are_corrected_together(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("mean", "fields", "sign", "size"),
     [
-        (32.0, {"paper": 4.0}, "as claimed", "8.0 times the paper's"),
-        (-2.0, {"paper": 4.0}, "opposite", "0.5 times the paper's"),
-        (1, {"expects": {"below": 0}}, "opposite", "the paper gives none"),
+        (32.0, {"paper": 4.0}, "as the paper says", "8.0 times the paper's"),
+        (-2.0, {"paper": 4.0}, "against what the paper says", "0.5 times the paper's"),
+        (1, {"expects": {"below": 0}}, "against what the paper says", "the paper gives none"),
         (91, {"paper": 93.5, "expects": {"near": 93.5, "within": 2}}, "", "-2.5 from the paper's"),
         (1, {"kind": "identity", "expects": {"below": 2}}, "", ""),
     ],
@@ -116,7 +116,7 @@ def test_tests_of_a_kind_are_corrected_together(tmp_path, monkeypatch):
 def test_sign_and_size_are_two_things(mean, fields, sign, size):
     one = Verdict(claim(**{"expects": {"above": 0}} | fields), REPRODUCED, Estimate(mean, mean - 1, mean + 1, 3, 2))
     row = ledger_table([one]).iloc[0]
-    assert (row["sign"], row["size"]) == (sign, size)
+    assert (row["direction"], row["size"]) == (sign, size)
     # (t 4.30 + 1.06) / 4.30 half widths, two degrees of freedom; nothing needs to be seen of what is proved
     assert row["smallest effect it could see"] == ("" if one.claim.kind == "identity" else "1.2")
 
@@ -127,7 +127,7 @@ def test_every_row_that_was_measured_has_all_that_a_reader_needs():
     for column in ("what is measured", "control", "holds if", "test", "correction", "measured here", "size", "verdict"):
         assert (table[column] != "").all()
     assert (table["smallest effect it could see"] != "").all()
-    assert (table["sign"] != "").equals(table["test"] != "value")
+    assert (table["direction"] != "").equals(table["test"] != "value")
     assert set(table["correction"][table["test"] == "primary"]) == {"Holm, 5 tests"}
 
 
@@ -180,7 +180,16 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
         raise NotTestable("no sun")
 
     monkeypatch.setattr(claims, "MEASURES", {"yes": lambda run: Estimate(1, 0.5, 1.5, 3), "no": untestable})
-    base = {"id": "a", "where": "Table 9", "says": "s", "measured": "m", "control": "c", "paper": 1.5, "chapter": 3}
+    base = {
+        "id": "a",
+        "where": "Table 9",
+        "says": "s",
+        "measured": "m",
+        "unit": "u",
+        "control": "c",
+        "paper": 1.5,
+        "chapter": 3,
+    }
     base |= {"kind": "exploratory", "about": "learned", "over": "seeds", "expects": {"above": 0}}
     differences = ({"measure": "yes"}, {"measure": "no"}, {"measure": None}, {"measure": None, "expects": None})
     path = tmp_path / "claims.yaml"

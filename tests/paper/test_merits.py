@@ -106,9 +106,11 @@ def test_one_scene_gives_no_interval_over_scenes_and_one_network_no_spread(netwo
 
 def test_the_planted_channels_are_the_top_ones():
     sums = planted.sums(planted.planted(), SCENES)
-    top, share = results.top_channel(sums, "Vegetation")
-    assert top == planted.RED_EDGE
-    assert share == pytest.approx(results.ranking(sums, "Vegetation", 0)["score_share"].iloc[0])
+    top, own, every = results.top_channel(sums, "Vegetation")
+    first = results.ranking(sums, "Vegetation", 0).iloc[0]
+    assert top == first["channel"] == planted.RED_EDGE
+    assert own == pytest.approx(first["score"])
+    assert own / every == pytest.approx(first["score_share"])
     edges = planted.sums(planted.planted(), SCENES, "edges")
     assert results.boldest_channel(edges, "Vegetation") in (planted.RED_EDGE, planted.EDGES)
 
