@@ -48,8 +48,8 @@ _FINDINGS = {
     "points more than 25 bands with PN",
     "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
     "it, agree in rank by {measured}; reliable, by our bound, is 0.5",
-    "rich-spectra-other-camera": "Through another camera of the same make, 25 bands lose {measured} points of mean IoU; "
-    "of three cameras the least sure (study `cameras`)",
+    "rich-spectra-other-camera": "Through another camera of the same make, 25 bands lose {measured} points of mean "
+    "IoU; of three cameras the least sure (study `cameras`)",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6

@@ -201,6 +201,6 @@ def test_every_claim_gets_a_verdict(tmp_path, monkeypatch):
     # The paper's wording stands beside the measure used.
     assert table["the paper says"].tolist() == ["s"] * 4
     assert table["what is measured"].tolist() == ["m"] * 4
-    assert table["measured here"].tolist() == ["1 [0.5, 1.5]", "", "", ""]
+    assert table["measured here"].tolist() == ["1 [0.5, 1.5] u", "", "", ""]
     assert table["verdict"][1] == "cannot be tested here (no sun)"
     assert table["paper's value"][0] == "1.5"
