@@ -1,11 +1,23 @@
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from networks import SMALL, X, hooks, image, random_like, shaken
 from torch import nn
 
 from hsiutils.attribution.hooks import activations, ask, replaced
 from hsiutils.attribution.leaderboard import Counted
-from hsiutils.attribution.linearise import MEMORY, Output, Parts, bias_names, linearise, pushed
+from hsiutils.attribution.linearise import (
+    MEMORY,
+    Output,
+    Parts,
+    bias_names,
+    linearise,
+    pushed,
+    region_codes,
+)
 from hsiutils.models.unet import UNet, UNetConfig
 
 
@@ -141,3 +153,68 @@ def test_another_activation_or_pooling_of_ours_is_followed(model):
 def test_biases_have_keras_names():
     at = linearise(shaken(UNetConfig(channels=3, depth=1, filters=2, entrance=True)), torch.randn(3, 4, 6).double())
     assert list(bias_names(at).values()) == [*at.model.keras_layers(), "input"]
+
+
+SHARES = torch.tensor([[1.0, -2.0], [0.5, 3.0], [-4.0, 0.25]]).double()  # (classes, bands)
+GRID = np.array([[7, 7, -2, -2], [7, 7, -2, -2], [7, 0, 0, 0]])
+SUNLIT = GRID == 7
+
+
+@pytest.fixture(scope="module")
+def weighed():
+    """A network of weights alone, logit c = sum of SHARES[c, b] x[b], its map at an image, and every summand.
+
+    The summands are (band, region, class, y, x).
+    """
+    network = nn.Conv2d(2, 3, 1).double()
+    with torch.no_grad():
+        network.weight[:, :, 0, 0] = SHARES
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    member = np.stack([label == GRID for label in (-2, 0, 7)])
+    summands = np.einsum("cb,byx,ryx->brcyx", SHARES, x, member)
+    names = {"band": [0, 1], "region": [-2, 0, 7], "class": ["class 0", "class 1", "class 2"]}
+    return linearise(network, x), x, xr.DataArray(summands, names, ("band", "region", "class", "y", "x"))
+
+
+@pytest.mark.parametrize(
+    ("bands", "partition", "tangents"), [*product((True, False), (GRID, torch.as_tensor(GRID), None), (1, 4, 99))]
+)
+def test_what_parts_do_adds_up_from_the_summands(weighed, bands, partition, tangents):
+    at, x, summands = weighed
+    parts, output = Parts.of(x, partition, bands), Output.of(at, None, None)
+    taken = [name for name, wanted in (("band", bands), ("region", partition is not None)) if wanted]
+    expected = summands.sum([name for name in ("band", "region") if name not in taken])
+    assert len(parts) == np.prod([summands.sizes[name] for name in taken])
+    values = pushed(at, parts, x, output, tangents * at.footprint)
+    xr.testing.assert_allclose(output.named(values, parts.coords), expected)
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(None, [0, 1, 2]), ([2, "class 0"], [2, 0]), (["class 1"], [1])])
+@pytest.mark.parametrize("over", [None, GRID, SUNLIT])
+def test_what_is_kept_are_classes_and_means_over_targets(weighed, classes, kept, over):
+    at, x, summands = weighed
+    parts, output = Parts.of(x, GRID, False), Output.of(at, classes, over)
+    found = output.named(pushed(at, parts, x, output, MEMORY), parts.coords)
+    expected = summands.sum("band")[:, kept]
+    if over is not None:
+        labels = np.unique(over)
+        means = [expected.where(xr.DataArray(over == label, dims=("y", "x"))).mean(("y", "x")) for label in labels]
+        expected = xr.concat(means, xr.Variable("target", labels))
+        expected = expected.transpose("region", "class", "target")
+    xr.testing.assert_allclose(found, expected)
+    logits = output.named(output.keep(at.logits[None])[0])
+    assert logits.dims == expected.dims[1:]
+    assert logits["class"].values.tolist() == [f"class {number}" for number in kept]
+
+
+@pytest.mark.parametrize(
+    ("partition", "message"),
+    [
+        (GRID + 0.5, "^over must hold integers or booleans, one number a region, got dtype float64"),
+        (GRID[:2], r"^over must have the image's size \(3, 4\), got \(2, 4\)"),
+    ],
+)
+def test_a_map_that_tells_no_regions_is_refused(partition, message):
+    for given in (partition, torch.as_tensor(partition)):
+        with pytest.raises(ValueError, match=message):
+            region_codes(given, torch.zeros(2, 3, 4), "over")

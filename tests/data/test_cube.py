@@ -5,8 +5,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsiutils.data.cube import ascending, make_cube, mapped, nearest_bands, pn, pseudocolour, to_unit_range, with_step
-from hsiutils.data.sensor import HSI_DRIVE, band_map, sister_cameras
+from hsiutils.data.cube import (
+    ascending,
+    clr_pixels,
+    fill_values,
+    log_pixels,
+    make_cube,
+    mapped,
+    nearest_bands,
+    pn,
+    pseudocolour,
+    surroundings,
+    to_unit_range,
+    with_step,
+    without_directions,
+    without_fill,
+)
+from hsiutils.data.sensor import HSI_DRIVE, Band, Sensor, band_map, sister_cameras
 
 reflectances = arrays(np.float32, (25, 2, 3), elements=st.floats(0.015625, 4, width=32))
 strengths = st.floats(0, 1)
@@ -150,6 +165,27 @@ def test_pseudocolour_shows_the_longest_wave_red_and_survives_nan() -> None:
     np.testing.assert_array_equal(picture.isel(y=7, x=[1, 6]), [[1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(picture.isel(y=1, x=[1, 6]), [[1, 0, 1], [0, 0, 1]])
     assert not picture.isel(y=0, x=0).any()
+    assert (picture.attrs["units"], picture.attrs["history"]) == ("1", "pseudocolour")
+
+
+def test_pseudocolour_stretches_every_band_between_its_own_percentiles() -> None:
+    cube = random_cube() * np.arange(1, 26)[:, None, None]
+    picked = cube.sel(band=[21, 5, 7]).transpose("y", "x", "band").values
+    low, high = np.percentile(picked, (25, 75), axis=(0, 1))
+    found = pseudocolour(cube, cube["wavelength"].values[[21, 5, 7]].tolist(), (25, 75))
+    np.testing.assert_allclose(found, np.clip((picked - low) / (high - low), 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("nm", "shown"), [(range(500, 600, 20), [580, 540, 500]), (range(900, 1300, 100), None)])
+def test_a_camera_that_does_not_see_the_three_waves_shows_its_longest_middle_and_shortest(nm, shown) -> None:
+    """The second has one of the three: its longest but one stands for the middle of four."""
+    bands = tuple(Band(place, float(wave), 0.1, ()) for place, wave in enumerate(nm))
+    cube = make_cube(
+        np.random.default_rng(0).random((len(nm), 3, 4)), Sensor("toy", (1, len(nm)), (9, 99), (0, 0), (3, 4), bands)
+    )
+    assert pseudocolour(cube).wavelength.values.tolist() == (shown or [1200, 1000, 900])
+    with pytest.raises(ValueError, match="wavelength"):
+        pseudocolour(cube.drop_vars("wavelength"))
 
 
 def test_a_cube_is_mapped_to_another_camera() -> None:
@@ -161,7 +197,107 @@ def test_a_cube_is_mapped_to_another_camera() -> None:
     assert found.attrs["sensor"] == camera.name
     assert found.attrs["units"] == cube.attrs["units"]
     assert found.attrs["history"] == f"bands of {HSI_DRIVE.name}"
+    assert mapped(cube.drop_attrs(), weights, camera).attrs["history"] == "bands of another camera"
     with pytest.raises(ValueError, match="a map to another camera needs all 25 bands"):
         mapped(ascending(cube), weights, camera)
     with pytest.raises(ValueError, match="25 bands of imec"):
         mapped(cube, weights[:16], camera)
+
+
+class TestLogarithms:
+    def test_a_factor_is_a_shift_of_every_band_also_of_a_dark_one_which_has_a_share_of_the_mean(self) -> None:
+        pixels = np.random.default_rng(0).uniform(0.1, 1, (25, 3, 4))
+        pixels[7] = 0
+        found = log_pixels(pixels)
+        np.testing.assert_allclose(log_pixels(4 * pixels), found + np.log(4))
+        np.testing.assert_allclose(found[7], np.log(1e-3 * pixels.mean(axis=0)))
+        np.testing.assert_allclose(np.delete(found, 7, 0), np.log(np.delete(pixels, 7, 0)))
+        pixels[3, 1, 2] = np.inf
+        np.testing.assert_array_equal(
+            np.isnan(log_pixels(pixels)).sum(axis=0), 25 * (np.indices((3, 4)) == [[[1]], [[2]]]).all(0)
+        )
+        assert np.isfinite(log_pixels(np.zeros((25, 1)))).all()
+
+    def test_at_full_strength_their_mean_is_taken_off(self) -> None:
+        pixels = np.random.default_rng(1).uniform(0.1, 1, (25, 3, 4))
+        np.testing.assert_allclose(clr_pixels(pixels).mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(clr_pixels(pixels), clr_pixels(pixels, 1.0))
+
+    def test_what_is_left_of_a_pixel_knows_nothing_of_the_directions(self) -> None:
+        rng = np.random.default_rng(2)
+        directions, pixels = rng.normal(size=(2, 25)), rng.normal(size=(25, 3, 4))
+        left = without_directions(pixels, directions)
+        np.testing.assert_allclose(np.tensordot(directions, left, axes=1), 0, atol=1e-12)
+        moved = pixels + np.einsum("nb,nyx->byx", directions, rng.normal(size=(2, 3, 4)))
+        np.testing.assert_allclose(without_directions(moved, directions), left, atol=1e-12)
+        np.testing.assert_allclose(without_directions(left, directions), left, atol=1e-12)
+
+
+class TestSurroundings:
+    def test_a_pixel_spreads_over_a_square_of_a_twelfth_of_the_width_or_of_three_pixels(self) -> None:
+        for width, side in ((20, 3), (65, 5)):
+            image = np.full((2, 20, width), 0.5)
+            image[:, 10, 10] = 0.5 + side**2
+            mean, around = surroundings(image)
+            np.testing.assert_allclose(around[8:13, 8:13] - 0.5, np.pad(np.ones((side, side)), (5 - side) // 2))
+            assert mean == pytest.approx(image.mean())
+
+    @pytest.mark.parametrize("nothing", [np.nan, np.inf, 0.0, -1.0])
+    def test_pixels_without_light_have_no_say(self, nothing: float) -> None:
+        image = np.full((3, 12, 60), 0.4, np.float32)
+        image[:, ::3, ::2] = nothing
+        image[:, 4:9, 30:41] = nothing  # wider than what is around a pixel in its middle
+        mean, around = surroundings(image)
+        assert mean == pytest.approx(0.4)
+        assert set(np.round(around.ravel(), 5)) == {0.4, 0.001}
+        assert (around[6, 33:38] == 0.001).all()
+
+    def test_a_single_lit_pixel_is_the_brightness_and_without_one_it_is_the_least(self) -> None:
+        image = np.zeros((3, 5, 6))
+        assert surroundings(image)[0] == 1e-3
+        image[:, 2, 2] = 0.8
+        mean, around = surroundings(image)
+        assert mean == pytest.approx(0.8)
+        np.testing.assert_allclose(around[1:4, 1:4], 0.8)
+
+
+RAMP = np.linspace(0.1, 1, 50)
+
+
+class TestFillValues:
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            (RAMP, []),
+            (np.repeat([1.0, 2.0, 3.0, 0.0], 9), []),  # labels, not measurements
+            (np.repeat([0.0, 5.0], 9), []),  # a mask: there is no other positive value
+            ([], []),
+            ([*RAMP, *[65535.0] * 3], [65535.0]),
+            ([*RAMP, *[65535.0] * 2], []),
+            ([*RAMP, *[-9999.0] * 3], [-9999.0]),
+            ([*RAMP, *[-9999.0] * 2], []),
+            ([*RAMP, 1e6, 1e6, *[65535.0] * 3], [65535.0]),  # behind a glint
+            ([*RAMP, *[65535.0] * 3, *[-9999.0] * 4, *[1e35] * 5], [1e35, 65535.0, -9999.0]),
+            ([*RAMP, *[10.5] * 3], [10.5]),
+            ([*RAMP, *[10.0] * 3], [10.0]),  # ten times, from the next on
+            ([*RAMP, *[9.9] * 3], []),
+            ([*-RAMP, *[-10.5] * 3], [-10.5]),
+            ([*-RAMP, *[-10.0] * 3], [-10.0]),
+            ([*-RAMP, *[-9.9] * 3], []),
+            ([*(RAMP / 20), *[0.9] * 3], [0.9]),
+            ([*RAMP, np.nan, np.inf, -np.inf, *[65535.0] * 3], [65535.0]),
+            ([np.nan, np.nan], []),
+        ],
+    )
+    def test_they_are_extremes_that_come_again_and_again(self, values, expected: list[float]) -> None:
+        found = fill_values(np.asarray(values, np.float64).reshape(1, -1))
+        np.testing.assert_allclose(found, expected)
+        assert isinstance(found, list)
+
+    def test_they_become_nan_and_other_values_stay_without_a_copy(self) -> None:
+        values = np.array([*RAMP, *[-9999.0] * 3, np.inf], np.float32)[None]
+        found = without_fill(values)
+        np.testing.assert_array_equal(found, [[*RAMP.astype(np.float32), *[np.nan] * 3, np.inf]])
+        assert found.dtype == np.float32
+        whole = values[:, :50]
+        assert without_fill(whole) is whole

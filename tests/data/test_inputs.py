@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsiutils.data.cube import make_cube, pn, to_unit_range
-from hsiutils.data.inputs import NORMALISATIONS, FittedVariant, Normalisation, Variant, fit_variant, variant
+from hsiutils.data.cube import clr_pixels, make_cube, pn, to_unit_range, without_directions
+from hsiutils.data.inputs import NORMALISATIONS, FittedVariant, Normalisation, Variant, fit_inputs, fit_variant, variant
 from hsiutils.data.sensor import HSI_DRIVE, NOT_MEASURED, Band, Sensor
 
 
@@ -71,7 +71,9 @@ def test_pn_uses_the_published_limits_and_reads_no_cube(cubes: list[xr.DataArray
     found = fitted.apply(cubes[0])
     np.testing.assert_allclose(found, to_unit_range(pn(cubes[0]), 0.0, HSI_DRIVE.clip_max), atol=1e-6)
     assert (found.dims, found.dtype) == (("channel", "y", "x"), np.float32)
-    assert found.attrs["variant"] == "25-PN"
+    assert found["channel"].values.tolist() == [f"{wave:.2f} nm" for wave in HSI_DRIVE.wavelengths_nm]
+    assert (found.name, found.attrs["units"], found.attrs["variant"]) == ("input", "1", "25-PN")
+    assert found.attrs["source"] == cubes[0].attrs["source"]
     picked = fit_variant(variant("bands:21,5-PN"), [])  # PN runs over all bands before any is picked
     np.testing.assert_array_equal(picked.apply(cubes[0]), found.values[[21, 5]])
     assert fit_variant(variant("3-PN"), []).channel_names == ("731.88 nm", "826.77 nm", "928.81 nm")
@@ -184,6 +186,7 @@ def test_a_band_without_signal_does_not_matter_where_limits_are_published(cubes:
         (lambda: fit_variant(variant("3"), []), "no finite pixel"),
         (lambda: fit_variant(variant("3"), [random_cube() * np.nan]), "no finite pixel"),
         (lambda: fit_variant(variant("3"), [random_cube() * 0]), "3 of 3 channels to learn are constant"),
+        (lambda: fit_variant(variant("3"), [random_cube(size=(1, 1))]), "no finite pixel"),
         (lambda: fit_variant(variant("bands:3,25"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("PCA-26"), [random_cube()]), "more than the 25 bands"),
         (lambda: fit_variant(variant("25"), [random_cube()[::-1]]), "native order"),
@@ -215,6 +218,50 @@ def test_another_camera() -> None:
         fit_variant(variant("all-DF"), [], camera)
     cube = random_cube(sensor=unknown)
     assert float(fit_variant(variant("all-PN"), [cube], unknown).apply(cube).max()) > 0.9
+
+
+def test_two_pixels_and_as_many_components_as_bands_are_enough() -> None:
+    assert fit_variant(variant("25"), [random_cube(size=(1, 2))]).channels == 25
+    assert fit_variant(variant("PCA-25"), [random_cube()]).channels == 25
+
+
+class Planted:
+    """A data set of one scene to train on and another, ten times as bright, to test."""
+
+    def __init__(self, sensor: Sensor = HSI_DRIVE, units: str = "reflectance") -> None:
+        self.sensor, self.units = sensor, units
+        self.cubes = {"a": random_cube(0, sensor), "b": 10 * random_cube(1, sensor)}
+
+    def names(self, split: str) -> list[str]:
+        return {"train": ["a"], "test": ["b"]}[split]
+
+    def cube(self, name: str) -> xr.DataArray:
+        return self.cubes[name]
+
+
+def test_inputs_of_a_data_set_are_learned_from_its_training_scenes() -> None:
+    data = Planted()
+    for options in ({}, {"percentile": 80.0}, {"seed": 3}):
+        assert fit_inputs("25", data, **options) == fit_variant(variant("25"), [data.cube("a")], **options)
+    assert fit_inputs("25", data).percentile == 99.9
+    bands = tuple(Band(place, 470.0 + 10 * place, 0.2, ()) for place in range(16))
+    four = Planted(Sensor("4x4", (4, 4), (48, 60), (0, 0), (12, 15), bands))
+    assert fit_inputs("all", four).channels == 16
+
+
+def test_units_that_cannot_be_normalised_so_are_refused() -> None:
+    for units in ("reflectance", "DN above dark", "sRGB"):
+        fit_inputs("all-PN", Planted(units=units))
+    fit_inputs("all-clr", Planted(units="1"))
+    with pytest.raises(
+        ValueError, match=r"holds 1 values; PN \(variant '25-PN'\) needs reflectance or intensity or DN or "
+    ):
+        fit_inputs("25-PN", Planted(units="1"))
+
+
+def test_features_are_in_single_precision_whatever_is_done(cubes: list[xr.DataArray]) -> None:
+    for spec in ("25", "25-PN+I", "25-clr+F", "25-DF+C"):
+        assert variant(spec).features(cubes[0].values, HSI_DRIVE.daylight).dtype == np.float32
 
 
 def test_a_new_normalisation_is_one_entry(cubes: list[xr.DataArray], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +333,13 @@ class TestLogRatios:
             np.testing.assert_allclose(fitted.apply(3 * cubes[0]), before, atol=1e-4)
             moved = np.abs(fitted.apply(lit(cubes[0], 0.5, 0.3)) - before).max()
             assert (float(moved) < 1e-3) == free
+
+    def test_limits_are_learned_where_daylight_was_taken_out(self, cubes: list[xr.DataArray]) -> None:
+        fitted = fit_variant(variant("25-DF"), [lit(cubes[0], 2.0, -1.0)], percentile=100.0)
+        assert fitted.percentile == 100.0
+        left = without_directions(clr_pixels(cubes[0].values), HSI_DRIVE.daylight)
+        np.testing.assert_allclose(fitted.high, left.max(axis=(1, 2)), atol=1e-5)
+        np.testing.assert_allclose(fitted.low, left.min(axis=(1, 2)), atol=1e-5)
 
     def test_clr_is_the_logarithm_less_its_mean(self, cubes: list[xr.DataArray]) -> None:
         for strength in (0.0, 0.5, 1.0):

@@ -61,6 +61,30 @@ class TestReadFrame:
             with pytest.raises(DatasetError, match="expected little-endian"):
                 raw.read_frame(tmp_path / "frame.bin", self.sensor)
 
+    def test_the_brightest_value_and_a_frame_of_one_value_are_taken_as_they_are(self, tmp_path: Path) -> None:
+        for value in (self.sensor.saturation_dn, 1 << 4):
+            frame = np.full(self.sensor.frame_shape, value, dtype="<u2")
+            frame.tofile(tmp_path / "frame.bin")
+            np.testing.assert_array_equal(raw.read_frame(tmp_path / "frame.bin", self.sensor), frame)
+
+    def test_bits_of_a_converter_of_eight_fill_the_upper_byte(self, tmp_path: Path) -> None:
+        eight = replace(self.sensor, bits=8)
+        frame = np.random.default_rng(1).integers(0, 256, eight.frame_shape).astype("<u2")
+        (frame << 8).tofile(tmp_path / "frame.bin")
+        np.testing.assert_array_equal(raw.read_frame(tmp_path / "frame.bin", eight), frame)
+
+    def test_no_more_is_read_than_one_frame(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A film of many frames is refused, and not read whole before."""
+        size, read = int(np.prod(self.sensor.frame_shape)), []
+        np.zeros(3 * size, "<u2").tofile(tmp_path / "film.bin")
+        fromfile = np.fromfile
+        monkeypatch.setattr(
+            raw.np, "fromfile", lambda *args, **options: read.append(fromfile(*args, **options)) or read[0]
+        )
+        with pytest.raises(DatasetError, match=f"expected {2 * size} bytes .*, found {6 * size}"):
+            raw.read_frame(tmp_path / "film.bin", self.sensor)
+        assert read[0].size == size
+
 
 def test_crop_starts_at_the_active_origin() -> None:
     frame = np.arange(25 * 33).reshape(25, 33)
@@ -73,20 +97,37 @@ def test_dark_is_removed_and_a_pixel_without_white_has_no_reflectance() -> None:
     assert signal.dtype == np.float32
     found = raw.reflectance(np.ones((1, 4)), np.array([[2.0, 0.0, -1.0, np.inf]]))
     np.testing.assert_array_equal(np.isnan(found), [[False, True, True, True]])
+    assert found[0, 0] == 0.5
+
+
+def test_every_step_is_in_single_precision() -> None:
+    """Of frames in double precision, too, and of references of integers."""
+    sensor, rng = camera((2, 2)), np.random.default_rng(0)
+    frame = rng.uniform(100, 200, sensor.active_shape)
+    assert raw.subtract_dark(frame, np.float64(3.7)).dtype == np.float32
+    assert raw.reflectance(frame, frame.astype(int)).dtype == np.float32
+    cube = raw.demosaic(frame, sensor)
+    assert raw.interleave(cube.astype(float), sensor).dtype == np.float32
+    cube[0, 1, 1] = np.nan
+    for one in (cube, cube[1:], cube.astype(float)):
+        assert raw.median_filter(one).dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: raw.crop(np.zeros((3, 3)), HSI_DRIVE), r"\(1088, 2048\).*\(3, 3\)"),
-        (lambda: raw.subtract_dark(np.ones((2, 2)), np.ones((2, 3))), r"dark.*\(2, 2\).*\(2, 3\)"),
-        (lambda: raw.reflectance(np.ones((2, 2)), np.ones(2)), "white"),
+        (lambda: raw.subtract_dark(np.ones((2, 2)), np.ones((2, 3))), r"^dark.*\(2, 2\).*\(2, 3\)"),
+        (lambda: raw.reflectance(np.ones((2, 2)), np.ones(2)), "^white"),
         (lambda: raw.reflectance(np.ones((2, 2)), np.zeros((2, 2))), "no pixel is positive"),
         (lambda: raw.reflectance(np.ones((2, 2)), 1.0, exposure_ratio=0.0), "exposure_ratio"),
         (lambda: raw.reflectance(np.ones((2, 2)), 1.0, exposure_ratio=np.nan), "exposure_ratio"),
         (lambda: raw.demosaic(np.zeros((5, 5)), HSI_DRIVE), r"\(1080, 2045\).*\(5, 5\).*crop"),
-        (lambda: raw.reflectance_cube(np.zeros((1088, 2048)), HSI_DRIVE, np.zeros((2, 2)), 0.0), "white.*whole frame"),
-        (lambda: raw.interleave(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE)[::-1], HSI_DRIVE), "native order"),
+        (lambda: raw.reflectance_cube(np.zeros((1088, 2048)), HSI_DRIVE, np.zeros((2, 2)), 0.0), "^white.*whole frame"),
+        (
+            lambda: raw.interleave(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE)[::-1], HSI_DRIVE),
+            "^interleave .*native order",
+        ),
         (
             lambda: raw.translate_to_centre(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE), camera((4, 4))),
             "band 24, toy has 16",
@@ -172,6 +213,11 @@ class TestMedianFilter:
         assert found[0, 3, 2] == pytest.approx(np.nanmedian(values[0, 2:5, 1:4]))
         assert np.isfinite(found[0]).all()
         assert np.isnan(found[1]).all()
+        values = np.full((4, 3, 3), np.nan, dtype=np.float32)
+        values[0, 1, 1], values[1, 0, 1], values[1, 2, 1] = 7.0, 1.0, 4.0
+        found = raw.median_filter(make_cube(values, self.sensor)).values
+        np.testing.assert_array_equal(found[0], np.full((3, 3), 7.0))  # the only one that votes
+        assert found[1, 1, 1] == 2.5  # of two the mean
 
 
 def test_the_chain_removes_dark_from_frame_and_white_alike() -> None:
@@ -180,7 +226,8 @@ def test_the_chain_removes_dark_from_frame_and_white_alike() -> None:
     cube = raw.reflectance_cube(dark + 500, sensor, dark + 2000, dark, exposure_ratio=2.0, median=True, source="made")
     np.testing.assert_allclose(cube, np.full((25, 4, 6), 0.5), rtol=1e-5)
     assert (cube.dims, cube.attrs["units"], cube.attrs["source"]) == (("band", "y", "x"), "reflectance", "made")
-    assert cube.attrs["history"].endswith("demosaic; translated to centre; median filtered")
+    assert cube.attrs["history"].endswith("dark; white reference; demosaic; translated to centre; median filtered")
+    assert raw.reflectance_cube(dark + 500, sensor, dark + 2000, dark).attrs["source"] == "unknown"
 
 
 def test_the_border_never_goes_below_zero() -> None:
@@ -263,11 +310,20 @@ class TestReferences:
         assert np.isnan(cube[0, 0, 0])
         assert int(np.isnan(cube).sum()) == 1
 
+    def test_up_to_a_hundredth_saturated_and_up_to_half_below_dark_are_noise(self) -> None:
+        sensor = HSI_DRIVE.resized((4, 5))  # 500 pixels
+        white, frame = np.full(sensor.frame_shape, 2064), np.full(sensor.frame_shape, 564)
+        raw.crop(white, sensor).flat[:5], raw.crop(frame, sensor).flat[:250] = 4095, 60
+        cube = raw.reflectance_cube(frame, sensor, white, 64, centre=False)
+        assert int(np.isnan(cube).sum()) == 5
+        assert int((cube == 0).sum()) == 250 - 5
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
             ({"white": np.full_like(white, 4095)}, r"white: 100% of the pixels are saturated \(4095 DN or above\)"),
             ({"white": 5000}, "white: 100% of the pixels are saturated"),
+            ({"dark": white[1:]}, "dark must be one number or a whole frame"),
             ({"dark": 64 << 4}, "dark: frame is below it in 100% of the pixels"),
             ({"dark": white, "white": 64, "frame": white}, "dark: white is below it in 100%"),
         ],

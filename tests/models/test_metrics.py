@@ -10,7 +10,17 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from toyscenes import COLOURS, toy_scenes
 
 from hsiutils.data.classes import CLASSES, VOID, inverse_frequency_weights
-from hsiutils.models.metrics import boundary, boundary_distance, confusion, evaluate, iou, predict, scene_counts, scores
+from hsiutils.models.metrics import (
+    boundary,
+    boundary_distance,
+    confusion,
+    evaluate,
+    iou,
+    predict,
+    scene_counts,
+    scores,
+    weighted_iou,
+)
 from hsiutils.models.unet import UNet, UNetConfig
 
 
@@ -76,6 +86,24 @@ def test_aggregates_are_frequency_and_inverse_frequency_weighted_means():
     given_share = np.array([0.6148, 0.0297, 0.2017, 0.0719, 0.0818])
     fixed = scores(scene_counts(predicted, truth, CLASSES), given_share).sel(region="all")
     assert fixed["weighted_iou"] == pytest.approx(np.sum(inverse_frequency_weights(given_share) * per_class))
+    assert fixed["global_iou"] == pytest.approx(np.sum(given_share / given_share.sum() * per_class))
+    counts = scene_counts(predicted, truth, CLASSES)["confusion"].sel(region="all")
+    assert weighted_iou(counts).name == "weighted_iou"
+    # A class of frequency zero weighs nothing.
+    without = weighted_iou(counts, [0.0, *given_share[1:]])
+    weights = 1 / given_share[1:]
+    assert without == pytest.approx(np.sum(weights * per_class[1:]) / weights.sum())
+
+
+def test_figures_of_merit_are_of_each_region_apart():
+    predicted, truth = maps(7)
+    left = np.indices(truth.shape)[1] < 13
+    both = scores(scene_counts(predicted, truth, CLASSES, left, distance=1))
+    assert all(both[name].dims[:1] == ("region",) for name in both)
+    alone = scores(scene_counts(predicted[:, :13], truth[:, :13], CLASSES))
+    for name in ("mean_iou", "global_iou", "weighted_iou", "accuracy"):
+        assert both[name].sel(region="sunlit") == pytest.approx(alone[name].sel(region="all"))
+        assert both[name].sel(region="sunlit") != both[name].sel(region="shadowed")
 
 
 def erosion_definition(mask, distance):
@@ -117,6 +145,8 @@ def test_boundary_iou_of_a_shifted_square_counted_by_hand():
     assert result["iou"] > 0.9
     # Frames two pixels wide, 176 pixels each, share 4 rows of 23 and a column of 20 on either side.
     assert result["boundary_iou"] == pytest.approx(132 / 220)
+    both = scores(counts).sel(region="all")
+    assert both["mean_boundary_iou"] == pytest.approx(both["boundary_iou"].mean())
 
 
 def test_contour_inside_the_void_strip_is_not_judged():
@@ -143,9 +173,11 @@ def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
         counts["confusion"].sel(region="sunlit"), confusion(predicted[:, :11], truth[:, :11], CLASSES)
     )
     share = np.full(truth.shape, np.nan)  # no sun to speak of, which is neither
-    share[0], share[1] = 1.0, 0.2
-    counts = scene_counts(truth % 5, truth % 5, CLASSES, sunlit=share)["confusion"].sum(["truth", "predicted"])
-    assert counts.values.tolist() == [600, 30, 30]
+    share[0], share[1], share[2] = 1.0, 0.2, 0.5
+    counts = scene_counts(truth % 5, truth % 5, CLASSES, sunlit=share)
+    assert counts["confusion"].sum(["truth", "predicted"]).values.tolist() == [600, 60, 30]
+    assert counts["boundary_union"].dims == counts["boundary_intersection"].dims == ("region", "class")
+    assert counts.sel(region="sunlit")["boundary_union"].sum() == 60  # all is contour here
 
 
 def test_scores_sum_scenes_before_dividing_and_keep_other_dimensions():
@@ -214,6 +246,25 @@ def test_evaluate_counts_each_scene_by_name():
     expected = confusion(predict(ByColour(), image[None])[0], labels.numpy(), CLASSES)
     np.testing.assert_array_equal(counts["confusion"].sel(scene="s3", region="all"), expected)
     assert 0.3 < scores(counts)["accuracy"].sel(region="all") < 1
+    for distance in (None, 1, 3):
+        found = evaluate(ByColour(), scenes, names, CLASSES, distance=distance).sel(scene="s3")
+        one = scene_counts(predict(ByColour(), image[None])[0], labels.numpy(), CLASSES, distance=distance)
+        xr.testing.assert_equal(found.drop_vars("scene"), one)
+
+
+def test_the_boundary_is_a_share_of_the_diagonal_of_an_image_of_any_shape():
+    predicted, truth = maps(2, (20, 600), 2, 0)
+    found, given = (scene_counts(predicted, truth, ("a", "b"), distance=width) for width in (None, 3))
+    xr.testing.assert_equal(found, given)
+
+
+def test_images_are_predicted_as_many_at_a_time_as_was_asked():
+    seen = []
+    model = ByColour()
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    evaluate(model, toy_scenes(5, 0), classes=CLASSES, batch=2)
+    predict(model, toy_scenes(5, 0)[:][0], batch=3)
+    assert seen == [2, 2, 1, 3, 2]
 
 
 def test_evaluate_splits_sunlit_from_shadowed():
