@@ -242,6 +242,8 @@ def main() -> None:
     try:
         app()
     except TOLD as error:
+        if not str(error):  # as dask's TimeoutError: only where it came from says what it is
+            raise
         Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
 

@@ -159,3 +159,12 @@ def test_help_takes_little_time(words):
     done = subprocess.run([sys.executable, "-m", "hsiutils", *words], capture_output=True, text=True, check=True)  # noqa: S603
     assert "Usage: python -m hsiutils" in done.stdout
     assert cpu() - before < 1.5  # seconds; with torch it is 4
+
+
+def test_an_error_without_words_shows_where_it_came_from(monkeypatch):
+    def late():
+        raise TimeoutError
+
+    monkeypatch.setattr(cli, "app", late)
+    with pytest.raises(TimeoutError):
+        cli.main()
