@@ -169,7 +169,8 @@ class Output:
 
     def keep(self, logits: Tensor) -> NDArray[Any]:
         """All logits (n, all classes, h, w) -> (n, classes, h, w) or (n, classes, targets), on the CPU."""
-        logits = logits if len(self.classes) == logits.shape[1] else logits[:, list(self.classes)]
+        whole = self.classes == tuple(range(logits.shape[1]))
+        logits = logits if whole else logits[:, list(self.classes)]
         with full_precision():
             # (n, classes, h w) @ (h w, targets) -> (n, classes, targets)
             kept = logits if self.averages is None else logits.flatten(2) @ self.averages

@@ -16,7 +16,6 @@ from hsiutils.attribution.linearise import (
     bias_names,
     linearise,
     pushed,
-    region_codes,
 )
 from hsiutils.models.unet import UNet, UNetConfig
 
@@ -189,7 +188,7 @@ def test_what_parts_do_adds_up_from_the_summands(weighed, bands, partition, tang
     xr.testing.assert_allclose(output.named(values, parts.coords), expected)
 
 
-@pytest.mark.parametrize(("classes", "kept"), [(None, [0, 1, 2]), ([2, "class 0"], [2, 0]), (["class 1"], [1])])
+@pytest.mark.parametrize(("classes", "kept"), [(None, [0, 1, 2]), ([2, 0, 1], [2, 0, 1]), (["class 1"], [1])])
 @pytest.mark.parametrize("over", [None, GRID, SUNLIT])
 def test_what_is_kept_are_classes_and_means_over_targets(weighed, classes, kept, over):
     at, x, summands = weighed
@@ -207,14 +206,26 @@ def test_what_is_kept_are_classes_and_means_over_targets(weighed, classes, kept,
     assert logits["class"].values.tolist() == [f"class {number}" for number in kept]
 
 
+def test_classes_in_any_order_are_those_of_the_network_by_name():
+    names = ("Road", "Sky", "Car")
+    at = linearise(shaken(UNetConfig(2, 3, 1, filters=2, class_names=names)), torch.randn(2, 4, 6).double())
+    every, turned = (Output.of(at, classes, None) for classes in (None, ["Car", "Road", 1]))
+    found = turned.named(turned.keep(at.logits[None])[0])
+    assert found["class"].values.tolist() == ["Car", "Road", "Sky"]
+    xr.testing.assert_equal(found.sel({"class": list(names)}), every.named(every.keep(at.logits[None])[0]))
+
+
 @pytest.mark.parametrize(
     ("partition", "message"),
     [
-        (GRID + 0.5, "^over must hold integers or booleans, one number a region, got dtype float64"),
-        (GRID[:2], r"^over must have the image's size \(3, 4\), got \(2, 4\)"),
+        (GRID + 0.5, "must hold integers or booleans, one number a region, got dtype float64"),
+        (GRID[:2], r"must have the image's size \(3, 4\), got \(2, 4\)"),
     ],
 )
 def test_a_map_that_tells_no_regions_is_refused(partition, message):
+    image = torch.zeros(2, 3, 4)
     for given in (partition, torch.as_tensor(partition)):
-        with pytest.raises(ValueError, match=message):
-            region_codes(given, torch.zeros(2, 3, 4), "over")
+        with pytest.raises(ValueError, match=f"^partition {message}"):
+            Parts.of(image, given, bands=True)
+        with pytest.raises(ValueError, match=f"^over {message}"):
+            Output.of(linearise(nn.Identity(), image), None, given)

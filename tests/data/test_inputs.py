@@ -230,7 +230,7 @@ class Planted:
 
     def __init__(self, sensor: Sensor = HSI_DRIVE, units: str = "reflectance") -> None:
         self.sensor, self.units = sensor, units
-        self.cubes = {"a": random_cube(0, sensor), "b": 10 * random_cube(1, sensor)}
+        self.cubes = {"a": random_cube(0, sensor, (80, 60)), "b": 10 * random_cube(1, sensor)}
 
     def names(self, split: str) -> list[str]:
         return {"train": ["a"], "test": ["b"]}[split]
