@@ -1,12 +1,14 @@
-"""Time that a training takes an image, side by side: this tree, release 0.1.0, a plain loop on another U-Net.
+"""Time that training and prediction take an image, side by side: this tree, release 0.1.0, a plain loop, Keras.
 
-Each in a process of one thread, in turns: every round times all of them, and the median over rounds counts. What is
-timed is the processor's time, which other work on the machine disturbs less; on a GPU it is the clock's, which waits
-for it. From the root of the repository, with segmentation-models-pytorch in the environment (benchmarks/README.md):
+The plain loop is on another library's U-Net, made to take as many operations. Each in a process of one thread, in
+turns: every round times all of them, and the median over rounds counts. What is timed is the processor's time, which
+other work on the machine disturbs less; on a GPU it is the clock's, which waits for it. From the root of the
+repository, with segmentation-models-pytorch in the environment (benchmarks/README.md):
 
     python -m benchmarks.training --out data/results/training_step.json
 
-`--size 224 416 --filters 32` is the paper's network, `--device cuda` a GPU.
+`--size 224 416 --filters 32` is the paper's network, `--keras` has Keras 3 build and train it, too, on the torch
+backend; `--device cuda` is a GPU.
 """
 
 import argparse
@@ -39,8 +41,14 @@ RELEASE = "9e5d5eb59b44d4f044354386ba5d0f56521a6e51"
 RECIPE_THEN = {"batch": 2, "learning_rate": 3e-3, "schedule": "one-cycle", "validate_every": 2}
 """Of profile quick in release 0.1.0, but for the number of epochs; dropout 0.5."""
 CHANNELS, CLASSES = 25, 5
-WHAT = {"whole": "{}", "steps": "{}, steps alone"}
-"""What a contestant counts, and the row of it."""
+WHAT = {
+    ("whole", True): "{}",
+    ("steps", True): "{}, steps alone",
+    ("steps", False): "{}",
+    ("prediction", True): "{}",
+    ("prediction", False): "{}, prediction",
+}
+"""By what is counted, and whether of this library, how the row is called: peers have nothing beside their steps."""
 PLAIN = (
     ("plain loop, float32", False, False),
     ("plain loop, bfloat16", True, False),
@@ -146,8 +154,19 @@ def time_training(setting: Setting, recipe: dict[str, Any], dropout: float, roun
         train.fit(learnt, judged, config, made, 0, Path(folder), progress=tell, device=device)
 
 
+def time_prediction(setting: Setting, rounds: int) -> None:
+    """Print the seconds an image of `hsiutils.predict`."""
+    hu, device, images = import_module("hsiutils"), setting.device, setting.draw(setting.batch).tensors[0]
+    model = hu.UNet(hu.UNetConfig(channels=CHANNELS, classes=CLASSES, filters=setting.filters)).to(device)
+    hu.predict(model, images)
+    for _ in range(rounds):
+        began = wait_for_turn(device)
+        hu.predict(model, images)
+        print(json.dumps({"prediction": (now(device) - began) / setting.batch}), flush=True)
+
+
 def time_peer(setting: Setting, width: int, autocast: bool, held: bool, rounds: int) -> None:
-    """Print the seconds an image of a plain loop on another U-Net.
+    """Print the seconds an image of a plain loop on another U-Net, and of its prediction.
 
     As tutorials have it: on a GPU with workers that load batches to pinned memory. Held, with all that one can do by
     hand: images stay on the device, channels last.
@@ -168,19 +187,74 @@ def time_peer(setting: Setting, width: int, autocast: bool, held: bool, rounds: 
         else:
             yield from ((a.to(device, non_blocking=True), b.to(device, non_blocking=True)) for a, b in batches)
 
+    def cast() -> Any:
+        return torch.autocast(device.partition(":")[0], torch.bfloat16) if autocast else nullcontext()
+
     def epoch() -> None:
+        model.train()
         for images, labels in fed():
-            with torch.autocast(device.partition(":")[0], torch.bfloat16) if autocast else nullcontext():
+            with cast():
                 logits = model(images)
             adam.zero_grad()
             functional.cross_entropy(logits.float(), labels).backward()
             adam.step()
 
-    epoch()
-    for _ in range(rounds):
-        began = wait_for_turn(device)
+    def predict() -> None:
+        model.eval()
+        with torch.inference_mode(), cast():
+            model(images[: setting.batch].to(device)).argmax(1).cpu()
+
+    take_turns(setting, rounds, epoch, predict)
+
+
+def time_keras(setting: Setting, rounds: int) -> None:
+    """Print the seconds an image of Keras's own training of the authors' network, on the torch backend."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"KERAS_BACKEND": "torch", "KERAS_HOME": home}
+        keras = import_module("keras")
+    layers, widths = keras.layers, [setting.filters * 2**level for level in range(6)]
+
+    def block(x: Any, width: int) -> Any:
+        for _ in range(2):
+            x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same")(x)))
+        return x
+
+    entrance, skips = layers.Input((*setting.size, CHANNELS)), []
+    x = entrance
+    for width in widths[:-1]:
+        skips.append(block(x, width))
+        x = layers.MaxPooling2D(2)(skips[-1])
+    x = block(x, widths[-1])
+    for width, skip in zip(widths[-2::-1], reversed(skips), strict=True):
+        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", activation="relu")(x)
+        x = block(layers.Concatenate()([x, skip]), width)
+    images, labels = setting.draw(setting.scenes).tensors
+    images, labels = images.permute(0, 2, 3, 1).numpy(), labels.numpy()  # (scene, h, w, channel)
+    with keras.device(setting.device.replace("cuda", "gpu")):
+        model = keras.Model(entrance, layers.Conv2D(CLASSES, 1)(x))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(3e-3), loss)
+        take_turns(
+            setting,
+            rounds,
+            lambda: model.fit(images, labels, batch_size=setting.batch, verbose=0),
+            lambda: model.predict_on_batch(images[: setting.batch]).argmax(-1),
+        )
+
+
+def take_turns(setting: Setting, rounds: int, epoch: Callable[[], Any], predict: Callable[[], Any]) -> None:
+    """Print the seconds an image of an epoch and of a prediction whenever it is asked; once before, to warm up."""
+    for turn in range(rounds + 1):
+        began = wait_for_turn(setting.device) if turn else 0.0
         epoch()
-        print(json.dumps({"steps": (now(device) - began) / setting.scenes}), flush=True)
+        trained = now(setting.device)
+        predict()
+        found = {
+            "steps": (trained - began) / setting.scenes,
+            "prediction": (now(setting.device) - trained) / setting.batch,
+        }
+        if turn:
+            print(json.dumps(found), flush=True)
 
 
 def declare_operators() -> None:
@@ -269,8 +343,8 @@ class Contestant:
         return found
 
 
-def compare(setting: Setting, release: Path | None, rounds: int, peer: bool) -> dict[str, Any]:
-    """Times of this tree, of an unpacked release, and of the peer; here nothing is imported before it is needed."""
+def compare(setting: Setting, release: Path | None, rounds: int, peer: bool, keras: bool) -> dict[str, Any]:
+    """Times of this tree, of an unpacked release, and of peers; here nothing is imported before it is needed."""
     from hsiutils.models.recipe import precision
     from hsiutils.models.unet import UNetConfig, flops
     from hsiutils.paper.run import profile
@@ -287,12 +361,18 @@ def compare(setting: Setting, release: Path | None, rounds: int, peer: bool) -> 
     if release:
         name = "this tree, recipe of release 0.1.0"
         contestants[name] = Contestant(here, "training", own, RECIPE_THEN, 0.5, rounds)
+    if setting != Setting():
+        full = recipe | {"precision": "32-true"}
+        contestants["this tree, float32"] = Contestant(here, "training", own, full, quick.dropout, rounds)
     for flags in ("no filling", "any algorithm") if gpu else ():
         contestants[f"this tree, {flags}"] = Contestant(here, "training", own, recipe, quick.dropout, rounds, flags)
     if peer:
         width = min(range(8, 129, 2), key=lambda width: abs(peer_operations(width, setting.size) - flop))
         for name, *how in PLAIN[: 3 if gpu else 2]:
             contestants[name] = Contestant(here, "peer", own, width, *how, rounds)
+    if keras:
+        contestants["Keras 3, float32"] = Contestant(here, "keras", own, rounds)
+    contestants["this tree, prediction"] = Contestant(here, "prediction", own, rounds)
     times: dict[str, list[float]] = {}
     failed = set()
     for name, contestant in ((name, one) for _ in range(rounds) for name, one in contestants.items()):
@@ -302,7 +382,7 @@ def compare(setting: Setting, release: Path | None, rounds: int, peer: bool) -> 
             failed.add(name)
             continue
         for what, seconds in answer.items():
-            times.setdefault(name if name.startswith("plain") else WHAT[what].format(name), []).append(seconds)
+            times.setdefault(WHAT[what, name.startswith(("this", "release"))].format(name), []).append(seconds)
     times = {name: found for name, found in times.items() if len(found) == rounds}
     used = precision(quick.recipe.precision, setting.device)
     rates = {name: convolution_rate(getattr(torch, name), setting) for name in ("float32", "bfloat16")}
@@ -372,13 +452,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="without segmentation-models-pytorch")
+    parser.add_argument("--keras", action="store_true", help="with Keras 3, which must be there")
     parser.add_argument("--no-release", dest="release", action="store_false", help="without release 0.1.0")
     parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     declare_operators()
     if given.task:
         torch.set_num_threads(1)
-        tasks: dict[str, Callable[..., None]] = {"training": time_training, "peer": time_peer}
+        tasks: dict[str, Callable[..., None]] = {
+            "training": time_training,
+            "prediction": time_prediction,
+            "peer": time_peer,
+            "keras": time_keras,
+        }
         setting, *more = json.loads(given.task[1])
         tasks[given.task[0]](Setting(**setting | {"size": tuple(setting["size"])}), *more)
         return
@@ -390,11 +476,12 @@ def main() -> None:
             packed = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603
             with tarfile.open(fileobj=packed) as archive:
                 archive.extractall(folder, filter="data")
-        found = compare(setting, Path(folder) if given.release else None, given.rounds, given.peer)
+        found = compare(setting, Path(folder) if given.release else None, given.rounds, given.peer, given.keras)
     record = {
         **circumstances(given.device),
         "versions": {"torch": torch.__version__}
-        | ({"segmentation-models-pytorch": version("segmentation-models-pytorch")} if given.peer else {}),
+        | ({"segmentation-models-pytorch": version("segmentation-models-pytorch")} if given.peer else {})
+        | ({"keras": version("keras")} if given.keras else {}),
         "network": {"channels": CHANNELS, "filters": given.filters, "image": list(size)},
         **found,
     }
