@@ -1,6 +1,7 @@
 """Training in two processes that share every batch, against one process with the same batches."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from toyscenes import toy_scenes
 
-from hsiutils.models.files import load_model
+from hsiutils.models.files import LAST, WEIGHTS, load_model
 from hsiutils.models.recipe import Recipe
 from hsiutils.models.train import fit
 from hsiutils.models.unet import UNetConfig
@@ -36,20 +37,41 @@ def train(folder, devices, strategy):
     fit(toy_scenes(10, 1), toy_scenes(4, 2), CONFIG, RECIPE, 0, folder, **options)
 
 
+def train_killed(folder):
+    """In two processes, of which the second is killed within its second epoch; torchrun then starts both again."""
+    from hsiutils.models.segmenter import Segmenter
+
+    start, step = os.environ["TORCHELASTIC_RESTART_COUNT"], Segmenter.training_step
+
+    def last_step(self, batch, index):
+        if (self.current_epoch, index) == (1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, index)
+
+    if os.environ["RANK"] == "1":
+        (folder.parent / f"start {start}").write_text(str((folder / LAST).is_file()))
+        if start == "0":
+            Segmenter.training_step = last_step
+    train(folder, 2, "ddp")
+
+
+def torchrun(call, *options):
+    """A call of a function of this module, in two processes of one thread."""
+    paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options, "--no-python"]
+    code = f"from {Path(__file__).stem} import *; {call}"
+    command = [sys.executable, *launcher, sys.executable, "-c", code]
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)  # noqa: S603
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Trained by this process, and by two that torchrun starts."""
     base, threads = tmp_path_factory.mktemp("processes"), torch.get_num_threads()
     train(base / "one", 1, "auto")
     torch.set_num_threads(threads)
-    paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    (base / "script.py").write_text(
-        f"from pathlib import Path\nfrom {Path(__file__).stem} import train\ntrain(Path('{base / 'two'}'), 2, 'ddp')\n"
-    )
-    command = [sys.executable, *launcher, str(base / "script.py")]
-    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)  # noqa: S603
+    torchrun(f"train(Path({str(base / 'two')!r}), 2, 'ddp')")
     return base / "one", base / "two"
 
 
@@ -73,3 +95,12 @@ def test_two_processes_end_where_one_does(folders):
 def test_each_file_is_written_once_and_nothing_is_left(folders):
     one, two = (sorted(path.name for path in folder.iterdir()) for folder in folders)
     assert one == two == ["history.csv", "training.json", "weights.safetensors"]
+
+
+def test_one_of_two_processes_is_killed_and_the_outcome_is_that_of_two_undisturbed(folders, tmp_path):
+    """To the last bit: both go on from the last epoch that was written."""
+    torchrun(f"train_killed(Path({str(tmp_path / 'killed')!r}))", "--max-restarts=1")
+    starts = {path.name: path.read_text() for path in tmp_path.glob("start *")}
+    assert starts == {"start 0": "False", "start 1": "True"}
+    for name in (WEIGHTS, "history.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (folders[1] / name).read_bytes(), name
