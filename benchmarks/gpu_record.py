@@ -6,14 +6,15 @@ the GPU between steps. Each network is evaluated on the test scenes and audited 
 is timed what feeding costs, what an image takes, and the audit at the first skip connection. The record is written
 anew after every network: a run that is cut off leaves what it has. From the root of the repository:
 
-    python -m benchmarks.gpu_record --out gpu-record
+    python -m benchmarks.gpu_record --out data/results/gpu.json
 
-What is left in the folder is small (no weights): record.json, and counts.nc with the confusion of every test scene.
-Copied to data/results/gpu/, chapter 3 shows it. Every limit is an option: `--scenes 20 --tiles 32 64 --filters 2` runs
+What is left is small (no weights): gpu.json, and gpu.nc with the confusion of every test scene. Chapters 3 and 9 show
+them. Every limit is an option: `--scenes 20 --tiles 32 64 --filters 2` runs
 the same lines on a laptop.
 """
 
 import argparse
+import gc
 import json
 import os
 import tempfile
@@ -49,14 +50,16 @@ METHODS = ("GradCAM", "GradCAM signed", "HiResCAM", "gradient x input")
 
 
 def render(folder: Path, tiles: tuple[int, int], most: int, seconds: float, workers: int) -> Source:
-    """As many scenes as can be rendered in time: a first round, two for each process, tells how many that are."""
-    settings, first = simulate.Simulation(seed=0, tiles=tiles), min(most, max(2 * workers, 10))
-    began = time.perf_counter()
-    simulate.write_dataset(folder, simulate.draw_names(first, 0), settings, workers, progress=False)
-    took = time.perf_counter() - began
-    count = min(most, max(first, int(first * seconds / took)))
-    # The first names of a larger draw are the smaller draw: what is there already is kept.
-    simulate.write_dataset(folder, simulate.draw_names(count, 0), settings, workers, progress=False)
+    """As many scenes as can be rendered in time: each round tells how many fit into what is left."""
+    settings, began = simulate.Simulation(seed=0, tiles=tiles), time.perf_counter()
+    count, more = 0, min(most, max(2 * workers, 10))
+    while more:
+        start, count = time.perf_counter(), count + more
+        # The first names of a larger draw are the smaller draw: what is there already is kept.
+        simulate.write_dataset(folder, simulate.draw_names(count, 0), settings, workers, progress=False)
+        end = time.perf_counter()
+        fit = int(more * (began + seconds - end) / (end - start))
+        more = min(most - count, fit) if fit >= workers else 0
     return hu.open_dataset(folder)
 
 
@@ -173,6 +176,7 @@ def skip_audit(model: UNet, image: Tensor, device: str, enough: float = 20) -> d
 
 
 def forget_peak(device: str) -> None:
+    gc.collect()  # a trainer and its network refer to each other
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
 
@@ -193,7 +197,7 @@ def tried(what: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the record")
+    parser.add_argument("--out", type=Path, required=True, help="JSON record to write, and .nc beside it")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir(), "hsiutils-gpu"), help="for the rest")
     parser.add_argument("--tiles", type=int, nargs=2, default=(216, 409), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--scenes", type=int, default=752, help="at most")
@@ -209,14 +213,14 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write(folder: Path, record: dict[str, Any], counts: Sequence[xr.Dataset]) -> None:
+def write(path: Path, record: dict[str, Any], counts: Sequence[xr.Dataset]) -> None:
     """Write what there is so far."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
     if counts:
         whole = xr.concat(counts, "network")
         packed = {name: {"zlib": True} for name in whole.data_vars}
-        whole.to_netcdf(folder / "counts.nc", engine="h5netcdf", encoding=packed)
+        whole.to_netcdf(path.with_suffix(".nc"), engine="h5netcdf", encoding=packed)
 
 
 def main(arguments: list[str] | None = None) -> None:

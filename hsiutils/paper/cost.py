@@ -44,6 +44,7 @@ _MADE_BY = {
     "claims_record.json": "hsiutils record",
     "emva1288.json": "python -m benchmarks.camera",
     "faults.json": "make test-slow",
+    "gpu.json": "python -m benchmarks.gpu_record",
     "lens.json": "python -m benchmarks.lens",
     "mitsuba.json": "python -m benchmarks.renderer",
     "peers.json": "python -m benchmarks.peers",
@@ -51,6 +52,8 @@ _MADE_BY = {
     "reading.json": "python -m benchmarks.reading",
     "spectra.json": "python -m benchmarks.spectra",
     "strangers.json": "python -m benchmarks.strangers",
+    "training_full_size.json": "python -m benchmarks.training",
+    "training_gpu.json": "python -m benchmarks.training",
     "training_step.json": "python -m benchmarks.training",
 }
 """Records and what makes them. Names are written out: by them the store knows what a page depends on."""
@@ -141,7 +144,7 @@ def _on_gpu(record: Path, one: int, teraflops: float) -> tuple[float, str]:
     size = flops(UNetConfig(filters=found["filters"], classes=len(CLASSES)), tuple(found["image"]))
     return seconds / passes * one / size, (
         f"The row of the GPU is measured: {found['device']}, {found['precision']}, {found['date']}, "
-        f"{size / one:.0%} of these operations a pass."
+        f"{1e-12 * size * passes / seconds:.1f} TFLOP a second in a whole training, checkpoints included."
     )
 
 
@@ -169,6 +172,8 @@ def every_record(folder: Path = RESULTS) -> pd.DataFrame:
         if (folder / name).is_file():
             found = json.loads((folder / name).read_text())
             own = found.get("machine", {})
+            gpu = own.get("device", "CPU")
             count = next((f"{own[key]} {key}"[: None if own[key] > 1 else -1] for key in _UNITS if key in own), "")
-            rows.append((name, command, found["date"], " of ".join(filter(None, [count, own.get("processor", "")]))))
+            where = " of ".join(filter(None, [count, own.get("processor", "")])) if gpu == "CPU" else gpu
+            rows.append((name, command, found["date"], where))
     return pd.DataFrame(rows, columns=["record", "makes", "date", "machine"])

@@ -12,25 +12,25 @@ def record(tmp_path_factory):
     """The whole script on a processor, as small as it gets."""
     base = tmp_path_factory.mktemp("gpu")
     small = "--scenes 5 --tiles 16 32 --filters 2 --epochs 1 --variants 1 25-PN --seeds 1 --audited 1 --workers 1"
-    main(["--out", str(base / "out"), "--work", str(base / "work"), "--device", "cpu", *small.split()])
+    main(["--out", str(base / "out" / "gpu.json"), "--work", str(base / "work"), "--device", "cpu", *small.split()])
     return base / "out"
 
 
 def test_the_record_is_small_and_holds_every_network(record):
     assert sum(path.stat().st_size for path in record.iterdir()) < 1 << 20
-    found = json.loads((record / "record.json").read_text())
+    found = json.loads((record / "gpu.json").read_text())
     assert [(one["variant"], one["seed"]) for one in found["networks"]] == [("1", 0), ("25-PN", 0)]
     assert found["scenes"]["train"] > found["scenes"]["test"] > 0
     for network in found["networks"]:
         assert 0 <= network["mean_iou"] <= 1
         assert network["residual_of_logit"]["GradCAM conv2d_21"] > 0
-    with xr.open_dataset(record / "counts.nc", engine="h5netcdf") as counts:
+    with xr.open_dataset(record / "gpu.nc", engine="h5netcdf") as counts:
         assert counts["confusion"].sizes["network"] == 2
         assert int(counts["confusion"].sum()) > 0
 
 
 def test_chapter_3_reads_the_record_or_says_that_there_is_none(record, tmp_path):
-    table, words = gpu_networks(record / "record.json")
+    table, words = gpu_networks(record / "gpu.json")
     assert list(table.index) == ["1", "25-PN"]
     assert "CPU" in words
     table, words = gpu_networks(tmp_path / "record.json")

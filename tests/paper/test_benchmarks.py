@@ -13,6 +13,7 @@ from hsiutils.paper.benchmarks import (
     camera_on_bench,
     decompositions,
     faults,
+    full_size_times,
     machine,
     made,
     reading_rates,
@@ -117,6 +118,27 @@ def test_decompositions_and_rounds_are_those_of_the_records(tmp_path):
     medians = rounds.groupby("training")["ms an image"].median()
     assert medians.to_dict() == pytest.approx(step_times()[0]["ms an image"].to_dict(), abs=0.01)
     assert step_rounds(tmp_path / "none.json").empty
+
+
+def test_steps_and_predictions_are_beside_ours_of_the_same_round(tmp_path):
+    rounds = {"this tree": [9.0, 9.0, 9.0], "this tree, steps alone": [1.0, 2.0, 4.0]}
+    rounds |= {"this tree, float32": [9.0, 9.0, 9.0], "this tree, float32, steps alone": [2.0, 4.0, 8.0]}
+    rounds |= {"Keras 3, float32": [3.0, 6.0, 16.0], "Keras 3, float32, prediction": [4.0, 4.0, 5.0]}
+    rounds |= {"this tree, prediction": [2.0, 2.0, 1.0]}
+    found = {"rounds": rounds, "machine": {"processor": "x"}, "date": "2026-01-02", "precision": "bf16-mixed"}
+    found |= {"share_of_convolution_rate": 0.25, "batch": {"this tree": 2}}
+    (tmp_path / "one.json").write_text(json.dumps(found))
+    table, words = full_size_times([tmp_path / "one.json", tmp_path / "none.json"])
+    assert list(table["by"]) == ["this tree, bfloat16", "this tree, float32", "Keras 3, float32"]
+    np.testing.assert_array_equal(table["step"], [2000, 4000, 6000])
+    np.testing.assert_array_equal(table["of our step"], [1, 2, 3])
+    np.testing.assert_array_equal(table["prediction"], [np.nan, 2000, 4000])
+    np.testing.assert_array_equal(table["of our prediction"], [np.nan, 1, 2])
+    assert words == [
+        "one core of x, 2026-01-02: 3 rounds, 2 images a step, which run at 25% of the rate of the machine's best "
+        "convolution"
+    ]
+    assert full_size_times([tmp_path / "none.json"])[0].empty
 
 
 def test_rates_of_reading_are_of_memory(tmp_path):
