@@ -13,15 +13,18 @@ RUN := $(BIN)/python -m hsiutils
 CHECKED := _build/checked
 # A file at a time, in order: files of few but long tests would else come last, and one worker wait for the other.
 SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# mutmut beside what is installed, without becoming part of it.
+MUTMUT = VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" uv run --no-project --with mutmut==3.8.1
 OPTIONS = --profile $(PROFILE) --seed $(SEED) $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)")
 
-.PHONY: help setup upgrade audit book test test-slow lint style types units coverage clean
+.PHONY: help setup upgrade audit book test test-slow mutants lint style types units coverage clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
 	@echo "make book    set up, make the data, train, run every chapter, build the HTML"
 	@echo "make test    set up, lint, types, tests, every chapter under nbval, and its pages in a browser"
 	@echo "make test-slow  kills and damaged files by the hundred, and their record; ten minutes"
+	@echo "make mutants  faults planted in the code, one at a time: does a test see each? and their record; half an hour"
 	@echo "make lint    style, types, import layers"
 	@echo "make coverage  tests once more, and which lines they run; fails below 98 %"
 	@echo "make audit   known vulnerabilities of what is locked; asks the package index about each of them"
@@ -61,6 +64,13 @@ test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow tests/slow
 
+# What was stopped goes on; what has ended begins anew, for mutmut does not see that a test has changed.
+mutants: export OMP_NUM_THREADS = 1
+mutants: $(READY)
+	@$(MUTMUT) mutmut run
+	@$(MUTMUT) python -m benchmarks.mutants --out data/results/mutants.json
+	@rm -rf mutants
+
 lint: style types
 
 style: $(READY)
@@ -80,5 +90,5 @@ coverage: export OMP_NUM_THREADS = 1
 coverage: units
 
 clean:
-	rm -rf $(VENV) _build data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) _build mutants data/store *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from hsiutils.models.recipe import Recipe
 from hsiutils.paper.run import Profile, Run
 from hsiutils.simulate import frame
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.register_profile(
+    "untimed",
+    deadline=None,  # a busy machine is no failure
+    suppress_health_check=[HealthCheck.differing_executors],  # mutmut runs a class's tests twice in a process
+)
 settings.load_profile("untimed")
 
 TINY = Profile(

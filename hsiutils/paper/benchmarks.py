@@ -5,6 +5,7 @@ a machine that the book does not have comes from a committed record, with its da
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,34 @@ def faults(record: Path = FAULT_RECORD) -> tuple[pd.DataFrame, str]:
     return table, (
         f"Tried: {sums}. Failed: {found['failed']} tests. {found['date']}, {found['machine']['cores']} cores of "
         f"{found['machine']['processor']}, {found['seconds'] / 60:.0f} minutes."
+    )
+
+
+MUTANT_RECORD = RESULTS / "mutants.json"
+"""Written by make mutants."""
+
+
+def mutants(record: Path = MUTANT_RECORD) -> tuple[pd.DataFrame, str]:
+    """How many planted faults tests see: `module`, `faults`, `seen`, `not seen` and `seen (%)`; and in words.
+
+    A fault that lets a test run on and on is seen, too. The table is empty where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no record of planted faults yet: make mutants makes it, in half an hour."
+    found = json.loads(record.read_text())
+    rows = [
+        (path.removeprefix("hsiutils/"), one["mutants"], one.get("killed", 0) + one.get("timeout", 0))
+        for path, one in found["modules"].items()
+    ]
+    table = pd.DataFrame(rows, columns=["module", "faults", "seen"])
+    table.loc[len(table)] = ["all", table["faults"].sum(), table["seen"].sum()]
+    table["not seen"] = table["faults"] - table["seen"]
+    table["seen (%)"] = (100 * table["seen"] / table["faults"]).round(1)
+    why = Counter(one["reason"].partition(":")[0] or "of unknown meaning" for one in found["survivors"])
+    reasons = ", ".join(f"{count} {kind}" for kind, count in why.most_common())
+    return table, (
+        f"Not seen are {reasons or 'none'}; the record gives each with its line and reason. "
+        f"mutmut {found['versions']['mutmut']}, {found['date']}, {found['seconds'] / 60:.0f} minutes of one core."
     )
 
 

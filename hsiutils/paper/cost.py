@@ -47,6 +47,7 @@ _MADE_BY = {
     "gpu.json": "python -m benchmarks.gpu_record",
     "lens.json": "python -m benchmarks.lens",
     "mitsuba.json": "python -m benchmarks.renderer",
+    "mutants.json": "make mutants",
     "peers.json": "python -m benchmarks.peers",
     "peers_full_size.json": "python -m benchmarks.peers",
     "reading.json": "python -m benchmarks.reading",

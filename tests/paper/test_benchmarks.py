@@ -16,6 +16,7 @@ from hsiutils.paper.benchmarks import (
     full_size_times,
     machine,
     made,
+    mutants,
     reading_rates,
     sharpness,
     step_rounds,
@@ -169,3 +170,18 @@ def test_faults_are_counted_and_their_want_is_said(tmp_path):
         "Tried: 7 killed, then done again, 1,000 damaged files read. Failed: 0 tests. "
         "2026-01-02, 2 cores of x, 2 minutes."
     )
+
+
+def test_planted_faults_are_counted_by_module_and_what_was_not_seen_is_told_apart(tmp_path):
+    path = tmp_path / "mutants.json"
+    table, words = mutants(path)
+    assert table.empty
+    assert "make mutants" in words
+    modules = {"hsiutils/a.py": {"mutants": 10, "killed": 7, "timeout": 1, "survived": 2}}
+    modules |= {"hsiutils/b.py": {"mutants": 30, "killed": 30}}
+    reasons = ["equivalent: the same type", "equivalent: the same number", ""]
+    found = {"date": "2026-01-02", "versions": {"mutmut": "3"}, "seconds": 120, "modules": modules}
+    path.write_text(json.dumps(found | {"survivors": [{"reason": reason} for reason in reasons]}))
+    table, words = mutants(path)
+    assert table.values.tolist() == [["a.py", 10, 8, 2, 80.0], ["b.py", 30, 30, 0, 100.0], ["all", 40, 38, 2, 95.0]]
+    assert words.startswith("Not seen are 2 equivalent, 1 of unknown meaning; the record")
