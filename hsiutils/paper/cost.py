@@ -14,7 +14,7 @@ import pandas as pd
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.batches import HELD_BYTES
 from hsiutils.models.unet import UNetConfig, flops
-from hsiutils.paper.benchmarks import GPU_RECORD, READING_RECORD, RECORDS, STEP_RECORD, read_benchmark
+from hsiutils.paper.benchmarks import FULL_STEP_RECORDS, GPU_RECORD, READING_RECORD, RECORDS, read_benchmark
 from hsiutils.paper.results import RESULTS
 from hsiutils.paper.run import profile
 
@@ -64,7 +64,7 @@ def paper_cost(
     scenes: Sequence[int],
     teraflops: float,
     full_size: Path = RECORDS[1],
-    step: Path = STEP_RECORD,
+    step: Path = FULL_STEP_RECORDS[0],
     gpu: Path = GPU_RECORD,
     reading: Path = READING_RECORD,
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -78,7 +78,7 @@ def paper_cost(
     scenes : numbers of scenes, cut into training, validation and test as profile paper cuts its own.
     teraflops : 1e12 operations that a GPU does in a second of training; assumed where there is no record of one.
     full_size : record with the time of a forward pass at the paper's size (benchmarks/peers.py).
-    step : record of a training at the size of profile quick (benchmarks/training.py).
+    step : record of the steps of a training at that size on one core, in float32 (benchmarks/training.py).
     gpu : record of trainings at the paper's size (benchmarks/gpu_record.py); it need not be there.
     reading : record of reading (benchmarks/reading.py), neither.
 
@@ -95,9 +95,10 @@ def paper_cost(
     if not scenes or min(scenes) < 1 or not teraflops > 0:
         raise ValueError(f"numbers of scenes and teraflops must be positive, got {list(scenes)} and {teraflops}")
     own, whole = profile("paper"), read_benchmark(full_size, ("decomposition", "machine", "network"))
-    short = read_benchmark(step, ("gflop_s", "machine", "date"))
+    short = read_benchmark(step, ("gflop_an_image", "rounds", "machine", "date"))
     config, networks = own.network(CLASSES), len(own.variants) * own.models
-    forward, rate = whole["decomposition"]["forward_s"], 1e9 * short["gflop_s"]["training"]
+    seconds = median(short["rounds"]["this tree, float32, steps alone"])
+    forward, rate = whole["decomposition"]["forward_s"], 1e9 * short["gflop_an_image"]["ours"] / seconds
     one = flops(config, own.tiles)  # of an image
     per_pass, how = _on_gpu(gpu, one, teraflops)
     image = 4 * config.channels * own.tiles[0] * own.tiles[1]  # bytes, float32
@@ -117,8 +118,8 @@ def paper_cost(
     most, ways = int(HELD_BYTES / image), forward * rate / one
     words = [
         f"Measured: one forward pass of the paper's network on one core takes {forward:.2f} s "
-        f"({_where(whole['decomposition'] | {'machine': whole['machine']})}); the training of profile quick does "
-        f"{rate / 1e9:.0f} GFLOP a second on one core ({_where(short)}).",
+        f"({_where(whole['decomposition'] | {'machine': whole['machine']})}); the steps of its "
+        f"training do {rate / 1e9:.0f} GFLOP a second in single precision ({_where(short)}).",
         f"Counted: {one / 1e9:.1f} GFLOP a forward pass; a step counts for {1 + BACKWARD} of them, and a network sees "
         f"its scenes {own.recipe.epochs} times if nothing stops it before.",
         f"The two ways to days of one core, by pass and by training, differ by a factor of {max(ways, 1 / ways):.2f}.",

@@ -16,7 +16,8 @@ ONE = flops(PAPER.network("abcde"), PAPER.tiles)
 def records(tmp_path):
     machine = {"machine": {"processor": "a processor"}, "date": "2026-01-02"}
     full = {"network": {}, "decomposition": {"forward_s": 0.5, "date": "2026-01-02"}, **machine}
-    step = {"gflop_s": {"training": ONE / 1e9}, **machine}  # a pass a second
+    step = {"gflop_an_image": {"ours": 2 * ONE / 1e9}, **machine}
+    step["rounds"] = {"this tree, float32, steps alone": [1.0, 2.0, 5.0]}  # a pass a second
     for name, content in (("full_size", full), ("step", step)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     return {name: tmp_path / f"{name}.json" for name in ("full_size", "step", "gpu", "reading")}
