@@ -135,6 +135,7 @@ def test_every_control_moves(name, opened):
     read = "(all) => all.map((one) => [one.parentElement.textContent, one.value])"
     chosen = [tuple(one) for one in page.eval_on_selector_all(".hsi-controls select", read)]
     assert len(set(chosen)) == len({choices for choices, _ in chosen})
+    assert len(set(chosen)) < len(chosen) or not name.startswith("05")
     for pages in page.locator(".hsi-pages").all():
         assert pages.locator("> [data-page]:visible").count() == 1
     for tab in page.locator(".sd-tab-set > label").all():
