@@ -3,8 +3,8 @@ import json
 import pytest
 import xarray as xr
 
-from benchmarks.gpu_record import main, networks
-from hsiutils.paper.benchmarks import gpu_networks
+from benchmarks.gpu_record import main, networks, tried
+from hsiutils.paper.benchmarks import gpu_costs, gpu_networks
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,32 @@ def test_chapter_3_reads_the_record_or_says_that_there_is_none(record, tmp_path)
     table, words = gpu_networks(record / "gpu.json")
     assert list(table.index) == ["1", "25-PN"]
     assert "CPU" in words
+    assert table["low"].isna().all(), "one test scene has no interval"
     table, words = gpu_networks(tmp_path / "record.json")
     assert table.empty
     assert "no such record" in words
+
+
+def test_the_committed_means_lie_within_their_intervals():
+    table, _ = gpu_networks()
+    assert (table["low"] < table["mean"]).all()
+    assert (table["mean"] < table["high"]).all()
+    assert table.drop(columns=["low", "high", "seeds", "mean"]).mean(axis=1).to_numpy() == pytest.approx(table["mean"])
+
+
+def test_chapter_9_says_what_was_measured_with_the_first_network(record, tmp_path):
+    found = json.loads((record / "gpu.json").read_text())
+    assert len(found["feeding"]["epoch_s"]) == len(found["feeding"]["epoch_on_one_batch_s"]) == 5
+    words = gpu_costs(record / "gpu.json")
+    assert [
+        what in line for what, line in zip(("CPU", "(", "checkpoint", "prediction", "2,560 logits"), words, strict=True)
+    ]
+    assert "no such record" in gpu_costs(tmp_path / "none.json")[0]
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(capsys):
+    assert "division by zero" in tried(lambda number: {"half": 1 // number}, 0)["failed"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_networks_come_seed_by_seed_until_the_time_is_over(monkeypatch):

@@ -136,7 +136,7 @@ def test_steps_and_predictions_are_beside_ours_of_the_same_round(tmp_path):
     np.testing.assert_array_equal(table["prediction"], [np.nan, 2000, 4000])
     np.testing.assert_array_equal(table["of our prediction"], [np.nan, 1, 2])
     assert words == [
-        "one core of x, 2026-01-02: 3 rounds, 2 images a step, which run at 25% of the rate of the machine's best "
+        "one core of x, 2026-01-02: 3 rounds, 2 images a step; ours runs at 25% of the rate of the machine's best "
         "convolution"
     ]
     assert full_size_times([tmp_path / "none.json"])[0].empty
