@@ -73,7 +73,7 @@
         <figure><canvas role="img"></canvas><figcaption>network asked again</figcaption></figure></div>
         <p class="hsi-agree"></p><div class="hsi-chart"></div><div class="hsi-logits"></div>
         <details open><summary></summary><div class="hsi-regions"></div></details>
-        <details open><summary></summary><div class="hsi-channels"></div></details></section>`).join("")}</div>`;
+        <details><summary></summary><div class="hsi-channels"></div></details></section>`).join("")}</div>`;
     const scene = root.querySelector(".hsi-scene canvas"), select = root.querySelector("select");
     const sections = [...root.querySelectorAll("section")];
     select.value = state.scene;

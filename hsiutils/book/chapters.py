@@ -33,6 +33,8 @@ _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 """For kernels: that they talk to this machine in the clear and end by an interrupt is no news. Errors of cells are."""
 
 
+FRONT = "index"
+"""Name of the first page."""
 OWN_DATA = "own-data"
 """Tag of figures whose caption says itself which data they show."""
 
@@ -178,8 +180,10 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
             figure["caption"] += f' {scenes}, <a href="#provenance">{made}</a>.'
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
-        if "parameters" in tags:
+        if "parameters" in tags and source.stem != FRONT:
             cells.append(nbformat.v4.new_markdown_cell(shown, id="parameters"))
+    if source.stem == FRONT:  # whose reader did not come for them
+        cells.append(nbformat.v4.new_markdown_cell(shown, id="parameters"))
     notebook.cells = cells
     nbformat.write(notebook, path)
 

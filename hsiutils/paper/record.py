@@ -6,6 +6,7 @@ kind of evidence, and a manifest that says how it was made and seals the file. `
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -40,16 +41,17 @@ _FIELDS = {
     *("networks", "evidence", "untestable", "sha256"),
 }
 _FINDINGS = {
-    "gradcam-not-conservative": "GradCAM's map of a pixel does not depend on the pixel. At the last layer its sums "
-    "explain {measured} of a logit's variation over the pixels; a map of zeros explains 0",
-    "marks-fall": "25 bands with PN in the place of 3 bands: road marks lose {measured} points of IoU",
-    "vegetation-rises": "25 bands with PN in the place of 3 bands: vegetation gains {measured} points of IoU",
-    "pn-robust-to-illumination": "Turn the sun: of the vegetation whose light changes, 25 bands relabel {measured} "
-    "points more than 25 bands with PN",
+    "gradcam-not-conservative": "At the last layer GradCAM has one map for all pixels. Its sums explain {measured} of "
+    "how a logit varies from pixel to pixel; a map of zeros explains as much, a map that adds up all of it",
+    "marks-fall": "25 bands with PN in the place of 3 bands (732, 827 and 929 nm): road marks lose {measured} points "
+    "of IoU",
+    "vegetation-rises": "The same exchange: vegetation gains {measured} points of IoU",
+    "pn-robust-to-illumination": "The sun moves, and vegetation passes into shade or out of it. Of these pixels 25 "
+    "bands relabel {measured} points more than 25 bands with PN",
     "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
-    "it, agree in rank by {measured}; reliable, by our bound, is 0.5",
-    "rich-spectra-other-camera": "Through another camera of the same make, 25 bands lose {measured} points of mean "
-    "IoU; of three cameras the least sure (study `cameras`)",
+    "it: their rank correlation is {measured}. Reliable, by our bound, is 0.5: two of three pairs in order",
+    "rich-spectra-other-camera": "Behind another camera of the same make, the same network of 25 bands loses "
+    "{measured} points of mean IoU; of three cameras that were tried, where this is least certain (study `cameras`)",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6
@@ -168,6 +170,15 @@ class Ledger:
         return table.loc[:, table.any()]
 
     @property
+    def unanswered(self) -> str:
+        """How many sentences the record, or else the run, leaves open, in words."""
+        verdicts, whose = (self.here, "this run") if self.record is None else (self.record, "the record")
+        count = Counter(one.outcome for one in verdicts)
+        kinds = {kind: count[kind] for kind in (UNDECIDED, NOT_TESTABLE, NOT_MEASURED) if count[kind]}
+        parts = ", ".join(f"{often} {kind}" for kind, often in kinds.items())
+        return f"Of {len(verdicts)} sentences {whose} leaves {sum(kinds.values())} open: {parts or 'none'}."
+
+    @property
     def common(self) -> str:
         """How often the commonest verdict of the record, or else of the run, was reached, in words."""
         verdicts, whose = (self.here, "run") if self.record is None else (self.record, "record")
@@ -195,9 +206,14 @@ def _beside(claim: Claim) -> str:
     return "" if claim.paper is None else f" (the paper, on real scenes: {claim.paper:g})"
 
 
+def _brief(made: Mapping[str, Any]) -> str:
+    """Of a manifest, what a reader of the first page needs."""
+    return f"the record of {made['date']}: {made['origin']} scenes, {len(made['seeds'])} networks an input"
+
+
 def _shown(measured: Estimate) -> str:
     """A figure for the first page, which has no use for how far rounding is from zero."""
-    return f"less than {_ROUNDING:g}" if abs(measured.mean) < _ROUNDING else str(measured)
+    return "less than a millionth" if abs(measured.mean) < _ROUNDING else str(measured)
 
 
 def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
@@ -214,7 +230,7 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
         agreed += (
             f" The record's scenes are {kept.evidence.origin}, this run's {run.data.origin}: verdicts may differ so."
         )
-    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed), f"the record ({kept})")
+    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed), _brief(kept.manifest))
 
 
 def score(verdicts: list[Verdict]) -> str:

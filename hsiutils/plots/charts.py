@@ -89,6 +89,9 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(groups) | room | options)))
 
 
+_GREY = "#666666"
+
+
 def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: Any) -> hv.Overlay:
     """Draw a bar a row, cut into its parts, with their counts written on them.
 
@@ -105,7 +108,8 @@ def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: A
     for index, (name, own) in enumerate(counts.items()):
         count, end = own.to_numpy(), ends[:, index]
         boxes = hv.Rectangles((end - count, rows - 0.35, end, rows + 0.35), [x, "of", "end", "top"], label=str(name))
-        parts.append(boxes.opts(color=colour(places[name]), line_color="white"))
+        shade = colour(places[name])  # but no black, which turns pale in the dark, under white figures
+        parts.append(boxes.opts(color=_GREY if shade == "#000000" else shade, line_color="white"))
     written = [
         (ends[row, index] - counts.iat[row, index] / 2, rows[row], str(counts.iat[row, index]), places[name])
         for row in range(len(counts))
@@ -117,6 +121,7 @@ def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: A
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(counts.columns, 220) | options)))
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
+    place["xlim"] = (0, int(ends.max()))
     return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
 
 

@@ -11,6 +11,7 @@ from hsiutils.paper import evidence as gathered
 from hsiutils.paper import record, store
 from hsiutils.paper.claims import (
     EQUIVALENT,
+    NOT_MEASURED,
     NOT_REPRODUCED,
     NOT_TESTABLE,
     PROVED,
@@ -130,7 +131,9 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch)
     often = both.counts.loc["record"]
     assert both.common == f"the record's commonest, of {often.max()} in {often.sum()}, is {often.idxmax()}"
     (proof,) = [one for one in both.findings if one.endswith(": *proved*.")]
-    assert "its sums explain less than 1e-06 of a logit's variation" in proof
+    assert "Its sums explain less than a millionth of how a logit varies" in proof
+    open_ = sum(one.outcome in (UNDECIDED, NOT_TESTABLE, NOT_MEASURED) for one in both.record or [])
+    assert f"Of {len(both.here)} sentences the record leaves {open_} open: " in both.unanswered
     monkeypatch.setattr(record, "evaluate_claims", lambda evidence: both.here)
     other = {**recorded(folder).manifest, "origin": "real"}
     (tmp_path / MANIFEST).write_text(json.dumps(other))
