@@ -70,6 +70,11 @@ def test_absent_class_is_nan_and_left_out_of_means_and_no_pixel_at_all_has_no_sc
     assert np.isnan(result["boundary_iou"].sel({"class": "never"}))
     predicted_alone = confusion(np.array([[0, 1]]), np.array([[0, 0]]), ("a", "b"))
     np.testing.assert_allclose(iou(predicted_alone), [1 / 2, 0])  # never true, and not NaN
+    assert iou(predicted_alone).name == "iou"
+    single = scores(scene_counts(np.array([[0]]), np.array([[0]]), ("a", "b"))).sel(region="all")
+    np.testing.assert_array_equal(single["iou"], [1, np.nan])
+    np.testing.assert_array_equal(single["boundary_iou"], [1, np.nan])
+    assert single["accuracy"] == 1
     result = scores(scene_counts(truth, np.full((1, 4), VOID), CLASSES)).sel(region="all")
     assert all(np.isnan(result[name]).all() for name in result)
 
@@ -167,6 +172,7 @@ def test_regions_split_the_counts_and_keep_the_contours_of_the_whole_image():
     sunlit[:, :11] = True
     counts = scene_counts(predicted, truth, CLASSES, sunlit=sunlit, distance=1)
     assert list(counts["region"].values) == ["all", "sunlit", "shadowed"]
+    assert set(counts.coords) == {"region", "class", "truth", "predicted"}
     parts = counts.sel(region=["sunlit", "shadowed"]).sum("region")
     xr.testing.assert_equal(parts, counts.sel(region="all", drop=True))
     np.testing.assert_array_equal(
@@ -253,7 +259,8 @@ def test_evaluate_counts_each_scene_by_name():
 
 
 def test_the_boundary_is_a_share_of_the_diagonal_of_an_image_of_any_shape():
-    predicted, truth = maps(2, (20, 600), 2, 0)
+    column = np.indices((20, 600))[1]
+    predicted, truth = column // 300, (column + 10) // 310
     found, given = (scene_counts(predicted, truth, ("a", "b"), distance=width) for width in (None, 3))
     xr.testing.assert_equal(found, given)
 
@@ -262,9 +269,9 @@ def test_images_are_predicted_as_many_at_a_time_as_was_asked():
     seen = []
     model = ByColour()
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    evaluate(model, toy_scenes(5, 0), classes=CLASSES, batch=2)
+    evaluate(model, toy_scenes(11, 0), classes=CLASSES, batch=9)
     predict(model, toy_scenes(5, 0)[:][0], batch=3)
-    assert seen == [2, 2, 1, 3, 2]
+    assert seen == [9, 2, 3, 2]
 
 
 def test_evaluate_splits_sunlit_from_shadowed():
@@ -299,4 +306,6 @@ def test_evaluate_takes_names_from_the_scenes_and_classes_from_the_network():
     counts = evaluate(model, scenes)
     assert (counts["scene"].values.tolist(), counts["truth"].values.tolist()) == (["0", "1"], list("abcde"))
     scenes.names = ["first", "second"]
-    assert evaluate(model, scenes)["scene"].values.tolist() == ["first", "second"]
+    named = evaluate(model.double(), scenes)
+    assert named["scene"].values.tolist() == ["first", "second"]
+    np.testing.assert_array_equal(named["confusion"], counts["confusion"])  # images in the network's precision
