@@ -80,7 +80,8 @@ def audit(
     NotPiecewiseLinear
         If the network has no exact affine map; the message names what is in the way.
     ValueError
-        If there is no such method, x does not fit the network, or the memory limit is too small.
+        If there is no such method, or none has sums at these layers, x does not fit the network, or the memory limit is
+        too small.
 
     Examples
     --------
@@ -127,6 +128,9 @@ def _one(image: Audited, methods: Sequence[Method], patch: int, lenient: bool) -
             except NotPiecewiseLinear:
                 if not lenient:
                     raise
+    if not sums:
+        named = ", ".join(method.name for method in methods)
+        raise ValueError(f"no sums of {named} are known at {', '.join(image.seen)}: ask for another layer, or method")
     names, layers = zip(*sums, strict=True)
     totals = torch.stack([found.pixels for found in sums.values()])
     regions = torch.stack([found.regions for found in sums.values()])

@@ -180,6 +180,40 @@ def test_methods_are_named_with_their_layers_and_only_what_was_asked_for_is_done
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"methods": ["CAM"]}, ["CAM conv2d_5"]),
+        (
+            {"methods": ["occlusion", "GradCAM"], "layers": ["conv2d_1", INPUT]},
+            ["occlusion input", "GradCAM input", "GradCAM conv2d_1"],
+        ),
+        ({"methods": ["HiResCAM", "XGradCAM", "GradCAM"], "layers": [INPUT]}, ["GradCAM input"]),
+        ({"methods": ["EigenCAM", "GradCAM"], "layers": ["conv2d_5"], "after": False}, ["GradCAM conv2d_5"]),
+        ({"methods": ["EigenCAM", "GradCAM"], "layers": ["conv2d_1"]}, ["GradCAM conv2d_1"]),
+        ({"methods": ["EigenCAM", "LayerCAM"], "layers": ["conv2d_5"]}, ["LayerCAM conv2d_5", "EigenCAM conv2d_5"]),
+    ],
+)
+def test_a_method_is_asked_where_its_sums_are_known(options, expected):
+    config = UNetConfig(channels=2, classes=3, depth=1, filters=3)
+    assert audit(shaken(config), image(config, 5, 3), **options)["method"].values.tolist() == expected
+
+
+def test_without_a_head_no_method_is_asked_that_one_reads():
+    x = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0)).double()
+    found = audit(settled(SmpUNet(), x), x, ["CAM", *summed("last", "read")], ["up.2"])
+    assert set(found["name"].values) == set(summed("last"))
+
+
+def test_occlusion_is_of_patches_of_the_asked_size():
+    config = UNetConfig(channels=2, classes=3, depth=1, filters=3)
+    model, x = shaken(config), image(config, 5, 7)
+    for patch in (2, 3):
+        found = audit(model, x, ["occlusion"], patch=patch).sel({"method": "occlusion input"})
+        single = METHODS["occlusion"](model, x, pixel(model, x, 1, 2, 4), patch=patch)
+        assert float(found["residual"][0, 1, 2, 4]) == pytest.approx(single.residual, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         (
@@ -189,6 +223,7 @@ def test_methods_are_named_with_their_layers_and_only_what_was_asked_for_is_done
         ),
         ({"layers": ["conv2d_1", "conv2d_99"]}, KeyError, "conv2d_99"),
         ({"x": X[:2]}, ValueError, "expects"),
+        ({"methods": ["HiResCAM"], "layers": [INPUT]}, ValueError, "no sums of HiResCAM are known at input"),
         (
             {"layers": ["conv2d_1"], "memory": 100},
             ValueError,

@@ -14,6 +14,7 @@ from hsiutils.data.cube import (
     mapped,
     nearest_bands,
     pn,
+    pn_pixels,
     pseudocolour,
     surroundings,
     to_unit_range,
@@ -46,6 +47,8 @@ class TestMakeCube:
         after = with_step(with_step(cube, cube.values, "one"), cube.values, "two", units="DN")
         assert (after.attrs["history"], after.attrs["units"]) == ("raw; one; two", "DN")
         assert cube.attrs == own
+        assert (cube.name, make_cube(cube, HSI_DRIVE).attrs["source"]) == ("cube", "unknown")
+        assert with_step(cube.drop_attrs(), cube.values, "one").attrs == {"history": "one", "units": ""}
 
     def test_channels_last_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"25 bands of imec.*first, got \(2, 3, 25\)"):
@@ -78,6 +81,9 @@ class TestNormalise:
         cube = random_cube()
         np.testing.assert_array_equal(pn(cube, 0.0), cube)
         np.testing.assert_allclose(pn(cube), cube / cube.values.sum(axis=0), rtol=1e-6)
+        assert {"units": "normalised reflectance", "history": "PN alpha=1"}.items() <= pn(cube).attrs.items()
+        np.testing.assert_array_equal(pn_pixels(cube), pn(cube))
+        assert pn_pixels(cube.values.astype(float)).dtype == np.float32
         ratio = pn(cube, 0.3) / cube
         np.testing.assert_allclose(ratio, ratio.isel(band=[0]).values.repeat(25, axis=0), rtol=1e-5)
         # Where the invariance stops: light that adds (sky, haze) does not cancel.
@@ -105,6 +111,12 @@ class TestNormalise:
     @pytest.mark.parametrize("pixel", [np.zeros(25), -np.ones(25), np.r_[np.ones(12), -np.ones(12), 1e-9]])
     def test_a_pixel_without_light_becomes_zero(self, pixel: np.ndarray) -> None:
         assert not pn(cube_of(pixel.reshape(25, 1, 1))).any()
+
+    @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+    def test_light_is_what_is_left_of_a_millionth_of_the_summed_magnitudes_and_more(self, scale: float) -> None:
+        """Beside a pixel a million times as bright, too."""
+        values = scale * np.array([[1.0, 1.0, 1e6], [3e-6 - 1, 1e-6 - 1, 1e6]])
+        np.testing.assert_array_equal(pn_pixels(values).any(axis=0), [True, False, True])
 
     def test_strength_and_cube_are_checked(self) -> None:
         for alpha in (-0.1, 1.1, np.nan):

@@ -48,7 +48,20 @@ def test_names(spec: str, expected: Variant) -> None:
     assert variant(spec) == expected
 
 
-UNKNOWN = ("", "2", "25PN", "25-pn", "PCA", "PCA-", "bands:", "bands:1,,2", "25-PN@", "25-PN@1.2.3", "25-PN ", "25+I+C", "25+X")
+UNKNOWN = (
+    "",
+    "2",
+    "25PN",
+    "25-pn",
+    "PCA-",
+    "bands:",
+    "bands:1,,2",
+    "25-PN@",
+    "25-PN@1.2.3",
+    "25-PN ",
+    "25+I+C",
+    "25+X",
+)
 
 
 @pytest.mark.parametrize(
