@@ -65,7 +65,7 @@ def compare(folder: Path, tiles: tuple[int, int], rounds: int) -> dict[str, Any]
     names = draw_names(max(rounds, 10), 0)
     matlab = write(folder / "matlab", names, tiles)
     python = open_dataset(write_release(matlab, folder / "python", "python"))
-    store = to_zarr(matlab, folder / "set.zarr", scheduler="synchronous", progress=False)
+    store = to_zarr(matlab, folder / "set.zarr", workers=1, progress=False)
     sensor, rng = HSI_DRIVE.resized(tiles), np.random.default_rng(1)
     frame, white = (rng.integers(low, 4000, sensor.frame_shape, dtype=np.uint16) for low in (100, 3000))
     inputs, cubes, target = fit_inputs("25-PN", matlab), [], np.empty((25, *tiles), dtype=np.float32)

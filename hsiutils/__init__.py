@@ -11,7 +11,7 @@ The commonest tasks, from a data set to an explanation that is held against the 
     scores = hu.evaluate(model, data.scenes("test", inputs))
     a = hu.attribute("GradCAM", model, x, hu.pixel(model, x, "Road", 40, 50))
     d = hu.decompose(model, x, by=labels, reference=mean)
-    r = hu.audit(model, x)
+    r = hu.audit(model, x)                                # hu.audit_scenes(model, data.scenes("test", inputs), store)
 
 `decompose` and `audit` take any torch network of convolutions, ReLUs and poolings, not ours alone; `open_network` reads
 one from a file, and unpickles nothing. Names are imported
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hsiutils.attribution.audit import audit
+    from hsiutils.attribution.audit_scenes import audit_scenes
     from hsiutils.attribution.decompose import decompose
     from hsiutils.attribution.gates import Affine
     from hsiutils.attribution.methods import METHODS, attribute
@@ -56,6 +57,7 @@ __all__ = [
     "UNetConfig",
     "attribute",
     "audit",
+    "audit_scenes",
     "check_dataset",
     "class_map",
     "decompose",
@@ -76,6 +78,7 @@ __all__ = [
 ]
 _ROOMS = {
     "attribution.audit": ("audit",),
+    "attribution.audit_scenes": ("audit_scenes",),
     "attribution.decompose": ("decompose",),
     "attribution.gates": ("Affine",),
     "attribution.methods": ("METHODS", "attribute"),

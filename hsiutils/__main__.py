@@ -1,6 +1,5 @@
 """Command line: the steps of the book one by one. `hsiutils --help` says what there is."""
 
-import os
 import sys
 import webbrowser
 from importlib import import_module
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hsiutils.book import commands, project
-from hsiutils.book.commands import TOLD, DataRoot, Profile, Seed, print_table, say
+from hsiutils.book.commands import TOLD, DataRoot, Profile, Scheduler, Seed, print_table, say
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run
@@ -22,21 +21,8 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 app.add_typer(commands.app, name="data")
 
 
-def _on(scheduler: str) -> str:
-    """Name a cluster to all that trains: here, and in the kernels of chapters."""
-    if scheduler:
-        os.environ["DASK_SCHEDULER_ADDRESS"] = scheduler
-    return scheduler
-
-
 Variants = Annotated[str, typer.Option(help="Network inputs, such as '[1, 25-PN]'; the profile's by default.")]
 Chapter = Annotated[str, typer.Argument(help="Number, name or path of a chapter.")]
-Scheduler = Annotated[
-    str,
-    typer.Option(
-        help="Of dask, such as tcp://host:8786: a cluster to train on, instead of this machine.", callback=_on
-    ),
-]
 
 
 @app.command()
@@ -136,6 +122,39 @@ def book(
     first = build_book(run, say=say)
     _print_claims(run)
     say(f"The book: {first}")
+
+
+@app.command(epilog="Example: hsiutils audit NETWORK /path/to/HSI-Drive audit.zarr --method GradCAM --workers 8")
+def audit(
+    network: Annotated[
+        str,
+        typer.Argument(help="Folder of a training; or a .pt2 or Keras file, or package.module:function."),
+    ],
+    root: commands.Root,
+    out: Annotated[Path, typer.Argument(help="Zarr store to write, or to go on with.")],
+    inputs: Annotated[str, typer.Option(help="What the network is given, such as 25-PN; a training knows.")] = "",
+    split: commands.Split = "test",
+    method: Annotated[list[str] | None, typer.Option(help="May come again; all that can be asked by default.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="May come again; the usual ones by default.")] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Keep every pixel, too.")] = False,
+    layout: commands.LayoutName = "",
+    workers: commands.Workers = 2,
+    scheduler: Scheduler = "",
+) -> None:
+    """Audit a network on every scene of a data set. What was interrupted goes on where it stopped."""
+    from hsiutils.attribution.audit_scenes import audit_scenes
+    from hsiutils.data.inputs import fit_inputs
+    from hsiutils.data.source import open_dataset
+    from hsiutils.models.files import load_trained
+    from hsiutils.models.strangers import open_network
+
+    data = open_dataset(root.absolute(), layout or None)
+    model, fitted = load_trained(Path(network))[:2] if Path(network).is_dir() else (open_network(network), None)
+    if fitted is None and not inputs:
+        raise ValueError(f"{network} does not say what it is given of a cube: name it, such as --inputs 25-PN")
+    scenes = data.scenes(split or data.names(), fit_inputs(inputs, data) if inputs or fitted is None else fitted)
+    made = audit_scenes(model, scenes, out, method or None, layer or None, maps=maps, workers=workers)
+    say(f"{len(scenes)} {data.origin} scenes audited: {made}")
 
 
 @app.command()

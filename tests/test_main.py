@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from hsiutils import __main__ as cli
@@ -55,6 +56,24 @@ def test_train_and_evaluate_print_table_1(tiny):
     said = invoke("evaluate")
     assert "simulated scenes" in said
     assert "93.24" in said.replace("\n", "")
+
+
+def test_a_network_is_audited_on_every_scene_of_a_data_set(tiny, tmp_path, capsys, monkeypatch):
+    (made,) = tiny.networks([("3", 0)])
+    root, out = str(tiny.data.root), str(tmp_path / "audit.zarr")
+    asked = ("--method", "GradCAM", "--workers", "1")
+    said = invoke("audit", str(made.folder), root, out, *asked)
+    names = tiny.data.names("test")
+    assert f"{len(names)} simulated scenes audited: {out}" in said
+    with xr.open_zarr(out) as found:
+        assert found["scene"].values.tolist() == names
+        assert set(found["name"].values) == {"GradCAM"}
+    other = ("audit", "hsiutils.models.examples:fcn", root, str(tmp_path / "b.zarr"))
+    monkeypatch.setattr(sys, "argv", ["hsiutils", *other])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "such as --inputs 25-PN" in capsys.readouterr().err
+    assert "1 simulated scene" in invoke(*other, "--inputs", "3", *asked) or len(names) > 1
 
 
 @pytest.mark.parametrize("command", ["claims", "book"])

@@ -1,6 +1,7 @@
 """Data sets: make simulated scenes; check, describe, convert and show what is there; raw frames to cubes."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from hsiutils.data.hsidrive import HSIDrive
     from hsiutils.data.source import Source
 
+
+def _on(scheduler: str) -> str:
+    """Name a cluster to all that goes on side by side: here, and in the kernels of chapters."""
+    if scheduler:
+        os.environ["DASK_SCHEDULER_ADDRESS"] = scheduler
+    return scheduler
+
+
+Scheduler = Annotated[
+    str,
+    typer.Option(help="Of dask, such as tcp://host:8786: a cluster to work on, not this machine.", callback=_on),
+]
 TOLD = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
 """Errors in what the user gave: told in one line, without a traceback."""
 # Commands import what they need themselves: help then costs no import of torch.
@@ -38,6 +51,7 @@ Root = Annotated[Path, typer.Argument(help="Folder of the data set, as it was un
 LayoutName = Annotated[str, typer.Option(help="One of several layouts in the folder, such as 'v2.0 MATLAB MF'.")]
 Names = Annotated[list[str] | None, typer.Option("--name", help="A scene, such as nf1111_576; may come again.")]
 Split = Annotated[str, typer.Option(help="Only the scenes of one split: train, val or test.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes of this machine; not used with --scheduler.")]
 Printed = Annotated[Format, typer.Option("--format", help="How to print: for people, or for programs.")]
 
 
@@ -46,7 +60,13 @@ def _example(command: str) -> str:
 
 
 @app.command(epilog=_example("make --profile quick --seed 1"))
-def make(profile: Profile = "quick", seed: Seed = 0, data_root: DataRoot = "", blur_px: BlurPx = 1.0) -> None:
+def make(
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    data_root: DataRoot = "",
+    blur_px: BlurPx = 1.0,
+    scheduler: Scheduler = "",
+) -> None:
     """Make the simulated scenes of a profile (or open the real ones) and say what there is."""
     from hsiutils.book.chapters import settings
 
@@ -102,8 +122,8 @@ def convert(
     layout: LayoutName = "",
     name: Names = None,
     split: Split = "",
-    workers: Annotated[int, typer.Option(min=1, help="At the same time, on this machine (Zarr).")] = 2,
-    scheduler: Annotated[str, typer.Option(help="Of dask: threads, processes, or tcp://HOST:PORT (Zarr).")] = "threads",
+    workers: Workers = 2,
+    scheduler: Scheduler = "",
     interleave: Annotated[Interleave, typer.Option(help="By line, pixel or band (ENVI).")] = "bil",
     order: Annotated[Order, typer.Option(help="Of the bands (ENVI).")] = "ascending",
 ) -> None:
@@ -114,11 +134,12 @@ def convert(
     names = _chosen(data, name, split)
     try:
         if to == "zarr":
-            made = export.to_zarr(data, out, names, scheduler=scheduler, workers=workers)
+            made = export.to_zarr(data, out, names, workers=workers)
         elif to == "envi":
-            made = export.write_envi_set(data, out, names, interleave=interleave, order=order, progress=True)
+            write = partial(export.write_envi_set, interleave=interleave, order=order)
+            made = write(data, out, names, workers=workers, progress=True)
         else:
-            made = export.write_release(_hsi_drive(data), out, to, names, progress=True)
+            made = export.write_release(_hsi_drive(data), out, to, names, workers=workers, progress=True)
     except KeyboardInterrupt:
         further = "the same command goes on where it stopped" if to == "zarr" else "the same command writes it anew"
         say(f"Stopped. Every file in {out} is whole; {further}.")
@@ -227,7 +248,7 @@ def _scenes(names: Sequence[str]) -> str:
 def _open(root: Path, layout: str) -> "Source":
     from hsiutils.data.source import open_dataset
 
-    return open_dataset(root, layout=layout or None)
+    return open_dataset(root.absolute(), layout=layout or None)  # workers may be in other folders
 
 
 def _hsi_drive(data: "Source") -> "HSIDrive":

@@ -1,36 +1,30 @@
 """Scenes in the file formats of others: HSI-Drive's MATLAB and Python releases, ENVI, and Zarr.
 
-A simulated set stays known as simulated: its settings and its truth go along to the released layouts. A Zarr store has
-a scene a chunk and opens with plain `xarray.open_zarr`; writing it can be interrupted and continued, and runs in
-parallel through dask, on one machine or on a cluster.
+A simulated set stays known as simulated: its settings and its truth go along to the released layouts. Scenes are
+written side by side, on one machine or on a cluster (`hsiutils.data.cluster`).
 """
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.io import savemat
 from spectral.io import envi  # type: ignore[import-untyped]
-from tqdm import tqdm
 
-from hsiutils.data import guard
+from hsiutils.data import zarr_store
 from hsiutils.data.atomic import beside, replacing, write_atomically
 from hsiutils.data.classes import HSI_DRIVE_CLASSES, Classes
+from hsiutils.data.cluster import scene_by_scene
 from hsiutils.data.cube import ascending, pseudocolour, require_cube, require_native
 from hsiutils.data.hsidrive import HSIDrive, read_settings
-from hsiutils.data.layouts import ASK, FOLDER_SPLITS, MAY_NOT, DatasetError
+from hsiutils.data.layouts import FOLDER_SPLITS, DatasetError
 from hsiutils.data.source import Source
 
 Interleave = Literal["bil", "bip", "bsq"]
@@ -40,7 +34,13 @@ _FOLDERS = {split: folder for folder, split in FOLDER_SPLITS.items()}
 
 
 def write_release(
-    data: HSIDrive, root: Path | str, form: Release, names: Sequence[str] | None = None, progress: bool = False
+    data: HSIDrive,
+    root: Path | str,
+    form: Release,
+    names: Sequence[str] | None = None,
+    *,
+    workers: int = 1,
+    progress: bool = False,
 ) -> Path:
     """Write scenes as HSI-Drive v2.0 has them, in its MATLAB or its Python release.
 
@@ -59,7 +59,7 @@ def write_release(
     root : folder to write into.
     form : "matlab" or "python".
     names : of the scenes; all by default.
-    progress : show a bar.
+    workers, progress : as in `hsiutils.data.cluster.scene_by_scene`.
 
     Returns
     -------
@@ -77,24 +77,29 @@ def write_release(
     if base.resolve() == data.found.base.resolve():
         raise DatasetError(f"{base}: would be written over the files that it is made from; name another folder")
     _mark_simulated(data, Path(root), names)
-    filtered, split = data.layout.endswith("MF"), data.table["split"]
-    for name in tqdm(names, desc="convert", unit="scene", disable=not progress):
-        cube, labels, part = data.cube(name), Image.fromarray(data.labels(name)), _FOLDERS[str(split[name])]
-        if form == "matlab":
-            write_cube(cube, base / "cubes_fl32" / (f"MF/{name}_MF_TC.mat" if filtered else f"{name}_TC.mat"))
-            _save(base / "labels" / f"{name}.png", labels.save)
-            if data.found.scenes[name].raw is not None:
-                write_atomically(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
-        else:
-            save = partial(np.save, arr=np.ascontiguousarray(np.moveaxis(cube.values, 0, -1)))
-            _save(base / ("images_MF" if filtered else "images") / part / f"{name}.npy", save)
-            _save(base / "annotations" / part / f"{name}.png", labels.save)
-            colour = Image.fromarray(np.rint(255 * pseudocolour(cube).values).astype(np.uint8))
-            _save(base / "RGB" / f"{name}_pseudocolor.png", colour.save)
+    scene_by_scene(partial(_release, data=data, base=base.absolute(), form=form), names, workers, progress)
+    split = data.table["split"]
     for one, part in _FOLDERS.items():
         listed = "".join(f"{name}\n" for name in names if split[name] == one)
         write_atomically(base / f"{part}_filenames.txt", listed)
     return base
+
+
+def _release(name: str, data: HSIDrive, base: Path, form: Release) -> None:
+    """Write one scene."""
+    filtered, part = data.layout.endswith("MF"), _FOLDERS[str(data.table.at[name, "split"])]
+    cube, labels = data.cube(name), Image.fromarray(data.labels(name))
+    if form == "matlab":
+        write_cube(cube, base / "cubes_fl32" / (f"MF/{name}_MF_TC.mat" if filtered else f"{name}_TC.mat"))
+        _save(base / "labels" / f"{name}.png", labels.save)
+        if data.found.scenes[name].raw is not None:
+            write_atomically(base / "raw" / f"{name}.bin", data.frame(name).astype("<u2").tobytes())
+        return
+    save = partial(np.save, arr=np.ascontiguousarray(np.moveaxis(cube.values, 0, -1)))
+    _save(base / ("images_MF" if filtered else "images") / part / f"{name}.npy", save)
+    _save(base / "annotations" / part / f"{name}.png", labels.save)
+    colour = Image.fromarray(np.rint(255 * pseudocolour(cube).values).astype(np.uint8))
+    _save(base / "RGB" / f"{name}_pseudocolor.png", colour.save)
 
 
 def _mark_simulated(data: HSIDrive, root: Path, names: Sequence[str]) -> None:
@@ -131,14 +136,19 @@ def write_envi_set(
     *,
     interleave: Interleave = "bil",
     order: Order = "ascending",
+    workers: int = 1,
     progress: bool = False,
 ) -> Path:
     """Write every scene as two ENVI images, cubes/NAME.hdr and labels/NAME.hdr of the folder; see `write_envi`."""
     folder, names = Path(folder), data.names() if names is None else names
-    for name in tqdm(names, desc="convert", unit="scene", disable=not progress):
-        write_envi(data.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
-        write_envi_labels(data.labels(name), folder / "labels" / f"{name}.hdr", data.classes)
+    write = partial(_envi, data=data, folder=folder.absolute(), interleave=interleave, order=order)
+    scene_by_scene(write, names, workers, progress)
     return folder
+
+
+def _envi(name: str, data: Source, folder: Path, interleave: Interleave, order: Order) -> None:
+    write_envi(data.cube(name), folder / "cubes" / f"{name}.hdr", interleave=interleave, order=order)
+    write_envi_labels(data.labels(name), folder / "labels" / f"{name}.hdr", data.classes)
 
 
 def write_envi(
@@ -199,16 +209,11 @@ def _save_envi(save: Any, header: Path, values: NDArray[Any], **options: Any) ->
     return header
 
 
-_FORMAT = 2
-"""Of Zarr: version 3 has no settled encoding of text yet, and every reader knows version 2."""
-
-
 def to_zarr(
     data: Source,
     store: Path | str,
     names: Sequence[str] | None = None,
     *,
-    scheduler: str = "threads",
     workers: int = 2,
     progress: bool = True,
 ) -> Path:
@@ -219,155 +224,43 @@ def to_zarr(
     data : what to convert.
     store : folder to make, or to continue.
     names : of the scenes; all by default.
-    scheduler : of dask: "threads", "processes" or "synchronous" on this machine, or the address of a cluster's
-        scheduler, such as "tcp://node1:8786", whose workers must see data set and store under the same paths.
-    workers : on this machine.
-    progress : show a bar with the time left.
+    workers, progress : as in `hsiutils.data.cluster.scene_by_scene`.
 
     Returns
     -------
-    The store, with
+    The store, as `hsiutils.data.zarr_store.fill` describes it, with
 
-        cube (scene, band, y, x) float32, labels (scene, y, x) uint8 (codes), written (scene)
-        wavelength (band) nm; split and what else the table says of a scene (scene); `road` for its `scene`
+        cube (scene, band, y, x) float32, labels (scene, y, x) uint8 (codes), wavelength (band) nm
 
     Raises
     ------
     ModuleNotFoundError
         If zarr and dask are not installed, naming the extra that brings them.
-    DatasetError
-        If the folder holds something else, or the scenes of other files; or a scene cannot be read.
+    DatasetError, RuntimeError
+        As `fill`.
     """
-    if lacking := [package for package in ("zarr", "dask") if find_spec(package) is None]:
-        raise ModuleNotFoundError(f"a Zarr store needs {' and '.join(lacking)}: pip install 'hsiutils[zarr]'")
-    from dask.delayed import delayed
-
-    store, names = Path(store), data.names() if names is None else list(names)
-    digest = _digest(data, names)
-    if not store.exists():
-        _create(_template(data, names).assign_attrs(source_digest=digest), store)
-    if not _missing(store, data, names, digest):
-        return store
-    with FileLock(store / ".lock"):  # two that write one store take turns
-        for left in store.rglob("*.partial"):  # zarr's own, of a process that was killed
-            left.unlink(missing_ok=True)
-        write = delayed(_write_scene)
-        tasks = [write(data, names[number], number, store) for number in _missing(store, data, names, digest)]
-        bar = partial(tqdm, total=len(tasks), desc="convert", unit="scene", disable=not (progress and tasks))
-        _compute(tasks, scheduler, workers, bar)
-    return store
+    zarr_store.require_packages()
+    names = data.names() if names is None else list(names)
+    of_scene, like = partial(_cube_and_labels, data), partial(_blank, data)
+    return zarr_store.fill(Path(store), data, names, of_scene, like, "cubes", workers, progress)
 
 
-def _missing(store: Path, data: Source, names: list[str], digest: str) -> list[int]:
-    """Places of the scenes that are not in a store yet; DatasetError if it holds others."""
-    with _plain_zarr(store) as present:
-        if present.attrs.get("source_digest") != digest:
-            raise DatasetError(
-                f"{store}: holds other scenes than the {len(names)} asked for from {data.root}, or these files changed "
-                "since it was begun; delete it, or choose another folder"
-            )
-        return [int(number) for number in np.flatnonzero(present["written"].values == 0)]
+def _cube_and_labels(data: Source, name: str) -> xr.Dataset:
+    cube, labels = data.cube(name), data.labels(name)
+    return xr.Dataset({"cube": (("band", "y", "x"), cube.values), "labels": (("y", "x"), labels)})
 
 
-def _create(template: xr.Dataset, store: Path) -> None:
-    """Make the store without its values, at once or not at all; another process may have been first."""
-    chunks = {name: {"chunks": (1, *values.shape[1:])} for name, values in template.data_vars.items()}
-    with beside(store) as temporary:
-        template.to_zarr(temporary, compute=False, encoding=chunks, zarr_format=_FORMAT, consolidated=True)
-        try:
-            temporary.rename(store)
-        except OSError:
-            if not store.is_dir():
-                raise
-
-
-def _template(data: Source, names: list[str]) -> xr.Dataset:
-    import dask.array as da
-
-    bands, (rows, columns), count = len(data.sensor.bands), data.sensor.tiles, len(names)
-    cubes = da.zeros((count, bands, rows, columns), dtype=np.float32, chunks=(1, bands, rows, columns))
-    labels = da.zeros((count, rows, columns), dtype=np.uint8, chunks=(1, rows, columns))
-    conditions = data.table.loc[names].rename(columns={"scene": "road"})  # `scene` is the dimension here
-    # Text of fixed length instead of objects, as Zarr keeps it.
-    known = {key: column.to_numpy() for key, column in conditions.items()}
-    coordinates = {key: ("scene", one if one.dtype.kind in "iu" else one.astype("U")) for key, one in known.items()}
+def _blank(data: Source) -> xr.Dataset:
+    """What stands for a scene before one is read."""
+    bands, (rows, columns) = len(data.sensor.bands), data.sensor.tiles
     codes, meanings = zip(*((one.code, one.name.replace(" ", "_")) for one in data.classes.labels), strict=True)
     attributes = {"units": data.units, "source": data.origin, "sensor": data.sensor.name, "history": data.layout}
+    named = {"flag_values": codes, "flag_meanings": " ".join(meanings)}
     return xr.Dataset(
         {
-            "cube": (("scene", "band", "y", "x"), cubes, attributes),
-            "labels": (("scene", "y", "x"), labels, {"flag_values": codes, "flag_meanings": " ".join(meanings)}),
-            "written": ("scene", da.zeros(count, dtype=np.uint8, chunks=1), {"meaning": "1 once the scene is there"}),
+            "cube": (("band", "y", "x"), np.zeros((bands, rows, columns), np.float32), attributes),
+            "labels": (("y", "x"), np.zeros((rows, columns), np.uint8), named),
         },
-        coords={
-            "scene": np.array(names, dtype="U"),
-            "band": np.arange(bands),
-            "wavelength": ("band", data.sensor.wavelengths_nm, {"units": "nm"}),
-            **coordinates,
-        },
+        coords={"band": np.arange(bands), "wavelength": ("band", data.sensor.wavelengths_nm, {"units": "nm"})},
         attrs={"title": f"{type(data).__name__}, {data.origin}, {data.layout}"},
     )
-
-
-def _digest(data: Source, names: list[str]) -> str:
-    """Changes with the scenes, their order, and the size or time of any of their files."""
-    files = [path for name in names for path in data.files(name)]
-    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps([data.layout, names, marks]).encode()).hexdigest()
-
-
-def _write_scene(data: Source, name: str, number: int, store: Path) -> None:
-    cube = (("scene", "band", "y", "x"), data.cube(name).values[np.newaxis])
-    labels = (("scene", "y", "x"), data.labels(name)[np.newaxis])
-    # The last one says that the scene is whole.
-    for values in ({"cube": cube, "labels": labels}, {"written": ("scene", np.ones(1, np.uint8))}):
-        xr.Dataset(values).to_zarr(store, region={"scene": slice(number, number + 1)})
-
-
-def _compute(tasks: list[Any], scheduler: str, workers: int, bar: Any) -> None:
-    from dask.base import compute
-    from dask.callbacks import Callback
-
-    if "://" in scheduler:
-        try:
-            distributed = import_module("distributed")
-        except ImportError as error:
-            raise DatasetError(f"scheduler {scheduler!r} is a cluster, which needs the package distributed") from error
-        with distributed.Client(scheduler) as client:
-            for done in bar(distributed.as_completed(client.compute(tasks))):
-                done.result()
-        return
-    with bar() as shown, Callback(posttask=lambda *_: shown.update()):  # type: ignore[no-untyped-call]
-        compute(*tasks, scheduler=scheduler, num_workers=workers)  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _plain_zarr(store: Path) -> Iterator[xr.Dataset]:
-    """The store with its values as they are on disk; DatasetError where it is none of ours, or damaged."""
-    try:
-        _require_plain(store)
-        opened = xr.open_zarr(store, chunks=None)
-    except PermissionError as error:
-        raise DatasetError(f"{store}: {MAY_NOT}", ASK) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{store}: no Zarr store that can be read ({error}); delete it and convert anew") from error
-    with opened:
-        if missing := {"cube", "labels", "written"} - set(map(str, opened)):
-            raise DatasetError(f"{store}: lacks {sorted(missing)}; expected a store made by `data convert`")
-        yield opened
-
-
-_CODECS = {"blosc", "zstd", "zlib", "lz4", "gzip"}
-"""Of a store that is written here; among the others are some that unpickle."""
-
-
-def _require_plain(store: Path) -> None:
-    """Refuse, as ValueError, a store whose arrays would be read through other codecs than ours."""
-    if (store / "zarr.json").exists():
-        raise ValueError("of another version of Zarr")
-    for path in (*store.glob(".zmetadata"), *store.rglob(".zarray")):
-        found = guard.read_json(path)
-        for each in found["metadata"].values() if path.name == ".zmetadata" else [found]:
-            codecs = [one["id"] for one in (each.get("compressor"), *(each.get("filters") or ())) if one]
-            if not _CODECS.issuperset(codecs) or "O" in str(each.get("dtype")):
-                raise ValueError(f"{path}: an array of {each.get('dtype')} packed by {codecs}")

@@ -324,6 +324,44 @@ def reading_rates(record: Path = READING_RECORD) -> tuple[pd.DataFrame, str]:
     )
 
 
+MEMORY_RECORD = RESULTS / "memory.json"
+"""Written by benchmarks/memory.py."""
+
+
+def memory_growth(record: Path = MEMORY_RECORD) -> tuple[pd.DataFrame, str]:
+    """Peak memory of all that goes over a data set, by the number of scenes; and in words what grows.
+
+    Returns
+    -------
+    DataFrame indexed by `task`: MB above what the process held before, median over rounds, by the number of scenes (the
+    most that a task was asked for stands in the last of these columns); `kB a scene`, the slope, and its 95 % interval,
+    `low` and `high`. Empty where there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no such record yet: python -m benchmarks.memory makes it."
+    found = json.loads(record.read_text())
+    tasks, scene = found["tasks"], found["scene_kb"]
+    peaks = [pd.DataFrame(one["peaks_mb"], columns=["scenes", "MB"]).groupby("scenes")["MB"].median() for one in tasks]
+    counts = max((list(own.index) for own in peaks), key=max)
+    table = pd.DataFrame(
+        {f"{count} scenes (MB)": [own.iloc[place] for own in peaks] for place, count in enumerate(counts)},
+        index=pd.Index([one["task"] for one in tasks], name="task"),
+    )
+    for name, key in {"kB a scene": "kb_a_scene", "low": "low", "high": "high"}.items():
+        table[name] = [one[key] for one in tasks]
+    planted = table.index.str.startswith("planted")
+    least, growth = table.loc[planted, "low"].min(), table.loc[~planted, "kB a scene"]
+    verdict = "which is seen" if least > growth.max() else "which is NOT seen beside the others' growth"
+    size = 4 * len(HSI_DRIVE.bands) * HSI_DRIVE.tiles[0] * HSI_DRIVE.tiles[1] / 1e3
+    rows, columns = found["tiles"]
+    return table, (
+        f"What keeps its scenes of {scene:.0f} kB grows by at least {least:.0f} kB a scene, {verdict}. Of what keeps "
+        f"none, most grows {growth.idxmax()}, by {growth.max():.1f} kB a scene: {growth.max() / size:.2%} of one of "
+        f"HSI-Drive. {counts[0]} to {counts[-1]} scenes of {rows} x {columns} pixels, {found['machine']['processor']}, "
+        f"{found['date']}."
+    )
+
+
 FAULT_RECORD = RESULTS / "faults.json"
 """Written by make test-slow."""
 _TRIED = {"kills": "killed, then done again", "together": "done by several at once", "inputs": "damaged files read"}

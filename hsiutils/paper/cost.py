@@ -46,6 +46,7 @@ _MADE_BY = {
     "faults.json": "make test-slow",
     "gpu.json": "python -m benchmarks.gpu_record",
     "lens.json": "python -m benchmarks.lens",
+    "memory.json": "python -m benchmarks.memory",
     "mitsuba.json": "python -m benchmarks.renderer",
     "mutants.json": "make mutants",
     "peers.json": "python -m benchmarks.peers",

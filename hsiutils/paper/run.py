@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hsiutils import simulate
+from hsiutils.data.cluster import in_worker
 from hsiutils.data.inputs import variant
 from hsiutils.data.sensor import Sensor
 from hsiutils.data.source import Scenes, Source, open_dataset
@@ -25,7 +26,7 @@ from hsiutils.models.recipe import AUTHORS, Recipe, precision
 from hsiutils.models.train import train_network
 from hsiutils.models.unet import UNetConfig
 from hsiutils.paper import published, store
-from hsiutils.paper.cluster import in_worker, side_by_side
+from hsiutils.paper.cluster import side_by_side
 
 
 @dataclass(frozen=True)

@@ -198,9 +198,13 @@ class Code:
     distributions: tuple[str, ...]
 
 
+_UNCOUNTED = {__name__, "hsiutils.data.cluster"}
+"""Modules on which no content depends: where things are kept, and where they are made."""
+
+
 @cache
 def code(made: frozenset[Maker], package: Path = PACKAGE) -> Code:
-    """Follow modules through all of hsiutils that they import; the store itself does not count.
+    """Follow modules through all of hsiutils that they import, but `_UNCOUNTED`.
 
     Computed once a process: code that is already imported does not change.
     """
@@ -217,7 +221,7 @@ def code(made: frozenset[Maker], package: Path = PACKAGE) -> Code:
         imports |= read[name].imports
         for imported in read[name].imports:
             module = next((own for own in (imported, imported.rpartition(".")[0]) if _file(own, package)), None)
-            if module and module != __name__ and module not in read:
+            if module and module not in _UNCOUNTED and module not in read:
                 waiting[module] = _file(module, package)
     strings = {string for source in read.values() for string in source.strings}
     files = tuple(path for path in _data_files(package) if path.name in strings)

@@ -149,7 +149,6 @@ class TestConvert:
         for words, message in {
             ("--name", "nf9999_999"): "no scene nf9999_999",
             ("--split", "tset"): "no scene in split 'tset'",
-            ("--scheduler", "thread"): "threads",
         }.items():
             assert message in refused(monkeypatch, capsys, "convert", root, out, *words)
         assert run("convert", root, out, "--to", "hdf").exit_code == 2

@@ -190,7 +190,7 @@ def test_classes_of_yaml_are_data(tmp_path: Path, text: str) -> None:
 
 def test_a_store_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
     data = open_dataset(write_matlab_release(tmp_path / "set", NAMES[:2]))
-    to_zarr(data, store := tmp_path / "a.zarr", scheduler="synchronous", progress=False)
+    to_zarr(data, store := tmp_path / "a.zarr", workers=1, progress=False)
     for name in (".zmetadata", "scene/.zarray"):
         before = (store / name).read_text()
         told = json.loads(before)
@@ -198,7 +198,7 @@ def test_a_store_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
         own["filters"] = [{"id": "pickle", "protocol": 5}]
         (store / name).write_text(json.dumps(told))
         with pytest.raises(DatasetError, match=r"packed by .*pickle"):
-            to_zarr(data, store, scheduler="synchronous", progress=False)
+            to_zarr(data, store, workers=1, progress=False)
         (store / name).write_text(before)
 
 

@@ -57,7 +57,7 @@ def _source(folder: Path) -> Any:
 
 def convert_zarr(folder: Path) -> None:
     """To one chunked store."""
-    to_zarr(_source(folder), folder / "set.zarr", scheduler="synchronous", progress=False)
+    to_zarr(_source(folder), folder / "set.zarr", workers=1, progress=False)
 
 
 def convert_python(folder: Path) -> None:

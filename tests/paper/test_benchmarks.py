@@ -16,6 +16,7 @@ from hsiutils.paper.benchmarks import (
     full_size_times,
     machine,
     made,
+    memory_growth,
     mutants,
     reading_rates,
     sharpness,
@@ -155,6 +156,23 @@ def test_rates_of_reading_are_of_memory(tmp_path):
     assert "no such record" in words
     table, _ = reading_rates()
     assert (table["of memory"] <= 1).all()
+
+
+def test_growth_of_memory_is_told_beside_what_is_planted(tmp_path):
+    def task(name, slope):
+        peaks = [(count, 3 + slope * count / 1e3) for count in (50, 200, 800)] * 2
+        return {"task": name, "peaks_mb": peaks, "kb_a_scene": slope, "low": slope - 1, "high": slope + 1}
+
+    path, table = tmp_path / "memory.json", memory_growth(tmp_path / "none.json")[0]
+    assert table.empty
+    found = {"machine": {"processor": "x"}, "date": "2026-01-02", "tiles": [16, 32], "scene_kb": 55.3}
+    for slope, verdict in ((55, "which is seen"), (7, "which is NOT seen")):
+        tasks = [task("convert", 2), task("evaluate", 8), task("planted: kept", slope)]
+        path.write_text(json.dumps(found | {"tasks": tasks}))
+        table, words = memory_growth(path)
+        assert verdict in words
+        assert "most grows evaluate, by 8.0 kB a scene" in words
+    assert table.loc["convert", "800 scenes (MB)"] == pytest.approx(4.6)
 
 
 def test_faults_are_counted_and_their_want_is_said(tmp_path):

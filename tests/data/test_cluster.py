@@ -9,7 +9,7 @@ import torch
 from calls import training
 from distributed import Client, LocalCluster
 
-from hsiutils.paper import cluster
+from hsiutils.data import cluster
 from hsiutils.paper.cluster import side_by_side
 
 
@@ -89,7 +89,7 @@ def test_a_cluster_by_its_address_or_of_the_caller_is_taken_and_calls_within_cal
 def test_nothing_to_do_starts_nothing_and_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     assert side_by_side({}, "answers", 2) == {}
-    with pytest.raises(ModuleNotFoundError, match=r"hsiutils\[book\]"):
+    with pytest.raises(ModuleNotFoundError, match="pip install distributed"):
         side_by_side({"one": where}, "answers", 1)
 
 
@@ -97,3 +97,22 @@ def test_each_process_sees_a_gpu_of_its_own(outcome):
     folder, _, _ = outcome
     seen = "".join(path.read_text() for path in folder.glob("*.gpu")).splitlines()
     assert set(seen) == {"4 None", "7 None"}  # and keeps freed memory for the next step
+
+
+def unable(number):
+    raise ArithmeticError(number)
+
+
+def test_many_failures_are_counted_and_some_are_named(threads):
+    with Client(threads), pytest.raises(RuntimeError) as failed:
+        cluster.scene_by_scene(unable, [f"nf{number}" for number in range(12)], 1, progress=False)
+    first, *named, last = str(failed.value).splitlines()
+    assert first == "12 of 12 scenes failed, the others are complete:"
+    assert len(named) == 10
+    assert last == "  and 2 more"
+
+
+def test_without_a_cluster_the_first_failure_is_raised_as_it_is():
+    with pytest.raises(ArithmeticError, match="nf0"):
+        cluster.scene_by_scene(unable, ["nf0", "nf1"], 1, progress=False)
+    cluster.tell(0.5)  # to nobody
