@@ -15,8 +15,8 @@ PACKAGE = Path(hu.__file__).parent
 WITH_EXAMPLES = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if "    >>> " in path.read_text()]
 INVENTORY = """
     HSI_DRIVE METHODS Affine Attribution Classes Decomposition Sensor Target UNet UNetConfig attribute audit
-    check_dataset class_map decompose evaluate fit_inputs load_model margin open_dataset open_network pixel pn predict
-    reflectance_cube region scores simulate_dataset train
+    audit_scenes check_dataset class_map decompose evaluate fit_inputs load_model margin open_dataset open_network pixel
+    pn predict reflectance_cube region scores simulate_dataset train
 """
 """What users may rely on; a name goes only with an entry in the CHANGELOG."""
 
