@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hsiutils.models.unet import UNet, UNetConfig
     from hsiutils.simulate.files import simulate_dataset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "HSI_DRIVE",
     "METHODS",

@@ -57,8 +57,19 @@ class Shell:
         """
         for command in commands:
             text, status = self._run(shlex.split(command))
-            shown = [f"$ {command}", *(line.rstrip() for line in text.strip("\n").splitlines())]
+            shown = [*self._typed(command), *(line.rstrip() for line in text.strip("\n").splitlines())]
             print("\n".join(shown + [f"[exit status {status}]"] * (status != 0)), end="\n\n")
+
+    def _typed(self, command: str) -> list[str]:
+        """A command after its prompt, cut as a shell allows where it is longer than the screen is wide."""
+        lines = textwrap.wrap(
+            f"$ {command}",
+            int(self._columns) - 2,
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
     def close(self) -> None:
         """Delete the folder and all in it."""

@@ -237,9 +237,9 @@ def _rule(claim: Claim) -> str:
 
 
 def _direction(verdict: Verdict) -> str:
-    """Whether the mean lies on the side of the bound that the claim names, be it by chance."""
+    """Whether the mean lies where the claim says, be it by chance; nothing of open questions, which say nothing."""
     measured, bound = verdict.measured, verdict.claim.bound
-    if measured is None or bound is None or verdict.claim.kind == "identity":
+    if measured is None or bound is None or verdict.claim.kind == "identity" or "open" in verdict.claim.where:
         return ""
     claimed = (measured.mean > bound) == ("above" in (verdict.claim.expects or {}))
     return "as the paper says" if claimed else "against what the paper says"

@@ -58,7 +58,11 @@ def dots(table: pd.DataFrame, x: str, y: str, group: str, *, ylabel: str, **opti
     for index, name in enumerate(groups):
         rows = table[table[group] == name]
         place = np.array([categories.index(item) for item in rows[x]]) + (index - (len(groups) - 1) / 2) * width
-        points = hv.Scatter((place, rows[y].to_numpy(dtype=float)), x, ylabel, label=str(name))
+        told = rows[x].astype(str).to_numpy(), np.full(len(rows), str(name))
+        points = hv.Scatter(
+            (place, rows[y].to_numpy(dtype=float), *told), x, [ylabel, _AT, _OF], label=str(name)
+        )  # under the pointer not the place on the axis, but what stands there
+        points = points.opts(hover_tooltips=[(x, f"@{_AT}"), (group, f"@{_OF}"), ylabel])
         parts.append(points.opts(color=tones[str(name)], size=9, alpha=0.8, line_color="white"))
         if {"low", "high"} <= set(table):
             ends = (place, rows["low"].to_numpy(), place, rows["high"].to_numpy())
@@ -90,6 +94,8 @@ def bands(table: pd.DataFrame, x: str, y: str, group: str, **options: Any) -> hv
 
 
 _GREY = "#666666"
+_AT, _OF = "stands_at", "stands_for"
+"""Columns of dots that are not drawn."""
 
 
 def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: Any) -> hv.Overlay:
@@ -121,8 +127,7 @@ def shares(counts: pd.DataFrame, x: str, order: Sequence[str] = (), **options: A
         parts.append(hv.Labels(texts, [x, "of"], "count").opts(text_color=tone, text_font_size="11pt"))
     chart = hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | legend(counts.columns, 220) | options)))
     place = {"yticks": [(int(row), str(name)) for row, name in zip(rows, counts.index, strict=True)]}
-    place["xlim"] = (0, int(ends.max()))
-    return chart.opts(**place, ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
+    return chart.opts(**place, xlim=(0, int(ends.max())), ylim=(-0.5, len(counts) - 0.5), ylabel="", show_grid=False)
 
 
 def frontier(

@@ -8,11 +8,14 @@ import torch
 from networks import shaken
 
 import hsiutils as hu
+from hsiutils.attribution.audit import AUDITED
 from hsiutils.models.recipe import Recipe
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 SHAPE = (16, 24)
+NOISY = "SmoothGrad"
+"""Draws its noise where the image is, as captum does: another device has another noise."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def agree(here, there):
     np.testing.assert_allclose(there.values, here.values, rtol=0, atol=1e-9 * scale)
 
 
-@pytest.mark.parametrize("name", hu.METHODS)
+@pytest.mark.parametrize("name", sorted(set(hu.METHODS) - {NOISY}))
 def test_a_map_is_the_same(name, pair):
     here, there = (hu.attribute(name, model, x, hu.pixel(model, x, 1, 5, 7)) for model, x in pair)
     agree(here.map, there.map)
@@ -37,9 +40,16 @@ def test_a_map_is_the_same(name, pair):
 
 
 def test_an_audit_is_the_same(pair):
-    here, there = (hu.audit(model, x) for model, x in pair)
+    here, there = (hu.audit(model, x, sorted(set(AUDITED) - {NOISY})) for model, x in pair)
     agree(here["residual"].fillna(0), there["residual"].fillna(0))
     agree(here["logit"], there["logit"])
+
+
+def test_noise_is_the_same_in_a_map_and_in_the_audit(pair):
+    model, x = pair[1]
+    asked = hu.pixel(model, x, 1, 5, 7)
+    found = hu.audit(model, x, [NOISY]).isel(image=0, method=0).isel({"class": 1, "y": 5, "x": 7})
+    assert float(found["residual"] + found["logit"]) == pytest.approx(hu.attribute(NOISY, model, x, asked).total)
 
 
 def test_an_exact_sum_is_the_same(pair):

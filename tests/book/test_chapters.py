@@ -167,6 +167,14 @@ def test_every_figure_says_which_data_it_shows(path, tmp_path):
         )
 
 
+def test_no_dimension_method_is_selected_by_xarrays_own_argument():
+    """`found.sel(method=name)` selects nothing: there it says how to look up what is not there."""
+    package = sorted(module.project().glob("hsiutils/**/*.py"))
+    cells = [cell.source for path in BOOK for cell in nbformat.read(path, as_version=4).cells]
+    for text in [*(path.read_text() for path in package), *cells]:
+        assert not re.search(r"\.(sel|reindex)\([^()]*\bmethod=", text)
+
+
 def test_figures_of_all_chapters_have_names_of_their_own():
     cells = [cell for path in BOOK for cell in nbformat.read(path, as_version=4).cells]
     figures = [cell.metadata.get("mystnb", {}).get("figure") for cell in cells]

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from bokeh.models import HoverTool
 
 from hsiutils.plots.base import PALETTE
 from hsiutils.plots.charts import against, bands, colours, dots, frontier, legend, lines, matrices, matrix, shares
@@ -34,8 +35,16 @@ def test_curves_come_with_an_index_a_coordinate_or_as_a_table():
 def test_dots_show_every_value_beside_its_category():
     frame = pd.DataFrame({"class": ["A", "A", "B", "B"], "iou": [1.0, 2, 3, 4], "variant": ["x", "y", "x", "y"]})
     chart = dots(frame, "class", "iou", "variant", ylabel="IoU (%)")
-    places, values = np.concatenate([part.array() for part in chart.traverse(lambda e: e, [hv.Scatter])]).T
-    assert sorted(values) == [1, 2, 3, 4]
+    drawn = pd.concat([part.dframe() for part in chart.traverse(lambda e: e, [hv.Scatter])])
+    places = drawn["class"]
+    assert list(drawn.sort_values("IoU (%)")[["stands_at", "stands_for"]].agg("".join, axis=1)) == [
+        "Ax",
+        "Ay",
+        "Bx",
+        "By",
+    ]
+    said = hv.render(chart.map(lambda e: e.opts(tools=["hover"]), [hv.Scatter]), backend="bokeh").select_one(HoverTool)
+    assert said.tooltips[:2] == [("class", "@{stands_at}"), ("variant", "@{stands_for}")]
     assert set(places.round()) == {0, 1}
     assert len(set(places)) == 4
     bounded = dots(frame.assign(low=0.5, high=4.5), "class", "iou", "variant", ylabel="IoU (%)")
