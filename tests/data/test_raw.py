@@ -62,8 +62,10 @@ class TestReadFrame:
                 raw.read_frame(tmp_path / "frame.bin", self.sensor)
 
     def test_the_brightest_value_and_a_frame_of_one_value_are_taken_as_they_are(self, tmp_path: Path) -> None:
-        for value in (self.sensor.saturation_dn, 1 << 4):
-            frame = np.full(self.sensor.frame_shape, value, dtype="<u2")
+        whole = np.full(self.sensor.frame_shape, 1, dtype="<u2")
+        nearly = whole * 16
+        nearly[0, :3] = 17  # bits at the lower end, though three of the four are never used
+        for frame in (whole * self.sensor.saturation_dn, whole * 16, nearly):
             frame.tofile(tmp_path / "frame.bin")
             np.testing.assert_array_equal(raw.read_frame(tmp_path / "frame.bin", self.sensor), frame)
 
@@ -213,6 +215,11 @@ class TestMedianFilter:
         assert found[0, 3, 2] == pytest.approx(np.nanmedian(values[0, 2:5, 1:4]))
         assert np.isfinite(found[0]).all()
         assert np.isnan(found[1]).all()
+        values = np.random.default_rng(3).random((4, 9, 9)).astype(np.float32)
+        values[np.random.default_rng(4).random(values.shape) < 0.4] = np.nan
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, [(0, 0), (1, 1), (1, 1)], "edge"), (1, 3, 3))
+        found = raw.median_filter(make_cube(values, self.sensor))
+        np.testing.assert_allclose(found, np.nanmedian(windows, axis=(-3, -2, -1)), rtol=1e-6)
         values = np.full((4, 3, 3), np.nan, dtype=np.float32)
         values[0, 1, 1], values[1, 0, 1], values[1, 2, 1] = 7.0, 1.0, 4.0
         found = raw.median_filter(make_cube(values, self.sensor)).values
