@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 from skimage.io import imread
 from skimage.registration import phase_cross_correlation
 
@@ -134,6 +135,10 @@ def test_every_step_is_in_single_precision() -> None:
             lambda: raw.translate_to_centre(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE), camera((4, 4))),
             "band 24, toy has 16",
         ),
+        (
+            lambda: raw.translate_to_centre(make_cube(np.zeros((25, 2, 2)), HSI_DRIVE)[[16]], camera((4, 4))),
+            "band 16, toy has 16",
+        ),
         (lambda: raw.translate_to_centre(xr.DataArray(np.zeros((25, 2, 2))), HSI_DRIVE), "dims"),
     ],
 )
@@ -151,6 +156,7 @@ def test_every_band_comes_from_its_own_place_in_the_tile(mosaic: tuple[int, int]
         row, column = sensor.mosaic_position(band)
         np.testing.assert_array_equal(cube.sel(band=band), active[row :: mosaic[0], column :: mosaic[1]])
     np.testing.assert_array_equal(raw.interleave(cube, sensor), active)
+    assert (cube.attrs["units"], cube.attrs["history"]) == ("DN", "demosaic")
 
 
 # Down to one part in 100: below that the ramp's own float32 steps are what is measured.
@@ -173,6 +179,18 @@ def test_a_linear_ramp_comes_back_exactly_borders_included(
     assert centred.dtype == np.float32
     expected = np.broadcast_to(ramp_at_tile_centres(sensor, gradient, offset), centred.shape)
     np.testing.assert_allclose(centred, expected, atol=4e-4)  # a few float32 steps of values near 1000
+
+
+def test_between_tiles_values_are_interpolated_towards_the_centre() -> None:
+    """From both sides: a plane of random values tells the tile before from the tile after."""
+    sensor = camera((5, 5))
+    cube = raw.demosaic(np.random.default_rng(0).uniform(0, 100, sensor.active_shape), sensor)
+    centred = raw.translate_to_centre(cube, sensor).values
+    tiles = np.indices(sensor.tiles)
+    for band, plane in enumerate(cube.values):
+        shift = (2 - np.array(sensor.mosaic_position(band))) / 5
+        expected = map_coordinates(plane, tiles + shift[:, None, None], order=1)
+        np.testing.assert_allclose(centred[band, 1:-1, 1:-1], expected[1:-1, 1:-1], rtol=1e-5)
 
 
 def test_without_translation_the_ramp_is_displaced_by_each_band_s_place() -> None:
