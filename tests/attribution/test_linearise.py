@@ -208,10 +208,11 @@ def test_what_is_kept_are_classes_and_means_over_targets(weighed, classes, kept,
 
 def test_classes_in_any_order_are_those_of_the_network_by_name():
     names = ("Road", "Sky", "Car")
-    at = linearise(shaken(UNetConfig(2, 3, 1, filters=2, class_names=names)), torch.randn(2, 4, 6).double())
+    at = linearise(shaken(UNetConfig(2, 3, 1, filters=2, class_names=names)), torch.randn(2, 2, 6).double())
     every, turned = (Output.of(at, classes, None) for classes in (None, ["Car", "Road", 1]))
     found = turned.named(turned.keep(at.logits[None])[0])
     assert found["class"].values.tolist() == ["Car", "Road", "Sky"]
+    assert Output.of(at, [0, 1], None).keep(at.logits[None]).shape == (1, 2, 2, 6)  # of three, as many as rows
     xr.testing.assert_equal(found.sel({"class": list(names)}), every.named(every.keep(at.logits[None])[0]))
 
 
