@@ -195,7 +195,10 @@ def test_methods_are_named_with_their_layers_and_only_what_was_asked_for_is_done
 )
 def test_a_method_is_asked_where_its_sums_are_known(options, expected):
     config = UNetConfig(channels=2, classes=3, depth=1, filters=3)
-    assert audit(shaken(config), image(config, 5, 3), **options)["method"].values.tolist() == expected
+    found = audit(shaken(config), image(config, 5, 3), **options)
+    assert found["method"].values.tolist() == expected
+    assert found["region_residual"].dims == ("image", "method", "class")
+    assert found["region_logit"].dims == ("image", "class")
 
 
 def test_without_a_head_no_method_is_asked_that_one_reads():
@@ -223,7 +226,11 @@ def test_occlusion_is_of_patches_of_the_asked_size():
         ),
         ({"layers": ["conv2d_1", "conv2d_99"]}, KeyError, "conv2d_99"),
         ({"x": X[:2]}, ValueError, "expects"),
-        ({"methods": ["HiResCAM"], "layers": [INPUT]}, ValueError, "no sums of HiResCAM are known at input"),
+        (
+            {"methods": ["HiResCAM", "XGradCAM"], "layers": [INPUT]},
+            ValueError,
+            "no sums of HiResCAM, XGradCAM are known at input",
+        ),
         (
             {"layers": ["conv2d_1"], "memory": 100},
             ValueError,
