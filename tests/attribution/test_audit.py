@@ -229,7 +229,7 @@ def test_occlusion_is_of_patches_of_the_asked_size():
         (
             {"methods": ["HiResCAM", "XGradCAM"], "layers": [INPUT]},
             ValueError,
-            "no sums of HiResCAM, XGradCAM are known at input",
+            "no sums of XGradCAM, HiResCAM are known at input",
         ),
         (
             {"layers": ["conv2d_1"], "memory": 100},

@@ -17,6 +17,8 @@ from hsiutils.attribution.linearise import (
     linearise,
     pushed,
 )
+from hsiutils.attribution.tape import NotPiecewiseLinear
+from hsiutils.models.examples import Gate
 from hsiutils.models.unet import UNet, UNetConfig
 
 
@@ -122,6 +124,20 @@ def test_exact_gates_are_those_of_double_precision():
     assert linearise(single, x).gated == torch.float32
     first = [at._tape.kept[0][0].double() for at in (exact, precise)]  # slopes of the first ReLU
     assert torch.equal(*first)
+
+
+def test_what_is_asked_of_the_map_is_asked_of_any_network():
+    x = torch.randn(2, 4, 6)
+    other, smooth = (nn.Sequential(nn.Conv2d(2, 3, 1), last) for last in (nn.ReLU(), Gate(3)))
+    assert linearise(other, x).gated == torch.float32
+    assert linearise(other, x, exact=True).gated == torch.float64
+    with pytest.raises(NotPiecewiseLinear, match="sigmoid"):
+        linearise(smooth, x)
+    assert linearise(smooth, x, freeze=True).frozen
+    with pytest.raises(NotPiecewiseLinear, match="convolution.default in 0 has no rule"):
+        linearise(other, x, rules={})
+    ours = linearise(shaken(), X).model
+    assert not any(weight.requires_grad for weight in ours.parameters())
 
 
 @pytest.mark.parametrize("change", ["adds", "looks"])
