@@ -134,7 +134,7 @@ def test_what_is_asked_of_the_map_is_asked_of_any_network():
     with pytest.raises(NotPiecewiseLinear, match="sigmoid"):
         linearise(smooth, x)
     assert linearise(smooth, x, freeze=True).frozen
-    with pytest.raises(NotPiecewiseLinear, match="convolution.default in 0 has no rule"):
+    with pytest.raises(NotPiecewiseLinear, match=r"convolution\.default in 0 has no rule"):
         linearise(other, x, rules={})
     ours = linearise(shaken(), X).model
     assert not any(weight.requires_grad for weight in ours.parameters())
