@@ -7,15 +7,17 @@ interval, their differences Welch's.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Labelled = xr.DataArray | xr.Dataset
+Bounded = TypeVar("Bounded", bound=xr.Dataset | pd.DataFrame)
 Statistic = Callable[[xr.Dataset], NDArray[np.float64]]
 """Of resampled data: (..., resample)."""
 ENOUGH = 0.95
@@ -26,6 +28,8 @@ _NEARLY_ONE = 1 - 1e-9
 """Fisher's z of a perfect correlation is infinite."""
 _FINEST = 1 / 400
 """Of the fewest resamples that an interval over scenes is made of."""
+_ROUNDING = 1e-5
+"""By how much, relative to 1, a value of single precision may lie beyond what it can be."""
 _MEMORY = 2**27
 """Bytes of resampled data that are held at a time."""
 
@@ -207,6 +211,7 @@ class Estimate:
     freedom : degrees of freedom of the interval's Student distribution; of a bootstrap's, one less than its scenes.
     correlation : whether the interval was made in Fisher's z, where it is even; so are error and p then.
     finest : the least p that the interval can tell: of a bootstrap, one in its resamples.
+    uncut : low and high before `within` cut them, of which error and p are.
     """
 
     mean: float
@@ -216,6 +221,7 @@ class Estimate:
     freedom: float = np.inf
     correlation: bool = False
     finest: float = 0.0
+    uncut: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, found: xr.Dataset, count: int) -> "Estimate":
@@ -231,7 +237,7 @@ class Estimate:
     @property
     def error(self) -> float:
         """Standard error that the interval's width stands for; of correlations, in Fisher's z."""
-        low, high = self._even(self.low), self._even(self.high)
+        low, high = (self._even(bound) for bound in self.uncut or (self.low, self.high))
         return float((high - low) / 2 / stats.t.ppf(0.975, self.freedom))
 
     def p_value(self, bound: float = 0.0) -> float:
@@ -240,6 +246,12 @@ class Estimate:
             return float(self.mean == bound)
         away = abs(self._even(self.mean) - self._even(bound))
         return float(np.maximum(2 * stats.t.sf(away / self.error, self.freedom), self.finest))
+
+    def within(self, least: float = -np.inf, most: float = np.inf) -> "Estimate":
+        """The same with its interval cut at what the figure can be, as of `within`."""
+        _require_within(self.mean, least, most)
+        low, high = np.clip([self.low, self.high], least, most).tolist()
+        return replace(self, low=low, high=high, uncut=self.uncut or (self.low, self.high))
 
     def detectable(self, power: float = 0.8, level: float = 0.05) -> float:
         """The smallest effect that a test at this level finds with this probability, given an interval this wide."""
@@ -365,6 +377,39 @@ def with_trainings(
     parts = [bounds["value"], bounds["low"], bounds["high"], variance, xr.DataArray(freedom), count]
     low, high = xr.apply_ufunc(one, *parts, output_core_dims=[[], []], vectorize=True)
     return xr.Dataset({"value": bounds["value"], "low": low, "high": high}, attrs=bounds.attrs)
+
+
+def within(found: Bounded, least: Any = -np.inf, most: Any = np.inf) -> Bounded:
+    """Figures with intervals that end where the figure does, such as an R2, which is 1 at most.
+
+    Student's interval of a few wild values knows no end. The truth lies in the range, so what is cut off never covers
+    it.
+
+    Parameters
+    ----------
+    found : value, low and high.
+    least, most : of what the figure can be; of a Dataset also arrays along its dimensions.
+
+    Raises
+    ------
+    ValueError
+        If a value is not in the range: it is not one of this figure.
+
+    Examples
+    --------
+    >>> within(pd.DataFrame({"value": [0.5], "low": [-0.1], "high": [1.1]}), 0, 1)
+       value  low  high
+    0    0.5  0.0   1.0
+    """
+    _require_within(found["value"], least, most)
+    cut = found.assign(low=found["low"].clip(least, most), high=found["high"].clip(least, most))
+    return cast(Bounded, cut)
+
+
+def _require_within(value: Any, least: Any, most: Any) -> None:
+    beyond = np.maximum(least - value, value - most)
+    if (beyond > _ROUNDING * np.maximum(1, abs(value))).any():  # a value that is NaN is nowhere
+        raise ValueError(f"expected values of {least} to {most}, got {np.min(value)} to {np.max(value)}")
 
 
 def with_mean(values: xr.DataArray, dim: str = "class", of: xr.DataArray | None = None) -> xr.DataArray:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsiutils.analysis.activations import spaced
+from hsiutils.analysis.intervals import within
 from hsiutils.attribution.checks import rank_correlations
 from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.linearise import linearise
@@ -205,7 +206,11 @@ def estimated(found: xr.Dataset, seed: int) -> xr.Dataset:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one network has no spread, and a table says so
-        return with_both(found, all_of, seed)
+        told = with_both(found, all_of, seed)
+    ends = {"rank": (-1.0, 1.0), "explained": (-np.inf, 1.0), "chance": (-np.inf, 1.0)}
+    known = [ends.get(str(name), (-np.inf, np.inf)) for name in told["measure"].values]
+    least, most = xr.DataArray(known, dims=("measure", "end")).transpose("end", ...)
+    return within(told, least, most)
 
 
 def rows(told: xr.Dataset, measure: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, crossed
+from hsiutils.analysis.intervals import Estimate, crossed, within
 from hsiutils.paper.designs import CHANGED, DIFFERENCE, MARKS, judged, light_figures, marks_figures
 from hsiutils.paper.merits import Statistic, contrast, over_scenes, with_both
 from hsiutils.paper.robustness import edge_accuracy
@@ -83,7 +83,7 @@ def figures(found: xr.Dataset, seed: int, pooled: Sequence[str] = ()) -> pd.Data
     """
     parts = [with_both(sums, of, seed, pooled) for sums, of in _groups(found)]
     table = pd.concat([part.to_dataframe().reset_index() for part in parts], ignore_index=True).dropna(subset="value")
-    return table.assign(**{bound: table[bound].clip(0, 100) for bound in ("low", "high")})
+    return within(table, 0, 100)
 
 
 def gaps(

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy import stats
@@ -12,6 +13,7 @@ from hsiutils.analysis.intervals import (
     mean_over_seeds,
     weighted,
     weighted_sum,
+    within,
 )
 
 
@@ -194,6 +196,28 @@ def test_intervals_of_correlations_stay_among_correlations():
     assert -1 < found.low < found.mean < found.high < 1
     assert mean_over_seeds([0.99, 0.5, 0.8]).high > 1
     assert mean_over_seeds([1.0, 1.0], correlations=True).mean == pytest.approx(1)
+
+
+def test_intervals_end_where_the_figure_does_and_p_is_of_the_whole_ones():
+    """R2 of three networks: Student's interval knows no end."""
+    whole = mean_over_seeds([0.03, -1.44, -0.77])
+    cut = whole.within(most=1)
+    assert whole.high > 1
+    assert (cut.mean, cut.low, cut.high) == (whole.mean, whole.low, 1)
+    assert (cut.error, cut.p_value(), cut.within(-1, 0.5).error) == (
+        whole.error,
+        whole.p_value(),
+        whole.error,
+    )
+    frame = pd.DataFrame({"value": [0.5, np.nan, 1 + 1e-7], "low": [-0.1, np.nan, 1], "high": [1.1, np.nan, 1.2]})
+    found = within(frame, 0, 1)
+    assert found[["low", "high"]].dropna().values.tolist() == [[0, 1], [1, 1]]
+    each = within(frame.to_xarray(), -2, xr.DataArray([2, 2, 1.1], dims="index"))
+    assert each["high"].values[[0, 2]].tolist() == [1.1, 1.1]
+    with pytest.raises(ValueError, match=r"expected values of 0 to 0.9, got 0.5 to 1"):
+        within(frame, 0, 0.9)
+    with pytest.raises(ValueError, match="expected values of 0 to 1"):
+        whole.within(0, 1)
 
 
 def test_holms_correction_by_hand():

@@ -3,8 +3,10 @@
 `make test` builds the pages of what nbval ran, and names their folder in PAGES. Without it nothing is tested here.
 """
 
+import html
 import json
 import os
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +44,7 @@ LOOKS = """(() => {
     return [...looks.values()].flatMap((alike) => alike.slice(0, 2))
 })()"""
 """Of all texts that are alike in colour, size and everything behind them, the first two. Formulas have their text's."""
+ESTIMATE = re.compile(r"(N)\xa0\((N)\xa0to\xa0(N)\)".replace("N", r"[+-]?\d[\d.e+-]*"))
 PAGE_BYTES, SCRIPT_BYTES = 2_000_000, 3_000_000
 """Of a page's own file, and of all scripts that it asks for."""
 
@@ -144,6 +147,14 @@ def test_every_control_moves(name, opened):
         for head in table.locator("thead th").all():
             head.locator("button").press("Enter")
             assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_every_estimate_lies_in_its_interval():
+    """As `hsiutils.plots.tables.estimates` writes them, with spaces that no line break parts."""
+    texts = {name: html.unescape((SITE / "book" / name).read_text()) for name in NAMES}
+    found = [(name, *one) for name, text in texts.items() for one in ESTIMATE.findall(text)]
+    assert len(found) > 100
+    assert [one for one in found if not float(one[2]) <= float(one[1]) <= float(one[3])] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,19 @@ from scipy import stats
 
 from hsiutils.data.names import Conditions
 from hsiutils.paper.studies import conditions
-from hsiutils.paper.studies.conditions import CONDITIONS, CONTROL, MEAN, WHOLE, compared, has, losses, trainings
+from hsiutils.paper.studies.conditions import (
+    CONDITIONS,
+    CONTROL,
+    MEAN,
+    NET,
+    NULL,
+    UNSEEN,
+    WHOLE,
+    compared,
+    has,
+    losses,
+    trainings,
+)
 from hsiutils.paper.table1 import counts_of
 
 NAMES = [
@@ -25,6 +37,11 @@ CLASSES = ["Road", "Sky"]
 def confusion(wrong: float) -> np.ndarray:
     """Of 100 pixels of each class, so many of Road called Sky: IoU of Road 100 - wrong, of Sky 100 / (100 + wrong)."""
     return np.array([[100 - wrong, wrong], [0, 100]])
+
+
+def at(table, where):
+    """Rows of one place, by condition, input and class."""
+    return table[table["where"] == where].set_index(["condition", "input", "class"])
 
 
 @pytest.fixture
@@ -81,39 +98,66 @@ def test_a_network_is_asked_about_all_scenes_that_nothing_trained_on(tiny_run):
 
 
 def test_what_is_lost_unseen_is_found_and_elsewhere_nothing(planted):
-    found = losses(planted, seed=0).set_index(["condition", "input", "class"])
-    assert len(found) == 5 * 3 * 3
+    every = losses(planted, seed=0)
+    assert len(every) == 3 * 5 * 3 * 3
+    found = at(every, UNSEEN)
     for condition, (name, lost) in product([*CONDITIONS, MEAN], {"3": 20, "25": 10, "25-PN": 0}.items()):
         assert found.loc[(condition, name, "Road"), "value"] == pytest.approx(lost)
     assert found["scenes"].groupby("condition").unique().explode().to_dict() == dict.fromkeys(CONDITIONS, 8) | {
         MEAN: 16
     }
-    elsewhere = losses(planted, seed=0, inside=False)
-    np.testing.assert_allclose(elsewhere["value"], 0, atol=1e-9)
+    np.testing.assert_allclose(at(every, NULL)["value"], 0, atol=1e-9)
+    np.testing.assert_allclose(at(every, NET)["value"], found["value"], atol=1e-9)
 
 
 def test_an_interval_is_as_wide_as_trainings_differ(planted):
-    found = losses(planted, seed=0).set_index(["condition", "input", "class"]).loc[("winter", "25-PN", "Road")]
+    every = losses(planted, seed=0)
+    found = at(every, UNSEEN).loc[("winter", "25-PN", "Road")]
     # Scenes are all alike here, and IoU of Road is a point off from seed to seed: of two networks, twice the variance.
     half = stats.t.ppf(0.975, 6) * np.sqrt(2)
     assert (found["low"], found["high"]) == pytest.approx((-half, half))
+    net = at(every, NET).loc[("winter", "25-PN", "Road")]
+    assert (net["low"], net["high"]) == pytest.approx(
+        (0, 0), abs=1e-6
+    )  # a point off on all scenes is no matter of winter
     alone = losses(planted.sel(trained=[CONTROL, *CONDITIONS]), seed=0)
     assert alone["low"].isna().all()  # nobody knows how far trainings differ
 
 
 def test_inputs_are_compared_by_what_they_lose(planted):
-    found = compared(planted, seed=0).set_index(["condition", "input", "class"])["value"]
+    found = at(compared(planted, seed=0), NET)["value"]
     for condition in (*CONDITIONS, MEAN):
         assert found[condition, "25 less 3", "Road"] == pytest.approx(-10)
         assert found[condition, "25-PN less 25", "Road"] == pytest.approx(-10)
-    said = conditions.findings(losses(planted, 0), compared(planted, 0), losses(planted, 0, inside=False))
+    said = conditions.findings(losses(planted, 0), compared(planted, 0))
     assert sum("generalises better" in one for one in said) == 3
-    assert said[-1].startswith("On all other scenes 0 of 12 losses")
+    assert said[-1] == (
+        "On all other scenes 0 of 15 losses, means among them, can be told from zero; chance makes one in 20."
+    )
+    assert conditions.luck(planted, losses(planted, 0)) == []
     more = conditions.advice(losses(planted, 0), compared(planted, 0))
-    assert "2 of 3 inputs (3: 17.0, 25: 8.8 points)" in more[0]
+    assert "2 of 3 inputs (3: 17.0, 25: 8.8 points, less what is lost on all other scenes)" in more[0]
     assert "smaller for 25 less 3 (-" in more[1]
     assert "left out" not in more[1]
     assert set(found.index.get_level_values("input")) == {"25 less 3", "25-PN less 3", "25-PN less 25"}
+
+
+def test_a_network_that_is_worse_on_all_scenes_does_not_generalise_better(planted):
+    """The control of 25-PN is ten points worse everywhere: not to see winter seems to do it good."""
+    planted["confusion"].loc[{"input": "25", "seed": 0}] = planted["confusion"].sel(input="25-PN", seed=0)
+    planted["confusion"].loc[{"input": "25-PN", "trained": CONTROL, "seed": 0}] = confusion(20)
+    lost, gaps = losses(planted, 0), compared(planted, 0)
+    seen = (MEAN, "25-PN less 25", "Road")
+    assert [at(gaps, where).loc[seen, "value"] for where in (UNSEEN, NULL, NET)] == pytest.approx(
+        [-10, -10, 0], abs=1e-6
+    )
+    assert at(gaps, UNSEEN).loc[seen, "high"] < 0
+    (pair,) = (one for one in conditions.findings(lost, gaps) if one.startswith("25-PN less 25"))
+    assert pair.endswith("cannot be told apart.")
+    assert "25-PN mean (-" in next(one for one in conditions.findings(lost, gaps) if one.startswith("On all other"))
+    assert "25-PN less 25" not in conditions.advice(lost, gaps)[1]
+    (said,) = conditions.luck(planted, lost)
+    assert said.startswith("25-PN on these scenes: its control has")
 
 
 def test_a_class_that_a_training_missed_counts_for_no_input(planted):
@@ -122,14 +166,14 @@ def test_a_class_that_a_training_missed_counts_for_no_input(planted):
     assert not conditions.found_by_all(planted).sel({"input": "25-PN", "class": "Sky"})
     assert conditions.found_by_all(planted).sum() == 5
     lost = losses(planted, 0)
-    table = lost.set_index(["condition", "input", "class"])["value"]
+    table = at(lost, UNSEEN)["value"]
     assert np.isnan(table["winter", "25-PN", "Sky"])
     assert table["winter", "3", "Sky"] > 5
     for name, expected in (("3", 20), ("25", 10), ("25-PN", 0)):
         assert table["winter", name, MEAN] == pytest.approx(table["winter", name, "Road"])
         assert table["winter", name, "Road"] == pytest.approx(expected, abs=1e-6)
     gaps = compared(planted, 0)
-    said = conditions.findings(lost, gaps, losses(planted, 0, inside=False))
+    said = conditions.findings(lost, gaps)
     caveat = ", Sky left out, which a network of 25-PN does not find."
     assert said[-1].startswith("Sky is in no mean, for a network of 25-PN does not find it;")
     assert all(

@@ -12,6 +12,7 @@ from hsiutils.paper import merits
 from hsiutils.paper.claims import NOT_REPRODUCED, OF_METHOD, PROVED, REPRODUCED, UNDECIDED, judge, read_claims
 from hsiutils.paper.evidence import Evidence, NotTestable
 from hsiutils.paper.measures import MEASURES
+from hsiutils.paper.studies.conditions import NET, UNSEEN
 
 VARIANTS = ("1", "3", "25", "25-PN")
 NETWORK = ("variant", "seed")
@@ -277,7 +278,13 @@ def test_a_design_must_keep_light_and_marks_and_edges_alike(light, marks, edges,
 )
 def test_rich_spectra_are_judged_where_nothing_was_seen_and_through_other_cameras(value, verdict, monkeypatch):
     row = {"class": "mean", "value": value, "low": value - 1, "high": value + 1}
-    lost = pd.DataFrame([{"condition": "mean", "input": "25 less 3", **row}])
+    seen_worse = {**row, "value": -9.0, "low": -10.0, "high": -8.0}  # on all scenes, which is no matter of conditions
+    lost = pd.DataFrame(
+        [
+            {"condition": "mean", "input": "25 less 3", "where": where, **own}
+            for where, own in ((UNSEEN, seen_worse), (NET, row))
+        ]
+    )
     monkeypatch.setattr("hsiutils.paper.measures.conditions.compared", lambda found, seed: lost)
     sisters = {"sister a": 20.0, "sister b": value}
     through = pd.DataFrame(

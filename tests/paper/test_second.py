@@ -35,6 +35,16 @@ def test_what_is_conservative_closes_and_what_is_not_does_not_without_any_spectr
     assert figures["logits"].std("pixel") > 0.1
 
 
+def test_no_interval_of_an_r2_leaves_what_it_can_be(figures):
+    wild = xr.DataArray([0.03, -1.44, -0.77], dims="seed")
+    one = figures.drop_dims("pixel").expand_dims(data=["colour"], state=second.STATES)
+    table = second.comparison(one.assign(explained=one["explained"] + 0 * wild).where(one["method"] != ZEROS, wild))
+    row = table.set_index("method and layer").loc[ZEROS]
+    assert row["low"] < -2
+    assert table["high"].max() == 1
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+
+
 @pytest.fixture(scope="module")
 def made(tiny_run, tmp_path_factory):
     """The study on HSI-Drive's tiny scenes, on those of a colour camera, and on a folder of colour images."""

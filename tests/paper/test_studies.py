@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -235,6 +236,9 @@ class TestVariance:
         found = [variance.components(0 * networks[:, :3, :3] + rng.normal(size=(2, 3, 3))) for _ in range(200)]
         missed = np.array([table["low"].iloc[:2] > 0 for table in found])
         assert missed.mean() == pytest.approx(0.025, abs=0.02)
+        ratios = pd.concat(table.iloc[:2] for table in found)
+        assert (ratios["ratio"] == 0).mean() > 0.4  # estimated below zero about as often as above
+        assert ((ratios["low"] <= ratios["ratio"]) & (ratios["ratio"] <= ratios["high"])).all()
         assert np.mean([table["p"].iloc[0] < 0.05 for table in found]) == pytest.approx(0.05, abs=0.04)
 
     def test_a_setting_is_held_against_the_luck_of_one_training(self):
@@ -246,6 +250,15 @@ class TestVariance:
         assert table.loc["better", "value"] == pytest.approx(10, abs=1)
         assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
         assert set(table.index) == {"better", "same"}
+
+    def test_settings_that_leave_nothing_are_said_together(self):
+        values = np.full((1, 2, 4, 2, 2), 40.0)
+        values[0, 1, 1:3], values[:, :, 1:, 1], values[:, :, 1:, :, 1] = 0, np.nan, np.nan
+        coords = {"figure": ["marks IoU"], "input": ["25", "25-PN"], "setting": [variance.DEFAULT, "a", "b", "c"]}
+        scores = xr.DataArray(values, coords, (*coords, "order", "seed"))
+        (said,) = variance.lost_all(scores)
+        assert said.startswith("25-PN, marks IoU: with a, b nothing is left of the 40.0 %")
+        assert variance.lost_all(scores.sel(input=["25"])) == []
 
     def test_the_books_own_networks_are_part_of_it(self, tiny_run):
         points = variance.STUDY.grid(tiny_run)

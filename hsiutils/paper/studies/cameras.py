@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.intervals import Estimate, with_mean
+from hsiutils.analysis.intervals import Estimate, with_mean, within
 from hsiutils.data.cube import mapped
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_map, bands_from_table, sister_cameras
@@ -124,7 +124,7 @@ def reached(found: xr.Dataset, seed: int) -> pd.DataFrame:
 
     Intervals are over scenes, drawn again with `seed`, and trainings together.
     """
-    return _table(found, _iou, seed)
+    return within(_table(found, _iou, seed), 0, 100)
 
 
 def losses(found: xr.Dataset, seed: int) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 Every network learns from equally many scenes: the first of one order of which every beginning has all conditions in
 their shares (`CONTROL`), or the first of this order that are not, say, of winter. The two have most scenes in common,
 and are compared on the same scenes of winter, of which neither has seen any: what is lost is what scenes of winter are
-worth in training. On all other scenes the two should be alike.
+worth in training. On all other scenes the two should be alike; where they are not, one is the better network by luck,
+or by the scenes that took winter's place, in winter as well. So that loss is taken off, and what is left is judged.
 
 From so few scenes a training may not find a rare class at all, which is luck and no matter of conditions. So no loss is
 given for a class that one of an input's networks does not find, and means are over the classes that all find.
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, interval, with_mean, with_trainings
+from hsiutils.analysis.intervals import Estimate, interval, with_mean, with_trainings, within
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.models.metrics import iou
 from hsiutils.paper.run import Run
@@ -34,6 +35,8 @@ PAIRS = (
 )
 """Inputs whose losses are compared: the one of more bands or with PN first."""
 CONTROL, WHOLE, MEAN = "control", "all scenes", "mean"
+UNSEEN, NULL, NET = "where never seen", "on all other scenes", "less the null"
+"""Where a loss is: on scenes of the condition; on all others, where none should be; the first less the second."""
 _FOUND = 1.0
 """Least IoU, percent, of a class that a network can be said to find."""
 _VALIDATE = 16
@@ -99,22 +102,22 @@ def _reduce(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return found["unseen_counts"].astype("float32")
 
 
-def losses(found: xr.Dataset, seed: int, inside: bool = True) -> pd.DataFrame:
+def losses(found: xr.Dataset, seed: int) -> pd.DataFrame:
     """Points of IoU that are lost where a condition was never seen: control less the other, on the same scenes.
 
     Parameters
     ----------
     found : the record.
     seed : of the resampling.
-    inside : on scenes of the condition; else on all others, where nothing should be lost.
 
     Returns
     -------
-    Rows of condition, input and class, with `MEAN` over each of condition and class: value, low, high; scenes, how many
-    there are. The interval is over scenes (drawn again) and trainings (`_variance`) together. Values are NaN where a
-    network of the input does not find the class, and means over classes are without it, for all inputs.
+    Rows of where, condition, input and class, with `MEAN` over each of condition and class: value, low, high; scenes,
+    how many there are. `where` is `UNSEEN`, `NULL` or `NET`, their difference, of the same networks and draws. The
+    interval is over scenes (drawn again) and trainings (`_variance`) together. Values are NaN where a network of the
+    input does not find the class, and means over classes are without it, for all inputs.
     """
-    return _table(found, _loss, seed, inside, inputs=1)
+    return _table(found, _loss, seed, inputs=1)
 
 
 def compared(found: xr.Dataset, seed: int) -> pd.DataFrame:
@@ -122,42 +125,67 @@ def compared(found: xr.Dataset, seed: int) -> pd.DataFrame:
 
     Below zero the first generalises better.
     """
-    return _table(found, _gaps, seed, inside=True, inputs=2)
+    return _table(found, _gaps, seed, inputs=2)
 
 
 def learned(found: xr.Dataset) -> str:
     """How many scenes the networks of a record learned from, in a sentence."""
     control = found.sel(trained=CONTROL).isel(input=0, seed=0)
-    known = _of(found, inside=True)["condition"].values
+    known = _of(found)["condition"].values
     of_each = ", ".join(f"{int(control['learned'].sel(condition=one))} of {one}" for one in known)
     return f"Every network learned from {int(control['learned_in_all'])} scenes; among the control's are {of_each}."
 
 
 def found_by_all(found: xr.Dataset) -> xr.DataArray:
     """Whether all networks of an input that are compared find a class on some scenes: bool (input, class)."""
-    known = [one for one in (CONTROL, *CONDITIONS) if one in found["trained"]]
-    networks = found["confusion"].isel(seed=0, drop=True).sel(trained=known)
-    return (100 * iou(networks.sum("scene")) >= _FOUND).all("trained")
+    return (100 * iou(_trained(found).sum("scene")) >= _FOUND).all("trained")
 
 
-def findings(lost: pd.DataFrame, gaps: pd.DataFrame, null: pd.DataFrame) -> list[str]:
-    """Sentences on the means over conditions and classes: of `losses`, `compared`, and `losses` on all other scenes."""
+def findings(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
+    """Sentences on the means over conditions and classes of `losses` and `compared`; verdicts are on `NET`."""
     verdicts = {1: "the first generalises worse", -1: "the first generalises better", 0: "the two cannot be told apart"}
-    own = null[(null["class"] == MEAN) & (null["condition"] != MEAN)]
-    apart = int(((own["low"] > 0) | (own["high"] < 0)).sum())
+    own = lost[(lost["where"] == NULL) & (lost["class"] == MEAN)]
+    apart = own[(own["low"] > 0) | (own["high"] < 0)]
+    named = ", ".join(f"{row.input} {row.condition} ({row.value:+.1f})" for row in apart.itertuples())
+    costs, pairs = ({where: _means(table, where) for where in (UNSEEN, NULL, NET)} for table in (lost, gaps))
     return [
-        *(f"{name}: a condition never seen costs {one} points of mean IoU." for name, one in _means(lost).items()),
         *(
-            f"{pair}: {gap} points of this loss; {verdicts[gap.sign]}{_without(lost) if gap.sign else ''}."
-            for pair, gap in _means(gaps).items()
+            f"{name}: a condition never seen costs {one} points of mean IoU; on all other scenes, the null, the same "
+            f"networks lose {costs[NULL][name]}; less the null, {costs[NET][name]}."
+            for name, one in costs[UNSEEN].items()
         ),
-        f"On all other scenes {apart} of {len(own)} losses can be told from zero; chance makes one in 20.",
+        *(
+            f"{pair}: {gap} points of this loss, {pairs[NULL][pair]} in the null; less the null, {net}: "
+            f"{verdicts[net.sign]}{_without(lost) if net.sign else ''}."
+            for (pair, gap), net in zip(pairs[UNSEEN].items(), pairs[NET].values(), strict=True)
+        ),
+        f"On all other scenes {len(apart)} of {len(own)} losses, means among them, can be told from zero"
+        f"{': ' * bool(named)}{named}; chance makes one in 20.",
         *(
             f"{name} is in no mean, for a network of {which} does not find it; by itself it is shown for the other "
             "inputs."
             for name, which in _not_found(lost).items()
         ),
     ]
+
+
+def luck(found: xr.Dataset, lost: pd.DataFrame) -> list[str]:
+    """Of inputs whose mean loss on all other scenes, `NULL`, is not zero: what each of their networks reaches there."""
+    reached = 100 * iou((_trained(found) * _of(found).sel(where=NULL)).sum("scene"))
+    means = reached.where(found_by_all(found).all("input")).mean(["class", "condition"])
+    return [
+        f"{name} on these scenes: its control has {float(means.sel(input=name, trained=CONTROL)):.1f} % mean IoU, its "
+        f"others have {float(others.min()):.1f} to {float(others.max()):.1f}."
+        for name, null in _means(lost, NULL).items()
+        if null.sign
+        for others in [means.sel(input=name).drop_sel(trained=CONTROL)]
+    ]
+
+
+def _trained(found: xr.Dataset) -> xr.DataArray:
+    """Counts of the control and of the network without each condition, of the run's first seed: every training's."""
+    known = [one for one in (CONTROL, *CONDITIONS) if one in found["trained"]]
+    return found["confusion"].isel(seed=0, drop=True).sel(trained=known)
 
 
 def _without(lost: pd.DataFrame) -> str:
@@ -168,13 +196,13 @@ def _without(lost: pd.DataFrame) -> str:
 
 def _not_found(lost: pd.DataFrame) -> dict[str, str]:
     """Classes that networks do not find, and of which inputs."""
-    lacking = lost[(lost["condition"] == MEAN) & lost["value"].isna()]
+    lacking = lost[(lost["where"] == NET) & (lost["condition"] == MEAN) & lost["value"].isna()]
     return {name: ", ".join(own["input"]) for name, own in lacking.groupby("class") if name != MEAN}
 
 
 def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
-    """What follows for who chooses an input; arguments as of `findings`."""
-    costs, pairs = _means(lost), _means(gaps)
+    """What follows for who chooses an input; arguments and verdicts as of `findings`."""
+    costs, pairs = _means(lost, NET), _means(gaps, NET)
     costly = [name for name, own in costs.items() if own.sign > 0]
     better, worse = ([pair for pair, gap in pairs.items() if gap.sign == sign] for sign in (-1, 1))
     told = [
@@ -184,74 +212,80 @@ def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     ]
     return [
         f"A condition without training scenes costs IoU with {len(costly)} of {len(costs)} inputs"
-        + (f" ({', '.join(f'{name}: {costs[name].mean:.1f}' for name in costly)} points)." if costly else "."),
-        f"Of two inputs (the first less the second), the loss is {'; '.join(told)}{_without(lost)}."
+        + (f" ({', '.join(f'{name}: {costs[name].mean:.1f}' for name in costly)} points" if costly else " (points")
+        + ", less what is lost on all other scenes).",
+        f"Of two inputs (the first less the second), the loss less that on all other scenes is {'; '.join(told)}"
+        f"{_without(lost)}."
         if told
-        else "Between no two inputs can the losses be told apart: none is the one that generalises.",
+        else "Between no two inputs can the losses be told apart, once those on all other scenes are taken off: none "
+        "is the one that generalises.",
     ]
 
 
-def _means(table: pd.DataFrame) -> dict[str, Estimate]:
-    own = table[(table["condition"] == MEAN) & (table["class"] == MEAN)]
+def _means(table: pd.DataFrame, where: str) -> dict[str, Estimate]:
+    own = table[(table["where"] == where) & (table["condition"] == MEAN) & (table["class"] == MEAN)]
     columns = own[["value", "low", "high", "scenes"]].itertuples(index=False, name=None)
     return {name: Estimate(*values) for name, values in zip(own["input"], columns, strict=True)}
 
 
-def reached(found: xr.Dataset) -> xr.DataArray:
-    """IoU (%) of the control and of the network without the condition: (condition, network, input, class)."""
-    return with_mean(100 * iou(_pairs(found, inside=True)["confusion"].sum("scene")))
-
-
-def _table(
-    found: xr.Dataset, figure: Callable[..., xr.DataArray], seed: int, inside: bool, inputs: int
-) -> pd.DataFrame:
-    counts, (variance, freedom) = _pairs(found, inside), _variance(found, inside)
+def _table(found: xr.Dataset, figure: Callable[..., xr.DataArray], seed: int, inputs: int) -> pd.DataFrame:
+    counts, (variance, freedom) = _pairs(found), _variance(found)
     figure = partial(figure, found=found_by_all(found))
     bounds = interval(counts, figure, seed=seed, resamples=400, method="percentile", pools=True)
     scenes = counts["of"].sum("scene")
-    every = xr.full_like(scenes[:1], counts.sizes["scene"]).assign_coords(condition=[MEAN])
+    scenes = xr.concat([scenes, scenes.min("where").expand_dims(where=[NET])], "where")
+    every = xr.full_like(scenes.isel(condition=[0]), counts.sizes["scene"]).assign_coords(condition=[MEAN])
     scenes = xr.concat([scenes, every], "condition")
-    both = with_trainings(bounds, inputs * variance, freedom, scenes).assign(scenes=scenes)
-    order = ["condition", "input", "class"]
+    most = 100 * inputs * xr.DataArray([1, 1, 2], {"where": [UNSEEN, NULL, NET]}, ("where",))
+    both = within(with_trainings(bounds, inputs * variance, freedom, scenes), -most, most).assign(scenes=scenes)
+    order = ["where", "condition", "input", "class"]
     return both.to_dataframe(order).reset_index()[[*order, "value", "low", "high", "scenes"]]
 
 
-def _variance(found: xr.Dataset, inside: bool) -> tuple[xr.DataArray, int]:
-    """Variance (condition, class) of a loss from one training to the next, and its degrees of freedom.
+def _variance(found: xr.Dataset) -> tuple[xr.DataArray, int]:
+    """Variance (where, condition, class) of a loss from one training to the next, and its degrees of freedom.
 
     Each network was trained once. How far another training would be is told by those of all scenes, which have several
     seeds: on the same scenes, pooled over inputs. A loss has two such errors; its mean over conditions has one of the
     control, and independent ones of the others.
     """
     if WHOLE not in found["trained"]:
-        unknown = _loss(_pairs(found, inside), found_by_all(found)).isel(input=0, drop=True)
+        unknown = _loss(_pairs(found), found_by_all(found)).isel(input=0, drop=True)
         return xr.full_like(unknown, np.nan), 0
     trained = found["confusion"].sel(trained=WHOLE, drop=True)
-    reached = 100 * iou((trained * _of(found, inside)).sum("scene"))
+    reached = _with_net(100 * iou((trained * _of(found)).sum("scene")))
     counted = reached.where(found_by_all(found).all("input"))
     reached = with_mean(reached, of=counted)
-    there = reached.where(trained.notnull().any(["scene", "truth", "predicted"]))  # (condition, input, seed, class)
+    there = reached.where(
+        trained.notnull().any(["scene", "truth", "predicted"])
+    )  # (where, condition, input, seed, class)
     one = there.var("seed", ddof=1).mean("input")
     mean = there.mean("condition").var("seed", ddof=1).mean("input") + one.mean("condition") / one.sizes["condition"]
     freedom = int((trained.notnull().any(["scene", "truth", "predicted"]).sum("seed") - 1).clip(min=0).sum())
     return xr.concat([2 * one, mean.expand_dims({"condition": [MEAN]})], "condition"), freedom
 
 
-def _of(found: xr.Dataset, inside: bool) -> xr.DataArray:
-    """Whether a scene is (not) of a condition: (scene, condition), of those conditions of which there are scenes."""
+def _of(found: xr.Dataset) -> xr.DataArray:
+    """Whether a scene is of a condition, `UNSEEN`, or not, `NULL`: (where, scene, condition), of those there are."""
     names = [str(name) for name in found["scene"].values]
     known = [one for one in CONDITIONS if one in found["trained"] and any(has(name, one) for name in names)]
-    of = [[has(name, one) == inside for one in known] for name in names]
-    return xr.DataArray(of, {"scene": names, "condition": known}, ("scene", "condition"))
+    of = np.array([[has(name, one) for one in known] for name in names], dtype=bool)
+    return xr.DataArray([of, ~of], {"where": [UNSEEN, NULL], "scene": names, "condition": known})
 
 
-def _pairs(found: xr.Dataset, inside: bool) -> xr.Dataset:
-    """Counts on the scenes (not) of each condition: (scene, condition, network, input, ...), of control and other.
+def _with_net(values: xr.DataArray) -> xr.DataArray:
+    """Values at `UNSEEN` and `NULL`, and their difference, `NET`, along `where`."""
+    net = values.sel(where=UNSEEN, drop=True) - values.sel(where=NULL, drop=True)
+    return xr.concat([values, net.expand_dims(where=[NET])], "where")
 
-    `of` (scene, condition) says which scenes these are.
+
+def _pairs(found: xr.Dataset) -> xr.Dataset:
+    """Counts on the scenes of each condition and on all others, of control and other.
+
+    `confusion` (where, scene, condition, network, input, ...); `of` (where, scene, condition) says which scenes.
     """
-    of = _of(found, inside)
-    trained = found["confusion"].isel(seed=0, drop=True)  # the run's first, of which every training is
+    of = _of(found)
+    trained = _trained(found)
     other = trained.sel(trained=of["condition"].values).rename(trained="condition")
     control = trained.sel(trained=CONTROL, drop=True).expand_dims(condition=of["condition"].values)
     counts = xr.concat([control, other], xr.Variable("network", [CONTROL, "other"])) * of
@@ -261,7 +295,7 @@ def _pairs(found: xr.Dataset, inside: bool) -> xr.Dataset:
 
 def _loss(counts: xr.Dataset, found: xr.DataArray) -> xr.DataArray:
     reached = 100 * iou(counts["confusion"].sum("scene"))
-    loss = reached.sel(network=CONTROL, drop=True) - reached.sel(network="other", drop=True)
+    loss = _with_net(reached.sel(network=CONTROL, drop=True) - reached.sel(network="other", drop=True))
     return with_mean(with_mean(loss.where(found), of=loss.where(found.all("input"))), "condition")
 
 

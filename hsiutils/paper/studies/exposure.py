@@ -49,7 +49,8 @@ def gains(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
         one = found.sel(jitter=at)
         counts, spread = one[["confusion"]], float(one["spread"])
         for name in [*map(str, found["truth"].values), "mean"]:
-            gap = over_both(counts, _mean_iou if name == "mean" else iou_of(name), seed, ["25-PN"], ["25"])
+            statistic = _mean_iou if name == "mean" else iou_of(name)
+            gap = over_both(counts, statistic, seed, ["25-PN"], ["25"]).within(-100, 100)
             rows.append((spread, name, gap.mean, gap.low, gap.high))
     return pd.DataFrame(rows, columns=["spread", "class", "value", "low", "high"])
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import kendalltau
 
-from hsiutils.analysis.intervals import Estimate, interval
+from hsiutils.analysis.intervals import Estimate, interval, within
 from hsiutils.attribution.effects import NULLS
 from hsiutils.attribution.leaderboard import FLIPPED
 from hsiutils.paper.merits import Statistic, with_both
@@ -73,8 +73,9 @@ def board(found: xr.Dataset, name: str, seed: int) -> pd.DataFrame:
         gaps = _told(over.to_dataset(name="value"), _over_scenes, seed)
         estimates = [Estimate.of(gaps.sel({"method": method}), own.sizes["scene"]) for method in frame.index]
         frame[f"{column} above"] = estimates
+    swaps = within(all_bounds.sel(measure="swaps"), -1, 1)
     for place, bound in enumerate(("low", "high")):
-        frame.insert(1 + place, bound, all_bounds[bound].sel(measure="swaps").to_series())
+        frame.insert(1 + place, bound, swaps[bound].to_series())
     return frame.sort_values("swaps", ascending=False, na_position="last")
 
 

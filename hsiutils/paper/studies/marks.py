@@ -134,9 +134,9 @@ def costs(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
         sums = found[[read]]  # what is not read need not be resampled
         for effect, cameras in EFFECTS.items():
             weights = sign * xr.DataArray(list(cameras.values()), {"camera": list(cameras)}, ("camera",))
-            cost = weighted_over_both(sums, statistic, seed, weights)
             most = 100 * float(abs(weights).sum() / 2) * (2 if statistic is marks_edges else 1)
-            rows.append((figure, effect, cost.mean, max(cost.low, -most), min(cost.high, most)))
+            cost = weighted_over_both(sums, statistic, seed, weights).within(-most, most)
+            rows.append((figure, effect, cost.mean, cost.low, cost.high))
     return pd.DataFrame(rows, columns=["figure", "effect", "value", "low", "high"])
 
 

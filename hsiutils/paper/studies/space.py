@@ -57,7 +57,7 @@ def gains(found: xr.Dataset, seed: int) -> pd.DataFrame:
     rows = []
     for added, (more, less) in GAINS.items():
         for name in (*found["truth"].values.tolist(), "mean"):
-            gap = over_both(sums, iou_of(name), seed, [more], [less])
+            gap = over_both(sums, iou_of(name), seed, [more], [less]).within(-100, 100)
             rows.append((added, name, gap.mean, gap.low, gap.high))
     return pd.DataFrame(rows, columns=["added", "class", "value", "low", "high"])
 

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from hsiutils.analysis.intervals import within
 from hsiutils.paper.designs import MARKS, MEAN, marks_figures
 from hsiutils.paper.run import Profile, Run
 from hsiutils.paper.studies import Point, Study
@@ -64,8 +65,8 @@ def components(values: xr.DataArray) -> pd.DataFrame:
     -------
     DataFrame
         By `source`, "initial weights", "order of the images" and "both together", what neither explains: `sd`, in the
-        unit of the values (zero where the estimate of the variance is below zero); `share` of the variance of one
-        training, percent; and `ratio` to "both together" with the exact 95 % interval `low`, `high` and `p`, of F.
+        unit of the values; `share` of the variance of one training, percent; and `ratio` to "both together" with the
+        exact 95 % interval `low`, `high` and `p`, of F. A variance estimated below zero is zero, as are ratio and ends.
     """
     n, m = values.sizes["seed"], values.sizes["order"]
     groups = values.size // (n * m)
@@ -85,7 +86,7 @@ def components(values: xr.DataArray) -> pd.DataFrame:
         law = stats.f(free[name], free["rest"])
         ends = [max((ratio / law.ppf(tail) - 1) / networks, 0.0) for tail in (0.975, 0.025)]
         variance[name] = max((square[name] - square["rest"]) / networks, 0.0)
-        rows[source] = (name, (ratio - 1) / networks, *ends, float(law.sf(ratio)))
+        rows[source] = (name, max((ratio - 1) / networks, 0.0), *ends, float(law.sf(ratio)))
     rows["both together"] = ("rest", np.nan, np.nan, np.nan, np.nan)
     whole = sum(variance.values())
     told = [
@@ -122,8 +123,18 @@ def changes(values: xr.DataArray) -> pd.DataFrame:
     half = stats.t.ppf(0.975, count - 1) * usual.std("network", ddof=1) * np.sqrt(1 + 1 / count)
     gap = values.drop_sel(setting=DEFAULT).max(["order", "seed"]) - usual.mean("network")  # there is one of each
     table = xr.Dataset({"value": gap, "low": gap - half, "high": gap + half}).to_dataframe()
-    bounded = {bound: table[bound].clip(-100, 100) for bound in ("low", "high")}  # as differences of shares are
-    return table.assign(**bounded).dropna().reset_index()
+    return within(table, -100, 100).dropna().reset_index()  # as differences of shares are
+
+
+def lost_all(values: xr.DataArray) -> list[str]:
+    """Where a setting leaves nothing of a figure, in sentences: all that there was is what it changes; of `scores`."""
+    usual = values.sel(setting=DEFAULT, drop=True).mean(["order", "seed"])
+    gone = (values.drop_sel(setting=DEFAULT).max(["order", "seed"]) == 0).to_dataframe("gone").reset_index()
+    return [
+        f"{name}, {figure}: with {', '.join(own['setting'])} nothing is left of the "
+        f"{float(usual.sel(input=name, figure=figure)):.1f} % that networks have as they are, so each changes as much."
+        for (figure, name), own in gone[gone["gone"]].groupby(["figure", "input"], sort=False)
+    ]
 
 
 STUDY = Study(
