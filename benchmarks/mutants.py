@@ -32,7 +32,7 @@ def read(path: Path, reasons: dict[tuple[str, ...], str]) -> tuple[dict[str, Any
     for name in (name for name, status in found.items() if status not in CAUGHT):
         lines = get_diff_for_mutant(name, path=path).splitlines()[3:]
         was, now = ("\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
-        function = name.removeprefix(f"{module}.x").partition("__mutmut_")[0].strip("_ǁ").replace("ǁ", ".")
+        function = name.removeprefix(f"{module}.x").partition("__mutmut_")[0][1:].replace("ǁ", ".")
         survivors.append(
             {"module": module, "function": function, "status": found[name], "was": was, "now": now}
             | {"reason": reasons.get((module, function, was, now), "")}

@@ -14,6 +14,7 @@ from hsiutils.attribution.linearise import (
     Output,
     Parts,
     bias_names,
+    input_image,
     linearise,
     pushed,
 )
@@ -136,8 +137,17 @@ def test_what_is_asked_of_the_map_is_asked_of_any_network():
     assert linearise(smooth, x, freeze=True).frozen
     with pytest.raises(NotPiecewiseLinear, match=r"convolution\.default in 0 has no rule"):
         linearise(other, x, rules={})
-    ours = linearise(shaken(), X).model
-    assert not any(weight.requires_grad for weight in ours.parameters())
+    with pytest.raises(NotPiecewiseLinear, match="has no rule"):
+        linearise(shaken(), X, rules={})
+    ours = shaken()
+    assert not any(weight.requires_grad for weight in linearise(ours, X).model.parameters())
+    with torch.inference_mode():
+        inferred = X.clone()
+    assert not input_image(ours, inferred).is_inference()
+    ours.base.relu1 = nn.SiLU()
+    with pytest.raises(NotPiecewiseLinear, match="silu"):
+        linearise(ours, X)
+    assert linearise(ours, X, freeze=True).frozen == ("silu in base.relu1",)
 
 
 @pytest.mark.parametrize("change", ["adds", "looks"])
