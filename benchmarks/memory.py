@@ -1,10 +1,13 @@
 """Peak memory of simulation, conversion, evaluation, audit and training as scenes grow in number.
 
-Each is done with 50, 200 and 800 small scenes of random numbers (simulation: its own scenes, at most HSI-Drive's 752),
-in a process of its own, which first does it with a few. What counts is the peak of resident memory above what the
-process held before, as the kernel keeps it; of several processes their sum, looked at every few milliseconds. Growth is
-the slope of a line through all rounds, with its 95 % interval. Two must be seen to grow, or nothing is measured: a
-reader that keeps every scene, and a training that holds its scenes, as trainings do where they fit in memory.
+Each is done with 50, 200 and 800 small scenes of random numbers, in a process of its own, which first does it with a
+few. What counts is the peak of resident memory above what the process held before, as the kernel keeps it; of several
+processes their sum, looked at every few milliseconds. Growth is the slope of a line through all rounds, with its 95 %
+interval. Two must be seen to grow, or nothing is measured: a reader that keeps every scene, and a training that holds
+its scenes, as trainings do where they fit in memory.
+
+Simulated scenes, at most HSI-Drive's 752, differ in what stands in them: their peak is that of the heaviest so far. So
+one process makes more and more of them, and what it holds after them, with free memory given back, counts beside it.
 
     python -m benchmarks.memory --out data/results/memory.json
 
@@ -12,6 +15,8 @@ Half an hour on one core, most of it rendering.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -31,8 +36,9 @@ from scipy import stats
 
 WARM = 4
 """Scenes that a process does before it is measured: what is loaded and reserved once is not growth."""
+SIMULATION = "simulate"
 TASKS = (
-    "simulate",
+    SIMULATION,
     "convert to Zarr",
     "convert to Zarr, two workers",
     "evaluate",
@@ -43,13 +49,12 @@ TASKS = (
 )
 
 
-def _actions(task: str, tiles: tuple[int, int]) -> Callable[[Path, int], object]:
+def _action(task: str, tiles: tuple[int, int]) -> Callable[[Path, int], object]:
     """What does a task in an empty folder, with so many scenes."""
     import torch
 
     torch.set_num_threads(1)
     own = {
-        "simulate": _simulate,
         "convert to Zarr": partial(_convert, workers=1),
         "convert to Zarr, two workers": partial(_convert, workers=2),
         "evaluate": partial(_evaluate, kept=False),
@@ -61,10 +66,22 @@ def _actions(task: str, tiles: tuple[int, int]) -> Callable[[Path, int], object]
     return partial(own[task], tiles)
 
 
-def _simulate(tiles: tuple[int, int], folder: Path, count: int) -> None:
+def simulated(counts: Sequence[int], tiles: tuple[int, int]) -> Iterator[tuple[int, float, float]]:
+    """Of so many scenes and more, in this process: how many, the peak so far and what is held after them, MB."""
     from hsiutils.simulate import Simulation, draw_names, write_dataset
 
-    write_dataset(folder, draw_names(count), Simulation(tiles=tiles), workers=1, progress=False)
+    with tempfile.TemporaryDirectory() as folder, _kept_by_the_kernel() as most:
+        for count in (WARM, *counts):
+            write_dataset(Path(folder), draw_names(count), Simulation(tiles=tiles), workers=1, progress=False)
+            peak = most()
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+            held = psutil.Process().memory_info().rss
+            if count == WARM:
+                before = held
+                Path("/proc/self/clear_refs").write_text("5")
+            else:
+                yield count, (peak - before) / 1e6, (held - before) / 1e6
 
 
 def _scenes(tiles: tuple[int, int], folder: Path, count: int) -> Any:
@@ -171,11 +188,10 @@ def _summed(me: psutil.Process) -> Iterator[Callable[[], int]]:
 
 def measure(task: str, count: int, tiles: tuple[int, int]) -> float:
     """The peak of a task with so many scenes, MB, in this process."""
-    action = _actions(task, tiles)
+    action = _action(task, tiles)
     with tempfile.TemporaryDirectory() as folder:
         action(Path(folder) / "warm", WARM)
-        if task != "simulate":
-            _scenes(tiles, Path(folder) / "own" / "set", count)
+        _scenes(tiles, Path(folder) / "own" / "set", count)
         return peak_mb(partial(action, Path(folder) / "own", count), tree="two workers" in task)
 
 
@@ -190,27 +206,38 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON record to write")
     parser.add_argument("--scenes", type=int, nargs="+", default=[50, 200, 800])
-    parser.add_argument("--rounds", type=int, default=2, help="of all but the simulation, which is done once")
+    parser.add_argument("--rounds", type=int, default=2, help="of all but the simulation")
     parser.add_argument("--tiles", type=int, nargs=2, default=(16, 32), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.one and given.one[0] == SIMULATION:
+        for found in simulated(sorted({min(count, 752) for count in given.scenes}), tuple(given.tiles)):
+            print(json.dumps(found), flush=True)
+        return
     if given.one:
         print(measure(given.one[0], int(given.one[1]), tuple(given.tiles)))
         return
-    found, began = [], time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rows, began = [], time.monotonic()
+
+    def asked(task: str, count: int, *more: str) -> str:
+        command = [sys.executable, "-m", "benchmarks.memory", "--one", task, str(count), *more]
+        command += ["--tiles", *map(str, given.tiles)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        print(task, count, done.stdout, flush=True)
+        return done.stdout
+
     for task in given.tasks:
-        peaks: list[tuple[int, float]] = []
-        for asked in (count for _ in range(1 if task == "simulate" else given.rounds) for count in given.scenes):
-            count = min(asked, 752) if task == "simulate" else asked
-            command = [sys.executable, "-m", "benchmarks.memory", "--one", task, str(count), "--tiles"]
-            done = subprocess.run(  # noqa: S603
-                [*command, *map(str, given.tiles)], env=environment, check=True, stdout=subprocess.PIPE, text=True
-            )
-            peaks.append((count, float(done.stdout.split()[-1])))
-            print(task, *peaks[-1], flush=True)
-        found.append({"task": task, "peaks_mb": peaks, **growth(*zip(*peaks, strict=True))})
+        if task == SIMULATION:
+            lines = asked(task, 0, "--scenes", *map(str, given.scenes)).splitlines()
+            counts, peaks, held = zip(*map(json.loads, lines), strict=True)
+            each = {f"{task}, the heaviest so far": peaks, f"{task}, held after it": held}
+        else:
+            counts = tuple(count for _ in range(given.rounds) for count in given.scenes)
+            each = {task: tuple(float(asked(task, count)) for count in counts)}
+        for name, own in each.items():
+            rows.append({"task": name, "peaks_mb": list(zip(counts, own, strict=True)), **growth(counts, own)})
     from benchmarks.training import circumstances
 
     pixels = int(np.prod(given.tiles))
@@ -219,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
         "seconds": round(time.monotonic() - began),
         "tiles": list(given.tiles),
         "scene_kb": (25 * 4 + 8) * pixels / 1e3,
-        "tasks": found,
+        "tasks": rows,
     }
     if given.out:
         given.out.write_text(json.dumps(record, indent=2) + "\n")

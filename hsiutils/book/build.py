@@ -33,8 +33,8 @@ from hsiutils.book.chapters import (
 )
 from hsiutils.book.offline import SiteError, build_pages
 from hsiutils.book.parameters import declared, spared
+from hsiutils.book.processes import pool
 from hsiutils.data.atomic import write_atomically
-from hsiutils.data.processes import pool
 from hsiutils.paper import store
 from hsiutils.paper.record import judged
 from hsiutils.paper.run import Run, workers

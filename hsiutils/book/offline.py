@@ -28,7 +28,7 @@ _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
 
 _JUPYTER_BOOK = (
-    "import sys; from hsiutils.data.processes import end_with; end_with(int(sys.argv.pop(1))); "
+    "import sys; from hsiutils.book.processes import end_with; end_with(int(sys.argv.pop(1))); "
     "from jupyter_book.cli.main import main; main()"
 )
 """Left alone by a build that was killed, it would write on into the folder of the next."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
@@ -29,6 +30,8 @@ T = TypeVar("T")
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 """Environment variable of dask's that names a cluster, such as tcp://host:8786."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+_AT_ONCE = 256
+"""Calls that a cluster knows of: each takes memory, done or not."""
 _TOLD = 10
 """Failures that an error names."""
 _QUIET = {"silence_logs": "ERROR"}
@@ -96,16 +99,22 @@ def side_by_side(
         from distributed import as_completed
 
         shared = client.submit(_same, call, pure=False)  # remade where the worker that holds it dies
-        submitted = {
-            client.submit(_make, shared, one, name, _topic(client), pure=False): name for name, one in given.items()
-        }
-        for future in as_completed(submitted, loop=client.loop):
+        waiting, submitted, done = iter(given.items()), {}, as_completed(loop=client.loop)
+
+        def submit(count: int) -> None:
+            for name, one in islice(waiting, count):
+                submitted[future := client.submit(_make, shared, one, name, _topic(client), pure=False)] = name
+                done.add(future)
+
+        submit(_AT_ONCE)
+        for future in done:
             name = submitted.pop(future)
             if (error := future.exception()) is None:
                 found[name] = future.result()
             else:
                 failed[name] = error
             told(name, 1.0)
+            submit(1)
     if failed:
         causes = [f"  {name}: {type(error).__name__}: {error}" for name, error in failed.items()]
         more = [f"  and {len(causes) - _TOLD} more"] * (len(causes) > _TOLD)

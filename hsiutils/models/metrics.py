@@ -267,11 +267,13 @@ def evaluate(
     masks: Sequence[Mask | NDArray[np.floating] | None] = sunlit if sunlit is not None else [None] * len(names)
     if not count == len(names) == len(masks):
         raise ValueError(f"{len(names)} names and {len(masks)} masks were given for {count} scenes")
-    counts: list[xr.Dataset] = []
-    for images, labels in DataLoader(scenes, batch, generator=torch.Generator()):
-        for image, name in zip(images, names[len(counts) :], strict=False):
+    parts: list[xr.Dataset] = []  # one a batch: small Datasets, of a scene each, take ten times the memory of counts
+    for place, (images, labels) in enumerate(DataLoader(scenes, batch, generator=torch.Generator())):
+        own = slice(batch * place, batch * (place + 1))
+        for image, name in zip(images, names[own], strict=True):
             if not torch.isfinite(image).all():
                 raise ValueError(f"scene {name}: its image holds values that are not finite; fill or leave them out")
-        for predicted, truth in zip(predict(model, images, batch), labels.numpy(), strict=True):
-            counts.append(scene_counts(predicted, truth, classes, masks[len(counts)], distance))
-    return xr.concat(counts, dim=xr.Variable("scene", list(names))).assign_coords(scene=list(names))
+        seen = zip(predict(model, images, batch), labels.numpy(), masks[own], strict=True)
+        counts = [scene_counts(predicted, truth, classes, mask, distance) for predicted, truth, mask in seen]
+        parts.append(xr.concat(counts, dim="scene"))
+    return xr.concat(parts, dim="scene").assign_coords(scene=list(names))

@@ -17,9 +17,9 @@ scenes/ names the hashes that its files have; the record is written last.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
-from tqdm import tqdm
 
 from hsiutils.data import raw
 from hsiutils.data.atomic import write_atomically
+from hsiutils.data.cluster import scene_by_scene
 from hsiutils.data.hsidrive import GENERATOR, file_sha256, is_sealed, read_record, read_settings, record_path
 from hsiutils.data.names import split_of
-from hsiutils.data.processes import pool
 from hsiutils.data.source import Source, open_dataset
 from hsiutils.simulate.draws import draw_names
 from hsiutils.simulate.frame import VERSION, Frame, Simulation, references, render
@@ -87,43 +86,26 @@ def write_dataset(
     Parameters
     ----------
     root : folder of the data set; made if it is not there.
-    workers : processes.
+    workers : processes of this machine, unless a cluster is to be taken (`hsiutils.data.cluster`).
     progress : show a bar with the time left.
 
     Raises
     ------
     ValueError
         If a name is unknown or comes twice, or the folder holds a data set with other settings.
+    RuntimeError
+        If several workers write, and some scenes fail, naming them; the others are complete.
     """
     if len(set(names)) != len(names):
         raise ValueError(f"names come twice: {sorted({name for name in names if list(names).count(name) > 1})}")
-    splits = {name: split_of(name) for name in names}
+    for name in names:
+        split_of(name)  # refuses what is none
     _begin(root, simulation)
     missing = [name for name in names if not is_complete(root, name, simulation)]
-    with tqdm(total=len(names), initial=len(names) - len(missing), unit="scene", disable=not progress) as bar:
-        for name in _each_written(root, missing, simulation, workers):
-            bar.set_postfix_str(f"{name} ({splits[name]})")
-            bar.update()
+    scene_by_scene(partial(write_scene, root.absolute(), simulation=simulation), missing, workers, progress)
     records = [read_record(path) for path in sorted((root / "scenes").glob("nf*.json"))]
     frames = {one["name"]: {"split": one["split"], "exposure_s": one["exposure_s"]} for one in records if one}
     write_atomically(root / "simulation.json", _json({**read_settings(root), "frames": frames}))
-
-
-def _each_written(root: Path, names: Sequence[str], simulation: Simulation, workers: int) -> Iterator[str]:
-    if workers <= 1 or len(names) <= 1:
-        for name in names:
-            write_scene(root, name, simulation)
-            yield name
-        return
-    with pool(min(workers, len(names))) as processes:
-        running = {processes.submit(write_scene, root, name, simulation): name for name in names}
-        try:
-            for done in as_completed(running):
-                done.result()
-                yield running[done]
-        except BaseException:
-            processes.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def write_scene(root: Path, name: str, simulation: Simulation) -> None:
