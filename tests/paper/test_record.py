@@ -161,7 +161,14 @@ def test_the_record_of_the_repository_has_all_evidence_and_is_small():
     found = ledger_table([one for one in verdicts if one.measured is not None])
     found = found[found["test"] != "identity"]
     assert len(found) > 10
-    for column in ("what is measured", "control", "correction", "measured here", "direction", "size", "p"):
+    for column in (
+        "what is measured",
+        "control",
+        "correction",
+        "measured here",
+        "size",
+        "p",
+    ):  # open questions have no direction
         assert (found[column] != "").all(), column
     assert found["measured here"].str.contains("[", regex=False).all()
     assert (found["smallest effect it could see"] != "").all()
