@@ -386,6 +386,11 @@ def faults(record: Path = FAULT_RECORD) -> tuple[pd.DataFrame, str]:
 
 MUTANT_RECORD = RESULTS / "mutants.json"
 """Written by make mutants."""
+_UNSEEN = {
+    "equivalent": "change nothing",
+    "accepted": "change what no test need hold (rounding, speed, words) or can see on a processor",
+    "": "were not looked at",
+}
 
 
 def mutants(record: Path = MUTANT_RECORD) -> tuple[pd.DataFrame, str]:
@@ -404,10 +409,10 @@ def mutants(record: Path = MUTANT_RECORD) -> tuple[pd.DataFrame, str]:
     table.loc[len(table)] = ["all", table["faults"].sum(), table["seen"].sum()]
     table["not seen"] = table["faults"] - table["seen"]
     table["seen (%)"] = (100 * table["seen"] / table["faults"]).round(1)
-    why = Counter(one["reason"].partition(":")[0] or "of unknown meaning" for one in found["survivors"])
-    reasons = ", ".join(f"{count} {kind}" for kind, count in why.most_common())
+    why = Counter(one["reason"].partition(":")[0] for one in found["survivors"])
+    said = "; ".join(f"{why[kind]} {words}" for kind, words in _UNSEEN.items() if why[kind])
     return table, (
-        f"Not seen are {reasons or 'none'}; the record gives each with its line and reason. "
+        f"Of those not seen: {said or 'none'}. The record has each with its line and reason. "
         f"mutmut {found['versions']['mutmut']}, {found['date']}, {found['seconds'] / 60:.0f} minutes of one core."
     )
 

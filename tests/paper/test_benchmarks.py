@@ -202,4 +202,9 @@ def test_planted_faults_are_counted_by_module_and_what_was_not_seen_is_told_apar
     path.write_text(json.dumps(found | {"survivors": [{"reason": reason} for reason in reasons]}))
     table, words = mutants(path)
     assert table.values.tolist() == [["a.py", 10, 8, 2, 80.0], ["b.py", 30, 30, 0, 100.0], ["all", 40, 38, 2, 95.0]]
-    assert words.startswith("Not seen are 2 equivalent, 1 of unknown meaning; the record")
+    assert words.startswith("Of those not seen: 2 change nothing; 1 were not looked at. The record")
+
+
+def test_of_the_faults_planted_here_tests_see_85_percent_in_every_module():
+    table, _ = mutants()
+    assert table["seen (%)"].min() >= 85
