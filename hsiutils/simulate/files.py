@@ -136,7 +136,8 @@ def _encode(frame: Frame, cube: NDArray[np.float32]) -> dict[str, bytes]:
     Image.fromarray(frame.labels).save(png, format="PNG")
     with h5py.File(hdf5, "w", libver="latest") as file:
         for key, values in frame.truth.items():
-            file.create_dataset(key, data=values, compression="gzip", track_times=False)
+            made = file.create_dataset(key, data=values, compression="gzip", track_times=False)
+            made.id.close()  # now, and not when nobody knows it any more: values lie in the order of closing
     # The first 116 bytes of a MATLAB file are free text, in which scipy writes the date.
     header = b"MATLAB 5.0 MAT-file, simulated by hsiutils".ljust(116)
     return {
