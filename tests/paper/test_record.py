@@ -133,7 +133,9 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch)
     (proof,) = [one for one in both.findings if one.endswith(": *proved*.")]
     assert "Its sums explain less than a millionth of how a logit varies" in proof
     open_ = sum(one.outcome in (UNDECIDED, NOT_TESTABLE, NOT_MEASURED) for one in both.record or [])
-    assert f"Of {len(both.here)} sentences the record leaves {open_} open: " in both.unanswered
+    assert (
+        f"Of {len(both.here)} sentences and questions of the paper the record leaves {open_} open: " in both.unanswered
+    )
     monkeypatch.setattr(record, "evaluate_claims", lambda evidence: both.here)
     other = {**recorded(folder).manifest, "origin": "real"}
     (tmp_path / MANIFEST).write_text(json.dumps(other))

@@ -195,8 +195,7 @@ def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
     costs, gains = _means(lost), _means(gained)
     others = [camera for camera in dict.fromkeys(lost["camera"]) if camera not in (OWN, MOVED)]
     helps = sum(gains[camera, "nearest", name].sign > 0 for camera in others for name in INPUTS)
-    left = {name: [costs[camera, "resampled", name].mean for camera in others] for name in INPUTS}
-    still = " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
+    still = _still(costs, others)
     signs = [costs[camera, "resampled", _GAP].sign for camera in others]
     return [
         f"Resampling by both cameras' responses beats the nearest bands in {helps} of {len(others) * len(INPUTS)} "
@@ -205,6 +204,22 @@ def advice(lost: pd.DataFrame, gained: pd.DataFrame) -> list[str]:
         f"{signs.count(1)}.",
         *_of_places(costs),
     ]
+
+
+def in_a_line(found: xr.Dataset, seed: int) -> str:
+    """What other cameras cost at best, least to most of them, by input: of the record."""
+    lost = losses(found, seed)
+    others = [camera for camera in dict.fromkeys(lost["camera"]) if camera not in (OWN, MOVED)]
+    return (
+        f"Behind {len(others)} other cameras, their bands resampled to the old ones, the same networks lose "
+        f"{_still(_means(lost), others)} points of mean IoU"
+    )
+
+
+def _still(costs: dict[tuple[str, str, str], Estimate], others: Sequence[str]) -> str:
+    """Means of what each of some cameras costs, resampled, least to most, by input."""
+    left = {name: [costs[camera, "resampled", name].mean for camera in others] for name in INPUTS}
+    return " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
 
 
 def _of_places(costs: dict[tuple[str, str, str], Estimate]) -> list[str]:
