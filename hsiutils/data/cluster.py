@@ -39,9 +39,11 @@ _QUIET = {"silence_logs": "ERROR"}
 _UNDISTURBED = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
+    "distributed.comm.timeouts.connect": "120s",
 }
 """Dask has workers give freed memory back at once, which a training step fetches again and takes 1.6 times as long for;
-and looks every 10 ms at what they do. On a cluster of your own, set the same in the configuration its workers read.
+looks every 10 ms at what they do; and takes half a minute's silence of a busy machine for a dead one's. On a cluster of
+your own, set the same in the configuration its workers read.
 """
 _NO_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 """Ctrl-C reaches every process of a terminal: the main one hears it, and ends the others."""
