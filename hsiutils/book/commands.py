@@ -130,7 +130,7 @@ def convert(
     """Write a data set in another form. A Zarr store that was interrupted goes on where it stopped."""
     from hsiutils.data import export
 
-    data = _open(root, layout)
+    data = _open(root.absolute(), layout)  # workers may be in other folders
     names = _chosen(data, name, split)
     try:
         if to == "zarr":
@@ -248,7 +248,7 @@ def _scenes(names: Sequence[str]) -> str:
 def _open(root: Path, layout: str) -> "Source":
     from hsiutils.data.source import open_dataset
 
-    return open_dataset(root.absolute(), layout=layout or None)  # workers may be in other folders
+    return open_dataset(root, layout=layout or None)
 
 
 def _hsi_drive(data: "Source") -> "HSIDrive":
