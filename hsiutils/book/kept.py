@@ -1,14 +1,24 @@
 """A plugin for pytest: chapters that nbval runs are written with what they showed, so that pages need no second run."""
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
+from filelock import FileLock
 
 
 def pytest_addoption(parser: Any) -> None:
     """Add --keep-chapters."""
     parser.addoption("--keep-chapters", default="", metavar="FOLDER", help="write every chapter with its outputs here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: Any) -> Generator[None, Any, Any]:
+    """Start kernels one after the other: two that start at once may take the same port, and one of them dies."""
+    with FileLock(item.path.parent / ".kernels.lock"):
+        return (yield)
 
 
 def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
