@@ -1,11 +1,9 @@
 """A plugin for pytest: chapters that nbval runs are written with what they showed, so that pages need no second run."""
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import pytest
 from filelock import FileLock
 
 
@@ -14,15 +12,23 @@ def pytest_addoption(parser: Any) -> None:
     parser.addoption("--keep-chapters", default="", metavar="FOLDER", help="write every chapter with its outputs here")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: Any) -> Generator[None, Any, Any]:
-    """Start kernels one after the other: two that start at once may take the same port, and one of them dies."""
-    with FileLock(item.path.parent / ".kernels.lock"):
-        return (yield)
+def pytest_runtest_setup(item: Any) -> None:
+    """Let kernels start one after the other: two that start at once may take the same port, and one of them dies.
+
+    Called before pytest's own, which starts them.
+    """
+    item.alone = FileLock(item.path.parent / ".kernels.lock")
+    item.alone.acquire()
+
+
+def pytest_runtest_call(item: Any) -> None:
+    """Let the next kernel start."""
+    item.alone.release()
 
 
 def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
     """Take over what a cell of nbval's showed; write the notebook after its last one."""
+    item.alone.release()  # if its kernel did not start
     folder = item.config.getoption("--keep-chapters")
     if not folder or not hasattr(item, "test_outputs"):
         return
