@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from hsiutils.analysis.intervals import mean_over_seeds
+from hsiutils.analysis.estimates import mean_over_seeds
 
 
 def band_groups(correlation: ArrayLike, count: int) -> NDArray[np.intp]:

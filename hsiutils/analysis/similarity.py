@@ -14,7 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from hsiutils.analysis.correlation import Correlated
-from hsiutils.analysis.intervals import Estimate, interval, jackknife
+from hsiutils.analysis.estimates import Estimate, jackknife
+from hsiutils.analysis.intervals import interval
 
 RESAMPLES = 200
 _TRAINED = ["another seed", "another input"]

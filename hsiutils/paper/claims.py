@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from hsiutils.analysis.intervals import Estimate, false_discovery, holm
+from hsiutils.analysis.estimates import Estimate, false_discovery, holm
 from hsiutils.paper.evidence import STUDIES, Evidence, NotTestable
 from hsiutils.paper.measures import MEASURES
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsiutils.analysis.activations import spaced
-from hsiutils.analysis.intervals import Estimate, fisher, jackknife
+from hsiutils.analysis.estimates import Estimate, fisher, jackknife
 from hsiutils.attribution.audit import audit
 from hsiutils.attribution.checks import Mode, compared, parameter_randomisation, randomised_networks, rank_correlations
 from hsiutils.attribution.leaderboard import leaderboard, question, upper_layers

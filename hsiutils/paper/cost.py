@@ -14,9 +14,10 @@ import pandas as pd
 from hsiutils.data.classes import CLASSES
 from hsiutils.models.batches import HELD_BYTES
 from hsiutils.models.unet import UNetConfig, flops
-from hsiutils.paper.benchmarks import FULL_STEP_RECORDS, GPU_RECORD, READING_RECORD, RECORDS, read_benchmark
+from hsiutils.paper.benchmarks import READING_RECORD, RECORDS, read_benchmark
 from hsiutils.paper.results import RESULTS
 from hsiutils.paper.run import profile
+from hsiutils.paper.trainings import FULL_STEP_RECORDS, GPU_RECORD
 
 BACKWARD = 2
 """Forward passes that a backward pass counts for: by the image and by the kernels, a convolution each."""

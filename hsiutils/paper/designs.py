@@ -16,7 +16,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from hsiutils.analysis.intervals import Estimate, holm, interval
+from hsiutils.analysis.estimates import Estimate, holm
+from hsiutils.analysis.intervals import interval
 from hsiutils.analysis.pixels import Spectra, Transform, pixel_confusion, pixel_scores, scene_spectra
 from hsiutils.data.cube import clr_pixels, log_brightness, log_pixels, surroundings, without_directions
 from hsiutils.data.source import Source, open_dataset

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsiutils.analysis.activations import spaced
-from hsiutils.analysis.intervals import within
+from hsiutils.analysis.estimates import within
 from hsiutils.attribution.checks import rank_correlations
 from hsiutils.attribution.hooks import ask
 from hsiutils.attribution.linearise import linearise

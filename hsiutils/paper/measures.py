@@ -12,7 +12,8 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import Estimate, interval, mean_over_seeds, within
+from hsiutils.analysis.estimates import Estimate, mean_over_seeds, within
+from hsiutils.analysis.intervals import interval
 from hsiutils.analysis.similarity import beyond_seeds
 from hsiutils.paper import conservativeness, merits, robustness, table1, tradeoff
 from hsiutils.paper.evidence import Evidence, NotTestable, require, told

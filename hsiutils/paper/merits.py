@@ -14,15 +14,8 @@ from scipy import stats
 
 from hsiutils.analysis.channels import between_regions, discrimination, iou_loss, rank_channels
 from hsiutils.analysis.edges import edge_measures, edge_profiles
-from hsiutils.analysis.intervals import (
-    SEQUENCE,
-    Estimate,
-    crossed,
-    difference,
-    interval,
-    weighted_sum,
-    with_trainings,
-)
+from hsiutils.analysis.estimates import Estimate, crossed, difference, weighted_sum, with_trainings
+from hsiutils.analysis.intervals import SEQUENCE, interval
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""

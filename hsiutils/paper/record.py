@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.estimates import Estimate
 from hsiutils.paper.claims import (
     NOT_MEASURED,
     NOT_TESTABLE,

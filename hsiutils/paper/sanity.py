@@ -18,7 +18,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsiutils.analysis.intervals import Estimate, fisher, interval, jackknife, mean_over_seeds
+from hsiutils.analysis.estimates import Estimate, fisher, jackknife, mean_over_seeds
+from hsiutils.analysis.intervals import interval
 from hsiutils.attribution.checks import Mode, complexity, drawn_layers, smoothed
 from hsiutils.attribution.leaderboard import upper_layers
 from hsiutils.attribution.methods import METHODS, Method

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, difference, holm, jackknife, with_mean
+from hsiutils.analysis.estimates import Estimate, difference, holm, jackknife
+from hsiutils.analysis.intervals import with_mean
 from hsiutils.data.classes import CLASSES
 from hsiutils.data.statistics import class_variability, statistics
 from hsiutils.models.metrics import evaluate, iou

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, crossed, within
+from hsiutils.analysis.estimates import Estimate, crossed, within
 from hsiutils.paper.designs import CHANGED, DIFFERENCE, MARKS, judged, light_figures, marks_figures
 from hsiutils.paper.merits import Statistic, contrast, over_scenes, with_both
 from hsiutils.paper.robustness import edge_accuracy

@@ -4,7 +4,7 @@ import pytest
 import xarray as xr
 
 from benchmarks.gpu_record import main, networks, tried
-from hsiutils.paper.benchmarks import gpu_costs, gpu_networks
+from hsiutils.paper.trainings import gpu_costs, gpu_networks
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ import json
 from dataclasses import replace
 
 from benchmarks.lens import main
-from hsiutils.paper.benchmarks import lens_table
 from hsiutils.paper.run import profile
+from hsiutils.paper.trainings import lens_table
 
 TINY = replace(profile("smoke"), name="tiny", scenes=5, tiles=(16, 32), depth=2)
 

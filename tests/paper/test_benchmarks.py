@@ -5,25 +5,19 @@ import pytest
 
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.paper.benchmarks import (
-    EMVA_RECORD,
     RECORDS,
-    RENDERER_RECORD,
-    against_renderer,
     audit_times,
-    camera_on_bench,
     decompositions,
     faults,
-    full_size_times,
     machine,
     made,
     memory_growth,
     mutants,
     reading_rates,
-    sharpness,
-    step_rounds,
-    step_times,
 )
+from hsiutils.paper.camera_check import EMVA_RECORD, RENDERER_RECORD, against_renderer, camera_on_bench, sharpness
 from hsiutils.paper.run import centres_behind
+from hsiutils.paper.trainings import full_size_times, step_rounds, step_times
 from hsiutils.simulate import Simulation
 from hsiutils.simulate.bench import BOUNDS, asked, characterise, on_bench, photon_transfer
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import yaml
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.estimates import Estimate
 from hsiutils.paper import claims
 from hsiutils.paper.claims import (
     EQUIVALENT,

@@ -6,7 +6,7 @@ import planted as planted_network
 import pytest
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.estimates import Estimate
 from hsiutils.data.classes import CLASSES
 from hsiutils.paper import merits
 from hsiutils.paper.claims import NOT_REPRODUCED, OF_METHOD, PROVED, REPRODUCED, UNDECIDED, judge, read_claims

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.estimates import Estimate
 from hsiutils.book import build
 from hsiutils.paper import evidence as gathered
 from hsiutils.paper import record, store

@@ -17,7 +17,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsiutils.analysis.intervals import Estimate, with_mean, within
+from hsiutils.analysis.estimates import Estimate, within
+from hsiutils.analysis.intervals import with_mean
 from hsiutils.data.cube import mapped
 from hsiutils.data.inputs import FittedVariant
 from hsiutils.data.sensor import HSI_DRIVE, Sensor, band_map, bands_from_table, sister_cameras

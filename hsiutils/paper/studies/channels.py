@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.model_selection import GroupKFold, cross_val_score
 
-from hsiutils.analysis.intervals import holm
+from hsiutils.analysis.estimates import holm
 from hsiutils.analysis.pixels import Spectra, scene_spectra
 from hsiutils.data.sensor import HSI_DRIVE
 from hsiutils.data.source import Source

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, interval, with_mean, with_trainings, within
+from hsiutils.analysis.estimates import Estimate, with_trainings, within
+from hsiutils.analysis.intervals import interval, with_mean
 from hsiutils.data.names import Conditions, name_table
 from hsiutils.models.metrics import iou
 from hsiutils.paper.run import Run

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate, holm
+from hsiutils.analysis.estimates import Estimate, holm
 from hsiutils.paper.designs import CHANGED, MARKS
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study, designs

@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import kendalltau
 
-from hsiutils.analysis.intervals import Estimate, interval, within
+from hsiutils.analysis.estimates import Estimate, within
+from hsiutils.analysis.intervals import interval
 from hsiutils.attribution.effects import NULLS
 from hsiutils.attribution.leaderboard import FLIPPED
 from hsiutils.paper.merits import Statistic, with_both

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from hsiutils.analysis.intervals import Estimate
+from hsiutils.analysis.estimates import Estimate
 from hsiutils.analysis.pixels import pixel_confusion, scene_spectra
 from hsiutils.models.metrics import iou
 from hsiutils.paper.merits import weighted_over_both

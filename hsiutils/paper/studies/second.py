@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from hsiutils import simulate
-from hsiutils.analysis.intervals import mean_over_seeds
+from hsiutils.analysis.estimates import mean_over_seeds
 from hsiutils.attribution.audit import AUDITED
 from hsiutils.data.reduced import Reduced
 from hsiutils.data.rgb_folder import CENTRES_NM, RGBImages

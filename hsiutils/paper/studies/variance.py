@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.intervals import within
+from hsiutils.analysis.estimates import within
 from hsiutils.paper.designs import MARKS, MEAN, marks_figures
 from hsiutils.paper.run import Profile, Run
 from hsiutils.paper.studies import Point, Study
