@@ -1,12 +1,14 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from filelock import FileLock, Timeout
 from tiny_book import outputs, rewrite, write_book
 
-from hsiutils.book import build
+from hsiutils.book import build, kept
 from hsiutils.book import chapters as chapter_room
 from hsiutils.book.chapters import chapters
 
@@ -57,6 +59,15 @@ def test_kernels_share_the_cores(monkeypatch):
     build._share_cores(8)
     assert build.os.environ["OMP_NUM_THREADS"] == "2"  # what the user asked for stays
     monkeypatch.delenv("OMP_NUM_THREADS")
+
+
+def test_kernels_of_chapters_under_nbval_start_one_after_the_other(tmp_path):
+    cell, lock = SimpleNamespace(path=tmp_path / "01_plot.ipynb"), FileLock(tmp_path / ".kernels.lock")
+    kept.pytest_runtest_setup(cell)
+    with pytest.raises(Timeout):
+        lock.acquire(timeout=0)
+    kept.pytest_runtest_call(cell)
+    lock.acquire(timeout=0)
 
 
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):

@@ -57,6 +57,15 @@ def test_other_programs_run_there_too(shell, capsys):
         shell("no-such-program")
 
 
+def test_a_long_command_is_cut_as_a_shell_allows_and_runs_whole(shell, capsys):
+    words = " ".join(["word"] * 30)
+    shell(f"python -m thing write a.txt --content '{words}'")
+    shown = capsys.readouterr().out.partition("\nwritten")[0]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.replace(" \\\n    ", " ") == f"$ python -m thing write a.txt --content '{words}'"
+    assert (shell.folder / "a.txt").read_text() == words
+
+
 def test_errors_are_told_as_the_program_tells_them(shell, capsys):
     shell("python -m thing fail told", "python -m thing fail status")
     said = capsys.readouterr().out
