@@ -150,15 +150,16 @@ def _choose_buttons(app: "Sphinx", config: Any) -> None:
 def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Number the captions of tables, most of which cells made and Sphinx does not read, and what leads to them.
 
-    A table that is shown with a name is referred to as `<a href="#table-NAME">the table</a>`.
+    A table that is shown with a name is referred to as `<a href="#table-NAME">the table</a>`. A page without a number
+    gives its tables its initial.
     """
     from sphinx.util.logging import getLogger  # whose warnings fail a strict build
 
-    first = {app.config.root_doc: {"": (0,)}}
-    chapter = (app.env.toc_secnumbers | first).get(pagename, {}).get("")
-    if not chapter or "body" not in context:
+    if "body" not in context:
         return
-    numbers, known = (f"{chapter[0]}.{index}" for index in count(1)), {}
+    pages = app.env.toc_secnumbers | {app.config.root_doc: {"": (0,)}}
+    chapter = pages.get(pagename, {}).get("", [pagename.rpartition("/")[2][0].upper()])[0]
+    numbers, known = (f"{chapter}.{index}" for index in count(1)), {}
 
     def numbered(caption: re.Match[str]) -> str:
         number = next(numbers)

@@ -26,7 +26,7 @@ SAME = 1e-3
 at a quarter of the range."""
 KINDS = {
     "same": "the same cube (relative difference {relative:.1e})",
-    "one factor": "the same up to one factor, {factor:.4g}: the exposures differ, or the release undid them",
+    "one factor": "the same up to one factor, {factor:.4g}: exposures differ, or a release undid them",
     "border": "the same inside up to a factor of {inside:.4g}: the border follows another rule",
     "factor a band": "the same up to a factor a band, {low:.3g} to {high:.3g}: the white reference differs",
     "offset a band": "the same up to a factor and an offset a band: the dark reference differs",

@@ -162,9 +162,11 @@ def frontier(
         parts.append(hv.Curve(points, x, y).opts(color=colour(1), line_width=2))
         parts.append(hv.Scatter((*points, names), x, [y, "name"]).opts(color=colour(0), **dot))
         least, most = np.nanmin([*points[0], *wide[0]]), np.nanmax([*points[0], *wide[2]])
-        late = least + 0.7 * (most - least)  # a name to the right would leave the plot
+        room = 0.25 * (most - least)  # what a name takes on a phone; it stands on the side away from the other points
+        outward = (points[0] < np.nanmean(points[0])) & (points[0] > least + room)
+        leftwards = outward | (points[0] > most - room)
         text = {"text_color": "black", "text_font_size": "9pt", "text_baseline": "bottom"}
-        for side, here in (("left", points[0] <= late), ("right", points[0] > late)):
+        for side, here in (("left", ~leftwards), ("right", leftwards)):
             written = [
                 (across_, up_, f" {name} ")
                 for place, (across_, up_, name) in enumerate(zip(*points, names, strict=True))

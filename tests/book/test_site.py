@@ -57,6 +57,7 @@ def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_ha
     for number, start in (("0.1", '<span class="caption-text">In Markdown.'), ("0.2", "Of numbers.")):
         assert f'<caption id="table-{number}"><span class="caption-number">Table {number} </span>{start}' in front
     assert 'See <a href="#table-0.2">Table 0.2</a>.' in front
+    assert '<span class="caption-number">Table G.1 </span>' in (html / "book" / "glossary.html").read_text()
 
 
 def test_a_reference_to_a_table_that_is_not_there_stops_the_build(project, executed, tmp_path):

@@ -58,7 +58,8 @@ def write_book(root: Path, plot: str = PLOT) -> Path:
     (root / "_config.yml").write_text(CONFIG)
     (root / "_toc.yml").write_text(TOC)
     (root / "book" / "a1_more.md").write_text("# More\n")
-    (root / "book" / "glossary.md").write_text('# Glossary\n\n```{glossary}\nlogit\n  A "number" & more.\n```\n')
+    words = '```{glossary}\nlogit\n  A "number" & more.\n```\n\n```{table} Of words.\n| a |\n|---|\n| 1 |\n```\n'
+    (root / "book" / "glossary.md").write_text(f"# Glossary\n\n{words}")
     text = f"# Front\n\n$$x^2$$ (eq-square)\n\n{TABLE}\n\n{{doc}}`01_plot` {{term}}`logit`"
     front = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1 + 1")])
     start, figure = new_code_cell(START), new_code_cell(plot)
