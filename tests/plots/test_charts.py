@@ -125,8 +125,9 @@ def test_a_frontier_names_its_points_and_crosses_them_with_their_intervals():
 def test_a_path_names_its_ends_and_what_is_asked_and_other_points_stand_in_the_legend():
     steps = pd.DataFrame({"value": range(12), "low": 0.0, "high": 12.0}, [f"a{step}" for step in range(12)])
     chart = frontier(steps, steps, "x", "y", path=True, named=["a4", "a7"])
-    assert written(chart) == ["a0", "a7", "a4", "a11"]  # to the right, then to the left: away from the others, but inside
-    sides = [hv.Store.lookup_options("bokeh", part, "style").kwargs["text_align"] for part in chart.traverse(None, [hv.Labels])]
+    assert written(chart) == ["a0", "a7", "a4", "a11"]  # to the right, then to the left: away from others, but inside
+    names = chart.traverse(None, [hv.Labels])
+    sides = [hv.Store.lookup_options("bokeh", part, "style").kwargs["text_align"] for part in names]
     assert sides == ["left", "right"]
     chart = frontier(steps, steps, "x", "y")
     assert not chart.traverse(lambda e: e, [hv.Labels])
