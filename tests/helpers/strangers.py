@@ -1,5 +1,7 @@
 """Networks as other libraries build them, small: torchvision's FCN and DeepLabV3, smp's U-Net, and single blocks."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -85,9 +87,9 @@ def around(*blocks, channels=3, classes=3):
 
 
 def settled(model, x, dtype=torch.float64, seed=0):
-    """The same in evaluation, with random weights, biases and statistics, far from trivial."""
+    """A copy in evaluation, with random weights, biases and statistics, far from trivial: what was given stays."""
     generator = torch.Generator().manual_seed(seed)
-    model = model.eval()
+    model = copy.deepcopy(model).eval()
     with torch.no_grad():
         model(x.float()[None])  # lazy layers find their sizes
         for tensor in model.state_dict().values():
