@@ -248,8 +248,7 @@ def validate(run: Run, only: Sequence[Path] = (), target: Path | None = None) ->
         command += ["--numprocesses=auto", "--dist=loadfile"]  # chapters side by side, each in a kernel of its own
         # An empty configuration: pytest's options for the unit tests do not concern the chapters.
         command += ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder)]
-        if target is not None:
-            command += ["-p", "hsiutils.book.kept", "--keep-chapters", str(kept)]
+        command += ["-p", "hsiutils.book.kept", *(["--keep-chapters", str(kept)] if target is not None else [])]
         code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own command)
         if target is not None and code == 0:
             places = {path: f"{path.parent.name}/{path.name}" for path in notebooks}

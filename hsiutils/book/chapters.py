@@ -24,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from hsiutils import MODULES
 from hsiutils.book import number_of, project
 from hsiutils.book.parameters import Declared, declared, make_run, table, unknown
+from hsiutils.book.processes import turn
 from hsiutils.data.atomic import replacing
 from hsiutils.paper.run import Run
 
@@ -138,7 +139,8 @@ def run_chapter(source: Path, output: Path, parameters: Mapping[str, Any], progr
     known = _require_known(source, parameters)
     unfinished = output.with_name(f"{output.stem}.unfinished.ipynb")
     options = {"cwd": source.parent, "extra_arguments": _QUIET, "progress_bar": progress}
-    with _own_name(output) as path:
+    with _own_name(output) as path, turn() as alone:
+        options["on_notebook_start"] = lambda notebook: alone.release()  # its kernel runs
         try:
             papermill.execute_notebook(source, path, dict(parameters), kernel_name="python3", **options)
         except PapermillExecutionError as error:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from filelock import FileLock
+
+from hsiutils.book.processes import turn
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -13,11 +14,8 @@ def pytest_addoption(parser: Any) -> None:
 
 
 def pytest_runtest_setup(item: Any) -> None:
-    """Let kernels start one after the other: two that start at once may take the same port, and one of them dies.
-
-    Called before pytest's own, which starts them.
-    """
-    item.alone = FileLock(item.path.parent / ".kernels.lock")
+    """Let kernels start one after the other; called before pytest's own, which starts them."""
+    item.alone = turn()
     item.alone.acquire()
 
 

@@ -1,4 +1,4 @@
-"""Processes side by side on this machine, none of which outlives the one that started them."""
+"""Processes side by side on this machine, none of which outlives the one that started them; and kernels, in turns."""
 
 import multiprocessing
 import os
@@ -7,6 +7,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from filelock import FileLock
+
+from hsiutils.paper import store
+
+
+def turn() -> FileLock:
+    """What is held while a kernel starts: two that start at once may take the same port, and one of them dies.
+
+    Of all processes that share a store; any thread may release it.
+    """
+    path = store.default_root() / ".kernels.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False)
 
 
 def pool(processes: int, begin: Callable[..., object] | None = None, *given: Any) -> ProcessPoolExecutor:

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tiny_book import outputs, rewrite, write_book
 
 from hsiutils.book import build, kept
 from hsiutils.book import chapters as chapter_room
 from hsiutils.book.chapters import chapters
+from hsiutils.book.processes import turn
 
 
 @pytest.fixture
@@ -61,13 +62,14 @@ def test_kernels_share_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
 
 
-def test_kernels_of_chapters_under_nbval_start_one_after_the_other(tmp_path):
-    cell, lock = SimpleNamespace(path=tmp_path / "01_plot.ipynb"), FileLock(tmp_path / ".kernels.lock")
+def test_kernels_of_chapters_under_nbval_start_one_after_the_other(tmp_path, store_root):
+    cell, other = SimpleNamespace(path=tmp_path / "01_plot.ipynb"), turn()
     kept.pytest_runtest_setup(cell)
     with pytest.raises(Timeout):
-        lock.acquire(timeout=0)
+        other.acquire(timeout=0)
     kept.pytest_runtest_call(cell)
-    lock.acquire(timeout=0)
+    with other.acquire(timeout=60):
+        pass
 
 
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from filelock import Timeout
 from tiny_book import outputs, rewrite, write_book
 
 from hsiutils import book
@@ -18,6 +19,7 @@ from hsiutils.book.chapters import (
     settings,
 )
 from hsiutils.book.parameters import declared
+from hsiutils.book.processes import turn
 from hsiutils.models.keras import write_keras
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper.run import Run, profile
@@ -83,6 +85,19 @@ def test_parameters_reach_the_chapter_and_no_trace_of_the_run_stays(project, tmp
     assert str(tmp_path) not in text
     assert "start_time" not in text
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["out.ipynb"]
+
+
+def test_a_kernel_starts_in_its_turn_and_the_next_may_as_soon_as_it_runs(project, tmp_path, monkeypatch, store_root):
+    path, ran = chapter(project, "from hsiutils.book.processes import turn", "turn().acquire(timeout=60)"), []
+
+    def starting(*given, run=module.papermill.execute_notebook, **options):
+        with pytest.raises(Timeout):
+            turn().acquire(timeout=0)
+        ran.append(run(*given, **options))
+
+    monkeypatch.setattr(module.papermill, "execute_notebook", starting)
+    run_chapter(path, tmp_path / "out.ipynb", {}, progress=False)
+    assert len(ran) == 1
 
 
 def test_misspelt_parameter_and_failing_cell_are_named_and_no_output_appears(project, tmp_path):
