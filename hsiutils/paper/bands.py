@@ -315,9 +315,10 @@ def carried(found: Mapping[str, xr.Dataset]) -> str:
     shares = [100 * layer_shares(one).sel(layer="input") for one in found.values()]
     means = [share.mean("seed") if "seed" in share.dims else share for share in shares]
     least, most = (min(float(one.min()) for one in means), max(float(one.max()) for one in means))
+    scenes = next(iter(found.values())).sizes["scene"]
     return (
         f"by size, the input carries {least:.0f} to {most:.0f} % of a class's margin over its own pixels, and "
-        f"the biases of the layers the rest (inputs {', '.join(found)}; all classes)"
+        f"the biases of the layers the rest (inputs {', '.join(found)}; all classes; {scenes} scenes)"
     )
 
 

@@ -41,15 +41,15 @@ _FIELDS = {
     *("networks", "evidence", "untestable", "sha256"),
 }
 _FINDINGS = {
-    "gradcam-not-conservative": "At the last layer GradCAM has one map for all pixels. Its sums explain {measured} of "
-    "how a logit varies from pixel to pixel; a map of zeros explains as much, a map that adds up all of it",
-    "marks-fall": "25 bands with PN in the place of 3 bands (732, 827 and 929 nm): road marks lose {measured} points "
-    "of IoU",
-    "vegetation-rises": "The same exchange: vegetation gains {measured} points of IoU",
-    "pn-robust-to-illumination": "The sun moves, and vegetation passes into shade or out of it. Of these pixels 25 "
-    "bands relabel {measured} points more than 25 bands with PN",
-    "head-contributions-reliable": "What a channel of the last layer adds to a class, and what the class loses without "
-    "it: their rank correlation is {measured}; we call it reliable from 0.5 on",
+    "gradcam-not-conservative": "**GradCAM.** At the last layer it has one map for all pixels. Its sums explain "
+    "{measured} of how a logit varies from pixel to pixel; a map of zeros explains as much, one that adds up all of it",
+    "head-contributions-reliable": "**Reading channels instead.** What a channel of the last layer adds to a class, "
+    "and what the class loses without it: their rank correlation is {measured}; we call it reliable from 0.5 on",
+    "marks-fall": "**PN and marks.** 25 bands with PN in the place of 3 bands (732, 827 and 929 nm): road marks lose "
+    "{measured} points of IoU",
+    "vegetation-rises": "**PN and vegetation.** The same exchange: vegetation gains {measured} points of IoU",
+    "pn-robust-to-illumination": "**PN and light.** The sun moves, and vegetation passes into shade or out of it. Of "
+    "these pixels 25 bands relabel {measured} points more than 25 bands with PN",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6
