@@ -126,7 +126,7 @@ def test_validate_exits_as_nbval_does_and_renews_a_chapter(tiny, monkeypatch):
 
 def test_record_says_what_was_kept(tiny, tmp_path):
     said = invoke("record", "--output", str(tmp_path)).replace("\n", "")
-    assert "profile tiny, seed 0, simulated scenes, 2 networks an input" in said
+    assert "profile tiny, seed 0, simulated scenes, 2 networks for each input" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["claims_record.json", "claims_record.nc"]
 
 

@@ -42,14 +42,15 @@ _FIELDS = {
 }
 _FINDINGS = {
     "gradcam-not-conservative": "**GradCAM.** At the last layer it has one map for all pixels. Its sums explain "
-    "{measured} of how a logit varies from pixel to pixel; a map of zeros explains as much, one that adds up all of it",
-    "head-contributions-reliable": "**Reading channels instead.** What a channel of the last layer adds to a class, "
-    "and what the class loses without it: their rank correlation is {measured}; we call it reliable from 0.5 on",
-    "marks-fall": "**PN and marks.** 25 bands with PN in the place of 3 bands (732, 827 and 929 nm): road marks lose "
-    "{measured} points of IoU",
+    "{measured} of how a score varies from pixel to pixel, and so does an empty map; what adds up explains all of it",
+    "head-contributions-reliable": "**Channels, which the paper would read.** How much a channel of the last layer "
+    "adds to a class, and how much the class loses without it, have a rank correlation of {measured}; we call it "
+    "reliable from 0.5 on",
+    "marks-fall": "**PN and marks.** 25 bands with PN in the place of 3 bands (732, 827 and 929 nm), as the paper "
+    "compares: road marks lose {measured} points of IoU",
     "vegetation-rises": "**PN and vegetation.** The same exchange: vegetation gains {measured} points of IoU",
     "pn-robust-to-illumination": "**PN and light.** The sun moves, and vegetation passes into shade or out of it. Of "
-    "these pixels 25 bands relabel {measured} points more than 25 bands with PN",
+    "these pixels, 25 bands change the label of {measured} points more than 25 bands with PN; fewer is better",
 }
 """What the first page says first, in words, of these claims."""
 _ROUNDING = 1e-6
@@ -207,7 +208,7 @@ def _beside(claim: Claim) -> str:
 
 def _brief(made: Mapping[str, Any]) -> str:
     """Of a manifest, what a reader of the first page needs."""
-    return f"the record of {made['date']}: {made['origin']} scenes, {len(made['seeds'])} networks an input"
+    return f"the record of {made['date']}: {made['origin']} scenes, {len(made['seeds'])} networks for each input"
 
 
 def _shown(measured: Estimate) -> str:

@@ -92,5 +92,5 @@ def sizes(made: Mapping[str, Any]) -> str:
     profile, networks = made["profile"], len(made["seeds"])
     return (
         f"profile {profile['name']}, seed {made['seeds'][0]}, {made['origin']} scenes, {networks} "
-        f"network{'s' * (networks > 1)} an input, {profile['recipe']['epochs']} epochs"
+        f"network{'s' * (networks > 1)} for each input, {profile['recipe']['epochs']} epochs"
     )

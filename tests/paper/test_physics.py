@@ -147,9 +147,11 @@ class TestLeaderboard:
         assert table.index[0] == "sees"
         assert table["swaps above"]["sees"].sign == 1  # all methods of a network are better or worse together
         assert leaderboard.asked_of(record).endswith(
-            "24 simulated streets, 1 recorded network an input; 95 % intervals over streets"
+            "24 simulated streets, 1 recorded network for each input; 95 % intervals over streets"
         )
-        assert "3 recorded networks an input; 95 % intervals over streets and networks" in leaderboard.asked_of(other)
+        assert "3 recorded networks for each input; 95 % intervals over streets and networks" in leaderboard.asked_of(
+            other
+        )
 
     def test_metrics_agree_where_they_order_methods_alike(self, record):
         table = leaderboard.board(record, "25", 0)

@@ -53,7 +53,7 @@ def test_what_is_kept_is_judged_as_the_run_was(tiny_run, folder):
     assert "needs variant '25'" in made["untestable"]["relit"]
     assert made["networks"]["3"]["1"] == tiny_run.networks([("3", 1)])[0].key
     assert (made["scenes"]["test"], made["profile"]["recipe"]["epochs"]) == (2, 2)
-    assert str(kept).startswith("profile tiny, seed 0, simulated scenes, 2 networks an input, 2 epochs; 20")
+    assert str(kept).startswith("profile tiny, seed 0, simulated scenes, 2 networks for each input, 2 epochs; 20")
 
 
 def test_planted_evidence_is_kept_as_it_is(tiny_run, tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_a_run_stands_beside_the_record(tiny_run, folder, tmp_path, monkeypatch)
     often = both.counts.loc["record"]
     assert both.common == f"the record's commonest, of {often.max()} in {often.sum()}, is {often.idxmax()}"
     (proof,) = [one for one in both.findings if one.endswith(": *proved*.")]
-    assert "Its sums explain less than a millionth of how a logit varies" in proof
+    assert "Its sums explain less than a millionth of how a score varies" in proof
     open_ = sum(one.outcome in (UNDECIDED, NOT_TESTABLE, NOT_MEASURED) for one in both.record or [])
     assert (
         f"Of {len(both.here)} sentences and questions of the paper the record leaves {open_} open: " in both.unanswered

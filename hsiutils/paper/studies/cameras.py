@@ -213,7 +213,7 @@ def in_a_line(found: xr.Dataset, seed: int) -> str:
     others = [camera for camera in dict.fromkeys(lost["camera"]) if camera not in (OWN, MOVED)]
     return (
         f"Behind {len(others)} other cameras, their bands resampled to the old ones, the same networks lose "
-        f"{_still(_means(lost), others)} points of mean IoU"
+        f"points of mean IoU: {_still(_means(lost), others)}"
     )
 
 

@@ -85,8 +85,8 @@ def asked_of(found: xr.Dataset) -> str:
     networks = found.sizes["seed"]
     over = "streets and networks together" if networks > 1 else "streets"
     return (
-        f"{found.sizes['scene']} simulated streets, {networks} recorded network{'s' * (networks > 1)} an input; 95 % "
-        f"intervals over {over}"
+        f"{found.sizes['scene']} simulated streets, {networks} recorded network{'s' * (networks > 1)} for each input; "
+        f"95 % intervals over {over}"
     )
 
 
