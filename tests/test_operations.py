@@ -28,6 +28,7 @@ from hsiutils.models.recipe import Recipe
 from hsiutils.models.train import fit
 from hsiutils.models.unet import UNet, UNetConfig
 from hsiutils.paper import store
+from hsiutils.paper.activations import head_sums
 from hsiutils.paper.table1 import evaluation
 
 NETWORK, IMAGE = shaken(dtype=torch.float32), image(height=16, width=24, dtype=torch.float32)
@@ -174,3 +175,15 @@ def test_what_is_known_is_found_by_three_look_ups_a_network(tiny_run, monkeypatc
     networks = len(tiny_run.variants) * len(tiny_run.seeds)
     assert len(looked) == 3 * networks
     assert {path.rpartition("/")[2] for path in files} == {store.MANIFEST}
+
+
+def test_a_measure_of_a_known_network_looks_for_no_other_and_reads_no_weights(tiny_run, monkeypatch):
+    """Of many that were measured in one pass: its own manifest, and that of what was measured."""
+    name, seed, looked, load = tiny_run.variants[0], tiny_run.seed, [], store.load
+    head_sums(tiny_run, name, seed)
+    scenes = tiny_run.inputs(name, tiny_run.data.names("test"))
+    monkeypatch.setattr(store, "load", lambda folder: looked.append(folder) or load(folder))
+    monkeypatch.setattr("hsiutils.paper.run.load_trained", lambda folder: pytest.fail(f"{folder} was read"))
+    head_sums(tiny_run, name, seed)
+    assert [folder.parent.name for folder in looked] == ["model", "survey"]
+    assert tiny_run.inputs(name, scenes.names).inputs is scenes.inputs

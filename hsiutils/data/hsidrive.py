@@ -5,6 +5,7 @@ A simulated set is one in HSI-Drive's layout with the simulator's mark, `simulat
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -198,8 +199,12 @@ class HSIDrive(Source):
         self._files(name)
         arrays = read_arrays(self.manifest.parent / "truth" / f"{name}.h5", self.sensor.tiles)
         variables = {key: (("y", "x"), values) for key, values in arrays.items()}
-        materials = read_settings(self.manifest.parent).get("materials", [])
-        return xr.Dataset(variables, attrs={"materials": materials})
+        return xr.Dataset(variables, attrs={"materials": list(self._materials)})
+
+    @cached_property
+    def _materials(self) -> list[str]:
+        """Names of the materials that `truth` numbers, read once; none of a real data set."""
+        return [] if self.manifest is None else read_settings(self.manifest.parent).get("materials", [])
 
     def _files(self, name: str) -> SceneFiles:
         if name not in self.found.scenes:

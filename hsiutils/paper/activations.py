@@ -37,10 +37,9 @@ FIELD_PIXELS = 2
 
 
 def _surveyed(run: "Run", name: str, seed: int, kind: str, untrained: bool = False) -> xr.Dataset:
-    every = _all(run)
-    wanted = every if (name, seed) in every else [(name, seed)]
-    made = together(run, "untrained", _untrained, wanted) if untrained else together(run, "survey", _survey, wanted)
-    return neighbours(run.data, read(made[wanted.index((name, seed))].folder / f"{kind}.nc"))
+    of = (name, seed), _all(run)
+    made = together(run, "untrained", _untrained, *of) if untrained else together(run, "survey", _survey, *of)
+    return neighbours(run.data, read(made.folder / f"{kind}.nc"))
 
 
 # Of a run, a variant and a seed: what the survey keeps of that network.

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hsiutils import simulate
 from hsiutils.data.cluster import in_worker
-from hsiutils.data.inputs import variant
+from hsiutils.data.inputs import FittedVariant, variant
 from hsiutils.data.sensor import Sensor
 from hsiutils.data.source import Scenes, Source, open_dataset
 from hsiutils.models.files import Trained, load_trained
@@ -338,7 +338,8 @@ class Run:
 
     def inputs(self, name: str, scenes: Sequence[str]) -> Scenes:
         """Scenes as the networks of a variant are given them."""
-        fitted = self.model(name).variant
+        (made,) = self.networks([(name, self.seed)])
+        fitted = _fitted(made.folder)
         if fitted is None:
             raise ValueError(f"the training of variant {name} kept no input")
         return self.data.scenes(scenes, fitted)
@@ -348,6 +349,12 @@ class Run:
         if self.weights is None:
             return ()
         return published.remarks(self.weights, self.inputs(self.variants[0], []).inputs, self.data.origin)
+
+
+@lru_cache
+def _fitted(network: Path) -> FittedVariant | None:
+    """The input that a network of the store was trained on: read once, and without its weights from then on."""
+    return load_trained(network).variant
 
 
 def centres_behind(long_pass_nm: float | None, sensor: Sensor) -> NDArray[np.float64]:

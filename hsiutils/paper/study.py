@@ -109,13 +109,18 @@ def study(
     return neighbours(run.data, read(made.folder / FILE))
 
 
-def together(run: "Run", kind: str, build: "Survey", networks: Sequence[Network]) -> list[store.Artefact]:
-    """Measure networks on all test scenes, those that are missing in one pass over them; an artefact each.
+def together(run: "Run", kind: str, build: "Survey", network: Network, others: Sequence[Network]) -> store.Artefact:
+    """Measure a network on all test scenes, and where it is not known yet others, too, in one pass over them.
 
-    `build` is called with several subjects, and gives Datasets by name for each, which become files of this name.
+    `build` is called with several subjects, and gives Datasets by name for each, which become files of this name. Each
+    network has an artefact. Nobody looks for those of the others if its own is there, or if it is none of them.
     """
-    keys, subjects = _asked(run, networks)
-    return store.artefacts(kind, partial(_fill_many, subjects=subjects, build=build), keys)
+    (key,), subjects = _asked(run, [network])
+    if made := store.find(kind, partial(_fill_many, subjects=subjects, build=build), key):
+        return made
+    wanted = list(others) if network in others else [network]
+    keys, subjects = _asked(run, wanted)
+    return store.artefacts(kind, partial(_fill_many, subjects=subjects, build=build), keys)[wanted.index(network)]
 
 
 def over_networks(

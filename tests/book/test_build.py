@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +64,8 @@ def test_kernels_share_the_cores(monkeypatch):
 
 
 def test_kernels_of_chapters_under_nbval_start_one_after_the_other(tmp_path, store_root):
-    cell, other = SimpleNamespace(path=tmp_path / "01_plot.ipynb"), turn()
+    chapter = SimpleNamespace(nb=SimpleNamespace(cells=[]))
+    cell, other = SimpleNamespace(path=tmp_path / "01_plot.ipynb", cell_num=1, parent=chapter), turn()
     kept.pytest_runtest_setup(cell)
     with pytest.raises(Timeout):
         other.acquire(timeout=0)
@@ -75,7 +77,8 @@ def test_kernels_of_chapters_under_nbval_start_one_after_the_other(tmp_path, sto
 def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_path, capfd):
     front, plot = chapters(write_book(tmp_path / "project"))
     rewrite(plot, "print(factor * 3)", "print(factor * 5)", tags=[build.CHECKED])
-    rewrite(front, "1 / 0")
+    path = "__import__('hsiutils').paper.store.default_root() / 'known.txt'"
+    rewrite(front, "1 / 0", f"path = {path}\npath.write_text('')", "[path.read_text() for _ in range(30)]")
     notebook = nbformat.read(plot, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell("print('not checked')"))
     nbformat.write(notebook, plot)
@@ -83,7 +86,9 @@ def test_recorded_outputs_come_out_again_and_others_are_caught(tiny_run, tmp_pat
     assert outputs(plot) == ["6\n", "10\n"]  # only checked cells keep one
     plot.write_text(plot.read_text().replace("factor * 5", "factor * 4"))  # and the output stays
     assert build.validate(tiny_run, [front, plot]) == 1
-    assert "2 failed, 4 passed" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "3 failed, 5 passed" in said
+    assert re.search(r"index.ipynb opens files again and again: .*known.txt': 31}", said)
     assert build.validate(tiny_run, chapters(write_book(tmp_path / "whole")), tmp_path / "html") == 0
     page = (tmp_path / "html" / "book" / "01_plot.html").read_text()  # of what it showed, without another run
     assert all(part in page for part in ("Metres against metres.", 'role="figure"', "docs_json"))
