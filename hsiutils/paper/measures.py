@@ -271,14 +271,14 @@ def rich_spectra_unseen(evidence: Evidence) -> Estimate:
 
 @measure
 def rich_spectra_other_camera(evidence: Evidence) -> Estimate:
-    """Points of mean IoU that 25 bands, resampled, lose through that sister camera of which it is least sure."""
+    """Points of mean IoU that 25 bands, resampled, lose through that other camera of which it is least sure."""
     found = evidence["cameras"]
     own = found.sel(input="25", camera=cameras.OWN, mapping="native").expand_dims(region=["all"])
     _told_apart(own, "variant 25", "Vegetation")
     losses = cameras.losses(found, evidence.seeds[0])
-    sisters = [name for name in found["camera"].values if str(name).startswith("sister")]
+    others = [name for name in found["camera"].values if name not in (cameras.OWN, cameras.MOVED)]
     trainings = found.sizes["seed"]
-    return _least_sure(_row(losses, trainings, camera=name, mapping="resampled", input="25") for name in sisters)
+    return _least_sure(_row(losses, trainings, camera=name, mapping="resampled", input="25") for name in others)
 
 
 def _least_sure(gaps: Iterable[Estimate]) -> Estimate:

@@ -4,7 +4,16 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from hsiutils.analysis.estimates import Estimate, difference, holm, jackknife, mean_over_seeds, weighted_sum, within
+from hsiutils.analysis.estimates import (
+    Estimate,
+    crossed,
+    difference,
+    holm,
+    jackknife,
+    mean_over_seeds,
+    weighted_sum,
+    within,
+)
 
 
 def test_interval_of_a_mean_is_students():
@@ -31,6 +40,23 @@ def test_a_weighted_sum_of_two_is_their_difference_and_of_more_covers_the_truth_
     drawn = np.random.default_rng(0).normal([0, 1, 2, 4], 1.0, (400, 3, 4))  # an interaction of 1
     parts = [weighted_sum(list(cells.T), [1, -1, -1, 1]) for cells in drawn]
     assert 0.92 < np.mean([part.low < 1 < part.high for part in parts]) < 0.98
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1, 10])
+def test_over_few_seeds_and_many_scenes_the_truth_is_covered_as_often_as_said_if_narrower_than_over_seeds(ratio):
+    """`ratio` of the variance over scenes to that over three seeds."""
+    rng, count = np.random.default_rng(0), 1000
+    covered, narrower = 0, 0
+    for one, other, shift, spread in zip(
+        *rng.normal(size=(2, count, 3)), rng.normal(size=count), rng.chisquare(25, count), strict=True
+    ):
+        seeds, scale = difference(one, other), np.sqrt(ratio * 2 / 3)
+        half = stats.t.ppf(0.975, 25) * scale * np.sqrt(spread / 25)
+        both = crossed(seeds, Estimate(0.0, -half, half, 26, 25))
+        covered += both.low < scale * shift < both.high
+        narrower += both.high - both.low < seeds.high - seeds.low
+    assert covered / count == pytest.approx(0.95, abs=0.02)
+    assert narrower / count == pytest.approx({0.1: 0.97, 1: 0.43, 10: 0}[ratio], abs=0.05)
 
 
 def test_one_value_has_no_interval_and_values_that_agree_exactly_one_of_no_width():

@@ -249,6 +249,18 @@ class TestVariance:
         table = variance.changes(xr.DataArray(values, coords, (*coords, "order", "seed"))).set_index("setting")
         assert table.loc["better", "value"] == pytest.approx(10, abs=1)
         assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
+        wild = 40 * (values - 50) + 50  # nothing that is lost or won leaves 0 to 100 %
+        wild[0, 0, 1:, 0, 0] = 0, 100
+        table = variance.changes(xr.DataArray(wild, coords, (*coords, "order", "seed"))).set_index("setting")
+        assert table.loc["better", "high"] == table.loc["same", "low"] == 0
+        usual = xr.DataArray([40.0, 50, 60], dims="seed")
+        parts = pd.DataFrame(
+            {"sd": [3.0, 4], "share": [36.0, 64], "p": [0.01, np.nan]}, ["initial weights", "both together"]
+        )
+        assert variance.finding(parts, usual, "25, marks IoU") == (
+            "25, marks IoU: 3 trainings reach 40.0 to 60.0 %, 50.0 on average; standard deviation of one training 5.0 "
+            "points, of its variance initial weights 36 %, both together 64 %; told from chance: initial weights"
+        )
         assert set(table.index) == {"better", "same"}
 
     def test_settings_that_leave_nothing_are_said_together(self):
@@ -358,8 +370,9 @@ class TestMarks:
         assert {name: none for name, (none, _) in marks.blind(record).items() if none} == {"neither": 1}
         table = marks.costs(record).set_index(["figure", "effect"])
         assert table.loc[("IoU", "lost intensity"), "high"] == 100
-        (told,) = [one for one in marks.finding(record, table.reset_index()) if "find no marks" in one]
-        assert f"neither: 1 of {record.sizes['seed']}." in told
+        judged, told, *_ = marks.finding(record, table.reset_index())
+        assert f"find no marks at all: neither: 1 of {record.sizes['seed']};" in told
+        assert judged.endswith("noise: no verdict; displaced bands: no verdict; lost intensity: no verdict")
 
     def test_single_pixels_are_those_of_the_camera_with_and_without_pn(self, tiny_run):
         raw, after = (marks.pixel_counts(tiny_run, name, 0)["confusion"] for name in marks.INPUTS)
@@ -389,6 +402,9 @@ class TestExposure:
         assert own["spread"].tolist() == pytest.approx([-0.5, 0, 1])
         assert ((own["low"] < own["value"]) & (own["value"] < own["high"])).all()
         assert set(found["class"]) == {"Road", "Road Marks", "Other", "mean"}
+        said = exposure.finding(found[::-1])
+        assert said.startswith("networks: PN gains, in points of mean IoU, -")
+        assert [one.rpartition(" ")[2] for one in said.split("; ")] == ["-0.50", "0.00", "1.00"]
 
     def test_the_spread_is_that_of_the_scenes_of_the_point(self, tiny_run):
         points = exposure.STUDY.grid(tiny_run)

@@ -204,6 +204,9 @@ def _not_found(lost: pd.DataFrame) -> dict[str, str]:
 def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     """What follows for who chooses an input; arguments and verdicts as of `findings`."""
     costs, pairs = _means(lost, NET), _means(gaps, NET)
+    net = lost[(lost["where"] == NET) & (lost["class"] == MEAN) & (lost["condition"] != MEAN)]
+    seen = {name: int((own["low"] > 0).sum()) for name, own in net.groupby("condition", sort=False)}
+    unsure = [f"{name}: {own}" for name, own in _means(lost, UNSEEN).items() if name in costs and own.sign <= 0]
     costly = [name for name, own in costs.items() if own.sign > 0]
     better, worse = ([pair for pair, gap in pairs.items() if gap.sign == sign] for sign in (-1, 1))
     told = [
@@ -215,6 +218,9 @@ def advice(lost: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
         f"A condition without training scenes costs IoU with {len(costly)} of {len(costs)} inputs"
         + (f" ({', '.join(f'{name}: {costs[name].mean:.1f}' for name in costly)} points" if costly else " (points")
         + ", less what is lost on all other scenes).",
+        f"By condition, of {len(costs)} inputs so many have a loss that is told from zero: "
+        + ", ".join(f"{name} {count}" for name, count in seen.items())
+        + (f". The mean loss with the null left in is not, for {'; '.join(unsure)}." if unsure else "."),
         f"Of two inputs (the first less the second), the loss less that on all other scenes is {'; '.join(told)}"
         f"{_without(lost)}."
         if told

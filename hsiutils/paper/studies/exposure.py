@@ -55,6 +55,16 @@ def gains(found: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["spread", "class", "value", "low", "high"])
 
 
+def finding(asked: pd.DataFrame) -> str:
+    """What PN gains in mean IoU at each spread, of `gains`, in a sentence."""
+    mean = asked[asked["class"] == "mean"].sort_values("spread")
+    told = "; ".join(
+        f"{row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}] at a spread of {row.spread:.2f}"
+        for row in mean.itertuples()
+    )
+    return f"networks: PN gains, in points of mean IoU, {told}"
+
+
 def _mean_iou(counts: xr.Dataset) -> xr.DataArray:
     shared = [iou_of(name)(counts) for name in REAL_CLASSES if name in counts["truth"].values]
     return xr.concat(shared, "class").mean("class")

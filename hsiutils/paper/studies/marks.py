@@ -155,19 +155,20 @@ def finding(found: xr.Dataset, table: pd.DataFrame) -> list[str]:
         one = effects.loc[(figure, effect)]
         return f"{one['value']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]"
 
+    missed = {camera: (none, of) for camera, (none, of) in blind(found).items() if none}
     words = {1: "adds to this", -1: "takes from this", 0: "cannot be told from zero"}
     bounds = {part: effects.loc[("IoU", part)].astype(float) for part in parts}
     signs = {part: Estimate(one["value"], one["low"], one["high"], 0).sign for part, one in bounds.items()}
+    judged = {part: words[signs[part]] if missed.keys().isdisjoint(EFFECTS[part]) else "no verdict" for part in parts}
     said = [
         f"networks: PN costs road marks {told('IoU', whole)} points of IoU; "
-        + "; ".join(f"{part}: {words[signs[part]]}" for part in parts),
+        + "; ".join(f"{part}: {verdict}" for part, verdict in judged.items()),
     ]
-    missed = {camera: (none, of) for camera, (none, of) in blind(found).items() if none}
     if missed:
         own = "; ".join(f"{camera}: {none} of {of}" for camera, (none, of) in missed.items())
         said.append(
-            f"networks with PN that find no marks at all: {own}. The parts that are made of these cameras say how "
-            "often a training fails as much as what the camera does"
+            f"networks with PN that find no marks at all: {own}; a part that is made of such cameras has no verdict, "
+            "for it says how often a training fails as much as what the camera does"
         )
     said.append("networks, in points of IoU: " + "; ".join(f"{part} {told('IoU', part)}" for part in parts))
     single = "; ".join(f"{effect} {told('IoU, single pixels', effect)}" for effect in (whole, *parts))

@@ -96,13 +96,17 @@ def components(values: xr.DataArray) -> pd.DataFrame:
     return pd.DataFrame(told, columns=["source", "sd", "share", "ratio", "low", "high", "p"]).set_index("source")
 
 
-def finding(table: pd.DataFrame, figure: str) -> str:
-    """What `components` say of a figure, named with its input, in words."""
+def finding(table: pd.DataFrame, values: xr.DataArray, figure: str) -> str:
+    """What `components` say of a figure, percent of each training and named with its input, in words."""
     shares = ", ".join(f"{source} {row['share']:.0f} %" for source, row in table.iterrows())
     told = table.index[table["p"] < 0.05]
     words = f"told from chance: {', '.join(told)}" if len(told) else "neither of the first two can be told from chance"
     whole = np.sqrt((table["sd"] ** 2).sum())
-    return f"{figure}: standard deviation of one training {whole:.1f} points, of its variance {shares}; {words}"
+    reached = f"{values.size} trainings reach {float(values.min()):.1f} to {float(values.max()):.1f} %"
+    return (
+        f"{figure}: {reached}, {float(values.mean()):.1f} on average; standard deviation of one training {whole:.1f} "
+        f"points, of its variance {shares}; {words}"
+    )
 
 
 def changes(values: xr.DataArray) -> pd.DataFrame:
@@ -121,9 +125,10 @@ def changes(values: xr.DataArray) -> pd.DataFrame:
     usual = values.sel(setting=DEFAULT, drop=True).stack(network=("order", "seed"))
     count = usual.sizes["network"]
     half = stats.t.ppf(0.975, count - 1) * usual.std("network", ddof=1) * np.sqrt(1 + 1 / count)
-    gap = values.drop_sel(setting=DEFAULT).max(["order", "seed"]) - usual.mean("network")  # there is one of each
-    table = xr.Dataset({"value": gap, "low": gap - half, "high": gap + half}).to_dataframe()
-    return within(table, -100, 100).dropna().reset_index()  # as differences of shares are
+    own = values.drop_sel(setting=DEFAULT).max(["order", "seed"])  # there is one of each
+    gap = own - usual.mean("network")
+    table = xr.Dataset({"value": gap, "low": gap - half, "high": gap + half})
+    return within(table, own - 100, own).to_dataframe().dropna().reset_index()  # a share less another share
 
 
 def lost_all(values: xr.DataArray) -> list[str]:
