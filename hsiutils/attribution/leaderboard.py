@@ -254,7 +254,7 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in flop_registry:
+        if func.overloadpacket in flop_registry and not getattr(out, "void", False):  # of zeros nothing is done
             self.multiplications += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
