@@ -1,4 +1,4 @@
-"""Records beside other tools: audits and maps, reading, memory by the number of scenes, kills and planted faults.
+"""Records beside other tools: audits and maps, growth, reading, memory by the number of scenes, kills and faults.
 
 What needs a tool or a machine that the book does not have comes from a committed record, with its date.
 """
@@ -108,6 +108,52 @@ def beside_peers(record: Path = RECORDS[0]) -> tuple[pd.DataFrame, str]:
     left = "; ".join(f"{name} ({why})" for name, why in found["not_run"].items())
     text = f"{methods['rows'][0]['pairs']} {methods['how']}; {tools}; {methods['date']}. Not run: {left}"
     return rows, text
+
+
+GROWTH_RECORD = RESULTS / "growth.json"
+"""Written by benchmarks/growth.py."""
+
+
+def growth(record: Path = GROWTH_RECORD) -> tuple[pd.DataFrame, str]:
+    """How audit and decomposition grow along pixels, channels, filters and depth; and in words, with their memory.
+
+    Returns
+    -------
+    DataFrame of one row a task and axis: `task`, `grows with`, `from` and `to` (sizes), `passes` (forward passes at the
+    last), and the powers of the size that the largest term has (`at most`), that multiplications grow with (`counted`),
+    processor time with its 95 % interval over rounds (`time`, `low`, `high`), and peak memory (`memory`). Empty where
+    there is no record.
+    """
+    if not record.is_file():
+        return pd.DataFrame(), "There is no such record yet: python -m benchmarks.growth makes it."
+    found = json.loads(record.read_text())
+    table = pd.DataFrame(
+        {
+            "task": row["task"],
+            "grows with": row["along"],
+            "from": row["sizes"][0],
+            "to": row["sizes"][-1],
+            "passes": row["forward_passes"][-1],
+            "at most": row["bound"],
+            "counted": row["counted"],
+            "time": row["timed"]["exponent"],
+            "low": row["timed"]["low"],
+            "high": row["timed"]["high"],
+            "memory": row["memory"],
+        }
+        for row in found["growth"]
+    )
+    below = (table["low"] <= table["at most"]).sum()
+    steep = table.loc[table["time"].idxmax()]
+    limits, peaks = found["memory"]["limits_mib"], found["memory"]["peaks_mib"]
+    kept = [f"{peak:.0f} of {limit}" for limit, peak in zip(limits, peaks, strict=True) if peak is not None]
+    return table, (
+        f"By the clock {below} of {len(table)} grow no faster than theory says. The steepest is the {steep['task']} "
+        f"with {steep['grows with']}, to the power {steep['time']:.2f} ({steep['low']:.2f} to {steep['high']:.2f}); "
+        f"its multiplications grow to the power {steep['counted']:.2f}, their largest term to the power "
+        f"{steep['at most']}. Given a limit, GradCAM's audit takes {', '.join(kept) or 'what was not measured'} MiB. "
+        f"{found['machine']['processor']}, one thread, {found['date']}."
+    )
 
 
 READING_RECORD = RESULTS / "reading.json"

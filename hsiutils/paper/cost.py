@@ -45,6 +45,7 @@ _MADE_BY = {
     "claims_record.json": "hsiutils record",
     "emva1288.json": "python -m benchmarks.camera",
     "faults.json": "make test-slow",
+    "growth.json": "python -m benchmarks.growth",
     "gpu.json": "python -m benchmarks.gpu_record",
     "lens.json": "python -m benchmarks.lens",
     "memory.json": "python -m benchmarks.memory",

@@ -9,6 +9,7 @@ from hsiutils.paper.benchmarks import (
     audit_times,
     decompositions,
     faults,
+    growth,
     machine,
     made,
     memory_growth,
@@ -150,6 +151,25 @@ def test_rates_of_reading_are_of_memory(tmp_path):
     assert "no such record" in words
     table, _ = reading_rates()
     assert (table["of memory"] <= 1).all()
+
+
+def test_powers_of_growth_are_told_beside_the_largest_terms(tmp_path):
+    path, table = tmp_path / "growth.json", growth(tmp_path / "none.json")[0]
+    assert table.empty
+    row = {"sizes": [10, 80], "forward_passes": [2.0, 9.0], "bound": 2, "counted": 1.5, "memory": 1.0}
+    slow, fast = ({"exponent": one, "low": one - 0.1, "high": one + 0.1} for one in (1.2, 2.4))
+    rows = [row | {"task": "audit", "along": "pixels", "timed": fast}, row | {"task": "x", "along": "y", "timed": slow}]
+    found = {"machine": {"processor": "p"}, "date": "2026-01-02", "growth": rows}
+    path.write_text(json.dumps(found | {"memory": {"limits_mib": [16, 32], "peaks_mib": [20.2, 30.1]}}))
+    table, words = growth(path)
+    assert table.loc[0, ["to", "passes", "at most", "time", "low", "memory"]].tolist() == [80, 9, 2, 2.4, 2.3, 1]
+    assert words == (
+        "By the clock 1 of 2 grow no faster than theory says. The steepest is the audit with pixels, to the power 2.40 "
+        "(2.30 to 2.50); its multiplications grow to the power 1.50, their largest term to the power 2. Given a limit, "
+        "GradCAM's audit takes 20 of 16, 30 of 32 MiB. p, one thread, 2026-01-02."
+    )
+    path.write_text(json.dumps(found | {"memory": {"limits_mib": [16], "peaks_mib": [None]}}))  # not on Linux
+    assert "takes what was not measured MiB" in growth(path)[1]
 
 
 def test_growth_of_memory_is_told_beside_what_is_planted(tmp_path):
