@@ -178,6 +178,23 @@ def answers(counts: xr.DataArray, seed: int = 0) -> pd.DataFrame:
     return table.reset_index()
 
 
+def findings(gains: pd.DataFrame) -> list[str]:
+    """What PN, and brightness beside it, gain and lose, in sentences: of `answers`, mean of the classes, by `data`."""
+    said = []
+    for what, words in (("PN - all", "PN in the place of raw bands"), ("PN + intensity - PN", "brightness beside PN")):
+        asked = gains[gains["what"] == what]
+        where = asked["data"] + " spectra, " + asked["classifier"]
+        sides = {"gains": asked["low"] > 0, "loses": asked["high"] < 0}
+        sides["is not told from zero"] = ~(sides["gains"] | sides["loses"])
+        parts = [
+            f"{side} with {' and '.join(f'({one})' for one in where[told])}"
+            for side, told in sides.items()
+            if told.any()
+        ]
+        said.append(f"{words}: {'; '.join(parts) or 'not asked'}")
+    return said
+
+
 def real_answers(spectra: Spectra, wavelengths_nm: NDArray[np.floating[Any]], seed: int = 0) -> pd.DataFrame:
     """`answers` of spectra that are predicted in five folds of whole images."""
     return answers(pixel_confusion(classifiers(spectra), pixel_inputs(wavelengths_nm), spectra), seed)

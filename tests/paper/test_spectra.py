@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hsiutils.analysis.pixels import pixel_confusion
@@ -12,6 +13,7 @@ from hsiutils.paper.spectra import (
     QUESTIONS,
     answers,
     classifiers,
+    findings,
     pixel_inputs,
     read_hsicity,
     read_record,
@@ -59,6 +61,16 @@ def test_answers_hold_scores_and_gains(folder):
         assert of[f"{one} - {other}"] == pytest.approx(of[one] - of[other])
     assert mean.loc[("linear", "PN"), "value"] > 90  # the line of each class is there at every brightness
     assert mean.loc[("linear", "1"), "value"] < 50
+
+
+def test_findings_say_on_which_side_of_zero_each_interval_lies():
+    ends = {("linear", "real"): (-2, -1), ("nonlinear", "real"): (1, 2), ("linear", "simulated"): (-1, 1)}
+    rows = [(what, *where, *bounds) for what in ("PN - all", "3 - 1") for where, bounds in ends.items()]
+    assert findings(pd.DataFrame(rows, columns=["what", "classifier", "data", "low", "high"])) == [
+        "PN in the place of raw bands: gains with (real spectra, nonlinear); loses with (real spectra, linear); "
+        "is not told from zero with (simulated spectra, linear)",
+        "brightness beside PN: not asked",
+    ]
 
 
 def test_missing_or_other_files_are_refused(folder):
