@@ -135,6 +135,8 @@ def test_inputs_are_compared_by_what_they_lose(planted):
         "On all other scenes 0 of 15 losses, means among them, can be told from zero; chance makes one in 20."
     )
     assert conditions.luck(planted, losses(planted, 0)) == []
+    inputs = losses(planted.isel(input=slice(None, None, -1)), 0)["input"]
+    assert list(dict.fromkeys(inputs)) == ["3", "25", "25-PN"]
     more = conditions.advice(losses(planted, 0), compared(planted, 0))
     assert "2 of 3 inputs (3: 17.0, 25: 8.8 points, less what is lost on all other scenes)" in more[0]
     assert more[1].startswith("By condition, of 3 inputs so many have a loss that is told from zero: winter 2, ")

@@ -118,7 +118,8 @@ def losses(found: xr.Dataset, seed: int) -> pd.DataFrame:
     interval is over scenes (drawn again) and trainings (`_variance`) together. Values are NaN where a network of the
     input does not find the class, and means over classes are without it, for all inputs.
     """
-    return _table(found, _loss, seed, inputs=1)
+    ordered = found.sel(input=[name for name in INPUTS if name in found["input"]])  # a record has them by the alphabet
+    return _table(ordered, _loss, seed, inputs=1)
 
 
 def compared(found: xr.Dataset, seed: int) -> pd.DataFrame:
