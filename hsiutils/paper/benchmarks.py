@@ -145,13 +145,15 @@ def growth(record: Path = GROWTH_RECORD) -> tuple[pd.DataFrame, str]:
     )
     below = (table["low"] <= table["at most"]).sum()
     steep = table.loc[table["time"].idxmax()]
-    limits, peaks = found["memory"]["limits_mib"], found["memory"]["peaks_mib"]
-    kept = [f"{peak:.0f} of {limit}" for limit, peak in zip(limits, peaks, strict=True) if peak is not None]
+    limits, peaks, own = (found["memory"][key] for key in ("limits_mib", "peaks_mib", "map_mib"))
+    kept = [(peak - own, limit) for limit, peak in zip(limits, peaks, strict=True) if peak is not None]
+    told = ", ".join(f"{peak:.0f} of {limit}" for peak, limit in kept) or "what was not measured"
     return table, (
         f"By the clock {below} of {len(table)} grow no faster than theory says. The steepest is the {steep['task']} "
         f"with {steep['grows with']}, to the power {steep['time']:.2f} ({steep['low']:.2f} to {steep['high']:.2f}); "
         f"its multiplications grow to the power {steep['counted']:.2f}, their largest term to the power "
-        f"{steep['at most']}. Given a limit, GradCAM's audit takes {', '.join(kept) or 'what was not measured'} MiB. "
+        f"{steep['at most']}. Given a limit, GradCAM's audit takes {told} MiB beyond its affine map, "
+        f"within the limit in {sum(peak <= limit for peak, limit in kept)} of {len(kept)}. "
         f"{found['machine']['processor']}, one thread, {found['date']}."
     )
 

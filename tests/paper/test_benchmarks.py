@@ -160,16 +160,27 @@ def test_powers_of_growth_are_told_beside_the_largest_terms(tmp_path):
     slow, fast = ({"exponent": one, "low": one - 0.1, "high": one + 0.1} for one in (1.2, 2.4))
     rows = [row | {"task": "audit", "along": "pixels", "timed": fast}, row | {"task": "x", "along": "y", "timed": slow}]
     found = {"machine": {"processor": "p"}, "date": "2026-01-02", "growth": rows}
-    path.write_text(json.dumps(found | {"memory": {"limits_mib": [16, 32], "peaks_mib": [20.2, 30.1]}}))
+    path.write_text(json.dumps(found | {"memory": {"limits_mib": [16, 32], "peaks_mib": [22.2, 30.1], "map_mib": 4}}))
     table, words = growth(path)
     assert table.loc[0, ["to", "passes", "at most", "time", "low", "memory"]].tolist() == [80, 9, 2, 2.4, 2.3, 1]
     assert words == (
         "By the clock 1 of 2 grow no faster than theory says. The steepest is the audit with pixels, to the power 2.40 "
         "(2.30 to 2.50); its multiplications grow to the power 1.50, their largest term to the power 2. Given a limit, "
-        "GradCAM's audit takes 20 of 16, 30 of 32 MiB. p, one thread, 2026-01-02."
+        "GradCAM's audit takes 18 of 16, 26 of 32 MiB beyond its affine map, within the limit in 1 of 2. p, one "
+        "thread, 2026-01-02."
     )
-    path.write_text(json.dumps(found | {"memory": {"limits_mib": [16], "peaks_mib": [None]}}))  # not on Linux
+    path.write_text(
+        json.dumps(found | {"memory": {"limits_mib": [16], "peaks_mib": [None], "map_mib": None}})
+    )  # not on Linux
     assert "takes what was not measured MiB" in growth(path)[1]
+
+
+def test_the_committed_growth_is_no_faster_than_theory_says():
+    table, _ = growth()
+    assert len(table) == 12
+    assert (table["counted"] < table["at most"] + 0.1).all()
+    assert (table["low"] < table["at most"]).all()
+    assert (table["to"] >= 6 * table["from"]).all()
 
 
 def test_growth_of_memory_is_told_beside_what_is_planted(tmp_path):
