@@ -1,7 +1,8 @@
 """What chapter 1 says of the sensor: its long-pass filter, and how like real scenes the simulated ones are.
 
-A statistic of the scenes that a parameter of the simulator was chosen by is *fitted*, and no agreement; the others are
-*tests*.
+A statistic of the scenes that a parameter of the simulator was chosen by is *fitted*, and no agreement. One that was in
+view while a parameter was chosen, or follows from fitted ones, was *seen*, and its agreement counts apart. The others
+are *tests*.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +30,11 @@ from hsiutils.simulate.light import GRID_NM, STANDARD, illuminate
 
 LONG_PASS_NM = Simulation().long_pass_nm
 """Edge of the filter that the book simulates; None for none."""
-FILTER_TILES = (32, 64)
-"""(rows, columns) of the scenes that are simulated with and without it."""
+FILTER_SCENES, FILTER_TILES = 12, (32, 64)
+"""How many scenes are simulated with and without it, and their (rows, columns)."""
 
 
-def long_pass_evidence(run: Run, scenes: int = 12) -> pd.DataFrame:
+def long_pass_evidence(run: Run, scenes: int = FILTER_SCENES) -> pd.DataFrame:
     """Does the camera carry a long-pass filter? HSI-Drive does not say; its released mean spectrum can tell.
 
     A few scenes are simulated with and without the filter: a row for each, filter and correlation of its mean spectrum,
@@ -81,7 +82,8 @@ class Statistic(NamedTuple):
     of : a Dataset of these, reducing `scene`.
     real : NaN where it is not known.
     source : of the real value.
-    fitted : which parameter of the simulator was chosen by it; empty for a test.
+    fitted : which parameter of the simulator was chosen by it; empty for none.
+    seen : which one was chosen with it in view, or by the figures that it is made of; empty for none.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Statistic(NamedTuple):
     real: float
     source: str
     fitted: str = ""
+    seen: str = ""
 
 
 _SUMS = {"pixels", "labelled", "first", "second", "tail"}
@@ -278,17 +281,18 @@ def known_statistics() -> Iterator[Statistic]:
         lambda data: _rough("Vegetation", "PN")(data) / _rough("Vegetation", "intensity")(data),
         0.39,
         _FRAME,
+        seen="texture of plants",
     )
     for name in ("Road", "Road Marks"):
         yield Statistic(f"roughness of PN, {name.lower()}", "rough", _rough(name, "PN"), np.nan, "not known")
-    for name, quartiles, plain, exposed, fitted in (
-        ("Road", 0.054, 0.087, 1.20, "spread of light"),
-        ("Vegetation", 0.057, 0.065, 0.77, ""),
+    for name, quartiles, plain, exposed, chosen in (
+        ("Road", 0.054, 0.087, 1.20, ("spread of light", "")),
+        ("Vegetation", 0.057, 0.065, 0.77, ("", "spread of light")),
     ):
         what = f"of {name.lower()} between images"
         robust = _between_images(name, True, True)
-        yield Statistic(f"PN {what}, by quartiles", "spectrum", robust, quartiles, _CITY, fitted)
-        yield Statistic(f"PN {what}", "spectrum", _between_images(name, True, False), plain, _CITY, fitted)
+        yield Statistic(f"PN {what}, by quartiles", "spectrum", robust, quartiles, _CITY, *chosen)
+        yield Statistic(f"PN {what}", "spectrum", _between_images(name, True, False), plain, _CITY, *chosen)
         yield Statistic(f"reflectance {what}", "spectrum", _between_images(name, False, False), exposed, _CITY)
     yield Statistic(
         "largest PN over that observed, median band",
@@ -310,9 +314,10 @@ def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0
 
     Returns
     -------
-    A row a statistic: `figure`, `row` ("fitted" or "test"), `here`, `low` and `high` (95 % of bootstrapped scenes),
-    `real`, `agrees` ("yes" or "no"; empty where it was fitted, or no real value is known), `chosen by it` (the
-    parameter that was fitted) and `source` of the real value.
+    A row a statistic: `figure`, `row` ("fitted", "seen" or "test"), `here`, `low` and `high` (95 % of bootstrapped
+    scenes), `real`, `agrees` ("yes", "nearly" where it is `close`, or "no"; empty where it was fitted, or no real value
+    is known), `chosen with it` (the parameter that was fitted, or chosen with it in view) and `source` of the real
+    value.
     """
     found, rows = neighbours(data, measured(data, names)), []
     for one in known_statistics():
@@ -321,12 +326,22 @@ def likeness(data: Source, names: Sequence[str], seed: int = 0, close: float = 0
             own, one.of, seed=seed, resamples=400, method="percentile", pools=_SUMS.issuperset(own.data_vars)
         )
         value, low, high = (float(estimate[key]) for key in ("value", "low", "high"))
-        near = low - close * abs(one.real) <= one.real <= high + close * abs(one.real)
-        agrees = "" if one.fitted or np.isnan(one.real) else "yes" if near else "no"
-        kind = "fitted" if one.fitted else "test"
-        rows.append((one.name, kind, value, low, high, one.real, agrees, one.fitted, one.source))
-    columns = ["figure", "row", "here", "low", "high", "real", "agrees", "chosen by it", "source"]
+        off = max(low - one.real, one.real - high)
+        close_enough = "yes" if off <= 0 else "nearly" if off <= close * abs(one.real) else "no"
+        agrees = "" if one.fitted or np.isnan(one.real) else close_enough
+        kind = "fitted" if one.fitted else "seen" if one.seen else "test"
+        rows.append((one.name, kind, value, low, high, one.real, agrees, one.fitted or one.seen, one.source))
+    columns = ["figure", "row", "here", "low", "high", "real", "agrees", "chosen with it", "source"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def agreeing(table: pd.DataFrame) -> str:
+    """How many rows of `likeness` agree with what is real, in a sentence; those that were seen are counted apart."""
+    tests, seen = (table.loc[(table["row"] == kind) & (table["agrees"] != ""), "agrees"] for kind in ("test", "seen"))
+    agree, near = (tests != "no").sum(), (tests == "nearly").sum()
+    told = f"of {len(tests)} tests that were not seen while choosing, {agree} agree{'s' if agree == 1 else ''}"
+    told += "" if not near else ", and only nearly" if near == agree else f" ({near} of them nearly)"
+    return f"{told}; of {len(seen)} that were seen, {(seen != 'no').sum()}, which counts for little"
 
 
 def errors_of_pn(run: Run, scenes: int = 4) -> pd.DataFrame:
