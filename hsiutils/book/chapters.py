@@ -38,6 +38,8 @@ FRONT = "index"
 """Name of the first page."""
 OWN_DATA = "own-data"
 """Tag of figures whose caption says itself which data they show."""
+AND_REAL = "and-real"
+"""Tag of figures of the run's scenes beside real data, which the caption names."""
 
 
 class ChapterError(RuntimeError):
@@ -179,7 +181,8 @@ def _fold_parameters(path: Path, source: Path, known: Mapping[str, Declared], gi
         if figure and run and OWN_DATA not in tags:
             scenes = "Simulated scenes" if run.data_root is None else "Scenes of HSI-Drive"
             made = f"profile {run.profile.name}, seed {run.seed}"
-            figure["caption"] += f' {scenes}, <a href="#provenance">{made}</a>.'
+            beside = ", beside real data" if AND_REAL in tags else ""
+            figure["caption"] += f' {scenes}, <a href="#provenance">{made}</a>{beside}.'
         if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
         if "parameters" in tags and source.stem != FRONT:

@@ -172,11 +172,14 @@ def test_every_figure_says_which_data_it_shows(path, tmp_path):
         for cell in nbformat.read(prepared, 4).cells
         if "mystnb" in cell.metadata and "figure" in cell.metadata.mystnb
     }
-    stamp = ' Simulated scenes, <a href="#provenance">profile quick, seed 7</a>.'
+    stamp = ' Simulated scenes, <a href="#provenance">profile quick, seed 7</a>'
+    real = re.compile("real (spectra|class means)|released", re.IGNORECASE)
     for cell in (cell for cell in cells if cell.id in said):
-        own = module.OWN_DATA in cell.metadata.tags
+        own, beside = (tag in cell.metadata.tags for tag in (module.OWN_DATA, module.AND_REAL))
         caption = cell.metadata.mystnb.figure.caption
-        assert said[cell.id] == (caption if own else caption + stamp)
+        end = ", beside real data." if beside else "."
+        assert said[cell.id] == (caption if own else caption + stamp + end)
+        assert own or beside == bool(real.search(caption)), caption
         assert not own or re.search("simulated|record|measured|published|theoretical|invented", caption.lower()), (
             caption
         )
