@@ -215,7 +215,10 @@ def _print_comparison(data: "HSIDrive", names: Sequence[str], chain: "Chain", fo
 
     if len(names) == 1:
         _, comparison = remade(data, names[0], chain)
-        _print({f"{names[0]} from its raw frame, against the released cube": difference_table(comparison)}, form)
+        _print(
+            {f"{names[0]} from its raw frame, against the released cube (nominal nm)": difference_table(comparison)},
+            form,
+        )
         say(f"{names[0]}: {verdict(comparison)}.", form)
     else:
         table = remade_table(data, names, chain, progress=True)

@@ -121,13 +121,14 @@ def data_info(data: Source) -> pd.DataFrame:
     """What the data set is, without reading its images: one column `value`, indexed by what it says."""
     rows, columns = data.sensor.tiles
     low, high = np.sort(data.sensor.wavelengths_nm)[[0, -1]]
+    bands = f"{len(data.sensor.bands)} bands, nominally {low:.1f}-{high:.1f} nm"
     splits = ", ".join(f"{(data.table['split'] == split).sum()} {split}" for split in SPLITS)
     facts = {
         "root": str(data.root),
         "origin": data.origin,
         "layout": data.layout,
         "scenes": f"{len(data.table)} ({splits})",
-        "cubes": f"{len(data.sensor.bands)} bands, {low:.1f}-{high:.1f} nm, {rows} x {columns} pixels, {data.units}",
+        "cubes": f"{bands}, {rows} x {columns} pixels, {data.units}",
         "classes": ", ".join(data.classes.names),
         **data.remarks(),
     }

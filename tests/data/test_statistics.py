@@ -98,7 +98,7 @@ def test_info_says_what_is_there(drive: HSIDrive) -> None:
     facts = data_info(drive)["value"]
     assert (facts["origin"], facts["layout"], facts["raw frames"]) == ("real", "v2.0 MATLAB", "0")
     assert facts["scenes"] == "5 (1 train, 1 val, 3 test)"
-    assert facts["cubes"] == "25 bands, 564.4-956.1 nm, 4 x 6 pixels, reflectance"
+    assert facts["cubes"] == "25 bands, nominally 564.4-956.1 nm, 4 x 6 pixels, reflectance"
     assert facts["splits by"] == "HS3-Bench's published split"
     (drive.root / "Image_dataset" / "test_filenames.txt").write_text("\n".join(NAMES))
     assert data_info(open_dataset(drive.root))["value"]["splits by"] == "the release's own lists"
