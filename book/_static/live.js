@@ -132,12 +132,14 @@
       <div class="hsi-maps"><figure><canvas class="hsi-tap" tabindex="0" role="application" aria-label="Scene: tap a pixel, or move with the arrow keys"></canvas><figcaption>scene</figcaption></figure>
       <figure><canvas class="hsi-map" role="img"></canvas><figcaption>what the network says now</figcaption></figure></div>
       <p class="hsi-said" aria-live="polite"></p>
-      <p class="hsi-controls">${slider("Brush", "brush", 1, 31, 2)}${sun ? slider("Share of the sun", "sun", 0, 100, 5) : ""}
+      <p class="hsi-controls">${slider("Brush", "brush", 1, 31, 2)}
       <button type="button" class="hsi-again">Back to the scene as it was</button></p>
       <div class="hsi-chart" tabindex="0" role="application" aria-label="Spectrum: draw it, or choose a band by the left and right arrow keys and change it by up and down"></div>
       <p class="hsi-band" aria-live="polite"></p>
       <fieldset><legend>Bands off: at the average pixel’s value, everywhere in the scene</legend>
       <p class="hsi-bands">${order.map((b) => `<button type="button" aria-pressed="false" aria-label="band at ${nm(b)} nm off" data-band="${b}">${nm(b)}</button>`).join("")}</p></fieldset>
+      ${sun ? `<fieldset><legend>Light below the brush: level ground under the whole sky</legend>
+      <p class="hsi-controls">${slider("Share of the sun", "sun", 0, 100, 5)}</p><p>${esc(meta.trusted)}</p></fieldset>` : ""}
       <div class="hsi-logits"></div><p class="hsi-time"></p>`;
     const find = (css) => root.querySelector(css), scene = find(".hsi-tap"), map = find(".hsi-map"), chart = find(".hsi-chart");
 

@@ -209,14 +209,25 @@ def _checked(found: Live) -> list[str]:
     """What `shaded` found of the scene that is shown, and of the others, in a sentence each."""
     if found.scene not in found.checked:
         return []
-    (own, left), nearer = found.checked[found.scene], sum(one < other for one, other in found.checked.values())
+    own, left = found.checked[found.scene]
     return [
         f"Is that light right? The simulator rendered this street again with the sun {TURN_DEG:.0f} degrees further "
         f"round. Where sunlit pixels fell into shadow, their mean spectrum is {100 * own:.1f} % from the relit one in "
         f"shape, and {100 * left:.1f} % from what it was.",
-        f"This scene is the one on which it does best. Of {len(found.checked)} sunny test scenes the relit shape is "
-        f"nearer than the old one in {nearer}: what other surfaces throw into a shadow is left out.",
+        trusted(found),
     ]
+
+
+def trusted(found: Live) -> str:
+    """How far `relit` is to be trusted, in a sentence for the one who uses it; empty where it was not checked."""
+    if not found.checked:
+        return ""
+    nearer = sum(own < left for own, left in found.checked.values())
+    return (
+        f"Relighting is nearer to the simulator's shadow than leaving the spectrum as it was in {nearer} of "
+        f"{len(found.checked)} sunny test scenes, and this one is the best of them: what other surfaces throw into a "
+        "shadow is left out."
+    )
 
 
 @dataclass(frozen=True)
@@ -265,6 +276,7 @@ def live_page(found: Live, *, scene: str, classes: Classes, picture: NDArray[np.
         "shape": list(found.cube.shape),
         "step": found.step,
         "sun": None if found.sun is None else found.sun.tolist(),
+        "trusted": trusted(found),
         "picture": png(picture[:rows, :columns]),
     }
     share = np.where(np.isfinite(found.share), np.rint(np.nan_to_num(found.share) * SHARES), 255)

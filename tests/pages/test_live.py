@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from hsiutils.book.chapters import settings
 from hsiutils.book.live import runtime
-from hsiutils.paper.live import live, living, relit
+from hsiutils.paper.live import live, living, relit, trusted
 
 SITE = Path(os.environ["PAGES"]).resolve() if os.environ.get("PAGES") else None
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -108,6 +108,8 @@ def test_the_page_says_what_torch_says_of_every_change():
         tab.wait_for_function("document.querySelector('.hsi-live').dataset.state === 'ready'", timeout=60_000)
         loaded = [Path(url.removeprefix("file://").partition("?")[0]) for url in asked if "_static/live/" in url]
         assert 1_000_000 < sum(path.stat().st_size for path in loaded) <= LOADED_BYTES
+        beside = tab.locator(".hsi-live fieldset", has=tab.locator("[data-of=sun]"))
+        assert found.sun is None or trusted(found) in beside.inner_text()
         changes(Page(tab, found))
         accessible(tab)
         browser.close()

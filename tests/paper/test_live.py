@@ -79,7 +79,11 @@ def test_the_scene_on_which_relighting_does_best_is_shown_and_the_others_are_cou
     assert found.scene == two
     own, others = live.findings(replace(found, share=np.ones_like(found.share)), "simulated")[2:]
     assert "1.0 % from the relit one in shape, and 4.0 % from what it was" in own
-    assert "Of 2 sunny test scenes the relit shape is nearer than the old one in 1:" in others
+    assert "than leaving the spectrum as it was in 1 of 2 sunny test scenes, and this one is the best of them" in others
+    picture = np.zeros((*found.cube.shape[1:], 3), np.uint8)
+    shown = live.live_page(found, scene="a scene", classes=HSI_DRIVE_CLASSES, picture=picture, alt="A network.")
+    assert shown.meta["trusted"] == others, "the control itself says it"
+    assert live.trusted(replace(found, checked={})) == ""
 
 
 def test_sunny_scenes_are_checked_where_pixels_fall_into_shadow(tiny_run, monkeypatch):
