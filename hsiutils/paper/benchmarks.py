@@ -278,7 +278,7 @@ def mutants(record: Path = MUTANT_RECORD) -> tuple[pd.DataFrame, str]:
 def machine(records: Sequence[Path] = RECORDS) -> str:
     """Where and when the records were made, in words."""
     found = [read_benchmark(path) for path in records]
-    made = {f"{one['machine']['device']}, {one['machine']['threads']} thread(s), {one['date']}" for one in found}
+    made = {f"{one['machine']['device']}, threads: {one['machine']['threads']}, {one['date']}" for one in found}
     return "; ".join(sorted(made))
 
 

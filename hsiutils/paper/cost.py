@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -73,8 +73,8 @@ def paper_cost(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Cost of every network of profile paper, by the number of scenes; and in words what was measured and what assumed.
 
-    Epochs are all that the recipe allows, and cost is in proportion to scenes and multiplications. Reading, rendering
-    and evaluation of test scenes are left out.
+    Epochs are all that the recipe allows, and cost is in proportion to scenes and multiplications, but for a GPU's
+    checkpoints, one an epoch. Reading, rendering and evaluation of test scenes are left out.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def paper_cost(
     seconds = median(short["rounds"]["this tree, float32, steps alone"])
     forward, rate = whole["decomposition"]["forward_s"], 1e9 * short["gflop_an_image"]["ours"] / seconds
     one = flops(config, own.tiles)  # of an image
-    per_pass, how = _on_gpu(gpu, one, teraflops)
+    on_gpu = _on_gpu(gpu, one, teraflops)
+    between = networks * own.recipe.epochs * on_gpu.checkpoint / _HOUR
     image = 4 * config.channels * own.tiles[0] * own.tiles[1]  # bytes, float32
     columns = {}
     for count in scenes:
@@ -116,7 +117,8 @@ def paper_cost(
             "a network: 1e15 operations": passes * one / 1e15,
             "a network: days by the pass": passes * forward / _DAY,
             "a network: days by training": passes * one / rate / _DAY,
-            f"{networks} networks: GPU hours": networks * passes * per_pass / _HOUR,
+            f"{networks} networks: GPU hours": networks * passes * on_gpu.forward / _HOUR + between,
+            f"{networks} networks: of these, checkpoints": between,
         }
     most, ways = int(HELD_BYTES / image), forward * rate / one
     words = [
@@ -127,30 +129,43 @@ def paper_cost(
         f"its scenes {own.recipe.epochs} times if nothing stops it before.",
         f"The two ways to days of one core, by pass and by training, differ by a factor of {max(ways, 1 / ways):.2f}.",
         f"Up to {most:,} training scenes are held in memory; more are read again in every epoch.",
-        how,
-        *_waiting(reading, (1 + BACKWARD) * per_pass),
+        on_gpu.how,
+        *_waiting(reading, (1 + BACKWARD) * on_gpu.forward),
     ]
     return pd.DataFrame(columns).rename_axis("cost"), words
 
 
-def _on_gpu(record: Path, one: int, teraflops: float) -> tuple[float, str]:
-    """Seconds of a GPU for one forward pass of a training, which takes `one` operations, and how they are known."""
+class _OnGPU(NamedTuple):
+    """Seconds of a GPU for a forward pass of a training and for a checkpoint, and in words how they are known."""
+
+    forward: float
+    checkpoint: float
+    how: str
+
+
+def _on_gpu(record: Path, one: int, teraflops: float) -> _OnGPU:
+    """What a training takes in which a forward pass is of `one` operations."""
     if not record.is_file():
-        return one / (1e12 * teraflops), (
-            f"No GPU was measured: its row assumes {teraflops:g} TFLOP a second. "
+        how = (
+            f"No GPU was measured: its rows assume {teraflops:g} TFLOP a second, and nothing for checkpoints. "
             "python -m benchmarks.gpu_record makes the record where one is at hand."
         )
+        return _OnGPU(one / (1e12 * teraflops), 0.0, how)
     found = json.loads(record.read_text())
-    seconds = median(network["training_s"] for network in found["networks"])
-    recipe, scenes = found["recipe"], found["scenes"]
-    passes = (1 + BACKWARD) * recipe["epochs"] * scenes["train"] + (
-        recipe["epochs"] / recipe["validate_every"] * scenes["val"]
+    recipe, scenes, feeding = found["recipe"], found["scenes"], found["feeding"]
+    step, checkpoint = median(feeding["epoch_s"]) / feeding["images"], feeding["checkpoint_s"]
+    forward, took = step / (1 + BACKWARD), [network["training_s"] for network in found["networks"]]
+    whole = recipe["epochs"] * (
+        scenes["train"] * step + scenes["val"] * forward / recipe["validate_every"] + checkpoint
     )
     size = flops(UNetConfig(filters=found["filters"], classes=len(CLASSES)), tuple(found["image"]))
-    return seconds / passes * one / size, (
-        f"The row of the GPU is measured: {found['device']}, {found['precision']}, {found['date']}, "
-        f"{1e-12 * size * passes / seconds:.1f} TFLOP a second in a whole training, checkpoints included."
+    how = (
+        f"The rows of the GPU are measured: {found['device']}, {found['precision']}, {found['date']}. A step takes "
+        f"{1e3 * step:.1f} ms an image, {1e-12 * size / forward:.1f} TFLOP a second; a checkpoint {checkpoint:.2f} s, "
+        f"once an epoch, however many scenes there are. Added up for the trainings of that record: {whole:.0f} s each; "
+        f"they took {min(took):.0f} to {max(took):.0f} s, starting included."
     )
+    return _OnGPU(forward * one / size, checkpoint, how)
 
 
 def _waiting(record: Path, step: float) -> list[str]:
@@ -162,7 +177,7 @@ def _waiting(record: Path, step: float) -> list[str]:
     end = "would wait for scenes that are not held" if took > step else "need not wait for scenes that are not held"
     return [
         f"One process reads an image and makes it the network's input in {1e3 * took:.0f} ms; that GPU takes "
-        f"{1e3 * step:.0f} ms for its step, and {end}."
+        f"{1e3 * step:.0f} ms for its step, the checkpoint left out, and {end}."
     ]
 
 

@@ -16,6 +16,8 @@ from hsiutils.paper.table1 import class_iou, iou_of
 
 GPU_RECORD = RESULTS / "gpu.json"
 """Written by benchmarks/gpu_record.py."""
+FULL_STEP_RECORDS = (RESULTS / "training_full_size.json", RESULTS / "training_gpu.json")
+"""Written by benchmarks/training.py at the paper's size: on one core, and on a GPU."""
 _NO_GPU = "There is no such record yet: python -m benchmarks.gpu_record makes it where a GPU is at hand."
 
 
@@ -48,10 +50,13 @@ def gpu_networks(record: Path = GPU_RECORD, seed: int = 0) -> tuple[pd.DataFrame
     return table, text + made
 
 
-def gpu_costs(record: Path = GPU_RECORD, on_core: Path = RECORDS[1]) -> list[str]:
-    """What the paper's network costs on a GPU, in sentences: feeding, checkpoints, memory, prediction, an audit.
+def gpu_costs(
+    record: Path = GPU_RECORD, on_core: Path = RECORDS[1], steps_alone: Path = FULL_STEP_RECORDS[1]
+) -> list[str]:
+    """What the paper's network costs on a GPU, in sentences: steps, checkpoints, memory, prediction, an audit.
 
-    `on_core` is the record of the same audit on one core, which stands beside it.
+    `on_core` is the record of the same audit on one core, and `steps_alone` that of other steps on a GPU, if there is
+    one: they stand beside it.
     """
     if not record.is_file():
         return [_NO_GPU]
@@ -63,8 +68,10 @@ def gpu_costs(record: Path = GPU_RECORD, on_core: Path = RECORDS[1]) -> list[str
     core = read_benchmark(on_core)["audit"]["first skip connection"]["audit_s"]
     one, eight = ahead["bfloat16, 1 at a time"], 8 * ahead["bfloat16, 8 at a time"]
     return [
-        f"{found['device']}, {found['precision']}, {found['date']}: {feeding['images_s']:.0f} images a second in a "
-        f"training{'' if memory is None else f', {memory:.1f} GiB of memory at most'}.",
+        f"{found['device']}, {found['precision']}, {found['date']}: the steps of a training take "
+        f"{1e3 / feeding['images_s']:.1f} ms an image ({feeding['images_s']:.0f} images a second), feeding included, "
+        f"checkpoint and validation not{'' if memory is None else f'; {memory:.1f} GiB of memory at most'}.",
+        *_other_steps(steps_alone, found["machine"]["load_average"]),
         f"An epoch's steps on scenes take {np.median(fed):.2f} ({fed.min():.2f} to {fed.max():.2f}, {len(fed)} pairs) "
         "of what they take on one batch that stays there.",
         f"The checkpoint after every epoch takes {feeding['checkpoint_s']:.2f} s, the steps of {feeding['images']} "
@@ -74,6 +81,18 @@ def gpu_costs(record: Path = GPU_RECORD, on_core: Path = RECORDS[1]) -> list[str
         + f". Eight images together take {eight / one:.1f} times as long as one, in bfloat16.",
         f"GradCAM's audit of {usual['logits']:,} logits at {audits['layer']} takes {usual['audit_s']:.2f} s; one core "
         f"takes {core:.0f} s for an image of that size.",
+    ]
+
+
+def _other_steps(record: Path, load: float) -> list[str]:
+    """Why the step of `full_size_times` on a GPU is another than that of a training beside this load; or nothing."""
+    if not record.is_file():
+        return []
+    found = read_benchmark(record, ("rounds", "machine"))
+    return [
+        f"The step of the table, {1e3 * np.median(found['rounds']['this tree, steps alone']):.1f} ms, leaves out the "
+        "same. It is of another run, on images of noise, with other work beside it: load average "
+        f"{found['machine']['load_average']:.1f} there, {load:.1f} here."
     ]
 
 
@@ -113,7 +132,7 @@ def step_times(record: Path = STEP_RECORD) -> tuple[pd.DataFrame, str]:
         return pd.DataFrame(), "There is no such record yet: python -m benchmarks.training makes it."
     found = json.loads(record.read_text())
     table = pd.DataFrame({"ms an image": found["ms_an_image"], "of release 0.1.0": found["of_release"]})
-    table = table[[_of_training(name) for name in table.index]].rename_axis("training")
+    table = table[[_of_training(name) for name in table.index]].rename_axis("training").rename(_shown)
     share = f"{100 * found['share_of_convolution_rate']:.0f} % of the rate of the machine's best convolution"
     return table, f"{found['machine']['processor']}, one thread, {found['precision']}, {found['date']}; {share}"
 
@@ -124,17 +143,18 @@ def step_rounds(record: Path = STEP_RECORD) -> pd.DataFrame:
         return pd.DataFrame()
     rounds = json.loads(record.read_text())["rounds"]
     own = {name: seconds for name, seconds in rounds.items() if _of_training(name)}
-    rows = [(name, number, 1e3 * one) for name, seconds in own.items() for number, one in enumerate(seconds, 1)]
+    rows = [(_shown(name), number, 1e3 * one) for name, seconds in own.items() for number, one in enumerate(seconds, 1)]
     return pd.DataFrame(rows, columns=["training", "round", "ms an image"])
+
+
+def _shown(name: str) -> str:
+    """A row of a record of benchmarks/training.py as a page has it."""
+    return name.replace("this tree", "ours")
 
 
 def _of_training(name: str) -> bool:
     """Whether a row of a record of benchmarks/training.py is a whole training."""
     return not name.endswith((", steps alone", ", prediction"))
-
-
-FULL_STEP_RECORDS = (RESULTS / "training_full_size.json", RESULTS / "training_gpu.json")
-"""Written by benchmarks/training.py at the paper's size: on one core, and on a GPU."""
 
 
 def full_size_times(records: Sequence[Path] = FULL_STEP_RECORDS) -> tuple[pd.DataFrame, list[str]]:
@@ -169,7 +189,7 @@ def full_size_times(records: Sequence[Path] = FULL_STEP_RECORDS) -> tuple[pd.Dat
             rows.append(
                 {
                     "on": where,
-                    "by": f"this tree, {half}" if by == "this tree" else by,
+                    "by": f"ours, {half}" if by == "this tree" else _shown(by),
                     "step": np.median(step),
                     "of our step": np.median(step / rounds["this tree, steps alone"]),
                     "prediction": np.nan if guess is None else np.median(guess),

@@ -50,9 +50,9 @@ def test_chapter_9_says_what_was_measured_with_the_first_network(record, tmp_pat
     found = json.loads((record / "gpu.json").read_text())
     assert len(found["feeding"]["epoch_s"]) == len(found["feeding"]["epoch_on_one_batch_s"]) == 5
     words = gpu_costs(record / "gpu.json")
-    assert [
-        what in line for what, line in zip(("CPU", "(", "checkpoint", "prediction", "2,560 logits"), words, strict=True)
-    ]
+    told = ("checkpoint and validation not", "The step of the table", "(", "checkpoint", "prediction", "2,560 logits")
+    assert all(what in line for what, line in zip(told, words, strict=True))
+    assert len(gpu_costs(record / "gpu.json", steps_alone=tmp_path / "none.json")) == len(words) - 1
     assert "no such record" in gpu_costs(tmp_path / "none.json")[0]
 
 

@@ -38,7 +38,7 @@ def test_a_record_becomes_a_row_a_layer(tmp_path):
     found = audit_times([tmp_path / "one.json"])
     assert list(found) == ["image", "filters", "layer", "audit", "loop", "ratio"]
     assert found.to_numpy().tolist() == [["96 x 192", 8, "before the head", 0.5, 2.0, 14400.0]]
-    assert machine([tmp_path / "one.json"]) == "CPU, 1 thread(s), 2026-01-02"
+    assert machine([tmp_path / "one.json"]) == "CPU, threads: 1, 2026-01-02"
 
 
 def test_the_committed_records_meet_the_bound():
@@ -126,7 +126,7 @@ def test_steps_and_predictions_are_beside_ours_of_the_same_round(tmp_path):
     found |= {"share_of_convolution_rate": 0.25, "batch": {"this tree": 2}}
     (tmp_path / "one.json").write_text(json.dumps(found))
     table, words = full_size_times([tmp_path / "one.json", tmp_path / "none.json"])
-    assert list(table["by"]) == ["this tree, bfloat16", "this tree, float32", "Keras 3, float32"]
+    assert list(table["by"]) == ["ours, bfloat16", "ours, float32", "Keras 3, float32"]
     np.testing.assert_array_equal(table["step"], [2000, 4000, 6000])
     np.testing.assert_array_equal(table["of our step"], [1, 2, 3])
     np.testing.assert_array_equal(table["prediction"], [np.nan, 2000, 4000])
