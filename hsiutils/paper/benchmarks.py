@@ -178,7 +178,8 @@ def reading_rates(record: Path = READING_RECORD) -> tuple[pd.DataFrame, str]:
     )
     return table, (
         f"The disk alone gives {found['disk_mb_s']:.0f} MB/s, files in the page cache {rates['bytes of a file']:.0f}. "
-        f"Looked at first, files are read, {ours}. {found['machine']['processor']}, one thread, {found['date']}."
+        f"Looked at for damage first, files are read, {ours}. {found['machine']['processor']}, one thread, "
+        f"{found['date']}."
     )
 
 
@@ -233,11 +234,15 @@ def faults(record: Path = FAULT_RECORD) -> tuple[pd.DataFrame, str]:
     if not record.is_file():
         return pd.DataFrame(), "There is no record of the slow tests yet: make test-slow makes it, in ten minutes."
     found = json.loads(record.read_text())
-    rows = [(words, of, times) for kind, words in _TRIED.items() for of, times in found.get(kind, {}).items()]
+    rows = [
+        (words, of.replace("_", " "), times)
+        for kind, words in _TRIED.items()
+        for of, times in found.get(kind, {}).items()
+    ]
     table = pd.DataFrame(rows, columns=["what", "of", "times"])
     sums = ", ".join(f"{own['times'].sum():,} {what}" for what, own in table.groupby("what", sort=False))
     return table, (
-        f"Tried: {sums}. Failed: {found['failed']} tests. {found['date']}, {found['machine']['cores']} cores of "
+        f"Tried: {sums}. Tests that failed: {found['failed']}. {found['date']}, {found['machine']['cores']} cores of "
         f"{found['machine']['processor']}, {found['seconds'] / 60:.0f} minutes."
     )
 

@@ -206,11 +206,12 @@ def test_faults_are_counted_and_their_want_is_said(tmp_path):
     assert table.empty
     assert "make test-slow" in words
     found = {"date": "2026-01-02", "machine": {"processor": "x", "cores": 2}, "seconds": 120, "failed": 0}
-    path.write_text(json.dumps(found | {"kills": {"train": 3, "book": 4}, "inputs": {"mat": 1000}}))
+    path.write_text(json.dumps(found | {"kills": {"train": 3, "convert_zarr": 4}, "inputs": {"mat": 1000}}))
     table, words = faults(path)
     assert table["times"].tolist() == [3, 4, 1000]
+    assert table["of"].tolist() == ["train", "convert zarr", "mat"]
     assert words == (
-        "Tried: 7 killed, then done again, 1,000 damaged files read. Failed: 0 tests. "
+        "Tried: 7 killed, then done again, 1,000 damaged files read. Tests that failed: 0. "
         "2026-01-02, 2 cores of x, 2 minutes."
     )
 
