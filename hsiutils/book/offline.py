@@ -134,7 +134,7 @@ def _keep_icons(app: "Sphinx", error: Exception | None) -> None:
     named = {name for text in texts for name in re.findall(r"fa-([a-z0-9-]+)", text.read_text())}
 
     def kept(icon: re.Match[str]) -> str:
-        return icon[0] if named & set(re.findall(r"[a-z][a-z0-9-]*", icon[1] + icon[2])) else ""
+        return icon[0] if named & set(re.findall(r"[a-z][a-z0-9-]*", f"{icon[1]},{icon[2]}")) else ""
 
     icons.write_text(_ICON.sub(kept, icons.read_text()))
 
