@@ -50,6 +50,7 @@
       const charts = window.Bokeh?.documents ?? [];
       paint(charts.slice(painted));
       painted = charts.length;
+      stops();
       if (painted < begun || !ready) return;
       clearInterval(looking);
       looking = null;
@@ -108,7 +109,8 @@
   addEventListener("load", () => {
     all("table.hsi-sortable").forEach(sortable);
     all(WIDE).forEach((one) => one.addEventListener("scroll", stops, { passive: true }));
-    new ResizeObserver(stops).observe(document.body);
+    const sizes = new ResizeObserver(stops); // of the window, and of a chart that comes or goes with a control
+    [document.body, ...all(".hsi-plot")].forEach((one) => sizes.observe(one));
     new MutationObserver(() => paint()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     addEventListener("beforeprint", paper);
     addEventListener("afterprint", screen);

@@ -44,6 +44,9 @@ LOOKS = """(() => {
     return [...looks.values()].flatMap((alike) => alike.slice(0, 2))
 })()"""
 """Of all texts that are alike in colour, size and everything behind them, the first two. Formulas have their text's."""
+FADED = """[...document.querySelectorAll('.hsi-goes-on')].filter((one) => one.scrollWidth <= one.clientWidth + 4)
+    .map((one) => one.outerHTML.slice(0, 200))"""
+"""What fades as if it went on, and does not scroll."""
 ESTIMATE = re.compile(r"(N)\xa0\((N)\xa0to\xa0(N)\)".replace("N", r"[+-]?\d[\d.e+-]*"))
 PAGE_BYTES, SCRIPT_BYTES = 2_000_000, 3_000_000
 """Of a page's own file, and of all scripts that it asks for."""
@@ -110,12 +113,25 @@ def test_a_page_is_whole_accessible_and_as_wide_as_its_window(name, theme, opene
     page = opened(name, theme)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     assert violations(page, rules=theme == "light") == {}
+    assert page.locator("svg .missing").count() == 0  # as an icon is drawn that is not there
     page.set_viewport_size({"width": 390, "height": 900})
     page.wait_for_timeout(300)
     assert violations(page, rules=theme == "light") == {}
+    assert page.evaluate(FADED) == []
     page.set_viewport_size({"width": 360, "height": 900})
     page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_button_shows_which_theme_it_is(theme, opened):
+    page, seen = opened("index.html", theme), []
+    button = page.locator(".theme-switch-button:visible")
+    for _ in range(3):
+        seen += button.locator("svg:visible").evaluate_all("(all) => all.map((one) => one.dataset.mode)")
+        assert page.evaluate("document.documentElement.dataset.mode") == seen[-1]
+        button.click()
+    assert sorted(seen) == ["auto", "dark", "light"]
 
 
 @pytest.mark.parametrize("name", NAMES)
