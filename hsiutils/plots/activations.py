@@ -22,15 +22,14 @@ PAGE_PIXELS = 4_000_000
 def weight_bars(weights: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """One channel's weights (class,) as a picture (rows, columns, 3): a bar a class, relative to the largest of them.
 
-    Red and to the right for the class, blue and to the left against it.
+    Red and to the right for the class, blue and to the left against it, in the left half; the right is for words.
     """
     rows, columns = shape
     sheet = np.zeros((rows, columns))
-    middle, reach = columns // 2, float(abs(weights).max()) or 1.0
+    middle, reach = columns // 4, float(abs(weights).max()) or 1.0
     for index, value in enumerate(weights.values):
         top, bottom = (round(rows * (index + part) / len(weights)) for part in (0.15, 0.85))
-        end = middle + round(value / reach * (columns / 2 - 2))
-        # Pale: numbers are written on it.
+        end = middle + round(value / reach * (columns / 4 - 2))
         sheet[top : bottom + 1, min(middle, end) : max(middle, end) + 1] = np.sign(value) * 0.45
     return signed(sheet, 1.0)
 
@@ -69,7 +68,7 @@ def contribution_pages(
 
 
 def _weight_notes(weights: xr.DataArray) -> list[str]:
-    """Names and numbers to be written on the bars."""
+    """Names and numbers to be written beside the bars."""
     return [f"{name} {float(value):+.2f}" for name, value in zip(weights["class"].values, weights.values, strict=True)]
 
 
