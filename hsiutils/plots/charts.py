@@ -18,8 +18,8 @@ _LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_MARK, _LETTER = 4, 22, 34, 7
 INPUTS = {"1": 0, "3": 1, "25": 2, "25-PN": 3}
 """Places in the palette of the paper's inputs, which have the same colour in every chart."""
 _MARKERS = ("circle", "square", "triangle", "diamond")
-_CELL = 38
-"""Least width of a cell with a number in it, in screen pixels: on a phone the chart scrolls."""
+_SIGN, _AROUND = 6, 125
+"""Least width of a sign of a matrix, and of all around it but its rows' names, in screen pixels: a phone scrolls it."""
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike] | pd.Series | xr.DataArray
 """The values along x and along y, or numbers with an index or a coordinate."""
 
@@ -223,6 +223,8 @@ def matrix(
         raise ValueError("matrix: a plain array needs the names of its rows and columns")
     shown = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
     cells = [(c, r, grid[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)]
+    texts = ["" if digits is None or np.isnan(value) else f"{value:z.{digits}f}" for *_, value in cells]
+    widest, names = (max(len(text) for text in own) for own in (texts, rows))
     heat = hv.HeatMap(cells, [column_label, row_label], value_label).opts(
         cmap=DIVERGING if diverging else SEQUENTIAL,
         clim=shown,
@@ -230,14 +232,14 @@ def matrix(
         invert_yaxis=True,
         xrotation=30,
         responsive=True,
-        min_width=0 if digits is None else _CELL * len(columns) + 130,
+        min_width=0 if digits is None else _SIGN * ((widest + 1) * len(columns) + names) + _AROUND,
         height=max(HEIGHT, 32 * len(rows) + 120),
         toolbar=None,
         **options,
     )
     if digits is None:
         return hv.Overlay([heat])
-    written = [(c, r, "" if np.isnan(value) else f"{value:z.{digits}f}") for c, r, value in cells]
+    written = [(c, r, text) for (c, r, _), text in zip(cells, texts, strict=True)]
     table = pd.DataFrame(written, columns=[column_label, row_label, "text"]).assign(tone=_tones(grid, shown, diverging))
     return heat * hv.Labels(table, [column_label, row_label], ["text", "tone"]).opts(
         text_color="tone", cmap=["white", "black"], colorbar=False, text_font_size="9pt"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from hsiutils.plots.base import CHART, colour
 
-_WIDEST, _TALLEST = 0.7, 0.5
+_WIDEST, _TALLEST, _GAP = 0.7, 0.5, 0.08
 
 
 def u_net(blocks: pd.DataFrame) -> hv.Overlay:
@@ -26,7 +26,7 @@ def u_net(blocks: pd.DataFrame) -> hv.Overlay:
     >>> start()
     >>> blocks = pd.DataFrame({"level": [0, 1, 0], "channels": [8, 16, 8], "name": ["down", "base", "up"]})
     >>> len(u_net(blocks))
-    4
+    7
     """
     x, y = np.arange(len(blocks), dtype=float), -blocks["level"].to_numpy(dtype=float)
     channels = blocks["channels"].to_numpy(dtype=float)
@@ -39,15 +39,27 @@ def u_net(blocks: pd.DataFrame) -> hv.Overlay:
     skips = [(one, level.index(level[one])) for one in range(1, len(blocks)) if level[one] < level[one - 1]]
     across = [(x[first] + half[first], y[one], x[one] - half[one], y[one]) for one, first in skips]
     after = [(x[i], y[i], x[i + 1], y[i + 1]) for i in range(len(blocks) - 1)]
-    words = [f"{name}\n{count:.0f}" for name, count in zip(blocks["name"], channels, strict=True)]
+    words = np.array([f"{name}\n{count:.0f}" for name, count in zip(blocks["name"], channels, strict=True)])
+    # Where no line runs: above the top level, below the base, and else outside, below the middle of the box.
+    base = int(y.argmin())
+    places = {
+        ("center", "bottom"): (y == 0, x, y + _TALLEST / 2),
+        ("center", "top"): (np.arange(len(blocks)) == base, x, y - _TALLEST / 2 - _GAP),
+        ("right", "top"): ((y < 0) & (x < base), x - half - _GAP, y),
+        ("left", "top"): ((y < 0) & (x > base), x + half + _GAP, y),
+    }
+    labels = [
+        hv.Labels((right[here], up[here], words[here]), axes, "words").opts(
+            text_align=align, text_baseline=line, text_font_size="8pt", text_color="black"
+        )
+        for (align, line), (here, right, up) in places.items()
+    ]
     parts = [
         hv.Segments(after, [*axes, "to block", "to level"]).opts(color=colour(4), line_width=2),
         hv.Segments(across, [*axes, "to block", "to level"]).opts(color=colour(0), line_dash="dashed", line_width=2),
         boxes,
-        hv.Labels((x, y + _TALLEST / 2, words), axes, "words").opts(
-            text_font_size="8pt", text_baseline="bottom", text_color="black"
-        ),
+        *labels,
     ]
     bare = {"xaxis": None, "yaxis": None, "show_grid": False, "show_frame": False, "show_legend": False}
-    ends = {"xlim": (-0.8, len(blocks) - 0.2), "ylim": (y.min() - 0.5, 0.9)}
+    ends = {"xlim": (-0.8, len(blocks) - 0.2), "ylim": (y.min() - 0.9, 0.9)}
     return hv.Overlay(parts).opts(hv.opts.Overlay(**(CHART | bare | ends)))

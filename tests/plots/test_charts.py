@@ -78,6 +78,16 @@ def test_matrix_keeps_rows_on_top_and_writes_its_numbers():
     assert len(matrix(values, ["r0", "r1"], ["c0", "c1", "c2"], digits=None, **LABELS)) == 1
 
 
+def test_numbers_of_a_matrix_do_not_touch_on_a_phone():
+    def width(number, row="r", digits=2):
+        return model(matrix([[number] * 5], [row], list("abcde"), digits=digits, **LABELS)).min_width
+
+    least = width(1.0)
+    assert least >= 5 * 4 * 7 + 100  # signs of 9 points, and axis and colour bar
+    assert width(-10.0) - least == 5 * (width(1.0, "rr") - least) * 2  # two signs more in each of five cells
+    assert width(1.0, digits=None) == 0
+
+
 @pytest.mark.parametrize(("diverging", "tones"), [(False, [0, 0, 1]), (True, [0, 1, 0])])  # 0 where the cell is dark
 def test_numbers_stay_readable_on_their_cells(diverging, tones):
     chart = matrix([[-1.0, 0.0, 1.0]], ["r"], ["x", "y", "z"], diverging=diverging, **LABELS)
