@@ -47,6 +47,16 @@ LOOKS = """(() => {
 FADED = """[...document.querySelectorAll('.hsi-goes-on')].filter((one) => one.scrollWidth <= one.clientWidth + 4)
     .map((one) => one.outerHTML.slice(0, 200))"""
 """What fades as if it went on, and does not scroll."""
+CRAMPED = """(() => {
+    const wide = (one, share) => one.offsetWidth > share * one.closest('table, section').clientWidth
+    const all = (css) => [...document.querySelectorAll(css)].filter((one) => one.checkVisibility())
+    const goesOn = (one) => one.closest('table').scrollWidth > one.closest('table').clientWidth
+    return [...all('.hsi-table th.row_heading').filter((one) => goesOn(one) && wide(one, 0.5)),
+            ...all('aside.margin').filter((one) => !wide(one, 0.9)),
+            ...all('mjx-container[display]').filter((one) => one.scrollWidth > one.clientWidth + 1)]
+        .map((one) => one.outerHTML.slice(0, 200))
+})()"""
+"""On a phone: first columns that leave no room for others, notes beside their text, formulas that are cut."""
 ESTIMATE = re.compile(r"(N)\xa0\((N)\xa0to\xa0(N)\)".replace("N", r"[+-]?\d[\d.e+-]*"))
 PAGE_BYTES, SCRIPT_BYTES = 2_000_000, 3_000_000
 """Of a page's own file, and of all scripts that it asks for."""
@@ -117,6 +127,7 @@ def test_a_page_is_whole_accessible_and_as_wide_as_its_window(name, theme, opene
     page.set_viewport_size({"width": 390, "height": 900})
     page.wait_for_timeout(300)
     assert violations(page, rules=theme == "light") == {}
+    assert page.evaluate(CRAMPED) == []
     page.set_viewport_size({"width": 360, "height": 900})
     page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

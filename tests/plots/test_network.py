@@ -27,6 +27,6 @@ def test_blocks_stand_at_their_level_and_skips_join_the_two_of_a_level():
         look = part.opts.get().kwargs
         left = {"left": 0, "center": -0.3, "right": -0.6}[look["text_align"]]
         low = {"bottom": 0, "top": -0.4}[look["text_baseline"]]
-        for corner in part.array()[:, :2].astype(float) + [left, low]:
-            assert not ((runs > corner) & (runs < corner + [0.6, 0.4])).all(1).any()
+        for corner in part.array()[:, :2].astype(float) + np.array([left, low]):
+            assert not ((runs > corner) & (runs < corner + np.array([0.6, 0.4]))).all(1).any()
     assert hv.renderer("bokeh").get_plot(u_net(blocks)).state.sizing_mode == "stretch_width"
