@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,17 @@ _CAPTION = re.compile(
     r'(<table(?:[^>]*? data-name="([^"]*)")?[^>]*>\s*)<caption>(?:<span class="caption-number">Table [^<]*</span>)?'
 )
 """Of a table, which may have a name; Sphinx has counted those that are written in Markdown by themselves."""
+_FOLD = re.compile(
+    r'(<p class="collapsed admonition-title">)[^<]*'
+    r'(</p>\s*<p class="expanded admonition-title">)[^<]*(</p>.*?</details>)',
+    re.DOTALL,
+)
+"""What myst-nb folds: the words to unfold and to fold it, and what is in it."""
+_SAID = re.compile(
+    r'<caption[^>]*><span class="caption-number">(Table [^<]*) </span>(.*?)(?:[.,:]\s| \(|\.?</)', re.DOTALL
+)
+"""Of a numbered caption: its number, and its first words."""
+_END = "</details>"
 _WORDS_A_MINUTE, _SECONDS_A_PICTURE = 200, 20
 
 
@@ -96,7 +107,10 @@ def checked_out(root: Path) -> str:
 
 
 def annotate(notebook: Path, foot: str) -> None:
-    """Write into a run notebook where it comes from, at its foot; into a numbered one how long it takes to read."""
+    """Write into a run notebook where it comes from, at its foot; into a numbered one how long it takes to read.
+
+    Code that follows its parameters and shows nothing, its imports, is folded with them.
+    """
     content = nbformat.read(notebook, as_version=4)
     words = sum(len(cell.source.split()) for cell in content.cells if cell.cell_type == "markdown")
     shown = [cell for cell in content.cells if "remove-output" not in cell.metadata.get("tags", [])]
@@ -106,8 +120,22 @@ def annotate(notebook: Path, foot: str) -> None:
         title, line, rest = content.cells[0].source.partition("\n")
         reading = f'<p class="hsi-reading">{minutes} minute{"s" * (minutes > 1)} to read</p>'
         content.cells[0].source = f"{title}\n\n{reading}\n{line}{rest}"
-    content.cells.append(new_markdown_cell(foot))
+    cells = content.cells
+    start = next((place for place, cell in enumerate(cells, 1) if cell.id == "parameters"), len(cells))
+    silent = list(takewhile(_shows_nothing, cells[start:]))
+    if silent:
+        fold = cells[start - 1]
+        fold.source = fold.source.removesuffix(_END).replace("Parameters:", "Parameters (and imports):", 1)
+        for cell in silent:  # open in the fold
+            cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != "hide-input"]
+        cells.insert(start + len(silent), new_markdown_cell(_END))
+    cells.append(new_markdown_cell(foot))
     nbformat.write(content, notebook)
+
+
+def _shows_nothing(cell: nbformat.NotebookNode) -> bool:
+    tags = cell.metadata.get("tags", [])
+    return cell.cell_type == "code" and "hide-input" in tags and ("remove-output" in tags or not cell.outputs)
 
 
 def connect(app: "Sphinx") -> None:
@@ -151,7 +179,7 @@ def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dic
     """Number the captions of tables, most of which cells made and Sphinx does not read, and what leads to them.
 
     A table that is shown with a name is referred to as `<a href="#table-NAME">the table</a>`. A page without a number
-    gives its tables its initial.
+    gives its tables its initial. Where tables are folded, they are named.
     """
     from sphinx.util.logging import getLogger  # whose warnings fail a strict build
 
@@ -172,7 +200,14 @@ def _number_tables(app: "Sphinx", pagename: str, templatename: str, context: dic
             return link[0]
         return f'<a href="#table-{known[link[1]]}">Table {known[link[1]]}</a>'
 
-    body = _CAPTION.sub(numbered, context["body"])
+    def named(fold: re.Match[str]) -> str:
+        tables = "; ".join(f"{number}: {re.sub('<[^>]*>', '', words)}" for number, words in _SAID.findall(fold[3]))
+        if not tables and "cell_output" in fold[3]:
+            getLogger(__name__).warning(f"{pagename}: what is folded has no caption that says what it is: {fold[3]}")
+        code = ", and code" if "cell_input" in fold[3] else ""
+        return f"{fold[1]}Show {tables}{code}{fold[2]}Hide {tables}{code}{fold[3]}" if tables else fold[0]
+
+    body = _FOLD.sub(named, _CAPTION.sub(numbered, context["body"]))
     context["body"] = re.sub(r'<a href="#table-([^"]+)">[^<]*</a>', led, body)
 
 

@@ -60,6 +60,25 @@ def test_chapters_appendices_equations_and_tables_have_numbers_that_the_paper_ha
     assert '<span class="caption-number">Table G.1 </span>' in (html / "book" / "glossary.html").read_text()
 
 
+def test_what_is_folded_says_which_tables_it_holds_and_imports_are_folded_with_the_parameters(html):
+    front, plot = ((html / "book" / f"{name}.html").read_text() for name in ("index", "01_plot"))
+    folded = re.findall(r'admonition-title">([^<]*)</p>', front)
+    assert folded == [f"{word} Table 0.3: What &lt;is&gt; folded, and code" for word in ("Show", "Hide")]
+    fold = plot.partition('<details class="hsi-parameters"><summary>Parameters (and imports): ')[2].partition(
+        "</details>"
+    )
+    assert all(name in re.sub("<[^>]*>", "", fold[0]) for name in ("factor", "from hsiutils.plots.base import show"))
+    assert "Show code" not in plot
+
+
+def test_a_fold_that_does_not_say_what_it_holds_stops_the_build(project, executed, tmp_path):
+    front = nbformat.read(executed["book/index.ipynb"], as_version=4)
+    front.cells[1].metadata["tags"] = ["hide-output"]
+    nbformat.write(front, tmp_path / "index.ipynb")
+    with pytest.raises(SiteError, match="what is folded has no caption"):
+        build_site(executed | {"book/index.ipynb": tmp_path / "index.ipynb"}, project, tmp_path / "html")
+
+
 def test_a_reference_to_a_table_that_is_not_there_stops_the_build(project, executed, tmp_path):
     front = nbformat.read(executed["book/index.ipynb"], as_version=4)
     front.cells[0].source += '\n\n<a href="#table-lost">It</a>'

@@ -34,6 +34,8 @@ TABLE = """See <a href="#table-written">below</a>.
 ```
 
 <table data-name="written"><caption>Of numbers.</caption><tr><td>1</td></tr></table>"""
+FOLDED = """from hsiutils.plots.tables import table
+table(__import__("pandas").DataFrame({"a": [1]}), "What <is> folded, of some kind: one.")"""
 START = "from hsiutils.plots.base import show, start\nfrom hsiutils.plots.charts import lines\nstart()"
 PLOT = "show(lines({'a': ([0, 1, factor], [0, 1, 4])}, 'x (m)', 'y (m)'), 'A curve that rises.')"
 
@@ -61,9 +63,10 @@ def write_book(root: Path, plot: str = PLOT) -> Path:
     words = '```{glossary}\nlogit\n  A "number" & more.\n```\n\n```{table} Of words.\n| a |\n|---|\n| 1 |\n```\n'
     (root / "book" / "glossary.md").write_text(f"# Glossary\n\n{words}")
     text = f"# Front\n\n$$x^2$$ (eq-square)\n\n{TABLE}\n\n{{doc}}`01_plot` {{term}}`logit`"
-    front = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1 + 1")])
+    front = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1 + 1"), new_code_cell(FOLDED)])
+    front.cells[-1].metadata["tags"] = ["hide-cell"]
     start, figure = new_code_cell(START), new_code_cell(plot)
-    start.metadata["tags"] = ["remove-output"]
+    start.metadata["tags"] = ["remove-output", "hide-input"]
     figure.metadata["mystnb"] = {"figure": {"name": "fig-a", "caption": "Metres against metres."}}
     parameters = new_code_cell("factor = 2")
     parameters.metadata["tags"] = ["parameters"]
