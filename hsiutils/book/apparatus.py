@@ -123,7 +123,7 @@ def annotate(notebook: Path, foot: str) -> None:
     cells = content.cells
     start = next((place for place, cell in enumerate(cells, 1) if cell.id == "parameters"), len(cells))
     silent = list(takewhile(_shows_nothing, cells[start:]))
-    if silent:
+    if any("hide-input" in cell.metadata.tags for cell in silent):
         fold = cells[start - 1]
         fold.source = fold.source.removesuffix(_END).replace("Parameters:", "Parameters (and imports):", 1)
         for cell in silent:  # open in the fold
@@ -135,7 +135,8 @@ def annotate(notebook: Path, foot: str) -> None:
 
 def _shows_nothing(cell: nbformat.NotebookNode) -> bool:
     tags = cell.metadata.get("tags", [])
-    return cell.cell_type == "code" and "hide-input" in tags and ("remove-output" in tags or not cell.outputs)
+    folded = "hide-input" in tags and ("remove-output" in tags or not cell.get("outputs"))
+    return cell.cell_type == "code" and ("remove-cell" in tags or folded)
 
 
 def connect(app: "Sphinx") -> None:

@@ -21,7 +21,11 @@ def plot(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(book, "_SOURCE", root)
     path = find_chapter("1", root)
     path.write_text(path.read_text().replace("See {numref}`fig-a`", "{doc}`Before <index>`"))
-    return rewrite(path, "print(factor * 7)")
+    rewrite(path, "import json", "print(factor * 7)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["hide-input"]
+    nbformat.write(notebook, path)
+    return path
 
 
 def test_a_page_is_built_offline_with_its_parameters_and_leads_to_the_book(plot, tmp_path):
@@ -31,7 +35,7 @@ def test_a_page_is_built_offline_with_its_parameters_and_leads_to_the_book(plot,
     page = chapter_pages(plot, [{"factor": 3}], tmp_path / "out", lambda words: None)
     assert page == tmp_path / "out" / "book" / "01_plot.html"
     text = page.read_text()
-    assert "<summary>Parameters: factor 3</summary>" in text
+    assert "<summary>Parameters (and imports): factor 3</summary>" in text
     assert "factor = 2" not in text  # the cells that set it
     assert "factor = 3" not in text
     assert "21" in text

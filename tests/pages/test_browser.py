@@ -123,7 +123,9 @@ def test_a_page_is_whole_accessible_and_as_wide_as_its_window(name, theme, opene
     page = opened(name, theme)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     assert violations(page, rules=theme == "light") == {}
-    assert page.locator("svg .missing").count() == 0  # as an icon is drawn that is not there
+    # An icon that is not there, and a box for code that shows nothing.
+    assert page.locator("svg .missing").count() == 0
+    assert page.locator(".cell.tag_hide-input:not(:has(.cell_output))").count() == 0
     page.set_viewport_size({"width": 390, "height": 900})
     page.wait_for_timeout(300)
     assert violations(page, rules=theme == "light") == {}
