@@ -21,7 +21,7 @@ _UNITS = {
     "full well": "e-",
     "dark noise": "e-",
     "dark current": "e-/s",
-    "quantum efficiency": "1",
+    "quantum efficiency": "e-/photon",
 }
 
 

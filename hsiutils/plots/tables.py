@@ -143,15 +143,17 @@ def spoken(findings: pd.DataFrame, empty: str) -> str:
 def verdicts(findings: pd.DataFrame) -> pd.DataFrame:
     """Differences with one row a statement: its difference, both intervals and verdicts.
 
-    Of a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict.
+    Of a row an interval ("over seeds", "over scenes"): statement, interval, difference, low, high, verdict. Where there
+    is no interval there is nothing to judge: both cells read "-".
     """
     rows = []
     for words, pair in findings.groupby("statement", sort=False):
         row: dict[str, object] = {"statement": words}
         for line in pair.itertuples():
             row["difference"] = f"{line.difference:+.2f}"
-            row[line.interval] = between(line.low, line.high, "{:+.2f}")
-            row[f"{line.interval}:"] = _SIDES.get(line.verdict, line.verdict)
+            known = np.isfinite(line.low)
+            row[line.interval] = between(line.low, line.high, "{:+.2f}") if known else "-"
+            row[f"{line.interval}:"] = _SIDES.get(line.verdict, line.verdict) if known else "-"
         rows.append(row)
     columns = ["statement", "difference", "over seeds", "over seeds:", "over scenes", "over scenes:"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"over seeds:": "verdict", "over scenes:": "verdict "})

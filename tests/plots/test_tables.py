@@ -49,6 +49,8 @@ def test_findings_have_one_row_each():
     )
     alone = [(*rows[0][:3], np.nan, np.nan, rows[0][5]), rows[1]]
     assert spoken(pd.DataFrame(alone, columns=columns), "none") == "s: +0.50 [+0.10, +0.90] over scenes: above 0"
+    none = verdicts(pd.DataFrame(alone, columns=columns)).iloc[0]
+    assert [text.replace("\u00a0", " ") for text in none][2:] == ["-", "-", "+0.10 to +0.90", "above 0"]
     assert "one network on one scene" in spoken(pd.DataFrame(alone[:1], columns=columns), "none")
     assert spoken(pd.DataFrame(columns=columns), "none") == "none"
     assert verdicts(pd.DataFrame(columns=columns)).empty
