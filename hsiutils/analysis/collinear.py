@@ -18,48 +18,44 @@ from scipy.spatial.distance import squareform
 
 from hsiutils.analysis.estimates import mean_over_seeds
 
+ALIKE = 0.95
+"""Correlation that any two bands of a group have at least."""
 
-def band_groups(correlation: ArrayLike, count: int) -> NDArray[np.intp]:
+
+def band_groups(correlation: ArrayLike, least: float = ALIKE) -> NDArray[np.intp]:
     """Gather bands whose values rise and fall together, by hierarchical clustering (complete linkage on 1 - r).
 
     Parameters
     ----------
     correlation : (bands, bands), of the bands' values over pixels.
-    count : of groups, at most.
+    least : correlation that any two bands of a group have at least, -1 to 1.
 
     Returns
     -------
-    (bands,) number of each band's group, counted by their first bands.
+    (bands,) number of each band's group, counted by their first bands. A band like no other is a group alone.
 
     Raises
     ------
     ValueError
-        If the correlations are no square matrix of finite numbers, or the count is not from 1 to the number of bands.
+        If the correlations are no square matrix of finite numbers, or the least is none.
 
     Examples
     --------
-    >>> band_groups([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]], 2).tolist()
+    >>> band_groups([[1, 0.99, 0.1], [0.99, 1, 0.2], [0.1, 0.2, 1]]).tolist()
     [0, 0, 1]
     """
     values = np.asarray(correlation, dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not np.isfinite(values).all():
         raise ValueError(f"correlation: expected a square matrix of finite numbers, got shape {values.shape}")
-    if not 1 <= count <= len(values):
-        raise ValueError(f"count: expected 1 to {len(values)} groups of {len(values)} bands, got {count}")
+    if not -1 <= least <= 1:
+        raise ValueError(f"least: expected a correlation, -1 to 1, got {least}")
     if len(values) == 1:
         return np.zeros(1, dtype=np.intp)
     distance = (1 - (values + values.T) / 2).clip(0)
     np.fill_diagonal(distance, 0)
-    found = fcluster(linkage(squareform(distance, checks=False), "complete"), count, "maxclust")
+    found = fcluster(linkage(squareform(distance, checks=False), "complete"), 1 - least, "distance")
     first = list(dict.fromkeys(found.tolist()))
     return np.array([first.index(one) for one in found], dtype=np.intp)
-
-
-def within(correlation: ArrayLike, groups: ArrayLike) -> float:
-    """The least correlation of two bands of one group; NaN where every band is alone."""
-    values, labels = np.asarray(correlation, dtype=float), np.asarray(groups)
-    together = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
-    return float(values[together].min()) if together.any() else float("nan")
 
 
 def gathered(contributions: NDArray[np.float64], groups: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -131,6 +127,35 @@ def told_apart(contributions: NDArray[np.float64]) -> float:
     first, second = (list(side) for side in zip(*combinations(range(contributions.shape[2]), 2), strict=True))
     gaps = contributions[:, :, first] - contributions[:, :, second]  # (networks, classes, pairs)
     return float(np.mean([bool(mean_over_seeds(gap).sign) for gap in gaps.reshape(len(gaps), -1).T]))
+
+
+def in_words(
+    name: str, correlation: ArrayLike, groups: NDArray[np.intp], wavelengths_nm: ArrayLike, found: Agreement
+) -> list[str]:
+    """Which bands of an input are alike, and whether more can be said of their groups than of bands; lines.
+
+    No verdict where no two bands are alike (`ALIKE`), or all fall into fewer than three groups.
+    """
+    values, count = np.asarray(correlation, dtype=float), int(groups.max()) + 1
+    if count == len(groups):
+        most = values[~np.eye(len(values), dtype=bool)].max() if len(values) > 1 else 0.0
+        return [f"{name}: no two bands are alike (largest correlation {most:.2f}), so no groups are asked about."]
+    kinds = [np.sort(np.asarray(wavelengths_nm)[groups == group]).round().astype(int) for group in range(count)]
+    said = [f"{name}, bands that are alike (nm): " + "; ".join(" ".join(map(str, kind)) for kind in kinds)]
+    if not can_be_ranked(groups):
+        return [*said, f"{name}: of {count} groups no order is asked."]
+    words = (
+        "agree better than random groups (p {p:.3f}): more can be said of like bands together than of each."
+        if found.p < 0.05
+        else "are not shown to agree better than random groups (p {p:.3f}): it is not shown that trainings differ only "
+        "in how they share out among like bands."
+    )
+    return [*said, f"{name}: sums over groups of like bands {words.format(p=found.p)}"]
+
+
+def can_be_ranked(groups: NDArray[np.intp]) -> bool:
+    """Whether there are three groups or more, and less than bands."""
+    return 3 <= int(groups.max()) + 1 < len(groups)
 
 
 def _agree(contributions: NDArray[np.float64]) -> float:

@@ -225,22 +225,25 @@ def finding(told: xr.Dataset) -> list[str]:
     Chance is a map whose parts are exchanged, which does worse than saying that nothing happens; a third sentence says
     where the map explains more than that, 0.
     """
-    words = {1: "explains more than", -1: "explains less than", 0: "is not told apart from"}
+    words = {1: "more", -1: "less", 0: "neither, as far as can be told,"}
     said = []
     for name in map(str, told["variant"].values):
         own = told.sel(variant=[name], predictor=[MAP])
         for other, gap in GAPS.items():
             frame = rows(own, gap)
             signs = np.sign(frame["low"]).where(np.sign(frame["low"]) == np.sign(frame["high"]), 0)
-            cells = {text: _cells(frame[signs == sign]) for sign, text in words.items()}
-            parts = [f"the map {text} {other}: {where}" for text, where in cells.items() if where]
-            said.append(f"{name}: {'; '.join(parts)}")
+            cells = {text: in_place(frame[signs == sign]) for sign, text in words.items()}
+            parts = [f"{text} for {where}" for text, where in cells.items() if where]
+            said.append(f"{name}: beside {other} the map explains {'; '.join(parts)}.")
         frame = rows(own, "explained")
-        where = _cells(frame[frame["low"] > 0]) or "nowhere"
-        said.append(f"{name}: the map explains more than that nothing happens: {where}")
+        where = in_place(frame[frame["low"] > 0]) or "nothing"
+        said.append(f"{name}: beside saying that nothing happens the map explains more for {where}.")
     return said
 
 
-def _cells(frame: pd.DataFrame) -> str:
-    """Cuts and what took their place, of some `rows`, in words."""
-    return ", ".join(f"{cut} by {reference}" for cut, reference in zip(frame["cut"], frame["reference"], strict=True))
+def in_place(frame: pd.DataFrame, form: str = "") -> str:
+    """Cuts, each with what took its place in brackets, of some `rows`, in words; with their values by a format."""
+    each = frame.assign(
+        words=[f"{format(row.value, form)} by " * bool(form) + row.reference for row in frame.itertuples()]
+    )
+    return ", ".join(f"{cut} ({', '.join(own['words'])})" for cut, own in each.groupby("cut", sort=False))

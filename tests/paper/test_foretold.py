@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -86,12 +87,14 @@ def test_sentences_say_where_the_map_beats_chance_and_where_questions_beat_it():
     found = xr.concat([scenes, scenes * 1.05], "seed").expand_dims(variant=["25"])
     told = foretold.estimated(found, 0)
     chance, fewer, nothing = foretold.finding(told)
-    assert "more than that nothing happens: bands by zero" in nothing
-    assert chance.startswith("25: the map explains more than chance: bands by zero, bands by average")
-    assert "the map explains more than fewer questions: bands by zero" in fewer
+    assert "nothing happens the map explains more for bands (zero" in nothing
+    assert chance.startswith("25: beside chance the map explains more for bands (zero, average")
+    assert "beside fewer questions the map explains more for bands (zero" in fewer
     assert "classes" not in fewer
     frame = foretold.rows(told, "rank")
     assert set(frame["predictor"]) == set(foretold.PREDICTORS)
+    two = pd.DataFrame({"cut": ["bands", "bands"], "reference": ["zero", "grey"], "value": [0.5, -0.25]})
+    assert foretold.in_place(two, "+.2f") == "bands (+0.50 by zero, -0.25 by grey)"
 
 
 def test_the_measure_is_kept_and_makes_a_record(tiny_run):
