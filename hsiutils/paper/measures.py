@@ -228,17 +228,22 @@ for _method in ("GradCAM", "CAM", "Guided BackProp", "Guided GradCAM"):
     MEASURES[f"{_method.lower().replace(' ', '_')}_kept"] = _kept(_method)
 
 
-@measure
-def reliability(evidence: Evidence) -> Estimate:
+def reliabilities(evidence: Evidence) -> dict[str, Estimate]:
     """Rank correlation over channels of what each adds to a class and the IoU lost without it, mean over networks.
 
-    Of the plain reading or of the margins' (`merits.readings`), whichever has more.
+    Of each reading of `merits.readings`, by its name: the plain one, which is the paper's, and the margins'.
     """
     readings = evidence["readings"]
     for variant, name in product(readings["variant"].values, readings["class"].values):
         _seeing(evidence, str(variant), str(name))
-    means = [_finite(one.mean(["variant", "class"]), _ALIKE) for one in readings.values()]
-    return max((mean_over_seeds(one, correlations=True) for one in means), key=lambda found: found.mean)
+    means = {str(name): _finite(one.mean(["variant", "class"]), _ALIKE) for name, one in readings.items()}
+    return {name: mean_over_seeds(one, correlations=True) for name, one in means.items()}
+
+
+@measure
+def reliability(evidence: Evidence) -> Estimate:
+    """Of `reliabilities` the larger."""
+    return max(reliabilities(evidence).values(), key=lambda found: found.mean)
 
 
 @measure

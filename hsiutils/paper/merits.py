@@ -16,6 +16,7 @@ from hsiutils.analysis.channels import between_regions, discrimination, iou_loss
 from hsiutils.analysis.edges import edge_measures, edge_profiles
 from hsiutils.analysis.estimates import Estimate, crossed, difference, weighted_sum, with_trainings
 from hsiutils.analysis.intervals import SEQUENCE, interval
+from hsiutils.data.words import counted
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""
@@ -115,6 +116,30 @@ def readings(one: xr.Dataset, silenced: xr.Dataset) -> xr.Dataset:
     """
     found = discrimination(one[["weight", "bias"]], one[["pixels", "total", "square"]])
     return found[["contribution", "score"]].map(partial(rank_correlation, iou_loss(silenced), dim="channel"))
+
+
+RELIABLE = 0.5
+"""Rank correlation from which on a reading of channels counts as reliable, here and in the ledger."""
+
+
+def readings_in_words(found: xr.Dataset) -> list[str]:
+    """`readings` (variant, seed, class) in a line each, means over classes and over networks, and whether either does.
+
+    A network in which nothing is known is left out.
+    """
+    names = {"contribution": "The paper's reading, what a channel adds to a class,", "score": "This book's score"}
+    said, means = [], {}
+    for reading, words in names.items():
+        each = found[reading].mean("class").values
+        known = each[np.isfinite(each)]
+        if known.size:
+            means[reading] = float(known.mean())
+            said.append(
+                f"{words} ranks channels by the IoU lost without them at {means[reading]:+.2f} (rank correlation, "
+                f"mean of {counted(known.size, 'network')}, {known.min():+.2f} to {known.max():+.2f})."
+            )
+    reliable = [words.split(",")[0] for reading, words in names.items() if means.get(reading, -1) >= RELIABLE]
+    return [*said, f"Reliable, {RELIABLE} or more: {'; '.join(reliable) or 'neither'}."]
 
 
 def rank_correlation(one: xr.DataArray, other: xr.DataArray, dim: str) -> xr.DataArray:

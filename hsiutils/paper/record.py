@@ -30,6 +30,7 @@ from hsiutils.paper.claims import (
     ledger_table,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
+from hsiutils.paper.measures import reliabilities
 from hsiutils.paper.results import RESULTS, in_words, provenance, read_manifest, sizes, write
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ _FIELDS = {
 _FINDINGS = {
     "gradcam-not-conservative": "**GradCAM.** At the last layer it has one map for all pixels. Its sums explain "
     "{measured} of how a score varies from pixel to pixel, and so does an empty map; what adds up explains all of it",
-    "head-contributions-reliable": "**Channels, which the paper would read.** How much a channel of the last layer "
-    "adds to a class, and how much the class loses without it, have a rank correlation of {measured}; we call it "
+    "head-contributions-reliable": "**Channels, which the paper would read.** Does a class lose most without the "
+    "channels that add most to it? The rank correlation is {contribution} for what a channel adds (the paper's "
+    "reading), and {score} for what other classes do not get of it (this book's score). The larger is judged, and is "
     "reliable from 0.5 on",
     "marks-fall": "**PN and marks.** 25 bands with PN in the place of 3 bands (732, 827 and 929 nm), as the paper "
     "compares: road marks lose {measured} points of IoU",
@@ -140,13 +142,15 @@ def _read(file: Path, there: list[str], untestable: dict[str, str], kind: str) -
 class Ledger:
     """Verdicts of a run, and of the record where there is one, with what is to say of both in `words`, by line.
 
-    The first page's findings are by `source`: the record, or else the run.
+    The first page's findings are by `source`: the record, or else the run; its `readings` of channels are those of
+    `measures.reliabilities`, none where they cannot be tested.
     """
 
     here: list[Verdict]
     record: list[Verdict] | None
     words: tuple[str, ...]
     source: str
+    readings: Mapping[str, Estimate]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -190,7 +194,8 @@ class Ledger:
         """What the first page says first, of the record or else of the run."""
         verdicts = {one.claim.id: one for one in self.record or self.here}
         return [
-            f"{words.format(measured=_shown(measured))}{_beside(verdicts[name].claim)}: *{verdicts[name].outcome}*."
+            f"{words.format(measured=_shown(measured), **self.readings)}{_beside(verdicts[name].claim)}: "
+            f"*{verdicts[name].outcome}*."
             for name, words in _FINDINGS.items()
             if (measured := verdicts[name].measured) is not None
         ]
@@ -223,14 +228,22 @@ def judged(run: "Run", folder: Path = RESULTS) -> Ledger:
     own = sizes({"profile": asdict(run.profile), "seeds": run.seeds, "origin": run.data.origin})
     said = f"This run ({own}): {score(here)}."
     if kept is None:
-        return Ledger(here, None, (said, _NONE), f"this run ({own})")
+        return Ledger(here, None, (said, _NONE), f"this run ({own})", _readings(Evidence.of(run)))
     record = evaluate_claims(kept.evidence)
     agreed = agreed_verdicts(here, record)
     if kept.evidence.origin != run.data.origin:
         agreed += (
             f" The record's scenes are {kept.evidence.origin}, this run's {run.data.origin}: verdicts may differ so."
         )
-    return Ledger(here, record, (f"The record ({kept}): {score(record)}.", said, agreed), _brief(kept.manifest))
+    words = f"The record ({kept}): {score(record)}.", said, agreed
+    return Ledger(here, record, words, _brief(kept.manifest), _readings(kept.evidence))
+
+
+def _readings(evidence: Evidence) -> Mapping[str, Estimate]:
+    try:
+        return reliabilities(evidence)
+    except NotTestable:
+        return {}
 
 
 def score(verdicts: list[Verdict]) -> str:

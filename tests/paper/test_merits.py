@@ -13,6 +13,7 @@ from hsiutils.analysis.channels import discrimination, knock_out, rank_channels
 from hsiutils.analysis.edges import edge_measures
 from hsiutils.models.metrics import evaluate
 from hsiutils.paper import merits as results
+from hsiutils.paper.claims import read_claims
 from hsiutils.plots.tables import ranges
 
 SCENES = planted.scenes(4)
@@ -188,6 +189,20 @@ def test_readings_find_the_planted_channels_and_nothing_in_exchanged_ones():
     orders = [silenced.isel(channel=list(order)).drop_vars("channel") for order in permutations(range(4))]
     means = xr.concat([results.readings(sums, one) for one in orders], "order").mean("order").to_dataarray()
     np.testing.assert_allclose(means.where(means.notnull(), 0), 0, atol=1e-12)
+
+
+def test_readings_are_told_with_their_range_and_by_the_ledgers_bound():
+    each = xr.DataArray([[[0.0, 0.2], [0.1, 0.3]]], dims=("variant", "seed", "class"))
+    told = results.readings_in_words(xr.Dataset({"contribution": each, "score": each + 0.4}))
+    assert told[0].startswith("The paper's reading, what a channel adds to a class, ranks channels")
+    assert "+0.15 (rank correlation, mean of 2 networks, +0.10 to +0.20)" in told[0]
+    assert told[1].startswith("This book's score ranks channels")
+    assert told[2] == "Reliable, 0.5 or more: This book's score."
+    assert results.readings_in_words(xr.Dataset({"contribution": each, "score": each * np.nan}))[1:] == [
+        "Reliable, 0.5 or more: neither."
+    ]
+    (claim,) = (one for one in read_claims() if one.id == "head-contributions-reliable")
+    assert claim.expects == {"above": results.RELIABLE}
 
 
 def test_rank_correlation_is_spearmans_and_nothing_where_all_is_equal():

@@ -23,7 +23,8 @@ from hsiutils.paper.claims import (
     read_claims,
 )
 from hsiutils.paper.evidence import KINDS, Evidence, NotTestable
-from hsiutils.paper.record import FILE, MANIFEST, agreed_verdicts, judged, keep, recorded, score
+from hsiutils.paper.measures import reliabilities
+from hsiutils.paper.record import FILE, MANIFEST, Ledger, agreed_verdicts, judged, keep, recorded, score
 from hsiutils.paper.results import RESULTS
 
 
@@ -174,3 +175,14 @@ def test_the_record_of_the_repository_has_all_evidence_and_is_small():
         assert (found[column] != "").all(), column
     assert found["measured here"].str.contains("[", regex=False).all()
     assert (found["smallest effect it could see"] != "").all()
+
+
+def test_the_first_page_says_both_readings_of_channels_and_the_ledger_which_is_judged():
+    kept = recorded(RESULTS)
+    found = reliabilities(kept.evidence)
+    assert max(found, key=lambda name: found[name].mean) == "score"  # "in the record the second", says the ledger
+    verdicts = [one for one in evaluate_claims(kept.evidence) if one.claim.id in record._FINDINGS]
+    ledger = Ledger(verdicts, verdicts, (), "", found)
+    (said,) = (one for one in ledger.findings if one.startswith("**Channels"))
+    assert f"{found['contribution']} for what a channel adds (the paper's reading)" in said
+    assert f"{found['score']} for what other classes do not get of it (this book's score)" in said
