@@ -24,6 +24,7 @@ from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, region
 from hsiutils.data.classes import VOID
+from hsiutils.data.words import counted
 from hsiutils.models.unet import UNet
 from hsiutils.paper.study import Subject, over_networks, study
 
@@ -68,6 +69,16 @@ def with_zeros(found: xr.Dataset) -> xr.Dataset:
     logits = found[["logit", "region_logit"]]
     zeros = (-logits).rename(logit="residual", region_logit="region_residual").expand_dims({"method": [ZEROS]})
     return xr.concat([found[["residual", "region_residual"]].reset_coords(drop=True), zeros], "method").merge(logits)
+
+
+def at_layer(name: str) -> str:
+    """A method of an audit with its layer in brackets, as pages show it.
+
+    >>> at_layer("gradient x input input"), at_layer("CAM conv2d_21"), at_layer(ZEROS)
+    ('gradient x input (input)', 'CAM (conv2d_21)', 'map of zeros')
+    """
+    method, _, layer = name.rpartition(" ")
+    return name if name == ZEROS else f"{method} ({layer})"
 
 
 def in_units(found: xr.Dataset) -> xr.DataArray:
@@ -155,9 +166,46 @@ def kept(found: xr.Dataset) -> Estimate:
 def survival_table(found: xr.Dataset) -> pd.DataFrame:
     """One row a method of `survival`: mean correlation of its maps with each kind of partner, and `kept`, in words."""
     table = _by_pair(found).mean(["seed", "partner"]).map(np.tanh).to_dataframe()
-    known = table["own redrawn"].notna() & table["another training"].notna()
-    table["kept"] = [str(kept(found.sel({"method": name}))) if known[name] else "" for name in table.index]
+    table["kept"] = [str(kept(found.sel({"method": name}))) if _known(found, name) else "" for name in table.index]
     return table
+
+
+CHECKED = {-1: "Passes the check", 0: "Not decided", 1: "Fails the check"}
+"""What the sign of `kept` says."""
+
+
+def checked_in_words(found: xr.Dataset) -> list[str]:
+    """Which methods of `survival` pass the check, which fail, and of which it decides nothing; a line each."""
+    known = [str(name) for name in found["method"].values if _known(found, name)]
+    signs = {name: kept(found.sel({"method": name})).sign for name in known}
+    lines = ((words, [name for name in known if signs[name] == sign]) for sign, words in CHECKED.items())
+    return [f"{words}: {', '.join(names)}" for words, names in lines if names]
+
+
+def curves_in_words(curves: xr.DataArray, found: xr.Dataset, layer: str) -> list[str]:
+    """What the curves (method, layer) of one cascade hold down to a layer, beside the draws of `survival`, in words."""
+    own = found["redrawn"].where(found["seed"] == found["partner"])
+    means = survival_table(found)["own redrawn"]
+    draws = found.sizes["scene"] * found.sizes["seed"]
+    said = [
+        f"A curve is one draw of weights and one class. The check is of the mean over {counted(draws, 'draw')}, each "
+        "of two classes, and asks whether that mean is below what two trainings have in common. Single draws scatter. "
+        f"With head and decoder redrawn (down to {layer}), what is left of a map, in the figure and in the check:"
+    ]
+    for name in map(str, curves["method"].values):
+        each = own.sel({"method": name})
+        if each.notnull().any():
+            said.append(
+                f"{name}: {float(curves.sel({'method': name, 'layer': layer})):+.2f} in the figure; mean "
+                f"{means[name]:+.2f}, single draws {float(each.min()):+.2f} to {float(each.max()):+.2f}, in the check"
+            )
+    return said
+
+
+def _known(found: xr.Dataset, name: str) -> bool:
+    """Whether `kept` of a method can be told."""
+    means = _by_pair(found.sel({"method": name}))
+    return bool(means["own redrawn"].notnull().any() and means["another training"].notnull().any())
 
 
 def _by_pair(found: xr.Dataset) -> xr.Dataset:

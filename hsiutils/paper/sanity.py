@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hsiutils.analysis.estimates import Estimate, fisher, jackknife, mean_over_seeds
 from hsiutils.analysis.intervals import interval
 from hsiutils.attribution.checks import Mode, complexity, drawn_layers, smoothed
+from hsiutils.attribution.hooks import INPUT
 from hsiutils.attribution.leaderboard import upper_layers
 from hsiutils.attribution.methods import METHODS, Method
 from hsiutils.attribution.result import Attribution
@@ -190,39 +191,55 @@ GUIDED = ("Guided BackProp", "Guided GradCAM")
 
 
 def finding(found: xr.Dataset, methods: Sequence[str] = (*GUIDED, "GradCAM")) -> list[str]:
-    """Which checks say that something of the network is left in a method's map, in a sentence a method."""
+    """Which checks say that something of the network is left in a method's map, in a line a method."""
     said = []
     for method in methods:
         signs = {str(check): left(found, check, method).sign for check in found["check"].values}
         kept = [check for check, sign in signs.items() if sign > 0]
-        rest = [check for check in signs if check not in kept]
-        words = {1: "it gets more complex", 0: "its complexity changes, up or down,", -1: "it gets simpler"}
+        words = {1: "the map gets more complex", 0: "the map's complexity changes", -1: "the map gets simpler"}
         shown = reacts(found, method).sign > 0
-        grown = words[rise(found, method).sign] if shown else "its complexity is not shown to change"
-        parts = [f"something of the network is left by: {', '.join(kept)}"] if kept else []
-        parts += [f"that something is left is not shown by: {', '.join(rest)}"] if rest else []
+        grown = f"{words[rise(found, method).sign]}, by more" if shown else "its complexity is not shown to change more"
         said.append(
-            f"{method}: {'; '.join(parts)}; redrawn throughout, {grown} by more than two draws of weights differ by"
+            f"{method}: that something of the network is left is shown by {_checks(kept, len(signs))}. With all layers "
+            f"redrawn, {grown} than two draws of weights differ."
         )
     return said
 
 
 def sentence(found: xr.Dataset) -> str:
     """What of the paper's sentence is shown: guided maps stay what they were, of GradCAM's nothing is shown to stay."""
-    holds = {
-        str(check): all(left(found, check, method).sign > 0 for method in GUIDED)
-        and left(found, check, "GradCAM").sign <= 0
+    holds = [
+        str(check)
         for check in found["check"].values
-    }
-    parts = [
-        f"{word} by: {', '.join(checks)}"
-        for word, checks in {
-            "guided maps are kept, and GradCAM's is not shown to be,": [check for check, true in holds.items() if true],
-            "this is not shown": [check for check, true in holds.items() if not true],
-        }.items()
-        if checks
+        if all(left(found, check, method).sign > 0 for method in GUIDED) and left(found, check, "GradCAM").sign <= 0
     ]
-    return f"the paper's sentence, that GradCAM's map changes and the guided maps do not: {'; '.join(parts)}"
+    every = _checks(holds, found.sizes["check"])
+    return f"The paper's sentence, that GradCAM's map changes and the guided maps do not, is shown by {every}."
+
+
+def _checks(names: Sequence[str], every: int) -> str:
+    """Some of the checks, in words."""
+    return f"{len(names)} of {every} checks ({'; '.join(names)})" if names else f"none of {every} checks"
+
+
+def walls_in_words(shares: pd.DataFrame, area: float) -> list[str]:
+    """The least and the most of `behind_walls` at each layer; an even map has the share of the area."""
+    said = []
+    for layer, own in shares.groupby("layer", sort=False):
+        least, most = own["value"].min(), own["value"].max()
+        where = "at the input" if layer == INPUT else f"at {layer}"
+        if most < 0.0005:
+            said.append(f"Maps {where}: none has anything behind the wall.")
+            continue
+        ends = []
+        for share in (least, most):
+            names = own.loc[np.isclose(own["value"], share, atol=5e-4), "method"]
+            ends.append(f"{100 * share:.0f} % ({', '.join(names)})")
+        said.append(
+            f"Maps {where}: {' to '.join(ends)} of their mass is behind the wall; a map that is the same everywhere "
+            f"has {100 * area:.0f} %."
+        )
+    return said
 
 
 def _told(figure: Any, *values: Any) -> str:

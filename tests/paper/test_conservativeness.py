@@ -138,6 +138,17 @@ def test_maps_of_what_was_redrawn_are_told_from_maps_of_what_was_not(maps):
     table = study.survival_table(found)
     assert table.loc["encoder", "own redrawn"] == pytest.approx(1)
     assert table.loc["GradCAM", "another training"] > 0.5 > abs(table.loc["GradCAM", "another's redrawn"])
+    assert table.loc["zeros", "kept"] == ""
+    passed, undecided, failed = study.checked_in_words(found)
+    assert passed.startswith("Passes the check: ")
+    assert "GradCAM" in passed
+    assert "noise" in undecided
+    assert "encoder" in failed
+    curves = xr.DataArray([[0.5]] * len(maps), {"method": list(maps), "layer": ["base"]}, ("method", "layer"))
+    first, *lines = study.curves_in_words(curves, found, "base")
+    assert "mean over 16 draws, each of two classes" in first
+    assert "encoder: +0.50 in the figure; mean +1.00, single draws +1.00 to +1.00, in the check" in lines
+    assert not any(line.startswith("zeros") for line in lines)
 
 
 def test_networks_that_agree_on_nothing_do_not_pass(maps):

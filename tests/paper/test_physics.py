@@ -163,11 +163,16 @@ class TestLeaderboard:
 
     def test_findings_name_who_beats_the_nulls(self, record):
         said = leaderboard.findings(record, 0)
-        assert "Above it: sees. Below it:" in said[0]
-        assert "sees" in said[1]
-        assert "tells sizes" in said[1]
-        assert "has sees, 0.50 of" in said[2]
-        assert "misses 0.50 of the effects of materials, and 0.10 of" in said[2]
+        assert "one network for each input" in said[0]
+        assert "this network, effects" in said[1]
+        assert "Better than it: sees. Worse:" in said[1]
+        assert "sees" in said[2]
+        assert "tells sizes" in said[2]
+        assert "The least error has sees, 0.50." in said[3]
+        assert "has 0.50 for materials, and 0.10 for" in said[3]
+        several = leaderboard.findings(xr.concat([record, record], "seed").assign_coords(seed=[0, 1]), 0)
+        assert len(several) == len(said) - 1
+        assert not any("this network" in sentence for sentence in several)
 
     def test_the_grid_is_of_finished_networks(self, tiny_run):
         points = leaderboard.STUDY.grid(tiny_run)

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import planted
 import pytest
 import torch
@@ -83,11 +84,10 @@ def test_a_change_of_complexity_counts_above_what_two_draws_of_weights_differ_by
 
 def test_sentences_and_table_follow_the_signs(found):
     (sentence,) = sanity.finding(found, ["encoder"])
-    assert sentence.startswith("encoder: something of the network is left by: head down")
-    sentence = sanity.sentence(found)
-    assert (
-        "GradCAM's is not shown to be, by: head down; this is not shown by: bottom up, bottom up, smoothed" in sentence
-    )
+    assert "that something of the network is left is shown by 1 of 3 checks (head down)." in sentence
+    assert sanity.sentence(found).endswith("is shown by 1 of 3 checks (head down).")
+    unknown = found.assign(redrawn=found["redrawn"] * 0)
+    assert sanity.sentence(unknown).endswith("is shown by none of 3 checks.")
     table = sanity.sanity_table(found)
     complexity = ["rise of complexity", "change above its null (nats)"]
     assert list(table.columns) == [*(f"left, {check}" for check in sanity.CHECKS), *complexity]
@@ -118,3 +118,13 @@ def test_checks_and_walls_of_a_run_are_kept(tiny_run, monkeypatch):
     assert told["value"][0] == told["most"][0] == 0
     assert (told["least"] <= told["value"]).all()
     assert told["high"][1] - told["low"][1] < 0.2
+
+
+def test_sentences_on_walls_name_the_least_and_the_most_of_a_layer():
+    rows = [("gradient", "input", 0.0), ("CAM", "last", 0.0), ("EigenCAM", "last", 0.585), ("GradCAM", "last", 0.3)]
+    said = sanity.walls_in_words(pd.DataFrame(rows, columns=["method", "layer", "value"]), 1 / 3)
+    assert said == [
+        "Maps at the input: none has anything behind the wall.",
+        "Maps at last: 0 % (CAM) to 58 % (EigenCAM) of their mass is behind the wall; a map that is the same "
+        "everywhere has 33 %.",
+    ]

@@ -14,6 +14,7 @@ from hsiutils.analysis.estimates import Estimate, within
 from hsiutils.analysis.intervals import interval
 from hsiutils.attribution.effects import NULLS
 from hsiutils.attribution.leaderboard import FLIPPED
+from hsiutils.data.words import counted
 from hsiutils.paper.merits import Statistic, with_both
 from hsiutils.paper.physics import LIGHT, MATERIAL, answers
 from hsiutils.paper.run import Run
@@ -85,7 +86,7 @@ def asked_of(found: xr.Dataset) -> str:
     networks = found.sizes["seed"]
     over = "streets and networks together" if networks > 1 else "streets"
     return (
-        f"{found.sizes['scene']} simulated streets, {networks} recorded network{'s' * (networks > 1)} for each input; "
+        f"{found.sizes['scene']} simulated streets, {counted(networks, 'recorded network')} for each input; "
         f"95 % intervals over {over}"
     )
 
@@ -139,7 +140,13 @@ def _tau(one: pd.Series, other: pd.Series) -> float:
 
 def findings(found: xr.Dataset, seed: int) -> list[str]:
     """What the record says, in sentences: of every input, and of the agreement of metrics."""
+    alone = found.sizes["seed"] == 1
     said = []
+    if alone:
+        said.append(
+            "The record has one network for each input, and its intervals are over streets alone: the sentences are on "
+            "maps of that network. Another training may order the methods otherwise."
+        )
     for name in map(str, found["input"].values):
         table = board(found, name, seed)
         ours = table.drop(index=list(NULLS))
@@ -148,23 +155,23 @@ def findings(found: xr.Dataset, seed: int) -> list[str]:
             signs = {method: ours[f"{column} above"][method].sign for method in ours.index}
             beat, lost = ([str(method) for method in ours.index if signs[method] == sign] for sign in (1, -1))
             said.append(
-                f"{name}, {what}: the best null ({null.idxmax()}) ranks them at {null.max():+.2f}. Above it: "
-                f"{', '.join(beat) or 'no method'}. Below it: {', '.join(lost) or 'none'}. Of {len(ours)} methods, "
-                f"each judged by itself, chance alone would separate {0.05 * len(ours):.0f} from it; the best of "
-                "the nulls is the best on these scenes."
+                f"{name}{', this network' if alone else ''}, {what}: the best null ({null.idxmax()}) ranks them at "
+                f"{null.max():+.2f}. Better than it: {', '.join(beat) or 'no method'}. Worse: "
+                f"{', '.join(lost) or 'none'}. Of {len(ours)} methods, each judged by itself, chance alone would tell "
+                f"about {0.05 * len(ours):.0f} from the null."
             )
         errors = ours["error"].astype(float)
         missed = _missed(found.sel(input=name))
         said.append(
-            f"{name}: the least error has {errors.idxmin()}, {errors.min():.2f} of the effects' size. At every logit "
-            f"a network's own affine map misses {missed[MATERIAL]:.2f} of the effects of materials, and "
-            f"{missed[LIGHT]:.2f} of those of a band's light; who foretells none misses 1."
+            f"{name}: who foretells no change has an error of 1. The least error has {errors.idxmin()}, "
+            f"{errors.min():.2f}. Asked at every logit, a network's own affine map has {missed[MATERIAL]:.2f} for "
+            f"materials, and {missed[LIGHT]:.2f} for a band's light."
         )
         others = taus(table).loc["swaps"].drop("swaps").dropna()
         if len(others):
             said.append(
-                f"{name}: Kendall's tau of the rank on swaps with the other columns is between {others.min():+.2f} "
-                f"({others.idxmin()}) and {others.max():+.2f} ({others.idxmax()})."
+                f"{name}: of the other columns, {others.idxmax()} orders the methods most like swaps do (Kendall's tau "
+                f"{others.max():+.2f}), and {others.idxmin()} least ({others.min():+.2f})."
             )
     return said
 
