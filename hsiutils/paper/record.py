@@ -46,8 +46,11 @@ _FINDINGS = {
     "{measured} of how a score varies from pixel to pixel, and so does an empty map; what adds up explains all of it",
     "head-contributions-reliable": "**Channels, which the paper would read.** Does a class lose most without the "
     "channels that add most to it? The rank correlation is {contribution} for what a channel adds (the paper's "
-    "reading), and {score} for what other classes do not get of it (this book's score). The larger is judged, and is "
-    "reliable from 0.5 on",
+    "reading), and {score} for this book's score, which leaves out what all classes get alike. The larger is judged, and "
+    "is reliable from 0.5 on",
+    "head-contributions-see-what-was-learned": "**The same, after weights are redrawn.** A sanity check: how much more "
+    "their map is like its own after redrawing than like another training's, as a difference of rank correlations, is "
+    "{measured}; below 0 it shows what was learned",
     "marks-fall": "**PN and marks.** 25 bands with PN in the place of 3 bands (732, 827 and 929 nm), as the paper "
     "compares: road marks lose {measured} points of IoU",
     "vegetation-rises": "**PN and vegetation.** The same exchange: vegetation gains {measured} points of IoU",
