@@ -46,8 +46,8 @@ _FINDINGS = {
     "{measured} of how a score varies from pixel to pixel, and so does an empty map; what adds up explains all of it",
     "head-contributions-reliable": "**Channels, which the paper would read.** Does a class lose most without the "
     "channels that add most to it? The rank correlation is {contribution} for what a channel adds (the paper's "
-    "reading), and {score} for this book's score, which leaves out what all classes get alike. The larger is judged, and "
-    "is reliable from 0.5 on",
+    "reading), and {score} for this book's score, which leaves out what all classes get alike. The larger is judged, "
+    "and is reliable from 0.5 on",
     "head-contributions-see-what-was-learned": "**The same, after weights are redrawn.** A sanity check: how much more "
     "their map is like its own after redrawing than like another training's, as a difference of rank correlations, is "
     "{measured}; below 0 it shows what was learned",

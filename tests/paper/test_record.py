@@ -185,4 +185,4 @@ def test_the_first_page_says_both_readings_of_channels_and_the_ledger_which_is_j
     ledger = Ledger(verdicts, verdicts, (), "", found)
     (said,) = (one for one in ledger.findings if one.startswith("**Channels"))
     assert f"{found['contribution']} for what a channel adds (the paper's reading)" in said
-    assert f"{found['score']} for what other classes do not get of it (this book's score)" in said
+    assert f"{found['score']} for this book's score" in said
