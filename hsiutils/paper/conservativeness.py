@@ -24,9 +24,9 @@ from hsiutils.attribution.methods import METHODS
 from hsiutils.attribution.result import Attribution
 from hsiutils.attribution.targets import Target, region
 from hsiutils.data.classes import VOID
-from hsiutils.data.words import counted
 from hsiutils.models.unet import UNet
 from hsiutils.paper.study import Subject, over_networks, study
+from hsiutils.paper.words import counted
 
 if TYPE_CHECKING:
     from hsiutils.paper.run import Run

@@ -16,7 +16,7 @@ from hsiutils.analysis.channels import between_regions, discrimination, iou_loss
 from hsiutils.analysis.edges import edge_measures, edge_profiles
 from hsiutils.analysis.estimates import Estimate, crossed, difference, weighted_sum, with_trainings
 from hsiutils.analysis.intervals import SEQUENCE, interval
-from hsiutils.data.words import counted
+from hsiutils.paper.words import counted
 
 Statistic = Callable[[xr.Dataset], xr.DataArray]
 """Of sums per scene: reduces `scene`, keeps variant and seed, carries `resample` through."""

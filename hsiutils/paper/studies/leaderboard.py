@@ -14,11 +14,11 @@ from hsiutils.analysis.estimates import Estimate, within
 from hsiutils.analysis.intervals import interval
 from hsiutils.attribution.effects import NULLS
 from hsiutils.attribution.leaderboard import FLIPPED
-from hsiutils.data.words import counted
 from hsiutils.paper.merits import Statistic, with_both
 from hsiutils.paper.physics import LIGHT, MATERIAL, answers
 from hsiutils.paper.run import Run
 from hsiutils.paper.studies import Point, Study
+from hsiutils.paper.words import counted
 
 INPUTS = ("25", "25-PN")
 METRICS = {
