@@ -242,7 +242,12 @@ def _direction(verdict: Verdict) -> str:
     if measured is None or bound is None or verdict.claim.kind == "identity" or "open" in verdict.claim.where:
         return ""
     claimed = (measured.mean > bound) == ("above" in (verdict.claim.expects or {}))
-    return "as the paper says" if claimed else "against what the paper says"
+    if claimed:
+        return "as the paper says"
+    short = (
+        measured.mean * bound > 0
+    )  # on its side of zero, as ours of a reliable correlation, which is no word of the paper's
+    return f"short of the bound, {bound:g}" if short else "against what the paper says"
 
 
 def _size(verdict: Verdict) -> str:

@@ -136,7 +136,7 @@ def readings_in_words(found: xr.Dataset) -> list[str]:
             means[reading] = float(known.mean())
             said.append(
                 f"{words} ranks channels by the IoU lost without them at {means[reading]:+.2f} (rank correlation, "
-                f"mean of {counted(known.size, 'network')}, {known.min():+.2f} to {known.max():+.2f})."
+                f"mean of {counted(known.size, 'network')}; single ones from {known.min():+.2f} to {known.max():+.2f})."
             )
     reliable = [words.split(",")[0] for reading, words in names.items() if means.get(reading, -1) >= RELIABLE]
     return [*said, f"Reliable, {RELIABLE} or more: {'; '.join(reliable) or 'neither'}."]

@@ -109,6 +109,8 @@ def test_tests_of_a_kind_are_corrected_together(tmp_path, monkeypatch):
         (32.0, {"paper": 4.0}, "as the paper says", "8.0 times the paper's"),
         (-2.0, {"paper": 4.0}, "against what the paper says", "0.5 times the paper's"),
         (1, {"expects": {"below": 0}}, "against what the paper says", "the paper gives none"),
+        (0.3, {"expects": {"above": 0.5}}, "short of the bound, 0.5", "the paper gives none"),
+        (-0.3, {"expects": {"above": 0.5}}, "against what the paper says", "the paper gives none"),
         (91, {"paper": 93.5, "expects": {"near": 93.5, "within": 2}}, "", "-2.5 from the paper's"),
         (1, {"kind": "identity", "expects": {"below": 2}}, "", ""),
     ],

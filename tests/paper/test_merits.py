@@ -195,7 +195,7 @@ def test_readings_are_told_with_their_range_and_by_the_ledgers_bound():
     each = xr.DataArray([[[0.0, 0.2], [0.1, 0.3]]], dims=("variant", "seed", "class"))
     told = results.readings_in_words(xr.Dataset({"contribution": each, "score": each + 0.4}))
     assert told[0].startswith("The paper's reading, what a channel adds to a class, ranks channels")
-    assert "+0.15 (rank correlation, mean of 2 networks, +0.10 to +0.20)" in told[0]
+    assert "+0.15 (rank correlation, mean of 2 networks; single ones from +0.10 to +0.20)" in told[0]
     assert told[1].startswith("This book's score ranks channels")
     assert told[2] == "Reliable, 0.5 or more: This book's score."
     assert results.readings_in_words(xr.Dataset({"contribution": each, "score": each * np.nan}))[1:] == [

@@ -403,8 +403,11 @@ class TestExposure:
         assert ((own["low"] < own["value"]) & (own["value"] < own["high"])).all()
         assert set(found["class"]) == {"Road", "Road Marks", "Other", "mean"}
         said = exposure.finding(found[::-1])
-        assert said.startswith("networks: PN gains, in points of mean IoU, -")
-        assert [one.rpartition(" ")[2] for one in said.split("; ")] == ["-0.50", "0.00", "1.00"]
+        mean, own = said.split(". And in road marks: ")
+        assert mean.startswith("networks: PN gains, in points of IoU, mean of the classes without road marks: -")
+        assert own.startswith("-5.0 [")
+        for part in (mean, own):
+            assert [one.rpartition(" ")[2] for one in part.split("; ")] == ["-0.50", "0.00", "1.00"]
 
     def test_the_spread_is_that_of_the_scenes_of_the_point(self, tiny_run):
         points = exposure.STUDY.grid(tiny_run)

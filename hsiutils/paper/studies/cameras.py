@@ -218,9 +218,13 @@ def in_a_line(found: xr.Dataset, seed: int) -> str:
 
 
 def _still(costs: dict[tuple[str, str, str], Estimate], others: Sequence[str]) -> str:
-    """Means of what each of some cameras costs, resampled, least to most, by input."""
-    left = {name: [costs[camera, "resampled", name].mean for camera in others] for name in INPUTS}
-    return " and ".join(f"{min(own):.1f} to {max(own):.1f} with {name}" for name, own in left.items())
+    """Means of what each of some cameras costs, resampled, least to most, by input, and of how many it can be told."""
+    left = {name: [costs[camera, "resampled", name] for camera in others] for name in INPUTS}
+    return " and ".join(
+        f"{min(one.mean for one in own):.1f} to {max(one.mean for one in own):.1f} with {name} (told from zero through "
+        f"{sum(one.sign > 0 for one in own)} of {len(own)})"
+        for name, own in left.items()
+    )
 
 
 def _of_places(costs: dict[tuple[str, str, str], Estimate]) -> list[str]:
