@@ -48,6 +48,8 @@
   function settle() {
     looking ??= setInterval(() => {
       const charts = window.Bokeh?.documents ?? [];
+      for (const chart of charts.slice(painted)) for (const model of chart.all_models)
+        model.properties.inner_width?.change.connect(() => requestAnimationFrame(stops)); // redrawn for a new width
       paint(charts.slice(painted));
       painted = charts.length;
       stops();

@@ -156,7 +156,7 @@ def test_every_control_moves(name, opened):
     )
     page.set_viewport_size({"width": 1200, "height": 900})
     page.wait_for_timeout(1000)
-    assert page.evaluate(FADED) == []
+    page.wait_for_function(f"{FADED}.length === 0")
     read = "(all) => all.map((one) => [one.parentElement.textContent, one.value])"
     for select in page.locator("main select").all():
         for option in select.locator("option").all()[::-1]:
